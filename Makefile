@@ -1,0 +1,91 @@
+# Everything a contributor runs. `make` alone lists it; nothing but Python 3.11 has to be installed before.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+CLUSTER ?= dev
+NODE ?= auto
+KWOK ?= 0
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := .make/venv-is-ready
+SOURCES := operator crds deploy/local tests
+
+export UV_PYTHON_DOWNLOADS := never
+localcluster = PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m localcluster
+
+.PHONY: help
+help: ## This list
+	@echo "Usage: make TARGET [VARIABLE=value]"; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  CLUSTER=$(CLUSTER)   the cluster's name; any number of them run side by side"
+	@echo "  NODE=$(NODE)     a real node: auto (if this machine can), yes, no; at most one per machine"
+	@echo "  KWOK=$(KWOK)        how many simulated nodes"
+
+# --- the environment ---------------------------------------------------------------------------
+
+.PHONY: venv
+venv: $(READY) ## The Python environment in .venv, exactly as locked
+
+$(READY): pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	  echo "  Name another one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@uv=$$(deploy/local/find-uv $(PYTHON)); \
+	"$$uv" sync --frozen --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@mkdir -p $(@D) && touch $@
+
+# --- checks and tests --------------------------------------------------------------------------
+
+.PHONY: check
+check: $(READY) ## Formatting, lint, types, layering, generated files
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy operator/sidecarpolicy deploy/local/localcluster
+	if grep -q 'tool.importlinter' pyproject.toml; then $(BIN)/lint-imports; fi
+	if [[ -e crds/src/generate.py ]]; then $(BIN)/python crds/src/generate.py --check; fi
+
+.PHONY: format
+format: $(READY) ## Format the code and repair what lint can repair
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+.PHONY: test
+test: $(READY) ## Everything that takes seconds, and what needs a control plane
+	UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/pytest -m 'not long'
+
+.PHONY: test-long
+test-long: $(READY) ## What takes minutes: a real node, large fleets
+	UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/pytest -m long
+
+.PHONY: demo
+demo: $(READY) ## (not there yet)
+	@echo "error: there is no demo yet." >&2; exit 1
+
+.PHONY: bench
+bench: $(READY) ## (not there yet)
+	@echo "error: there are no benchmarks yet." >&2; exit 1
+
+# --- a local cluster ---------------------------------------------------------------------------
+
+.PHONY: cluster-up
+cluster-up: $(READY) ## Start a real Kubernetes on this machine (CLUSTER, NODE, KWOK)
+	@$(localcluster) up --cluster $(CLUSTER) --node $(NODE) --kwok $(KWOK)
+
+.PHONY: cluster-down
+cluster-down: $(READY) ## Stop it and remove every trace of it (CLUSTER)
+	@$(localcluster) down --cluster $(CLUSTER)
+
+.PHONY: cluster-status
+cluster-status: $(READY) ## Say what runs (CLUSTER)
+	@$(localcluster) status --cluster $(CLUSTER)
+
+.PHONY: clean
+clean: ## Remove what was made in this checkout (built Kubernetes programs in the cache stay)
+	rm -rf $(VENV) .make dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
