@@ -1,0 +1,142 @@
+"""Every string that this project writes into a cluster or reads from one by agreement, spelt once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+GROUP = "sidecars.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+POLICY = "SidecarPolicy"
+CLUSTER_POLICY = "ClusterSidecarPolicy"
+PLURALS = {POLICY: "sidecarpolicies", CLUSTER_POLICY: "clustersidecarpolicies"}
+
+# The field manager of every write. It must not begin with kubectl, before-first-apply, kustomize-controller,
+# argocd-controller or helm: Flux takes fields of such managers over by prefix and then prunes them.
+FIELD_MANAGER = "sidecar-policy"
+
+# The Lease, the Events' reportingController and the User-Agent.
+CONTROLLER = "sidecarpolicy"
+
+# Annotation on a Deployment's metadata: what on it is ours. Never on the Pod template.
+RECORD = f"{GROUP}/injected"
+
+# Finalizer on policies, never on workloads: a deleted policy goes when its sidecars are gone.
+FINALIZER = f"{GROUP}/removal"
+
+# Label on a Deployment or Namespace, set by its owner: "false" keeps us out, "true" lets us in against the namespace.
+INJECT = f"{GROUP}/inject"
+
+# Annotation on a Deployment, set by its owner: a Recreate Deployment may be restarted by us.
+ALLOW_DOWNTIME = f"{GROUP}/allow-downtime"
+
+# Labels of a ControllerRevision that holds one revision of a policy.
+POLICY_KIND_LABEL = f"{GROUP}/policy-kind"
+POLICY_NAME_LABEL = f"{GROUP}/policy-name"
+
+# Annotations of such a ControllerRevision: when it became the update revision, and when every target had it.
+SINCE = f"{GROUP}/since"
+COMPLETED = f"{GROUP}/completed"
+
+# Name prefixes of such ControllerRevisions: StatefulSets and DaemonSets live in the same name space.
+REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
+
+
+class Role(StrEnum):
+    """What a sidecar is for; sets its defaults and its rank in the start order."""
+
+    PROXY = "Proxy"
+    LOGGER = "Logger"
+    MONITOR = "Monitor"
+    CUSTOM = "Custom"
+
+
+class Position(StrEnum):
+    """Before or after the application's own init containers."""
+
+    BEFORE_INIT = "BeforeInit"
+    AFTER_INIT = "AfterInit"
+
+
+class Startup(StrEnum):
+    """What the next container waits for."""
+
+    WAIT_UNTIL_READY = "WaitUntilReady"
+    WAIT_UNTIL_STARTED = "WaitUntilStarted"
+
+
+class PodReadiness(StrEnum):
+    """Whether the sidecar's readiness counts for the Pod's."""
+
+    INCLUDE = "Include"
+    EXCLUDE = "Exclude"
+
+
+class Strategy(StrEnum):
+    """How a revision travels through the workloads."""
+
+    PROGRESSIVE = "Progressive"
+    ALL_AT_ONCE = "AllAtOnce"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the sidecars when their policy is deleted."""
+
+    REMOVE = "Remove"
+    ORPHAN = "Orphan"
+
+
+class SkipReason(StrEnum):
+    """Why a selected workload is left alone; in the order in which they are looked for."""
+
+    TERMINATING = "Terminating"
+    OPTED_OUT = "OptedOut"
+    OVERRIDDEN = "Overridden"
+    NAME_CONFLICT = "NameConflict"
+    PORT_CONFLICT = "PortConflict"
+    CONTROLLED = "Controlled"
+    DEPLOYMENT_PAUSED = "DeploymentPaused"
+    DOWNTIME = "Downtime"
+    REFUSED = "Refused"
+
+
+class WarningReason(StrEnum):
+    """What an author or owner should know although nothing is refused."""
+
+    NO_STARTUP_GATE = "NoStartupGate"
+    UNKNOWN_START_AFTER = "UnknownStartAfter"
+    UNKNOWN_CONTAINER = "UnknownContainer"
+    ENV_KEPT = "EnvKept"
+    INVALID_MARK = "InvalidMark"
+    INVALID_RECORD = "InvalidRecord"
+    LEFT_BEHIND = "LeftBehind"
+    MUTATED = "Mutated"
+
+
+class Reason(StrEnum):
+    """Reasons of a policy's conditions."""
+
+    ACCEPTED = "Accepted"
+    INVALID = "Invalid"
+    ORDER_CYCLE = "OrderCycle"
+    REMOVING = "Removing"
+    UNSUPPORTED_CLUSTER = "UnsupportedCluster"
+    NO_TARGETS = "NoTargets"
+    ALL_SKIPPED = "AllSkipped"
+    ROLLOUT_HALTED = "RolloutHalted"
+    COMPLETED_WITH_FAILURES = "CompletedWithFailures"
+    ROLLOUT_COMPLETE = "RolloutComplete"
+    PAUSED = "Paused"
+    ROLLING_OUT = "RollingOut"
+
+
+class EventReason(StrEnum):
+    """Reasons of the Events on policies and Deployments."""
+
+    INJECTED = "SidecarsInjected"
+    REMOVED = "SidecarsRemoved"
+    SKIPPED = "SidecarsSkipped"
+    REJECTED = "PolicyRejected"
+    RECORD_REBUILT = "RecordRebuilt"
+    POLICY_MISSING = "PolicyMissing"

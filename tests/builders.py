@@ -1,0 +1,71 @@
+"""Valid manifests with one thing changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sidecarpolicy import names
+
+Manifest = dict[str, Any]
+
+TIER = {"tier": "web"}
+
+
+def a_policy(name: str = "web", namespace: str = "shop", **spec: Any) -> Manifest:
+    """A SidecarPolicy that selects `a_deployment()` and gives it one sidecar; *spec* replaces fields."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.POLICY,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"matchLabels": TIER}, "sidecars": [a_sidecar()]} | spec,
+    }
+
+
+def a_cluster_policy(name: str = "web", **spec: Any) -> Manifest:
+    """A ClusterSidecarPolicy for all namespaces, otherwise like `a_policy()`."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.CLUSTER_POLICY,
+        "metadata": {"name": name},
+        "spec": {"namespaceSelector": {}, "selector": {"matchLabels": TIER}, "sidecars": [a_sidecar()]} | spec,
+    }
+
+
+def a_sidecar(name: str = "proxy", *, container: Manifest | None = None, **changes: Any) -> Manifest:
+    """An item of `spec.sidecars`; *container* replaces fields of its container, *changes* its own."""
+    return {"name": name, "container": {"image": f"example.test/{name}:1"} | (container or {})} | changes
+
+
+def a_deployment(
+    name: str = "cart",
+    namespace: str = "shop",
+    *,
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    pod: Manifest | None = None,
+    **spec: Any,
+) -> Manifest:
+    """A Deployment of one replica with one container, `app`.
+
+    *labels* and *annotations* are the Deployment's, *pod* replaces fields of the Pod's spec, *spec* of its.
+    """
+    chosen = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": labels or {},
+            "annotations": annotations or {},
+        },
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": chosen},
+            "template": {
+                "metadata": {"labels": chosen | TIER},
+                "spec": {"containers": [{"name": "app", "image": "example.test/app:1"}]} | (pod or {}),
+            },
+        }
+        | spec,
+    }

@@ -1,0 +1,104 @@
+"""A Kubernetes for the tests: one control plane per run, one namespace per test.
+
+SIDECARPOLICY_CLUSTER=current takes the cluster of the current kubeconfig instead. The operator is not in it:
+tests run it as a process of their own, under its own ServiceAccount.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+
+import localcluster
+import pykube
+import pytest
+from localcluster.current import is_wanted
+from sidecarpolicy import names
+
+from tests import kube
+from tests.polling import poll
+from tests.running import Operator
+
+ROOT = Path(__file__).parent.parent
+OPERATOR = "sidecarpolicy"
+OPERATOR_NAMESPACE = "sidecarpolicy-system"
+
+# Runs kubectl as the administrator: `Cluster.kubectl`.
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[localcluster.Cluster]:
+    """A control plane with simulated nodes, our kinds and the operator's rights; no operator."""
+    started = localcluster.current() if is_wanted() else localcluster.start(f"test-{os.getpid()}", simulated_nodes=3)
+    with started as running:
+        running.kubectl("apply", "--filename", str(ROOT / "crds"))
+        running.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
+        definitions = [f"customresourcedefinition/{plural}.{names.GROUP}" for plural in names.PLURALS.values()]
+        running.kubectl("wait", "--for=condition=Established", "--timeout=30s", *definitions)
+        api = kube.client(running.kubeconfig)
+        for plural in names.PLURALS.values():
+            poll(partial(kube.answer_to, api, plural), until=lambda status: status == HTTPStatus.OK)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kubectl(cluster: localcluster.Cluster) -> Kubectl:
+    """Kubectl, as the administrator."""
+    return cluster.kubectl
+
+
+@pytest.fixture(scope="session")
+def api(cluster: localcluster.Cluster) -> pykube.HTTPClient:
+    """The API server, as the administrator."""
+    return kube.client(cluster.kubeconfig)
+
+
+@pytest.fixture
+def namespace(api: pykube.HTTPClient, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace for one test, named after it; deleted in the background."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))
+    with kube.a_namespace(api, words[:40].strip("-")) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(
+    cluster: localcluster.Cluster, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A kubeconfig with a token of the operator's ServiceAccount: what that may not do fails in tests too."""
+    token = kubectl("create", "token", OPERATOR, f"--namespace={OPERATOR_NAMESPACE}", "--duration=24h").stdout.strip()
+    where = {"server": cluster.server} | ({"certificate-authority": str(cluster.ca_file)} if cluster.ca_file else {})
+    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    path.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "tests", "cluster": where}],
+                "users": [{"name": OPERATOR, "user": {"token": token}}],
+                "contexts": [
+                    {
+                        "name": "tests",
+                        "context": {"cluster": "tests", "user": OPERATOR, "namespace": OPERATOR_NAMESPACE},
+                    }
+                ],
+                "current-context": "tests",
+            }
+        )
+    )
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="session")
+def operator(operator_kubeconfig: Path) -> Iterator[Operator]:
+    """The operator, running for the whole session; a test that stops it starts it again."""
+    with Operator(operator_kubeconfig) as running:
+        yield running

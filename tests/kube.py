@@ -1,0 +1,84 @@
+"""The tests' way to the API server: pykube, and nothing of the operator's own client."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pykube
+from pykube.objects import APIObject, NamespacedAPIObject
+from sidecarpolicy import names
+
+from tests.builders import Manifest
+
+_numbers = itertools.count(1)
+
+
+class SidecarPolicy(NamespacedAPIObject):  # type: ignore[misc]
+    """A policy of one namespace."""
+
+    version = names.API_VERSION
+    kind = names.POLICY
+    endpoint = names.PLURALS[names.POLICY]
+
+
+class ClusterSidecarPolicy(APIObject):  # type: ignore[misc]
+    """A policy of the whole cluster."""
+
+    version = names.API_VERSION
+    kind = names.CLUSTER_POLICY
+    endpoint = names.PLURALS[names.CLUSTER_POLICY]
+
+
+KINDS: dict[str, type[APIObject]] = {
+    kind.kind: kind for kind in (SidecarPolicy, ClusterSidecarPolicy, pykube.Deployment, pykube.Namespace)
+}
+
+
+def client(kubeconfig: Path) -> pykube.HTTPClient:
+    """Return a client for the cluster and user of *kubeconfig*."""
+    return pykube.HTTPClient(pykube.KubeConfig.from_file(str(kubeconfig)))
+
+
+@contextmanager
+def a_namespace(api: pykube.HTTPClient, purpose: str) -> Iterator[str]:
+    """Create a namespace named after *purpose* and nobody else's; delete it in the background."""
+    name = f"{purpose}-{os.getpid()}-{next(_numbers)}"
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    namespace = pykube.Namespace(api, create(api, manifest))
+    try:
+        yield name
+    finally:
+        namespace.delete()
+
+
+def answer_to(api: pykube.HTTPClient, plural: str) -> int:
+    """Return the HTTP status of a LIST of one of our kinds."""
+    status: int = api.get(version=names.API_VERSION, url=plural).status_code
+    return status
+
+
+def create(api: pykube.HTTPClient, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+    """Create what *manifest* says, unknown fields refused, and return what the server made of it.
+
+    Raises pykube.exceptions.HTTPError with the server's message.
+    """
+    thing = KINDS[manifest["kind"]](api, manifest)
+    params = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+    response = api.post(**thing.api_kwargs(obj_list=True, params=params, data=json.dumps(manifest)))
+    api.raise_for_status(response)
+    made: Manifest = response.json()
+    return made
+
+
+def refusal(api: pykube.HTTPClient, manifest: Manifest) -> str:
+    """Return why the server would not create *manifest*; empty if it would."""
+    try:
+        create(api, manifest, dry_run=True)
+    except pykube.exceptions.HTTPError as error:
+        return str(error)
+    return ""
