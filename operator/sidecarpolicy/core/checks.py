@@ -1,0 +1,300 @@
+"""Why a selected workload is left alone: a chain of named checks, the owner's word first.
+
+A refusal is a value: a reason for machines, a sentence for people, and whether what is already there is kept or taken
+away. `judge` runs the chain for all policies that select one workload, in order of precedence, because a policy of
+higher precedence may override one of lower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sidecarpolicy import names
+from sidecarpolicy.core.claims import IDENTITY, template_items
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.injection import application_containers, canonical_item
+from sidecarpolicy.core.ordering import precedence
+from sidecarpolicy.core.ports import Port, claimed_ports
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.tree import Json, items
+from sidecarpolicy.core.workload import Namespace, Workload
+from sidecarpolicy.names import SkipReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a policy leaves a workload alone; *removes*: what it already has there goes."""
+
+    reason: SkipReason
+    message: str
+    removes: bool = False
+    overridden_by: PolicyId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One workload as the checks see it.
+
+    *owners*: items that somebody else declares. *refused*: by revision, what the API server said of the patch that it
+    would not have. *missing*: policies in the record that do not exist any more.
+    """
+
+    workload: Workload
+    namespace: Namespace
+    spec: Json
+    record: Record
+    owners: Mapping[ItemKey, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    missing: frozenset[PolicyId] = frozenset()
+
+    def is_foreign(self, name: str) -> bool:
+        """Whether the init container *name* is ours."""
+        return ItemKey(list=INIT_CONTAINERS, name=name) in self.record.items
+
+    @property
+    def application(self) -> dict[ItemKey, Json]:
+        """Every item of the Pod spec that is not ours."""
+        ours = self.record.items
+        return {key: item for key, item in template_items(self.spec) if key not in ours}
+
+    @property
+    def application_containers(self) -> list[Json]:
+        """The application's own containers of both lists."""
+        own_init = (each for each in items(self.spec, INIT_CONTAINERS) if not self.is_foreign(each["name"]))
+        return [*own_init, *items(self.spec, "containers")]
+
+    def applied(self, revision: Revision) -> bool:
+        """Whether the record already has the workload at *revision*."""
+        entry = self.record.entries.get(revision.policy)
+        return entry is not None and entry.revision == revision.name
+
+    def adopted(self, revision: Revision, name: str) -> bool:
+        """Whether the owner's own native container equals the sidecar *name* of *revision* in every field."""
+        item = ItemKey(list=INIT_CONTAINERS, name=name)
+        return item not in self.record.orphaned and self.application.get(item) == canonical_item(revision, item)
+
+
+Check = Callable[[Subject, Revision, Sequence[Revision]], Refusal | None]
+
+
+def terminating(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """It or its namespace is being deleted."""
+    if subject.workload.deleting:
+        return Refusal(reason=SkipReason.TERMINATING, message="the Deployment is being deleted")
+    if subject.namespace.terminating:
+        return Refusal(reason=SkipReason.TERMINATING, message=f"namespace {subject.namespace.name} is being deleted")
+    return None
+
+
+def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """Its owner says so, on the Deployment or, unless the Deployment says otherwise, on the namespace."""
+    own = subject.workload.labels.get(names.INJECT)
+    if own == "false":
+        return Refusal(
+            reason=SkipReason.OPTED_OUT,
+            message=f'the Deployment has the label {names.INJECT}: "false"',
+            removes=True,
+        )
+    if own != "true" and subject.namespace.labels.get(names.INJECT) == "false":
+        return Refusal(
+            reason=SkipReason.OPTED_OUT,
+            message=f'namespace {subject.namespace.name} has the label {names.INJECT}: "false"',
+            removes=True,
+        )
+    return None
+
+
+def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """A policy of higher precedence provides an item of the same name, port, mount path or env here."""
+    mine = _provides(subject, revision)
+    for other in above:
+        theirs = _provides(subject, other)
+        for item in sorted(mine.keys() & theirs.keys()):
+            if item.list == VOLUMES and mine[item] == theirs[item]:
+                continue
+            return Refusal(
+                reason=SkipReason.OVERRIDDEN,
+                message=f"{item} comes from {other.policy.label}, which has precedence",
+                removes=True,
+                overridden_by=other.policy,
+            )
+        if ports := _ports(revision) & _ports(other):
+            field_name, number, protocol = min(ports)
+            return Refusal(
+                reason=SkipReason.OVERRIDDEN,
+                message=f"{field_name} {number}/{protocol} is taken by {other.policy.label}, which has precedence",
+                removes=True,
+                overridden_by=other.policy,
+            )
+    return None
+
+
+def name_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """The application has its own container, volume or mount path of that name, or somebody claims ours."""
+    return next(_name_conflicts(subject, revision), None)
+
+
+def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Refusal]:
+    def refuse(message: str) -> Refusal:
+        return Refusal(reason=SkipReason.NAME_CONFLICT, message=message)
+
+    entry = subject.record.entries.get(revision.policy)
+    for item in sorted(entry.items if entry else ()):
+        if item in subject.owners:
+            yield refuse(f"{item} is ours and {subject.owners[item]!r} declares it too; one of them must rename it")
+    regular = {each["name"]: each for each in items(subject.spec, "containers")}
+    for sidecar in revision.sidecars:
+        item = ItemKey(list=INIT_CONTAINERS, name=sidecar.name)
+        own = subject.application.get(item) or regular.get(sidecar.name)
+        if own is None or (own is not regular.get(sidecar.name) and subject.adopted(revision, sidecar.name)):
+            continue
+        left = " (left by a deleted policy)" if item in subject.record.orphaned else ""
+        yield refuse(
+            f"the application has its own container {sidecar.name!r}{left} with image {own.get('image')!r}; "
+            f"the policy's has image {sidecar.container.get('image')!r}"
+        )
+    for item, ours in _provides(subject, revision).items():
+        if item.list == VOLUMES and item in subject.application:
+            yield refuse(
+                f"the application has its own volume {item.name!r} ({_source(subject.application[item])}); "
+                f"the policy's is {_source(ours)}"
+            )
+        elif item.list == VOLUME_MOUNTS and item in subject.application:
+            own = subject.application[item]
+            yield refuse(
+                f"container {item.container!r} of the application mounts its own volume {own.get('name')!r} at "
+                f"{item.name!r}; the policy mounts {ours.get('name')!r} there"
+            )
+    for missing in sorted(subject.missing):
+        for item in sorted(subject.record.entries[missing].items & _provides(subject, revision).keys()):
+            yield refuse(f"{item} was put there by {missing.label}, which does not exist any more; eject it first")
+
+
+def port_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """A port of ours is the application's: containers of a Pod share its network, and nothing else checks this."""
+    ours = {port: each.name for each in revision.sidecars for port in claimed_ports(each.container)}
+    adopted = {each.name for each in revision.sidecars if subject.adopted(revision, each.name)}
+    for container in subject.application_containers:
+        if container["name"] in adopted:
+            continue
+        for port in sorted(claimed_ports(container) & ours.keys()):
+            return Refusal(
+                reason=SkipReason.PORT_CONFLICT,
+                message=f"{port[0]} {port[1]}/{port[2]} of sidecar {ours[port]!r} is also that of the "
+                f"application's container {container['name']!r}",
+            )
+    return None
+
+
+def has_controller(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """Another controller made it, and would undo us."""
+    if subject.workload.controller and not subject.applied(revision):
+        return Refusal(
+            reason=SkipReason.CONTROLLED,
+            message=f"the Deployment is controlled by {subject.workload.controller}, which would undo a change; "
+            "change it there",
+        )
+    return None
+
+
+def is_paused(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """Its owner paused it: a change would only wait."""
+    if subject.workload.paused and not subject.applied(revision):
+        return Refusal(
+            reason=SkipReason.DEPLOYMENT_PAUSED,
+            message="the Deployment is paused by its owner; it is changed after `kubectl rollout resume`",
+        )
+    return None
+
+
+def would_go_down(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """A change would take all of its Pods down at once."""
+    allowed = subject.workload.annotations.get(names.ALLOW_DOWNTIME) == "true"
+    if subject.workload.recreates and not allowed and not subject.applied(revision):
+        return Refusal(
+            reason=SkipReason.DOWNTIME,
+            message="a change takes all Pods of the Deployment down at once (strategy Recreate or maxUnavailable "
+            f'100%); the annotation {names.ALLOW_DOWNTIME}: "true" on it allows that',
+        )
+    return None
+
+
+def is_refused(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """The API server would not have our patch of this workload."""
+    message = subject.refused.get(revision.name)
+    return Refusal(reason=SkipReason.REFUSED, message=message) if message else None
+
+
+CHECKS: tuple[Check, ...] = (
+    terminating,
+    opted_out,  # the owner's word comes first
+    overridden,
+    name_is_taken,
+    port_is_taken,
+    has_controller,
+    is_paused,
+    would_go_down,
+    is_refused,
+)
+
+
+def judge(
+    subject: Subject, candidates: Iterable[Revision], leaving: Iterable[Revision] = ()
+) -> dict[PolicyId, Refusal | None]:
+    """Return, for each policy of *candidates*, the first reason to leave the workload alone, or None.
+
+    *candidates* are what the policies that select the workload want to inject; *leaving* is what is still there of
+    policies that no longer do, and in the way until it is gone.
+    """
+    verdicts: dict[PolicyId, Refusal | None] = {}
+    present = list(leaving)
+    for revision in sorted(candidates, key=precedence):
+        refusal = next((found for check in CHECKS if (found := check(subject, revision, present))), None)
+        verdicts[revision.policy] = refusal
+        if refusal is None or (not refusal.removes and revision.policy in subject.record.entries):
+            present.append(revision)
+    return verdicts
+
+
+def invalid_marks(labels: Mapping[str, str], annotations: Mapping[str, str]) -> list[str]:
+    """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed."""
+    allowed = {names.INJECT: ("label", labels), names.ALLOW_DOWNTIME: ("annotation", annotations)}
+    found: list[str] = []
+    for what, marks in (("label", labels), ("annotation", annotations)):
+        for key, value in sorted(marks.items()):
+            if not key.startswith(f"{names.GROUP}/") or key == names.RECORD:
+                continue
+            if key not in allowed or allowed[key][0] != what:
+                known = ", ".join(f"{kind} {name}" for name, (kind, _) in sorted(allowed.items()))
+                found.append(f"{what} {key}: is not known; known are {known}")
+            elif value not in ("true", "false"):
+                found.append(f'{what} {key}: must be "true" or "false", not {value!r}')
+    return found
+
+
+def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:
+    """Every item that *revision* would have on this workload."""
+    provided = {ItemKey(list=INIT_CONTAINERS, name=sidecar.name): sidecar.container for sidecar in revision.sidecars}
+    provided |= {ItemKey(list=VOLUMES, name=volume["name"]): volume for volume in revision.volumes}
+    adopted = {each.name for each in revision.sidecars if subject.adopted(revision, each.name)}
+    for container in application_containers(
+        subject.spec, revision, lambda name: subject.is_foreign(name) or name in adopted
+    ):
+        for listed, additions in (
+            (ENV, revision.application.env),
+            (VOLUME_MOUNTS, revision.application.volume_mounts),
+        ):
+            for addition in additions:
+                key = ItemKey(list=listed, name=addition[IDENTITY[listed]], container=container["name"])
+                provided[key] = addition
+    return provided
+
+
+def _ports(revision: Revision) -> frozenset[Port]:
+    return frozenset(port for each in revision.sidecars for port in claimed_ports(each.container))
+
+
+def _source(volume: Json) -> str:
+    return ", ".join(sorted(set(volume) - {"name"})) or "no source"

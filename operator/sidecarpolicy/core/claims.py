@@ -1,0 +1,93 @@
+"""Who else says that an item of a Pod template is theirs.
+
+An item is *claimed* where an Apply manager owns its key (server-side apply, which covers Flux, Helm 4 and Argo CD in
+that mode) or kubectl's last-applied annotation declares an item of its name (client-side apply, Argo CD's default).
+managedFields alone say little: fields that admission adds belong to nobody, and a client-side owner who declares an
+item equal to ours leaves no trace in them. So they only ever hold us back; nothing is removed because of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidecarpolicy import names
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey
+from sidecarpolicy.core.tree import Json, at, items
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+CLIENT_SIDE_APPLY = "kubectl apply"
+IDENTITY = {INIT_CONTAINERS: "name", VOLUMES: "name", ENV: "name", VOLUME_MOUNTS: "mountPath"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """*owners*: items that somebody declares, and who. *ours*: items whose key we own. *touched*: items in which
+    another manager owns some field, and who."""
+
+    owners: Mapping[ItemKey, str] = field(default_factory=dict)
+    ours: frozenset[ItemKey] = frozenset()
+    touched: Mapping[ItemKey, str] = field(default_factory=dict)
+
+
+NO_CLAIMS = Claims()
+
+
+def claims_of(metadata: Mapping[str, Any]) -> Claims:
+    """Return the claims that a Deployment's *metadata* shows."""
+    owners: dict[ItemKey, str] = dict.fromkeys(
+        _declared(at(metadata, "annotations").get(LAST_APPLIED)), CLIENT_SIDE_APPLY
+    )
+    ours: set[ItemKey] = set()
+    touched: dict[ItemKey, str] = {}
+    for entry in items(metadata, "managedFields"):
+        manager = str(entry.get("manager"))
+        for item in _owned(at(entry, "fieldsV1", "f:spec", "f:template", "f:spec")):
+            if manager == names.FIELD_MANAGER:
+                ours.add(item)
+                continue
+            touched[item] = manager
+            if entry.get("operation") == "Apply":
+                owners[item] = manager
+    return Claims(owners=owners, ours=frozenset(ours), touched=touched)
+
+
+def template_items(spec: Mapping[str, Any]) -> Iterator[tuple[ItemKey, Json]]:
+    """Yield every item of a Pod *spec* that could be one of ours, with its key."""
+    for listed in (INIT_CONTAINERS, VOLUMES):
+        for item in items(spec, listed):
+            yield ItemKey(list=listed, name=str(item.get("name"))), item
+    for container in (*items(spec, INIT_CONTAINERS), *items(spec, "containers")):
+        for listed in (ENV, VOLUME_MOUNTS):
+            for item in items(container, listed):
+                name = str(item.get(IDENTITY[listed]))
+                yield ItemKey(list=listed, name=name, container=str(container.get("name"))), item
+
+
+def _declared(last_applied: str | None) -> Iterator[ItemKey]:
+    """Yield the items that kubectl's annotation declares; a mangled one declares nothing, as kubectl itself has it."""
+    try:
+        manifest = json.loads(last_applied or "{}")
+        yield from (key for key, _ in template_items(at(manifest, "spec", "template", "spec")))
+    except (ValueError, TypeError, AttributeError):
+        return
+
+
+def _owned(fields: Mapping[str, Any]) -> Iterator[ItemKey]:
+    """Yield the items in which a managedFields entry owns something."""
+    for listed in (INIT_CONTAINERS, VOLUMES):
+        for name, _ in _keyed(at(fields, f"f:{listed}"), "name"):
+            yield ItemKey(list=listed, name=name)
+    for containers in (INIT_CONTAINERS, "containers"):
+        for container, owned in _keyed(at(fields, f"f:{containers}"), "name"):
+            for listed in (ENV, VOLUME_MOUNTS):
+                for name, _ in _keyed(at(owned, f"f:{listed}"), IDENTITY[listed]):
+                    yield ItemKey(list=listed, name=name, container=container)
+
+
+def _keyed(fields: Mapping[str, Any], key: str) -> Iterator[tuple[str, Json]]:
+    for path, owned in fields.items():
+        if path.startswith("k:"):
+            yield str(json.loads(path[2:]).get(key)), owned

@@ -1,0 +1,331 @@
+"""What a Pod template becomes: the composition of all policies that apply to it, and its undoing.
+
+Operator and command line call the same functions, so what the one prints is what the other writes. The laws (each a
+property test): injecting is idempotent; ejecting undoes it exactly, whatever the owner changed of his own meanwhile;
+nothing that is not ours changes, not even the order of other items; equal input in any order gives equal output.
+
+Where nothing else is said a "template" is a PodTemplateSpec as the API server stores it: no empty lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sidecarpolicy.core.claims import IDENTITY, NO_CLAIMS, Claims, template_items
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.likeness import is_as_it_should_be, moved
+from sidecarpolicy.core.ordering import precedence, start_order
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, Entry, ItemKey, Record
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.tree import Json, at, items, with_items
+from sidecarpolicy.names import Position
+
+Known = Callable[[PolicyId, str], Revision | None]
+"""Looks a stored revision up by policy and name."""
+
+
+def nothing_known(policy: PolicyId, revision: str) -> Revision | None:
+    """Where no stored revisions are at hand: items are moved whole instead of field by field."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition:
+    """The template and record as they should be, and what the owner should know.
+
+    *env_kept*: variables that the application sets itself. *left_behind*: items that were to go but that somebody else
+    has changed or claimed; they are the owner's now. *unknown_containers*: names in `application.containers` that the
+    application does not have.
+    """
+
+    template: Json
+    record: Record
+    env_kept: tuple[ItemKey, ...] = ()
+    left_behind: tuple[ItemKey, ...] = ()
+    unknown_containers: tuple[str, ...] = ()
+
+
+def inject(template: Json, revisions: Iterable[Revision], record: Record) -> tuple[Json, Record]:
+    """Return *template* with exactly *revisions* on it, and the record that says so."""
+    composed = compose(template, record, {revision.policy: revision for revision in revisions})
+    return composed.template, composed.record
+
+
+def eject(template: Json, record: Record) -> Json:
+    """Return *template* as its owner wrote it: without the items that *record* names."""
+    return compose(template, record, {}).template
+
+
+def compose(
+    template: Json,
+    record: Record,
+    assigned: Mapping[PolicyId, Revision],
+    *,
+    known: Known = nothing_known,
+    claims: Claims = NO_CLAIMS,
+    held: frozenset[PolicyId] = frozenset(),
+    joining: frozenset[PolicyId] = frozenset(),
+    orphaned: frozenset[PolicyId] = frozenset(),
+) -> Composition:
+    """Return what *template* and *record* become with *assigned* on it.
+
+    *held* policies keep what they have, as it is. *orphaned* ones hand it over to the owner. *joining* ones come to
+    a new workload, outside of their budget. All others that the record names go. *claims* hold removal back.
+    """
+    work = _Work(at(template, "spec"), record, assigned, known=known, claims=claims, held=held, orphaned=orphaned)
+    spec = with_items(work.spec, INIT_CONTAINERS, work.init_containers())
+    spec = with_items(spec, VOLUMES, work.volumes())
+    spec = with_items(spec, "containers", [work.with_additions(each) for each in items(work.spec, "containers")])
+    return Composition(
+        template={**template, "spec": spec} if spec != at(template, "spec") else template,
+        record=work.new_record(spec, joining),
+        env_kept=tuple(sorted(work.env_kept)),
+        left_behind=tuple(sorted(work.left_behind)),
+        unknown_containers=tuple(sorted(work.unknown_containers())),
+    )
+
+
+def application_containers(spec: Json, revision: Revision, foreign: Callable[[str], bool]) -> list[Json]:
+    """The containers of the application that *revision* adds env and mounts to.
+
+    *foreign* tells which init containers are not the application's own.
+    """
+    wanted = revision.application.containers
+    regular = [each for each in items(spec, "containers") if not wanted or each["name"] in wanted]
+    if not revision.application.init_containers:
+        return regular
+    return [*regular, *(each for each in items(spec, INIT_CONTAINERS) if not foreign(each["name"]))]
+
+
+class _Work:
+    """One composition under way. *wanted* is every item that should be there, by key, in order of precedence."""
+
+    def __init__(
+        self,
+        spec: Json,
+        record: Record,
+        assigned: Mapping[PolicyId, Revision],
+        *,
+        known: Known,
+        claims: Claims,
+        held: frozenset[PolicyId],
+        orphaned: frozenset[PolicyId],
+    ) -> None:
+        self.spec, self.record, self.known = spec, record, known
+        self.live = dict(template_items(spec))
+        self.held = {policy: record.entries[policy] for policy in held if policy in record.entries}
+        self.orphaned = {policy: record.entries[policy] for policy in orphaned if policy in record.entries}
+        self.assigned = sorted(
+            (each for policy, each in assigned.items() if policy not in held | orphaned), key=precedence
+        )
+        self.env_kept: set[ItemKey] = set()
+        self.left_behind = set(self._left_behind(claims))
+        self.held_items = _items_of(self.held.values())
+        # What a policy shares with one that stays is not the owner's when it is orphaned.
+        self.handed_over = _items_of(self.orphaned.values()) - self.held_items - self._staying()
+        self.ours = record.items - self.held_items - self.handed_over - self.left_behind
+        self.adopted = {
+            revision.policy: frozenset(each.name for each in revision.sidecars if self._is_adopted(revision, each.name))
+            for revision in self.assigned
+        }
+        self.wanted: dict[ItemKey, Json] = {}
+        self.provided: dict[PolicyId, set[ItemKey]] = {revision.policy: set() for revision in self.assigned}
+        for revision in self.assigned:
+            self._want(revision)
+
+    def _staying(self) -> frozenset[ItemKey]:
+        """What the record has of the policies that are assigned."""
+        recorded = (self.record.entries.get(revision.policy) for revision in self.assigned)
+        return _items_of(entry for entry in recorded if entry is not None)
+
+    def _left_behind(self, claims: Claims) -> Iterable[ItemKey]:
+        """Items of leaving policies that must stay: claimed by somebody, or edited by somebody who owns the edit."""
+        staying = {revision.policy for revision in self.assigned} | set(self.held) | set(self.orphaned)
+        for policy, entry in self.record.entries.items():
+            if policy in staying:
+                continue
+            for item in (entry.items & self.live.keys()) - self._staying():
+                canonical = self._recorded(policy, entry, item)
+                edited = canonical is not None and not is_as_it_should_be(self.live[item], canonical)
+                if item in claims.owners or (edited and item in claims.touched):
+                    yield item
+
+    def _recorded(self, policy: PolicyId, entry: Entry, item: ItemKey) -> Json | None:
+        """The canonical form that the recorded revision gives *item*, where that revision is known."""
+        revision = self.known(policy, entry.revision)
+        return canonical_item(revision, item) if revision else None
+
+    def _old(self, item: ItemKey) -> Json | None:
+        candidates = (
+            self._recorded(policy, entry, item) for policy, entry in self.record.entries.items() if item in entry.items
+        )
+        return next((each for each in candidates if each is not None), None)
+
+    def _is_adopted(self, revision: Revision, name: str) -> bool:
+        """Whether the owner wrote this sidecar himself: it is not ours, and equal to ours in every field."""
+        item = ItemKey(list=INIT_CONTAINERS, name=name)
+        if item in self.record.items or item not in self.live:
+            return False
+        entry = self.record.entries.get(revision.policy)
+        return self.live[item] == canonical_item(revision, item) or bool(entry and name in entry.adopted)
+
+    def _is_foreign(self, name: str) -> bool:
+        """Whether an init container is not the application's own: ours, held or adopted."""
+        return ItemKey(list=INIT_CONTAINERS, name=name) in self.record.items - self.left_behind or any(
+            name in adopted for adopted in self.adopted.values()
+        )
+
+    def _want(self, revision: Revision) -> None:
+        for sidecar in revision.sidecars:
+            item = ItemKey(list=INIT_CONTAINERS, name=sidecar.name)
+            if sidecar.name not in self.adopted[revision.policy]:
+                self._offer(revision, item, sidecar.container)
+        for volume in revision.volumes:
+            self._offer(revision, ItemKey(list=VOLUMES, name=volume["name"]), volume)
+        for container in application_containers(self.spec, revision, self._is_foreign):
+            for listed, additions in (
+                (ENV, revision.application.env),
+                (VOLUME_MOUNTS, revision.application.volume_mounts),
+            ):
+                for addition in additions:
+                    key = ItemKey(list=listed, name=addition[IDENTITY[listed]], container=container["name"])
+                    self._offer(revision, key, addition)
+
+    def _offer(self, revision: Revision, item: ItemKey, canonical: Json) -> None:
+        """Note that *revision* provides *item*, unless the application has its own."""
+        if item in self.live and item not in self.ours:
+            if item in self.held_items and is_as_it_should_be(self.live[item], canonical):
+                self.provided[revision.policy].add(item)  # shared: whoever goes first must not take it away
+            elif item.list == ENV:
+                self.env_kept.add(item)
+            return
+        self.provided[revision.policy].add(item)
+        self.wanted.setdefault(
+            item, moved(self.live[item], self._old(item), canonical) if item in self.live else canonical
+        )
+
+    def init_containers(self) -> list[Json]:
+        """Our BeforeInit sidecars, the application's own init containers in their own order, our AfterInit ones.
+
+        Held sidecars keep their place in the order and their live content; those of a revision that is not known
+        stay among the application's.
+        """
+        held = {
+            policy: revision
+            for policy, entry in self.held.items()
+            if (revision := self.known(policy, entry.revision)) is not None
+        }
+        placed: dict[str, Json] = {}
+        before: list[Json] = []
+        after: list[Json] = []
+        for revision, sidecar in start_order([*self.assigned, *held.values()]):
+            item = ItemKey(list=INIT_CONTAINERS, name=sidecar.name)
+            if revision.policy in held:
+                content = self.live.get(item) if item in self.held[revision.policy].items else None
+            else:
+                content = self.wanted.get(item) if item in self.provided[revision.policy] else None
+            if content is None or sidecar.name in placed:
+                continue
+            placed[sidecar.name] = content
+            (before if sidecar.position is Position.BEFORE_INIT else after).append(content)
+        own = [
+            self.with_additions(each)
+            for each in items(self.spec, INIT_CONTAINERS)
+            if each["name"] not in placed and ItemKey(list=INIT_CONTAINERS, name=each["name"]) not in self.ours
+        ]
+        return [*before, *own, *after]
+
+    def volumes(self) -> list[Json]:
+        """The Pod's volumes: ours in place, new ones at the end (their order means nothing)."""
+        return self._listed(items(self.spec, VOLUMES), VOLUMES)
+
+    def with_additions(self, container: Json) -> Json:
+        """Return one of the application's containers with the env and mounts that it should have of ours."""
+        for listed in (ENV, VOLUME_MOUNTS):
+            live = items(container, listed)
+            content = self._listed(live, listed, container=container["name"])
+            if content != live:
+                container = with_items(container, listed, content)
+        return container
+
+    def _listed(self, live: Sequence[Json], listed: str, *, container: str = "") -> list[Json]:
+        # Ours go in their own order into the places that ours have now, whoever came first: env may refer backwards.
+        ours = (
+            content for item, content in self.wanted.items() if (item.list, item.container) == (listed, container)
+        )
+        result: list[Json] = []
+        for each in live:
+            if ItemKey(list=listed, name=str(each.get(IDENTITY[listed])), container=container) not in self.ours:
+                result.append(each)
+            elif (content := next(ours, None)) is not None:
+                result.append(content)
+        return [*result, *ours]
+
+    def unknown_containers(self) -> set[str]:
+        """Names that `application.containers` gives and that the application does not have."""
+        present = {each["name"] for each in items(self.spec, "containers")}
+        return {name for revision in self.assigned for name in revision.application.containers} - present
+
+    def new_record(self, spec: Json, joining: frozenset[PolicyId]) -> Record:
+        """What is ours on *spec*, the finished one."""
+        present = {key for key, _ in template_items(spec)}
+        entries = dict(self.held)
+        for revision in self.assigned:
+            old = self.record.entries.get(revision.policy)
+            entries[revision.policy] = Entry(
+                revision=revision.name,
+                items=frozenset(self.provided[revision.policy]),
+                adopted=self.adopted[revision.policy],
+                joined=revision.policy in joining or bool(old and old.joined and old.revision == revision.name),
+            )
+        return replace(
+            self.record,
+            entries={policy: entries[policy] for policy in sorted(entries)},
+            orphaned=frozenset((self.record.orphaned | self.handed_over) & present - self.ours),
+        )
+
+
+def _items_of(entries: Iterable[Entry]) -> frozenset[ItemKey]:
+    return frozenset(item for entry in entries for item in entry.items)
+
+
+def canonical_item(revision: Revision, item: ItemKey) -> Json | None:
+    """The canonical form that *revision* gives *item*, or None where it does not provide it."""
+    match item.list:
+        case "initContainers":
+            sidecar = revision.sidecar(item.name)
+            return sidecar.container if sidecar else None
+        case "volumes":
+            return revision.volume(item.name)
+        case "env":
+            additions = revision.application.env
+        case _:
+            additions = revision.application.volume_mounts
+    return next((each for each in additions if each[IDENTITY[item.list]] == item.name), None)
+
+
+def rebuilt(spec: Json, record: Record, claims: Claims, revisions: Sequence[Revision]) -> Record:
+    """Return *record* with an entry for each policy whose entry was lost, as far as that can be known.
+
+    Only for items that one of *revisions* (of policies that select the workload now, the newest first) makes exactly
+    so, and whose key our field manager owns; and only where all of its sidecars are there.
+    """
+    entries = dict(record.entries)
+    live = dict(template_items(spec))
+    for revision in revisions:
+        if revision.policy in entries:
+            continue
+        found = {
+            item
+            for item, content in live.items()
+            if item in claims.ours
+            and item not in record.items
+            and item not in record.orphaned
+            and (canonical := canonical_item(revision, item)) is not None
+            and is_as_it_should_be(content, canonical)
+        }
+        sidecars = {ItemKey(list=INIT_CONTAINERS, name=sidecar.name) for sidecar in revision.sidecars}
+        if sidecars <= found:
+            entries[revision.policy] = Entry(revision=revision.name, items=frozenset(found))
+    return replace(record, entries=entries)

@@ -1,0 +1,76 @@
+"""One JSON Patch per change, per Deployment (RFC 6902): guards, whole lists, the record.
+
+Whole-list replacement keeps the exact order and records ownership only for what changed; SSA would put our items after
+the application's init containers. The guard is on `generation`, which moves with every change of spec or annotations
+but not of status, so a rollout in progress never causes a conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sidecarpolicy import names
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES
+from sidecarpolicy.core.tree import Json, at, items
+
+
+def json_patch(
+    *,
+    uid: str,
+    generation: int,
+    before: Json,
+    after: Json,
+    annotated: bool,
+    record: str | None,
+    new_record: str,
+) -> list[Json]:
+    """Return the operations that turn template *before* into *after*; empty where nothing changes.
+
+    *annotated*: whether the Deployment has any annotation. *record* and *new_record*: the annotation's text now (None
+    where it is absent) and then (empty to remove it).
+    """
+    changes = [*_template_changes(before, after), *_record_change(annotated, record, new_record)]
+    if not changes:
+        return []
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": "/metadata/generation", "value": generation},
+        *changes,
+    ]
+
+
+def _template_changes(before: Json, after: Json) -> list[Json]:
+    old, new = at(before, "spec"), at(after, "spec")
+    base = "/spec/template/spec"
+    return [
+        *_list_change(f"{base}/{INIT_CONTAINERS}", items(old, INIT_CONTAINERS), items(new, INIT_CONTAINERS)),
+        *_list_change(f"{base}/{VOLUMES}", items(old, VOLUMES), items(new, VOLUMES)),
+        *(
+            change
+            for index, (was, becomes) in enumerate(zip(items(old, "containers"), items(new, "containers"), strict=True))
+            for listed in (ENV, VOLUME_MOUNTS)
+            for change in _list_change(
+                f"{base}/containers/{index}/{listed}", items(was, listed), items(becomes, listed)
+            )
+        ),
+    ]
+
+
+def _list_change(path: str, old: Sequence[Any], new: Sequence[Any]) -> list[Json]:
+    if old == new:
+        return []
+    if not new:
+        return [{"op": "remove", "path": path}]
+    return [{"op": "replace" if old else "add", "path": path, "value": list(new)}]
+
+
+def _record_change(annotated: bool, record: str | None, new_record: str) -> list[Json]:
+    path = "/metadata/annotations/" + names.RECORD.replace("~", "~0").replace("/", "~1")
+    if (record or "") == new_record and not (record is not None and not new_record):
+        return []
+    if not new_record:
+        return [{"op": "remove", "path": path}]
+    if not annotated:
+        return [{"op": "add", "path": "/metadata/annotations", "value": {names.RECORD: new_record}}]
+    return [{"op": "add", "path": path, "value": new_record}]

@@ -1,0 +1,133 @@
+"""Read untyped JSON and say, for everything that is wrong, where it is and what it must be.
+
+A Cursor stands at one place of the author's YAML and knows its path. It collects problems instead of stopping at the
+first, so that an author sees all of them at once; where a value is unusable the caller gets the fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from sidecarpolicy.core.tree import Json
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: *path* in the author's YAML, and a sentence that begins "must"."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class InvalidInput(Exception):
+    """What was read cannot be used; *problems* says why, in the order in which they were found."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+@dataclass(slots=True)
+class Cursor:
+    """A value, where it stands, and the list in which problems are collected."""
+
+    value: Any
+    path: str
+    problems: list[Problem] = field(default_factory=list)
+
+    def wrong(self, message: str) -> None:
+        """Note a problem here."""
+        self.problems.append(Problem(path=self.path, message=message))
+
+    @property
+    def absent(self) -> bool:
+        """Whether nothing stands here; null is nothing, as the API server has it."""
+        return self.value is None
+
+    def field(self, name: str) -> Cursor:
+        """Step into a field of a mapping; absent where it is no mapping."""
+        value = self.value.get(name) if isinstance(self.value, Mapping) else None
+        return Cursor(value, f"{self.path}.{name}" if self.path else name, self.problems)
+
+    def mapping(self, *, allowed: frozenset[str] | None = None) -> Json:
+        """Return the mapping here; with *allowed*, any other field is a problem."""
+        if self.value is None:
+            return {}
+        if not isinstance(self.value, Mapping):
+            self.wrong(f"must be a mapping, not {_kind(self.value)}")
+            return {}
+        for name in sorted(set(self.value) - allowed) if allowed is not None else ():
+            self.field(str(name)).wrong(f"must be one of {', '.join(sorted(allowed or ()))}; is it misspelt?")
+        return dict(self.value)
+
+    def entries(self) -> Iterator[Cursor]:
+        """Step through a list; nothing where it is absent or no list."""
+        if self.value is None:
+            return
+        if not isinstance(self.value, list):
+            self.wrong(f"must be a list, not {_kind(self.value)}")
+            return
+        for index, value in enumerate(self.value):
+            yield Cursor(value, f"{self.path}[{index}]", self.problems)
+
+    def text(self, default: str = "") -> str:
+        """Return the string here."""
+        if self.value is None:
+            return default
+        if not isinstance(self.value, str):
+            self.wrong(f"must be a string, not {_kind(self.value)}")
+            return default
+        return self.value
+
+    def integer(self, default: int, *, least: int, most: int) -> int:
+        """Return the whole number here, between *least* and *most*."""
+        if self.value is None:
+            return default
+        if isinstance(self.value, bool) or not isinstance(self.value, int):
+            self.wrong(f"must be a whole number, not {_kind(self.value)}")
+            return default
+        if not least <= self.value <= most:
+            self.wrong(f"must be between {least} and {most}, not {self.value}")
+            return default
+        return self.value
+
+    def flag(self, default: bool = False) -> bool:
+        """Return the boolean here."""
+        if self.value is None:
+            return default
+        if not isinstance(self.value, bool):
+            self.wrong(f"must be true or false, not {_kind(self.value)}")
+            return default
+        return self.value
+
+    def choice(self, default: Choice) -> Choice:
+        """Return the member of *default*'s enumeration that stands here."""
+        if self.value is None:
+            return default
+        try:
+            return type(default)(self.value)
+        except ValueError:
+            self.wrong(f"must be one of {', '.join(type(default))}, not {self.value!r}")
+            return default
+
+
+def _kind(value: object) -> str:
+    """Name a value for a message: what it is and, where short, how it reads."""
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "a mapping",
+    }
+    shown = f" ({value!r})" if isinstance(value, bool | int | float | str) and len(str(value)) <= 40 else ""
+    return names.get(type(value), type(value).__name__) + shown

@@ -1,0 +1,147 @@
+"""The record of what on a Deployment is ours: one annotation on its metadata, in the same patch as the items.
+
+Per policy: the revision, the names of its items, and the few facts that reality does not show. Nothing is ever
+removed from a Deployment that the record does not name. A record that cannot be read is Mangled: reported, and
+nothing is removed on the strength of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.tree import compact
+
+INIT_CONTAINERS, VOLUMES, ENV, VOLUME_MOUNTS = "initContainers", "volumes", "env", "volumeMounts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ItemKey:
+    """One item of a Pod template: an init container, a volume, or an env or mount of *container*."""
+
+    list: str
+    name: str
+    container: str = ""
+
+    def __str__(self) -> str:
+        what = {INIT_CONTAINERS: "init container", VOLUMES: "volume", ENV: "env", VOLUME_MOUNTS: "mount"}[self.list]
+        return f"{what} {self.name!r}" + (f" of container {self.container!r}" if self.container else "")
+
+
+class Mangled(ValueError):
+    """The annotation is not what we write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What one policy has on a Deployment.
+
+    *items* are ours to change and remove; *adopted* are sidecars that the owner wrote, equal to ours. *joined* is
+    true where the policy came to a new workload outside of its budget (that rollout is the owner's own).
+    """
+
+    revision: str
+    items: frozenset[ItemKey] = frozenset()
+    adopted: frozenset[str] = frozenset()
+    joined: bool = False
+
+    def names(self, listed: str) -> frozenset[str]:
+        """The names of its items in *listed*."""
+        return frozenset(item.name for item in self.items if item.list == listed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The whole annotation; *orphaned* are items that belong to the owner since their policy was deleted."""
+
+    entries: Mapping[PolicyId, Entry] = field(default_factory=dict)
+    orphaned: frozenset[ItemKey] = frozenset()
+
+    @property
+    def items(self) -> frozenset[ItemKey]:
+        """All items that are ours, of any policy."""
+        return frozenset(item for entry in self.entries.values() for item in entry.items)
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.orphaned)
+
+
+def parse(text: str | None) -> Record:
+    """Return the record that *text* holds; raise Mangled where it holds none."""
+    if not text:
+        return Record()
+    try:
+        data = json.loads(text)
+        return Record(
+            entries={PolicyId.parse(key): _entry(value) for key, value in data.get("policies", {}).items()},
+            orphaned=_items(data.get("orphaned", {})),
+        )
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise Mangled(str(error)) from error
+
+
+def text_of(record: Record) -> str:
+    """Return the annotation's value: compact JSON, equal for equal records, empty for an empty one."""
+    if not record:
+        return ""
+    policies = {
+        str(policy): {
+            "revision": entry.revision,
+            **_listed(entry.items),
+            **({"adopted": sorted(entry.adopted)} if entry.adopted else {}),
+            **({"joined": True} if entry.joined else {}),
+        }
+        for policy, entry in record.entries.items()
+    }
+    orphaned = {"orphaned": _listed(record.orphaned)} if record.orphaned else {}
+    return compact({"policies": policies, **orphaned})
+
+
+def _entry(value: Mapping[str, Any]) -> Entry:
+    return Entry(
+        revision=_text(value["revision"]),
+        items=_items(value),
+        adopted=frozenset(_text(name) for name in _list(value.get("adopted", []))),
+        joined=value.get("joined", False) is True,
+    )
+
+
+def _items(value: Mapping[str, Any]) -> frozenset[ItemKey]:
+    flat = {
+        ItemKey(list=listed, name=_text(name))
+        for listed in (INIT_CONTAINERS, VOLUMES)
+        for name in _list(value.get(listed, []))
+    }
+    nested = {
+        ItemKey(list=listed, name=_text(name), container=_text(container))
+        for listed in (ENV, VOLUME_MOUNTS)
+        for container, names in value.get(listed, {}).items()
+        for name in _list(names)
+    }
+    return frozenset(flat | nested)
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise Mangled("names are no list")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise Mangled("a name is no string, or empty")
+    value.encode()  # half a surrogate pair could be read from JSON but never be written again
+    return value
+
+
+def _listed(items: Iterable[ItemKey]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for item in sorted(items):
+        if item.container:
+            result.setdefault(item.list, {}).setdefault(item.container, []).append(item.name)
+        else:
+            result.setdefault(item.list, []).append(item.name)
+    return result

@@ -1,0 +1,158 @@
+"""From an author's sidecar to a native sidecar: the gate, the Pod's readiness, the seal; and the canonical form.
+
+**The gate.** The kubelet starts the next container when a sidecar has *started*: its process runs, `postStart` has
+returned and its `startupProbe` has succeeded; it never waits for a readinessProbe (KEP-753). `WaitUntilReady`
+therefore needs a startup probe and derives one from the readinessProbe where the author wrote none.
+
+**The seal.** A container without `lifecycle` gets `lifecycle: {}`, which does nothing, is stored, and makes the API
+server refuse the object (422) where anything strips `restartPolicy: Always` instead of creating Pods that hang in
+`Init:0/1` for ever.
+
+**Canonical form.** What is rendered goes once through the API server as a PodTemplate, by dry run, with a placeholder
+container that carries the application's additions. The server validates it in full and fills in every default; the
+result is what a revision stores and what gets written.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from sidecarpolicy.core.policy import Application, Policy, Sidecar
+from sidecarpolicy.core.revision import InjectedSidecar, Revision, revision_name
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.names import PodReadiness, Startup
+
+# A derived gate gives a sidecar this long to become ready, refusing or hanging, before the kubelet restarts it.
+GATE_SECONDS = 120
+
+HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
+PLACEHOLDER = "application"
+
+
+class NativeSidecarsUnsupported(Exception):
+    """The API server dropped `restartPolicy: Always` of an init container: it is older than Kubernetes 1.29."""
+
+
+def render(sidecar: Sidecar) -> Json:
+    """Return the complete init container that *sidecar* stands for, before the API server's defaults."""
+    container = {**sidecar.container, "name": sidecar.name, "restartPolicy": "Always"}
+    probe = at(container, "readinessProbe")
+    if sidecar.startup is Startup.WAIT_UNTIL_READY and probe and not container.get("startupProbe"):
+        container["startupProbe"] = startup_gate(probe)
+    if sidecar.pod_readiness is PodReadiness.EXCLUDE:
+        container.pop("readinessProbe", None)
+    if not container.get("lifecycle"):
+        container["lifecycle"] = {}
+    return container
+
+
+def startup_gate(readiness: Json) -> Json:
+    """Return the startup probe that holds the next container back until *readiness* would first succeed.
+
+    Period and time-out are both the readiness probe's time-out: with a period shorter than the time-out, a probe that
+    hangs would hold for longer than GATE_SECONDS.
+    """
+    seconds = max(1, readiness.get("timeoutSeconds") or 1)
+    return {
+        **{handler: readiness[handler] for handler in HANDLERS if handler in readiness},
+        "initialDelaySeconds": 0,
+        "periodSeconds": seconds,
+        "timeoutSeconds": seconds,
+        "failureThreshold": ceil(GATE_SECONDS / seconds),
+    }
+
+
+def lacks_gate(sidecar: Sidecar) -> bool:
+    """Whether `WaitUntilReady` has nothing to wait for: neither a startup nor a readiness probe."""
+    container = sidecar.container
+    return sidecar.startup is Startup.WAIT_UNTIL_READY and not (
+        container.get("startupProbe") or container.get("readinessProbe")
+    )
+
+
+def offline(policy: Policy) -> Revision:
+    """Return the revision of *policy* without the API server's defaults, for use without a cluster."""
+    return _revision(
+        policy,
+        containers=[render(sidecar) for sidecar in policy.sidecars],
+        volumes=list(policy.volumes),
+        env=list(policy.application.env),
+        mounts=list(policy.application.volume_mounts),
+    )
+
+
+def canonical_request(policy: Policy, namespace: str) -> Json:
+    """Return the PodTemplate whose dry run validates *policy* and brings back its canonical form."""
+    placeholder: Json = {"name": _placeholder(policy), "image": "placeholder"}
+    if policy.application.env:
+        placeholder["env"] = list(policy.application.env)
+    if policy.application.volume_mounts:
+        placeholder["volumeMounts"] = list(policy.application.volume_mounts)
+    spec: Json = {
+        "initContainers": [render(sidecar) for sidecar in policy.sidecars],
+        "containers": [placeholder],
+        "volumes": list(policy.volumes),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "PodTemplate",
+        "metadata": {"generateName": "sidecarpolicy-dry-run-", "namespace": namespace},
+        "template": {"metadata": {}, "spec": spec},
+    }
+
+
+def canonical_revision(policy: Policy, answer: Json) -> Revision:
+    """Return the revision that the API server's *answer* to `canonical_request` makes.
+
+    Raises NativeSidecarsUnsupported where it dropped `restartPolicy: Always`.
+    """
+    spec = at(answer, "template", "spec")
+    containers = items(spec, "initContainers")
+    if any(container.get("restartPolicy") != "Always" for container in containers):
+        raise NativeSidecarsUnsupported
+    # Only the placeholder is there, unless an admission webhook added containers of its own.
+    placeholder = next(each for each in items(spec, "containers") if each["name"] == _placeholder(policy))
+    ours = {sidecar.name for sidecar in policy.sidecars}
+    names_of_volumes = {volume["name"] for volume in policy.volumes}
+    return _revision(
+        policy,
+        containers=[container for container in containers if container["name"] in ours],
+        volumes=[volume for volume in items(spec, "volumes") if volume["name"] in names_of_volumes],
+        env=items(placeholder, "env"),
+        mounts=items(placeholder, "volumeMounts"),
+    )
+
+
+def _revision(
+    policy: Policy, *, containers: list[Json], volumes: list[Json], env: list[Json], mounts: list[Json]
+) -> Revision:
+    by_name = {container["name"]: container for container in containers}
+    return Revision(
+        policy=policy.id,
+        name=revision_name(policy.id, policy.words),
+        priority=policy.priority,
+        created=policy.created,
+        sidecars=tuple(
+            InjectedSidecar(
+                name=sidecar.name,
+                role=sidecar.role,
+                position=sidecar.position,
+                start_after=sidecar.start_after,
+                container=by_name[sidecar.name],
+            )
+            for sidecar in policy.sidecars
+        ),
+        volumes=tuple(volumes),
+        application=Application(
+            containers=policy.application.containers,
+            init_containers=policy.application.init_containers,
+            env=tuple(env),
+            volume_mounts=tuple(mounts),
+        ),
+    )
+
+
+def _placeholder(policy: Policy) -> str:
+    """A container name that no sidecar of *policy* has."""
+    taken = {sidecar.name for sidecar in policy.sidecars}
+    return next(name for name in (PLACEHOLDER, *(f"{PLACEHOLDER}-{n}" for n in range(17))) if name not in taken)

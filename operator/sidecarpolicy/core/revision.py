@@ -1,0 +1,178 @@
+"""A revision: one version of what a policy injects, as the API server would store it.
+
+Its hash is taken over the author's own words, so an upgrade of the operator rolls nothing. What is injected is the
+canonical form that the API server returned when the revision was accepted; it is stored with the revision in a
+ControllerRevision (`sidepol-<policy>-<hash>`), whose annotations hold when it became the update revision and when
+every workload had it. Priority and creation time are part of it: order and precedence come from assigned revisions,
+never from live policies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sidecarpolicy import names
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.policy import ROLES, Application, Policy
+from sidecarpolicy.core.tree import Json, at, compact, items
+from sidecarpolicy.names import Position, Role
+
+HASH_LENGTH = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjectedSidecar:
+    """One sidecar of a revision; *container* is the complete init container in canonical form."""
+
+    name: str
+    role: Role
+    position: Position
+    start_after: tuple[str, ...] = ()
+    container: Json
+
+    @property
+    def rank(self) -> int:
+        """Its role's place in the start order."""
+        return ROLES[self.role].rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """What one version of a policy injects. *created* is when the policy was created (RFC 3339)."""
+
+    policy: PolicyId
+    name: str
+    priority: int = 0
+    created: str = ""
+    sidecars: tuple[InjectedSidecar, ...]
+    volumes: tuple[Json, ...] = ()
+    application: Application = Application()
+
+    def sidecar(self, name: str) -> InjectedSidecar | None:
+        """The sidecar of that name, if it has one."""
+        return next((sidecar for sidecar in self.sidecars if sidecar.name == name), None)
+
+    def volume(self, name: str) -> Json | None:
+        """The volume of that name, if it has one."""
+        return next((volume for volume in self.volumes if volume["name"] == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRevision:
+    """A revision with what only its ControllerRevision shows. Times are RFC 3339 text; *completed* may be empty."""
+
+    revision: Revision
+    object_name: str
+    number: int
+    since: str
+    completed: str = ""
+
+
+def revision_name(policy: PolicyId, words: Json) -> str:
+    """Return `<policy>-<hash of the author's words>`: equal words give equal names, for ever."""
+    digest = hashlib.sha256(compact(words).encode()).hexdigest()[:HASH_LENGTH]
+    return f"{policy.name}-{digest}"
+
+
+def object_name(policy: PolicyId, revision: str) -> str:
+    """The name of the ControllerRevision that stores it."""
+    return names.REVISION_PREFIXES[policy.kind] + revision
+
+
+def to_controller_revision(stored: StoredRevision, *, policy: Policy, namespace: str) -> Json:
+    """Return the ControllerRevision of *stored*, owned by *policy*, in *namespace*."""
+    revision = stored.revision
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": stored.object_name,
+            "namespace": namespace,
+            "labels": {
+                names.POLICY_KIND_LABEL: policy.id.kind,
+                names.POLICY_NAME_LABEL: policy.id.name,
+            },
+            "annotations": {names.SINCE: stored.since},
+            "ownerReferences": [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": policy.id.kind,
+                    "name": policy.id.name,
+                    "uid": policy.uid,
+                }
+            ],
+        },
+        "revision": stored.number,
+        "data": {
+            "policy": str(revision.policy),
+            "name": revision.name,
+            "priority": revision.priority,
+            "created": revision.created,
+            "sidecars": [
+                {
+                    "name": sidecar.name,
+                    "role": sidecar.role.value,
+                    "position": sidecar.position.value,
+                    "startAfter": list(sidecar.start_after),
+                    "container": sidecar.container,
+                }
+                for sidecar in revision.sidecars
+            ],
+            "volumes": list(revision.volumes),
+            "application": {
+                "containers": list(revision.application.containers),
+                "initContainers": revision.application.init_containers,
+                "env": list(revision.application.env),
+                "volumeMounts": list(revision.application.volume_mounts),
+            },
+        },
+    }
+
+
+def from_controller_revision(body: Mapping[str, Any]) -> StoredRevision:
+    """Return what `to_controller_revision` stored; raise ValueError or KeyError where somebody mangled it."""
+    data = at(body, "data")
+    application = at(data, "application")
+    annotations = at(body, "metadata", "annotations")
+    return StoredRevision(
+        revision=Revision(
+            policy=PolicyId.parse(data["policy"]),
+            name=data["name"],
+            priority=data["priority"],
+            created=data["created"],
+            sidecars=tuple(
+                InjectedSidecar(
+                    name=sidecar["name"],
+                    role=Role(sidecar["role"]),
+                    position=Position(sidecar["position"]),
+                    start_after=tuple(sidecar["startAfter"]),
+                    container=sidecar["container"],
+                )
+                for sidecar in items(data, "sidecars")
+            ),
+            volumes=tuple(items(data, "volumes")),
+            application=Application(
+                containers=tuple(application["containers"]),
+                init_containers=application["initContainers"],
+                env=tuple(application["env"]),
+                volume_mounts=tuple(application["volumeMounts"]),
+            ),
+        ),
+        object_name=at(body, "metadata")["name"],
+        number=body["revision"],
+        since=annotations.get(names.SINCE, ""),
+        completed=annotations.get(names.COMPLETED, ""),
+    )
+
+
+def update_revision(stored: Sequence[StoredRevision]) -> StoredRevision | None:
+    """The revision that became the update revision last."""
+    return max(stored, key=lambda each: (each.since, each.number), default=None)
+
+
+def current_revision(stored: Sequence[StoredRevision]) -> StoredRevision | None:
+    """The revision that was rolled out completely last, or None before the first."""
+    return max((each for each in stored if each.completed), key=lambda each: each.completed, default=None)

@@ -1,0 +1,338 @@
+"""What a policy's status says: exact counts and kstatus-shaped conditions, from one plan.
+
+kstatus (cli-utils) and the tools on it read `observedGeneration`, then `Reconciling` and `Stalled` (abnormal-true:
+absent when not true), then `Ready`. The first situation in `_SITUATIONS` that applies gives all of them. Status is
+output only: nothing is decided from it. It never lists the targets: 10,000 of them would not fit an object.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.plan import Plan, Situation, State, Target
+from sidecarpolicy.core.tree import Json, items
+from sidecarpolicy.names import Reason, WarningReason
+
+MOST_LISTED = 10
+MOST_EXAMPLES = 3
+MOST_MESSAGE = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something to know although nothing is refused; *where* tells equal ones apart for the count."""
+
+    reason: WarningReason
+    message: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why a policy is not accepted."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything a status is made of."""
+
+    generation: int
+    situation: Situation
+    plan: Plan
+    rejection: Rejection | None = None
+    selects_everything: bool = False
+    warnings: Sequence[Warned] = ()
+
+    @property
+    def matched(self) -> int:
+        """How many workloads are selected."""
+        return len(self.situation.targets)
+
+    @property
+    def removing(self) -> int:
+        """How many are not selected and still carry the policy."""
+        return len(self.situation.removing)
+
+    def count(self, state: State) -> int:
+        """How many targets are in *state*."""
+        return self.plan.counts.get(state, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The row of the table that applies: Ready, its reason and sentence, and the two abnormal-true conditions."""
+
+    ready: str
+    reason: Reason
+    message: str
+    reconciling: bool = False
+    stalled: bool = False
+
+
+Row = Callable[[Report], Standing | None]
+
+
+def status_of(report: Report, previous: Mapping[str, Any], now: float) -> Json:
+    """Return the whole status; *previous* is the one on the object, from which transition times are kept."""
+    standing = next(found for row in _SITUATIONS if (found := row(report)))
+    targets, situation = report.situation.targets, report.situation
+    status: Json = {
+        "observedGeneration": report.generation,
+        "conditions": _conditions(report, standing, items(previous, "conditions"), now),
+        "targets": {
+            "matched": report.matched,
+            **{state.value: report.count(state) for state in State},
+            "available": sum(each.available for each in targets),
+            "removing": report.removing,
+        },
+        "failures": _failures(targets),
+        "skipped": _skipped(targets),
+        "warnings": _warnings(report.warnings),
+    }
+    if situation.current:
+        status["currentRevision"] = situation.current
+    if situation.update:
+        status["updateRevision"] = situation.update
+    return status
+
+
+def _rejected(report: Report) -> Standing | None:
+    if report.rejection is None:
+        return None
+    return Standing(ready="False", reason=report.rejection.reason, message=report.rejection.message, stalled=True)
+
+
+def _being_deleted(report: Report) -> Standing | None:
+    if not report.situation.deleting:
+        return None
+    left = sum(each.revision is not None for each in (*report.situation.targets, *report.situation.removing))
+    return Standing(
+        ready="Unknown",
+        reason=Reason.REMOVING,
+        message=f"the policy is being deleted; {_workloads(left)} still {_verb(left, 'carries', 'carry')} its sidecars",
+        reconciling=True,
+    )
+
+
+def _no_targets(report: Report) -> Standing | None:
+    if report.matched or report.removing:
+        return None
+    return Standing(ready="True", reason=Reason.NO_TARGETS, message="the policy selects no Deployment")
+
+
+def _all_skipped(report: Report) -> Standing | None:
+    if not report.matched or report.count(State.SKIPPED) < report.matched or report.removing:
+        return None
+    return Standing(
+        ready="False",
+        reason=Reason.ALL_SKIPPED,
+        message=f"all {report.matched} selected workloads are skipped: {_why_skipped(report.situation.targets)}",
+        stalled=True,
+    )
+
+
+def _halted(report: Report) -> Standing | None:
+    """Workloads that make no progress hold every slot: nothing moves until somebody does something."""
+    failed = report.count(State.FAILED)
+    waiting = report.count(State.PENDING)
+    if not failed or not waiting or report.count(State.PROGRESSING) or report.plan.steps:
+        return None
+    if failed < report.plan.budget:
+        return None
+    return Standing(
+        ready="False",
+        reason=Reason.ROLLOUT_HALTED,
+        message=f"{_progress(report)}; {_late(report)} and {_verb(failed, 'holds', 'hold')} every slot: "
+        "edit the policy, or mend the workload",
+        stalled=True,
+    )
+
+
+def _done_with_failures(report: Report) -> Standing | None:
+    if not report.count(State.FAILED) or report.count(State.PENDING) or report.count(State.PROGRESSING):
+        return None
+    return Standing(
+        ready="False",
+        reason=Reason.COMPLETED_WITH_FAILURES,
+        message=f"{_progress(report)}; {_late(report)}",
+        stalled=True,
+    )
+
+
+def _done(report: Report) -> Standing | None:
+    moving = report.count(State.PENDING) + report.count(State.PROGRESSING) + report.count(State.FAILED)
+    if moving or report.removing:
+        return None
+    return Standing(ready="True", reason=Reason.ROLLOUT_COMPLETE, message=_progress(report))
+
+
+def _paused(report: Report) -> Standing | None:
+    if not report.situation.rollout.paused:
+        return None
+    return Standing(ready="Unknown", reason=Reason.PAUSED, message=f"{_progress(report)}; spec.rollout.paused is true")
+
+
+def _rolling_out(report: Report) -> Standing | None:
+    late = f"; {_late(report)}" if report.count(State.FAILED) else ""
+    first = "" if report.plan.first_is_done or not report.count(State.PENDING) else "; one goes first"
+    return Standing(
+        ready="Unknown",
+        reason=Reason.ROLLING_OUT,
+        message=f"{_progress(report)}{first}{late}",
+        reconciling=True,
+    )
+
+
+_SITUATIONS: tuple[Row, ...] = (
+    _rejected,
+    _being_deleted,
+    _no_targets,
+    _all_skipped,
+    _halted,
+    _done_with_failures,
+    _done,
+    _paused,
+    _rolling_out,
+)
+
+
+def _progress(report: Report) -> str:
+    """`34 of 117 workloads run web-7d21c0a9e1; 3 in progress, 80 waiting, 3 skipped`."""
+    counted = report.matched - report.count(State.SKIPPED)
+    parts = [
+        f"{count} {word}"
+        for count, word in (
+            (report.count(State.PROGRESSING), "in progress"),
+            (report.count(State.PENDING), "waiting"),
+            (report.count(State.FAILED), "failed"),
+            (report.count(State.SKIPPED), "skipped"),
+            (report.removing, "being removed"),
+        )
+        if count
+    ]
+    everything = f"the empty selector selects {_workloads(report.matched)}; " if report.selects_everything else ""
+    head = f"{everything}{report.count(State.UPDATED)} of {_workloads(counted)} {_verb(counted, 'runs', 'run')} "
+    return head + (report.situation.update or "no revision") + (f"; {', '.join(parts)}" if parts else "")
+
+
+def _late(report: Report) -> str:
+    late = [each for each in report.situation.targets if each.state is State.FAILED]
+    first = min(late, key=lambda each: (each.late_since or 0.0, each.workload))
+    limit = report.situation.rollout.progress_deadline_seconds
+    others = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
+    return (
+        f"{first.workload}{others} made no progress since {timestamp(first.late_since or 0.0)} "
+        f"(progressDeadlineSeconds: {limit})"
+    )
+
+
+def _conditions(report: Report, standing: Standing, previous: Sequence[Json], now: float) -> list[Json]:
+    rejection = report.rejection
+    if rejection is None or rejection.reason is Reason.UNSUPPORTED_CLUSTER:  # that is not the author's fault
+        accepted = ("Accepted", "True", Reason.ACCEPTED.value, "the policy is valid")
+    else:
+        accepted = ("Accepted", "False", rejection.reason.value, rejection.message)
+    wanted = [
+        accepted,
+        ("Ready", standing.ready, standing.reason.value, standing.message),
+        *([("Reconciling", "True", standing.reason.value, standing.message)] if standing.reconciling else []),
+        *([("Stalled", "True", standing.reason.value, standing.message)] if standing.stalled else []),
+    ]
+    before = {each["type"]: each for each in previous}
+    return [
+        {
+            "type": kind,
+            "status": value,
+            "reason": reason,
+            "message": shortened(message),
+            "observedGeneration": report.generation,
+            "lastTransitionTime": before[kind]["lastTransitionTime"]
+            if kind in before and before[kind]["status"] == value
+            else timestamp(now),
+        }
+        for kind, value, reason, message in wanted
+    ]
+
+
+def _failures(targets: Iterable[Target]) -> list[Json]:
+    failed = sorted(
+        (each for each in targets if each.state is State.FAILED),
+        key=lambda each: (-(each.late_since or 0.0), each.workload),
+    )
+    return [
+        {
+            "namespace": each.workload.namespace,
+            "name": each.workload.name,
+            "revision": each.revision or "",
+            "reason": "ProgressDeadlineExceeded",
+            "message": shortened(each.message),
+            "since": timestamp(each.late_since or 0.0),
+        }
+        for each in failed[:MOST_LISTED]
+    ]
+
+
+def _skipped(targets: Iterable[Target]) -> list[Json]:
+    by_reason: dict[str, list[tuple[WorkloadId, Refusal]]] = defaultdict(list)
+    for each in sorted(targets, key=lambda each: each.workload):
+        if each.state is State.SKIPPED and each.refusal is not None:
+            by_reason[each.refusal.reason.value].append((each.workload, each.refusal))
+    return [
+        {
+            "reason": reason,
+            "count": len(found),
+            "examples": [str(workload) for workload, _ in found[:MOST_EXAMPLES]],
+            "message": shortened(f"{found[0][0]}: {found[0][1].message}"),
+        }
+        for reason, found in sorted(by_reason.items())
+    ]
+
+
+def _why_skipped(targets: Iterable[Target]) -> str:
+    return ", ".join(f"{each['reason']} ({each['count']}): {each['message']}" for each in _skipped(targets))
+
+
+def _warnings(warnings: Iterable[Warned]) -> list[Json]:
+    by_reason: dict[str, list[Warned]] = defaultdict(list)
+    for each in sorted(set(warnings), key=lambda each: (each.reason.value, each.where, each.message)):
+        by_reason[each.reason.value].append(each)
+    return [
+        {"reason": reason, "count": len(found), "message": shortened(_located(found[0]))}
+        for reason, found in sorted(by_reason.items())
+    ][:MOST_LISTED]
+
+
+def _located(warned: Warned) -> str:
+    return f"{warned.where}: {warned.message}" if warned.where else warned.message
+
+
+def timestamp(seconds: float) -> str:
+    """Return seconds since the epoch as RFC 3339 text, whole seconds, as metav1.Time has it."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micro_timestamp(seconds: float) -> str:
+    """Return seconds since the epoch as RFC 3339 text with microseconds, as metav1.MicroTime has it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def shortened(text: str) -> str:
+    """Return *text* within what the schema allows for a message."""
+    return text if len(text) <= MOST_MESSAGE else text[: MOST_MESSAGE - 1] + "…"
+
+
+def _workloads(count: int) -> str:
+    return f"{count} workload" if count == 1 else f"{count} workloads"
+
+
+def _verb(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many

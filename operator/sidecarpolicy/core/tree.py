@@ -1,0 +1,37 @@
+"""The JSON of Kubernetes as the core sees it: plain dicts and lists, never changed in place.
+
+Unknown fields pass through untouched. A function that returns JSON returns new containers wherever it changed
+something and may share everything else with its input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+Json = dict[str, Any]
+
+
+def compact(value: object) -> str:
+    """Return JSON without white space and with sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def at(value: Mapping[str, Any] | None, *path: str) -> Json:
+    """Return the mapping at *path*, or an empty one where any step is absent or null."""
+    for key in path:
+        value = (value or {}).get(key)
+    return cast("Json", value or {})
+
+
+def items(value: Mapping[str, Any] | None, key: str) -> list[Json]:
+    """Return the list of mappings under *key*; absent and null are the same as empty, as the API server has it."""
+    return cast("list[Json]", (value or {}).get(key) or [])
+
+
+def with_items(value: Json, key: str, content: list[Json]) -> Json:
+    """Return *value* with *content* under *key*, and without the key where that is empty."""
+    if content:
+        return {**value, key: content}
+    return {name: field for name, field in value.items() if name != key}
