@@ -1,0 +1,1 @@
+"""What the operator sees and does: the store, the queue and the two passes, over a narrow port. No HTTP, no Kopf."""

@@ -1,0 +1,158 @@
+"""The narrow port through which the engine reaches a cluster, and the errors that may come back.
+
+The engine knows nothing of HTTP. Errors are sorted by what to do next, not by what went wrong:
+
+    ApiError
+    ├── Conflict   somebody wrote first: read again, decide again
+    ├── Gone       the object is not there any more: forget it
+    ├── Refused    the server will not have it: somebody must edit something
+    └── Later      nothing is wrong with the request: try again after a while
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Json = dict[str, Any]
+
+
+# Reasons of a Refused that call for something of their own.
+NAMESPACE_TERMINATING = "NamespaceTerminating"  # 403: nothing is created there any more, the namespace goes
+PATCH_DOES_NOT_FIT = "PatchDoesNotFit"  # 422: a `test` failed or a path is not there; the server says not which
+
+
+class ApiError(Exception):
+    """A request failed. *verb*, *what* and *message* (the server's own words) are for people.
+
+    *status* is the HTTP status, None without an answer; *reason* the server's word for machines, or one of the
+    names below where that says more, or empty.
+    """
+
+    def __init__(self, *, verb: str, what: str, message: str, status: int | None = None, reason: str = "") -> None:
+        super().__init__(f"{verb} {what}: {message}")
+        self.verb, self.what, self.message, self.status, self.reason = verb, what, message, status, reason
+
+
+class Conflict(ApiError):
+    """409: the object is not what the decision was made on, or the name is taken already."""
+
+
+class Gone(ApiError):
+    """404: the object does not exist."""
+
+
+class Refused(ApiError):
+    """400, 403 or 422 and the like: the same request will be refused again until somebody edits something."""
+
+
+class Later(ApiError):
+    """401, 408, 410, 429, 5xx, a lost connection or a time-out. *retry_after*: the server's wish in seconds, if any."""
+
+    def __init__(
+        self,
+        *,
+        verb: str,
+        what: str,
+        message: str,
+        status: int | None = None,
+        reason: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(verb=verb, what=what, message=message, status=status, reason=reason)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A kind as the API addresses it."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+
+    @property
+    def api_version(self) -> str:
+        """`apps/v1`, or `v1` for the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One page of a LIST: the objects, and the resourceVersion of the whole collection."""
+
+    items: Sequence[Json]
+    resource_version: str
+
+
+class Api(Protocol):
+    """A cluster. Every method raises ApiError, as sorted above, and nothing else."""
+
+    def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Listing]:
+        """Yield the collection over all namespaces, a page (at most 500 objects) at a time."""
+        ...
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        """Return one object; *namespace* is empty for a cluster-scoped one."""
+        ...
+
+    async def create(self, resource: Resource, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
+        """POST with fieldValidation=Strict; return what the server made of it. An existing name is a Conflict."""
+        ...
+
+    async def json_patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        operations: Sequence[Json],
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Json:
+        """PATCH with RFC 6902 operations; return the object as it is now.
+
+        A failed `test`, or a path that is not there, is a Refused with reason PATCH_DOES_NOT_FIT; a stale
+        `/metadata/resourceVersion` is a Conflict.
+        """
+        ...
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str, name: str, body: Json, *, subresource: str = ""
+    ) -> Json:
+        """PATCH with an RFC 7386 document; for objects of our own only, never for a workload."""
+        ...
+
+    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
+        """DELETE; an object that is gone already is no error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRef:
+    """What an Event is about."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+class Events(Protocol):
+    """Where Events go. Never blocks, never raises: an Event that cannot be written is logged and dropped."""
+
+    def emit(self, regarding: ObjectRef, *, reason: str, message: str, warning: bool = False, action: str = "") -> None:
+        """Post one Event; an equal one (object, reason, message) within ten minutes raises the count of the first."""
+        ...
+
+
+class Leadership(Protocol):
+    """Whether this process may write."""
+
+    @property
+    def leading(self) -> bool:
+        """True while the Lease is held and has not run out on this process's own monotonic clock."""
+        ...

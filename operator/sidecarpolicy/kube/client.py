@@ -1,0 +1,256 @@
+"""The engine's port over HTTP: one session, JSON in and out, and errors translated here and nowhere else.
+
+Not in it: retries (the queue and its back-off do that for every request alike; only a 401 is tried again,
+once, with credentials read anew), watches (Kopf's), discovery and types.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+
+from sidecarpolicy import names
+from sidecarpolicy.engine.port import (
+    NAMESPACE_TERMINATING,
+    PATCH_DOES_NOT_FIT,
+    ApiError,
+    Conflict,
+    Gone,
+    Json,
+    Later,
+    Listing,
+    Refused,
+    Resource,
+)
+from sidecarpolicy.kube.connection import ConnectionProblem, Login, open_session
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 500  # objects in one answer to a LIST
+_WRITE: Final = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
+_MESSAGE_LIMIT: Final = 1024  # characters of the server's message that are worth keeping
+
+# A strict PATCH is refused with the whole object in the message, environment and all: keep what follows it.
+_QUOTED_OBJECT: Final = re.compile(r'^.*patch: Invalid value: ".*": ', re.DOTALL)
+
+
+class HttpApi:
+    """A cluster as `engine.port.Api` describes it. Open it with `async with`, or `start` and `close` it.
+
+    *connections*: how many requests may be on their way at a time. *timeout*: seconds for one request,
+    waiting for its turn included.
+    """
+
+    def __init__(self, login: Login, *, connections: int = 32, timeout: float = 30.0) -> None:
+        self._login, self._connections, self._timeout = login, connections, timeout
+        self._session: aiohttp.ClientSession | None = None
+        self._server = ""
+
+    async def start(self) -> None:
+        """Read the credentials and open the session; no request is made. Raise ConnectionProblem."""
+        self._session = await open_session(self._login, connections=self._connections, timeout=self._timeout)
+        self._server = (await self._login.connection()).server
+
+    async def close(self) -> None:
+        """Close the session; requests on their way end with Later, if only by their timeout."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Listing]:
+        """Yield the collection over all namespaces, a page at a time; items have no apiVersion and kind.
+
+        Later with status 410 if the reader took so long (five minutes) that the server forgot the snapshot:
+        what was yielded is then not the whole, list again.
+        """
+        query = {"limit": str(PAGE)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        while True:
+            page = await self._request("GET", "list", resource, "", "", query=query)
+            yield Listing(items=page["items"] or (), resource_version=page["metadata"]["resourceVersion"])
+            if not (token := page["metadata"].get("continue", "")):
+                return
+            query["continue"] = token
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        """Return one object; *namespace* is empty for a cluster-scoped one."""
+        return await self._request("GET", "get", resource, namespace, name)
+
+    async def create(self, resource: Resource, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
+        """POST with fieldValidation=Strict; return what the server made of it. A taken name is a Conflict."""
+        what = body["metadata"].get("name") or body["metadata"].get("generateName", "")
+        return await self._request(
+            "POST", "create", resource, namespace, "", query=_write(dry_run), body=body, shown=what
+        )
+
+    async def json_patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        operations: Sequence[Json],
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Json:
+        """PATCH with RFC 6902 operations; return the object as it is now."""
+        return await self._request(
+            "PATCH",
+            "patch",
+            resource,
+            namespace,
+            name,
+            subresource=subresource,
+            query=_write(dry_run),
+            body=[*operations],
+            content_type="application/json-patch+json",
+        )
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str, name: str, body: Json, *, subresource: str = ""
+    ) -> Json:
+        """PATCH with an RFC 7386 document; a stale `metadata.resourceVersion` in it is a Conflict."""
+        return await self._request(
+            "PATCH",
+            "patch",
+            resource,
+            namespace,
+            name,
+            subresource=subresource,
+            query=_WRITE,
+            body=body,
+            content_type="application/merge-patch+json",
+        )
+
+    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
+        """DELETE; an object that is gone already is no error. It stays while it has finalizers."""
+        try:
+            await self._request("DELETE", "delete", resource, namespace, name)
+        except Gone:
+            log.debug("delete %s: gone already", _what(resource, namespace, name))
+
+    async def _request(
+        self,
+        method: str,
+        verb: str,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        subresource: str = "",
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        shown: str = "",
+    ) -> Json:
+        """Make one request and return the object in its answer, or raise its ApiError."""
+        what = _what(resource, namespace, shown or name, subresource)
+        if self._session is None or self._session.closed:
+            raise Later(verb=verb, what=what, message="the client is not open (yet, or any more)")
+        try:
+            async with self._session.request(
+                method,
+                self._server + path_of(resource, namespace, name, subresource),
+                params=query,
+                data=None if body is None else orjson.dumps(body),
+                headers=None if body is None else {"Content-Type": content_type},
+                allow_redirects=False,
+            ) as response:
+                answer = await response.read()
+        except TimeoutError as error:
+            message = str(error) or f"no answer within {self._timeout:g} s"
+            raise Later(verb=verb, what=what, message=message) from error
+        except (aiohttp.ClientError, ConnectionProblem, OSError) as error:
+            message = str(error) or type(error).__name__
+            raise Later(verb=verb, what=what, message=message) from error
+        for warning in response.headers.getall("Warning", ()):
+            log.debug("%s %s: the server warns: %s", verb, what, warning)
+        if response.status >= 300:
+            raise _error(verb, what, response, answer)
+        try:
+            decoded: Json = orjson.loads(answer)
+        except orjson.JSONDecodeError as error:
+            message = f"the answer is not JSON ({answer[:60]!r}); is {self._server} an API server?"
+            raise Later(verb=verb, what=what, message=message, status=response.status) from error
+        return decoded
+
+
+def path_of(resource: Resource, namespace: str, name: str, subresource: str = "") -> str:
+    """Return the path of an object, or of the collection if *name* is empty."""
+    steps = ["apis" if resource.group else "api", resource.api_version]
+    if namespace:
+        steps += ["namespaces", namespace]
+    steps += [resource.plural, quote(name, safe=":"), subresource]
+    return "/" + "/".join(step for step in steps if step)
+
+
+def _what(resource: Resource, namespace: str, name: str, subresource: str = "") -> str:
+    """Return what a person calls it: `deployments.apps shop/cart`."""
+    kind = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+    kind += f"/{subresource}" if subresource else ""
+    return f"{kind} {namespace + '/' if namespace else ''}{name}".rstrip()
+
+
+def _write(dry_run: bool) -> Mapping[str, str]:
+    return _WRITE | {"dryRun": "All"} if dry_run else _WRITE
+
+
+def _error(verb: str, what: str, response: aiohttp.ClientResponse, answer: bytes) -> ApiError:
+    """Return the error that an answer is; the one place where HTTP becomes the tree of `engine.port`."""
+    status = response.status
+    reason, message = _reason_and_message(answer, response)
+    if status == 409:
+        return Conflict(verb=verb, what=what, message=message, status=status, reason=reason)
+    if status == 404:
+        return Gone(verb=verb, what=what, message=message, status=status, reason=reason)
+    if status in (401, 408, 410, 429) or status >= 500:
+        return Later(
+            verb=verb,
+            what=what,
+            message=message,
+            status=status,
+            reason=reason,
+            retry_after=_retry_after(response),
+        )
+    return Refused(verb=verb, what=what, message=message, status=status, reason=reason)
+
+
+def _reason_and_message(answer: bytes, response: aiohttp.ClientResponse) -> tuple[str, str]:
+    """Return the reason and message of a Status object, or what can be told of an answer that is none."""
+    try:
+        status = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        status = None
+    if not isinstance(status, dict) or status.get("kind") != "Status":
+        text = answer.decode(errors="replace").strip()[:_MESSAGE_LIMIT]
+        return "", f"{response.status} {response.reason}" + (f": {text}" if text else "")
+    reason, message = status.get("reason", ""), status.get("message", "")
+    details = status.get("details", {})
+    if response.status == 422 and not details:
+        return PATCH_DOES_NOT_FIT, "the patch does not fit the object: a test failed or a path is not there"
+    if any(cause.get("reason") == NAMESPACE_TERMINATING for cause in details.get("causes", ())):
+        reason = NAMESPACE_TERMINATING
+    message = _QUOTED_OBJECT.sub("", message)
+    return reason, message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 1] + "…"
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Return the server's wish in seconds; a date (which no API server sends) is no wish."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else None

@@ -1,0 +1,262 @@
+"""Which of several operators may write: client-go's leader election over a `coordination.k8s.io/v1` Lease.
+
+The leader renews the record every *retry_period*; a candidate takes it over when it has seen it unchanged
+for the holder's *lease_duration*, on the candidate's own monotonic clock. Times in the record are for
+people: wall clocks are never compared. The leader in turn stops *renew_deadline* after it sent the last
+renewal that succeeded, so its time is over before anybody else's can begin. `leading` is computed on access:
+it is false in time even when the event loop was blocked, or the machine suspended, and nothing could run
+that would have set it so.
+
+What an election cannot do: call back a request that is on its way when leadership ends. Every write of this
+operator therefore carries its own precondition (generation, uid or resourceVersion).
+
+Why not `kubernetes.aio.leaderelection` (kubernetes 37): it does not release the Lease on shutdown, so every
+upgrade costs a lease_duration without a leader; it compares wall clocks; it ends for good after one loss;
+and importing it costs 50 MB and most of a second. client-go has none of these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import math
+import random
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sidecarpolicy.engine.port import Api, ApiError, Conflict, Gone, Json, Refused, Resource
+
+log = logging.getLogger(__name__)
+
+LEASES: Final = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease")
+
+# CLOCK_MONOTONIC stands still while a machine is suspended; the other candidates do not.
+_clock: Callable[[], float] = (
+    functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+
+
+def default_identity() -> str:
+    """Return `<hostname>_<uuid>`: another one for every process, like client-go's."""
+    return f"{socket.gethostname()}_{uuid.uuid4()}"
+
+
+class Election:
+    """One candidate. `run` it as a task, ask `leading` before every write, `release` after the last one.
+
+    *lease_duration*, *renew_deadline* and *retry_period* are seconds. *on_gained* and *on_lost* are called
+    in the event loop, each at most once per change and always in turn; they must not block or raise. Give it
+    an *api* of its own: renewals must not queue for a connection behind the workers' requests.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        namespace: str,
+        name: str,
+        identity: str = "",
+        lease_duration: int = 15,
+        renew_deadline: float = 10.0,
+        retry_period: float = 2.0,
+        on_gained: Callable[[], None] = lambda: None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        if not lease_duration > renew_deadline > retry_period > 0:
+            raise ValueError("it takes lease_duration > renew_deadline > retry_period > 0")
+        self.identity = identity or default_identity()
+        self.namespace, self.name = namespace, name
+        self._api = api
+        self._lease_duration = lease_duration
+        self._renew_deadline, self._retry_period = renew_deadline, retry_period
+        self._on_gained, self._on_lost = on_gained, on_lost
+        self._leads = asyncio.Event()
+        self._leads_until = -math.inf
+        self._lapse: asyncio.TimerHandle | None = None
+        self._released = False
+        self._writing = asyncio.Lock()
+        self._seen: Json = {}  # the record as last seen …
+        self._seen_at = 0.0  # … since when …
+        self._version = ""  # … and its resourceVersion; empty: look before writing
+        self._complaint = ""
+
+    @property
+    def leading(self) -> bool:
+        """True while the Lease is held and has not run out on this process's own clock."""
+        return self._leads.is_set() and _clock() < self._leads_until
+
+    @property
+    def holder(self) -> str:
+        """Who held the Lease when last seen; empty if nobody."""
+        return str(self._seen.get("holderIdentity") or "")
+
+    @property
+    def transitions(self) -> int:
+        """How often the Lease has changed hands, when last seen."""
+        return int(self._seen.get("leaseTransitions") or 0)
+
+    async def wait_until_leading(self) -> None:
+        """Return once this process leads."""
+        while not self.leading:
+            if self._leads.is_set():
+                self._lose("its time ran out")
+            await self._leads.wait()
+
+    async def run(self) -> None:
+        """Stand for election until released or cancelled; a failed request is logged and tried again.
+
+        Cancelled without `release`, it leaves the Lease to run out: `leading` is false, nobody else leads
+        yet.
+        """
+        try:
+            while not self._released:
+                await self._try()
+                pause = self._retry_period
+                await asyncio.sleep(pause if self._leads.is_set() else pause * random.uniform(1.0, 1.2))
+        finally:
+            self._lose("the election has ended")
+
+    async def release(self) -> None:
+        """Stop leading and give the Lease up, so that the next one leads at its next look.
+
+        Call it when the last write has been answered. Never raises ApiError: what cannot be given up runs
+        out.
+        """
+        self._released = True
+        self._lose("it is released")
+        try:
+            async with self._writing, asyncio.timeout(self._renew_deadline / 2):
+                if not self._version:  # the last answer got lost
+                    self._observe(await self._api.get(LEASES, self.namespace, self.name))
+                if self.holder == self.identity:
+                    await self._patch({"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()})
+        except (ApiError, TimeoutError) as error:
+            log.warning("%s: not released, it runs out in %d s: %s", self._what, self._lease_duration, error)
+
+    @property
+    def _what(self) -> str:
+        return f"lease {self.namespace}/{self.name}"
+
+    async def _try(self) -> None:
+        """Take, renew or watch the record once, and log what hinders."""
+        try:
+            async with self._writing, asyncio.timeout(self._renew_deadline / 2):
+                await self._take_or_look()
+        except TimeoutError:
+            self._version = ""
+            self._complain(f"no answer within {self._renew_deadline / 2:g} s")
+        except Conflict:  # somebody else was first, or an answer got lost: the next look tells
+            self._version = ""
+        except ApiError as error:
+            self._version = ""
+            self._complain(str(error), alarming=isinstance(error, Refused))
+        else:
+            self._complaint = ""
+
+    def _complain(self, complaint: str, *, alarming: bool = False) -> None:
+        level = logging.ERROR if alarming else logging.WARNING
+        log.log(
+            logging.DEBUG if complaint == self._complaint else level,
+            "%s: %s; trying again every %g s",
+            self._what,
+            complaint,
+            self._retry_period,
+        )
+        self._complaint = complaint
+
+    async def _take_or_look(self) -> None:
+        """Renew what is ours; otherwise look, and take what is free. Raise ApiError."""
+        if not (self._version and self.holder == self.identity):
+            try:
+                self._observe(await self._api.get(LEASES, self.namespace, self.name))
+            except Gone:
+                self._lose("somebody deleted it")
+                await self._take(None)
+                return
+            if self.holder != self.identity:
+                self._lose(f"{self.holder or 'nobody'} holds it")
+                if self.holder and _clock() < self._seen_at + self._promised:
+                    return
+        await self._take(self._seen)
+
+    @property
+    def _promised(self) -> float:
+        """For how many seconds the holder may believe that it leads, from when its last renewal was seen."""
+        return float(self._seen.get("leaseDurationSeconds") or self._lease_duration)
+
+    async def _take(self, before: Json | None) -> None:
+        """Write ourselves into the record that was *before*, or into a new one if there was none."""
+        sent, now = _clock(), _now()
+        record: dict[str, Any] = {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": self._lease_duration,
+            "renewTime": now,
+        }
+        if before is None:
+            record |= {"acquireTime": now, "leaseTransitions": 0}
+            body = {
+                "apiVersion": LEASES.api_version,
+                "kind": LEASES.kind,
+                "metadata": {"name": self.name, "namespace": self.namespace},
+                "spec": record,
+            }
+            self._observe(await self._api.create(LEASES, self.namespace, body))
+        else:
+            if before.get("holderIdentity") != self.identity:
+                record |= {"acquireTime": now, "leaseTransitions": self.transitions + 1}
+            await self._patch(record)
+        if not self._released:
+            self._hold_until(sent + self._renew_deadline)
+
+    async def _patch(self, record: Json) -> None:
+        """Write *record* over the one last seen; Conflict if that has changed."""
+        body = {"metadata": {"resourceVersion": self._version}, "spec": record}
+        self._observe(await self._api.merge_patch(LEASES, self.namespace, self.name, body))
+
+    def _observe(self, lease: Json) -> None:
+        record: Json = lease.get("spec") or {}
+        self._version = lease["metadata"]["resourceVersion"]
+        if record != self._seen:
+            self._seen, self._seen_at = record, _clock()
+
+    def _hold_until(self, until: float) -> None:
+        if self._leads.is_set() and not self.leading:
+            self._lose("its time ran out")
+        if _clock() >= until:
+            return  # the answer came too late to be of use
+        self._leads_until = until
+        if self._lapse is not None:
+            self._lapse.cancel()
+        self._lapse = asyncio.get_running_loop().call_later(until - _clock(), self._check)
+        if not self._leads.is_set():
+            log.info("%s: %s leads", self._what, self.identity)
+            self._leads.set()
+            self._on_gained()
+
+    def _check(self) -> None:
+        """Notice that time ran out; the loop's timers go by another clock and may be early."""
+        if self.leading:
+            self._lapse = asyncio.get_running_loop().call_later(0.01, self._check)
+        else:
+            self._lose("its time ran out")
+
+    def _lose(self, why: str) -> None:
+        if self._lapse is not None:
+            self._lapse.cancel()
+            self._lapse = None
+        self._leads_until = -math.inf
+        if self._leads.is_set():
+            level = logging.INFO if self._released else logging.WARNING
+            log.log(level, "%s: %s does not lead any more: %s", self._what, self.identity, why)
+            self._leads.clear()
+            self._on_lost()
+
+
+def _now() -> str:
+    """Return the wall clock's time as a MicroTime; for people."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
