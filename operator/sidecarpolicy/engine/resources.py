@@ -1,0 +1,22 @@
+"""The kinds that the operator reads and writes."""
+
+from __future__ import annotations
+
+from sidecarpolicy import names
+from sidecarpolicy.engine.port import Resource
+
+POLICIES = {
+    kind: Resource(group=names.GROUP, version=names.VERSION, plural=plural, kind=kind)
+    for kind, plural in names.PLURALS.items()
+}
+DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
+REPLICA_SETS = Resource(group="apps", version="v1", plural="replicasets", kind="ReplicaSet")
+REVISIONS = Resource(group="apps", version="v1", plural="controllerrevisions", kind="ControllerRevision")
+NAMESPACES = Resource(group="", version="v1", plural="namespaces", kind="Namespace")
+POD_TEMPLATES = Resource(group="", version="v1", plural="podtemplates", kind="PodTemplate")
+
+# Everything that is watched, in the order in which it is listed: what says what should be before what is.
+WATCHED = (NAMESPACES, *POLICIES.values(), REVISIONS, REPLICA_SETS, DEPLOYMENTS)
+
+# Only ControllerRevisions of ours: those of StatefulSets and DaemonSets live in the same collection.
+LABEL_SELECTORS = {REVISIONS: names.POLICY_NAME_LABEL}

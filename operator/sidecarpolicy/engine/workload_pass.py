@@ -1,0 +1,341 @@
+"""Bring one workload to what is assigned to it: compose, compare, one JSON Patch.
+
+The pass decides nothing about a rollout. It takes the steps that the policies' plans left for it, keeps every other
+policy at the revision that the record names, repairs what is not as that revision makes it, and carries out what the
+owner's own marks ask for. If it ran twice the second time would write nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sidecarpolicy import names
+from sidecarpolicy.core.checks import invalid_marks
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.injection import Composition, compose
+from sidecarpolicy.core.patch import json_patch
+from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.record import ItemKey, text_of
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.status import Warned
+from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.workload import Workload, is_mangled, workload_from
+from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Gone, Later, ObjectRef, Refused
+from sidecarpolicy.engine.resources import DEPLOYMENTS
+from sidecarpolicy.engine.world import Judgement, World
+from sidecarpolicy.names import EventReason, WarningReason
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What a workload should carry: *assigned* revisions, *held* policies, *orphaned* ones, and who comes newly."""
+
+    assigned: dict[PolicyId, Revision]
+    held: frozenset[PolicyId]
+    orphaned: frozenset[PolicyId]
+    joining: frozenset[PolicyId]
+
+
+async def workload_pass(identity: WorkloadId, world: World) -> None:
+    """Write what is to be written on one workload; raises what the port raises where it should be tried again."""
+    workload = world.store.workloads.get(identity)
+    if workload is None:
+        world.forget(identity)
+        return
+    steps = world.steps.pop(identity, {})
+    if workload.deleting or world.store.namespace(identity.namespace).terminating:
+        return
+    world.writing[identity] = frozenset(steps)
+    try:
+        await _bring(workload, steps, world)
+    finally:
+        del world.writing[identity]
+
+
+async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) -> None:
+    judgement = world.judgement(workload)
+    desired = desired_on(judgement, steps, world)
+    composed = compose(
+        judgement.template,
+        judgement.record,
+        desired.assigned,
+        known=world.revision,
+        claims=workload.content.claims,
+        held=desired.held,
+        joining=desired.joining,
+        orphaned=desired.orphaned,
+    )
+    _warn(workload, judgement, desired, composed, world)
+    operations = json_patch(
+        uid=workload.uid,
+        generation=workload.generation,
+        before=judgement.template,
+        after=composed.template,
+        annotated=workload.annotated,
+        record=workload.record,
+        new_record=text_of(composed.record),
+    )
+    _tell_of_missing(workload, judgement, world)
+    if not operations or (is_mangled(workload.record) and not composed.record):
+        return
+    if _is_repair(judgement, composed) and not await _may_repair(workload, operations, world):
+        return
+    await _write(workload, operations, steps, desired, world)
+    _tell(workload, judgement, composed, desired, steps, world)
+
+
+def desired_on(judgement: Judgement, steps: dict[PolicyId, Step], world: World) -> Desired:
+    """Return what the judged workload should carry, given the steps assigned to it."""
+    assigned: dict[PolicyId, Revision] = {}
+    held: set[PolicyId] = set()
+    for policy, entry in judgement.record.entries.items():
+        verdict = judgement.verdicts.get(policy)
+        step = steps.get(policy)
+        if step is not None and step.revision is None:
+            continue
+        if policy not in world.store.policies:
+            held.add(policy)
+        elif verdict is not None and verdict.removes:
+            continue
+        elif verdict is not None:
+            held.add(policy)
+        else:
+            name = step.revision if step is not None and step.revision is not None else entry.revision
+            revision = world.revision(policy, name)
+            if revision is None:
+                held.add(policy)
+            else:
+                assigned[policy] = revision
+    for policy, step in steps.items():
+        if policy in judgement.record.entries or step.revision is None:
+            continue
+        revision = world.revision(policy, step.revision)
+        if revision is not None and judgement.verdicts.get(policy, step) is None:
+            assigned[policy] = revision
+    orphaned = frozenset(policy for policy, step in steps.items() if step.orphans)
+    assigned, held = _with_the_overridden(assigned, held, judgement, world)
+    return Desired(
+        assigned=assigned,
+        held=frozenset(held),
+        orphaned=orphaned & judgement.record.entries.keys(),
+        joining=frozenset(policy for policy, step in steps.items() if step.joins),
+    )
+
+
+def _with_the_overridden(
+    assigned: dict[PolicyId, Revision], held: set[PolicyId], judgement: Judgement, world: World
+) -> tuple[dict[PolicyId, Revision], set[PolicyId]]:
+    """Keep an overridden policy's items until one that overrides it arrives: both go in one patch."""
+    above = set(assigned) | held
+    for policy, entry in judgement.record.entries.items():
+        verdict = judgement.verdicts.get(policy)
+        if verdict is None or verdict.overridden_by is None or verdict.overridden_by in above:
+            continue
+        revision = world.revision(policy, entry.revision)
+        if revision is None:
+            held = held | {policy}
+        else:
+            assigned = {**assigned, policy: revision}
+    return assigned, held
+
+
+def _is_repair(judgement: Judgement, composed: Composition) -> bool:
+    """Whether the patch only mends: no policy comes, goes or changes its revision."""
+    before = {policy: entry.revision for policy, entry in judgement.record.entries.items()}
+    after = {policy: entry.revision for policy, entry in composed.record.entries.items()}
+    return before == after and judgement.template != composed.template
+
+
+async def _may_repair(workload: Workload, operations: list[Json], world: World) -> bool:
+    """Whether a repair is ours to make, and would not be undone at once by an admission webhook."""
+    takes_down = workload.recreates and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
+    if workload.controller or takes_down:
+        return False
+    if world.mutated.get(workload.id) == workload.body:
+        return False
+    answer = await world.api.json_patch(DEPLOYMENTS, workload.id.namespace, workload.id.name, operations, dry_run=True)
+    if at(answer, "spec", "template") != workload.content.template:
+        world.mutated.pop(workload.id, None)
+        return True
+    world.mutated[workload.id] = workload.body
+    for policy in world.judgement(workload).record.entries:
+        world.queue.add(policy)
+    return False
+
+
+async def _write(
+    workload: Workload, operations: list[Json], steps: dict[PolicyId, Step], desired: Desired, world: World
+) -> None:
+    identity = workload.id
+    try:
+        body = await world.api.json_patch(DEPLOYMENTS, identity.namespace, identity.name, operations)
+    except Gone:
+        for key in world.store.forget(DEPLOYMENTS, identity.namespace, identity.name):
+            world.queue.add(key)
+        raise
+    except Later as error:
+        world.postpone(workload, error, frozenset(each.name for each in desired.assigned.values()))
+        raise
+    except Refused as error:
+        if error.reason == PATCH_DOES_NOT_FIT:
+            await _raise_if_changed(workload, error, world)
+        world.refuse(workload, str(error), frozenset(each.name for each in desired.assigned.values()))
+        raise
+    finally:
+        for policy in {*desired.assigned, *steps}:
+            world.queue.add(policy)
+    world.postponed.pop(identity, None)
+    for key in world.store.put(DEPLOYMENTS, body):
+        world.queue.add(key)
+
+
+async def _raise_if_changed(workload: Workload, error: Refused, world: World) -> None:
+    """Raise Conflict where a fresh look shows another workload than the one that was decided on."""
+    fresh = await world.api.get(DEPLOYMENTS, workload.id.namespace, workload.id.name)
+    for key in world.store.put(DEPLOYMENTS, fresh):
+        world.queue.add(key)
+    now = workload_from(fresh)
+    if (now.uid, now.generation) != (workload.uid, workload.generation):
+        raise Conflict(verb=error.verb, what=error.what, message=error.message, status=error.status) from error
+
+
+def _warn(workload: Workload, judgement: Judgement, desired: Desired, composed: Composition, world: World) -> None:
+    """Keep what the policies' status should mention about this workload."""
+    where = str(workload.id)
+    common = [
+        Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=where)
+        for sentence in invalid_marks(workload.labels, workload.annotations)
+    ]
+    if problem := is_mangled(workload.record):
+        common.append(
+            Warned(
+                reason=WarningReason.INVALID_RECORD,
+                message=f"annotation {names.RECORD} cannot be read ({problem}); nothing is removed because of it",
+                where=where,
+            )
+        )
+    if world.mutated.get(workload.id) == workload.body:
+        common.append(
+            Warned(reason=WarningReason.MUTATED, message="an admission webhook changes what is injected", where=where)
+        )
+    by_policy: dict[PolicyId, tuple[Warned, ...]] = {}
+    for policy in {*judgement.verdicts, *judgement.record.entries, *desired.assigned}:
+        own = list(common)
+        entry = composed.record.entries.get(policy)
+        revision = desired.assigned.get(policy)
+        if revision is not None and entry is not None:
+            own += _of_composition(revision, composed, where)
+        by_policy[policy] = tuple(own)
+    previous = world.warned.get(workload.id, {})
+    if by_policy != previous:
+        world.warned[workload.id] = by_policy
+        for policy in {*by_policy, *previous}:
+            if by_policy.get(policy) != previous.get(policy):
+                world.queue.add(policy)
+
+
+def _of_composition(revision: Revision, composed: Composition, where: str) -> list[Warned]:
+    env = {each["name"] for each in revision.application.env}
+    kept = [
+        Warned(
+            reason=WarningReason.ENV_KEPT, message=f"the application sets {item} itself; its value is kept", where=where
+        )
+        for item in composed.env_kept
+        if item.name in env
+    ]
+    unknown = [
+        Warned(
+            reason=WarningReason.UNKNOWN_CONTAINER,
+            message=f"spec.application.containers names {name!r}, which the application does not have",
+            where=where,
+        )
+        for name in composed.unknown_containers
+        if name in revision.application.containers
+    ]
+    return [*kept, *unknown]
+
+
+def _tell(
+    workload: Workload,
+    judgement: Judgement,
+    composed: Composition,
+    desired: Desired,
+    steps: dict[PolicyId, Step],
+    world: World,
+) -> None:
+    """Events for what has just been written, on the Deployment and on each policy concerned."""
+    before, after = judgement.record.entries, composed.record.entries
+    if problem := is_mangled(workload.record):
+        what = f"annotation {names.RECORD} could not be read ({problem}) and was written anew from what is there"
+        world.events.emit(reference(workload), reason=EventReason.RECORD_REBUILT, message=what, warning=True)
+    for policy in sorted({*before, *after}):
+        old, new = before.get(policy), after.get(policy)
+        if old is not None and new is not None and old == new:
+            continue
+        if new is not None:
+            reason = EventReason.INJECTED
+            images = _images(world.revision(policy, old.revision) if old else None, desired.assigned.get(policy))
+            what = f"{new.revision} of {policy.label}: {images}"
+            if old is not None and old.revision == new.revision:
+                what = f"repaired {what}"
+        else:
+            reason = EventReason.REMOVED
+            left = _listed(item for item in composed.left_behind if old and item in old.items)
+            how = "handed over to the owner" if policy in desired.orphaned else "removed"
+            what = f"sidecars of {policy.label} {how}" + (f"; left because changed by others: {left}" if left else "")
+        world.events.emit(reference(workload), reason=reason, message=what, action="Patch")
+        if (ref := policy_reference(policy, world)) is not None:
+            world.events.emit(ref, reason=reason, message=f"{workload.id}: {what}", action="Patch")
+    log.info("%s: %s", workload.id, "; ".join(step.why for step in steps.values()) or "as recorded")
+
+
+def _tell_of_missing(workload: Workload, judgement: Judgement, world: World) -> None:
+    """An Event, once per process, where the record names a policy that does not exist: what it has there is held."""
+    for policy in sorted(judgement.subject.missing):
+        if (workload.uid, policy) in world.told_missing:
+            continue
+        world.told_missing.add((workload.uid, policy))
+        message = f"carries sidecars of {policy.label}, which does not exist; they are left as they are"
+        world.events.emit(reference(workload), reason=EventReason.POLICY_MISSING, message=message, warning=True)
+
+
+def _images(old: Revision | None, new: Revision | None) -> str:
+    """`proxy envoy:1 → envoy:2, logger fluent-bit:3`."""
+    if new is None:
+        return "as it was"
+    parts = []
+    for sidecar in new.sidecars:
+        image = sidecar.container.get("image")
+        before = old.sidecar(sidecar.name) if old else None
+        was = before.container.get("image") if before else None
+        parts.append(f"{sidecar.name} {was} → {image}" if was and was != image else f"{sidecar.name} {image}")
+    return ", ".join(parts)
+
+
+def _listed(items: Iterable[ItemKey]) -> str:
+    return ", ".join(str(item) for item in items)
+
+
+def reference(workload: Workload) -> ObjectRef:
+    """What an Event about *workload* refers to."""
+    return ObjectRef(
+        api_version=DEPLOYMENTS.api_version,
+        kind=DEPLOYMENTS.kind,
+        namespace=workload.id.namespace,
+        name=workload.id.name,
+        uid=workload.uid,
+    )
+
+
+def policy_reference(policy: PolicyId, world: World) -> ObjectRef | None:
+    """What an Event about *policy* refers to; None where it is gone."""
+    seen = world.store.policies.get(policy)
+    if seen is None:
+        return None
+    return ObjectRef(
+        api_version=names.API_VERSION, kind=policy.kind, namespace=policy.namespace, name=policy.name, uid=seen.uid
+    )

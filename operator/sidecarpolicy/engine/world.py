@@ -1,0 +1,190 @@
+"""What the passes share: the store, the ways out, what is decided but not yet written, and what was refused.
+
+All of it may be lost at any moment: what must survive a restart is in the cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sidecarpolicy.core.checks import Refusal, Subject, judge
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.injection import rebuilt
+from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.record import Record
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.status import Warned
+from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.workload import Workload, is_mangled, record_of
+from sidecarpolicy.engine.port import Api, Events, Later
+from sidecarpolicy.engine.queue import WorkQueue
+from sidecarpolicy.engine.store import Key, Store
+
+log = logging.getLogger(__name__)
+
+# After this many tries in a row that came to nothing, a workload is reported as refused and no longer holds a slot.
+MOST_TRIES = 5
+
+# A refusal of the API server is tried again when the workload changes, or after this many seconds.
+REFUSAL_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What the server said of our patch of one workload, which version of the workload it was, and when."""
+
+    uid: str
+    generation: int
+    messages: Mapping[str, str]
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed:
+    """A write that could not be made for no fault of its own: how often in a row, and when it is tried again."""
+
+    tries: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """One workload, decoded, with the verdict on every policy that selects it."""
+
+    template: Json
+    record: Record
+    subject: Subject
+    verdicts: Mapping[PolicyId, Refusal | None]
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """Everything the passes work on. *operator_namespace* holds what belongs to cluster policies."""
+
+    api: Api
+    events: Events
+    queue: WorkQueue[Key]
+    operator_namespace: str
+    store: Store = field(default_factory=Store)
+    now: Callable[[], float] = time.time
+    steps: dict[WorkloadId, dict[PolicyId, Step]] = field(default_factory=lambda: defaultdict(dict))
+    writing: dict[WorkloadId, frozenset[PolicyId]] = field(default_factory=dict)
+    refusals: dict[WorkloadId, Refused] = field(default_factory=dict)
+    postponed: dict[WorkloadId, Postponed] = field(default_factory=dict)
+    warned: dict[WorkloadId, dict[PolicyId, tuple[Warned, ...]]] = field(default_factory=lambda: defaultdict(dict))
+    mutated: dict[WorkloadId, bytes] = field(default_factory=dict)
+    told_missing: set[tuple[str, PolicyId]] = field(default_factory=set)
+    _judged: dict[WorkloadId, tuple[object, Judgement]] = field(default_factory=dict)
+
+    def revision(self, policy: PolicyId, name: str) -> Revision | None:
+        """Look a stored revision up; this is what the core calls *known*."""
+        stored = self.store.revision(policy, name)
+        return stored.revision if stored else None
+
+    def refused(self, workload: Workload) -> Mapping[str, str]:
+        """What the server would not have on *workload* as it is now, by revision."""
+        refused = self.refusals.get(workload.id)
+        if refused is None:
+            return {}
+        if (refused.uid, refused.generation) != (workload.uid, workload.generation) or self.now() >= refused.until:
+            del self.refusals[workload.id]
+            return {}
+        return refused.messages
+
+    def refuse(self, workload: Workload, message: str, revisions: frozenset[str]) -> None:
+        """Remember that the server would not have *revisions* on *workload* as it is now."""
+        log.warning("%s", message)
+        self.refusals[workload.id] = Refused(
+            uid=workload.uid,
+            generation=workload.generation,
+            messages=dict.fromkeys(revisions, message),
+            until=self.now() + REFUSAL_SECONDS,
+        )
+
+    def postpone(self, workload: Workload, error: Later, revisions: frozenset[str]) -> None:
+        """Remember that writing *workload* failed for the moment; after MOST_TRIES it counts as refused."""
+        tries = 1 + (self.postponed[workload.id].tries if workload.id in self.postponed else 0)
+        if tries >= MOST_TRIES:
+            del self.postponed[workload.id]
+            self.refuse(workload, f"{error} (tried {tries} times)", revisions)
+            return
+        wait = error.retry_after if error.retry_after is not None else min(30.0, 0.5 * 2.0**tries)
+        self.postponed[workload.id] = Postponed(tries=tries, until=self.now() + wait)
+
+    def wait_of(self, workload: WorkloadId) -> float:
+        """How many seconds from now *workload* may be written again."""
+        postponed = self.postponed.get(workload)
+        return max(0.0, postponed.until - self.now()) if postponed else 0.0
+
+    def judgement(self, workload: Workload) -> Judgement:
+        """Decode *workload* and judge every policy that selects it; kept until something that matters changes."""
+        candidates, leaving = self._revisions_on(workload)
+        namespace = self.store.namespace(workload.id.namespace)
+        refused = self.refused(workload)
+        missing = frozenset(set(record_of(workload.record).entries) - set(self.store.policies))
+        key = (
+            (workload.uid, workload.generation, workload.deleting, workload.labels, workload.body),
+            tuple(each.name for each in candidates),
+            tuple(each.name for each in leaving),
+            namespace,
+            dict(refused),
+            missing,
+        )
+        kept = self._judged.get(workload.id)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        content = workload.content
+        spec = at(content.template, "spec")
+        record = record_of(workload.record)
+        if candidates and (workload.record is None or is_mangled(workload.record)):
+            stored = [
+                revision.revision
+                for each in candidates
+                for revision in sorted(self.store.revisions(each.policy), key=lambda stored: stored.since, reverse=True)
+            ]
+            record = rebuilt(spec, record, content.claims, stored)
+        subject = Subject(
+            workload=workload,
+            namespace=namespace,
+            spec=spec,
+            record=record,
+            owners=content.claims.owners,
+            refused=refused,
+            missing=missing,
+        )
+        judgement = Judgement(
+            template=content.template,
+            record=record,
+            subject=subject,
+            verdicts=judge(subject, candidates, leaving),
+        )
+        self._judged[workload.id] = (key, judgement)
+        return judgement
+
+    def forget(self, workload: WorkloadId) -> None:
+        """Drop everything that is kept about a workload that is gone."""
+        self.steps.pop(workload, None)
+        self.refusals.pop(workload, None)
+        self.postponed.pop(workload, None)
+        self.warned.pop(workload, None)
+        self.mutated.pop(workload, None)
+        self._judged.pop(workload, None)
+
+    def _revisions_on(self, workload: Workload) -> tuple[list[Revision], list[Revision]]:
+        """What the policies that select *workload* want on it, and what others still have there."""
+        candidates = [
+            stored.revision
+            for seen in self.store.selecting(workload)
+            if (stored := self.store.update_revision(seen.id)) is not None
+        ]
+        selecting = {each.policy for each in candidates}
+        leaving = [
+            revision
+            for policy, entry in record_of(workload.record).entries.items()
+            if policy not in selecting and (revision := self.revision(policy, entry.revision)) is not None
+        ]
+        return candidates, leaving

@@ -1,0 +1,1 @@
+"""The only place that knows Kopf: it watches, runs the probes and the process."""

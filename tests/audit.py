@@ -1,0 +1,82 @@
+"""Counting requests at the server's side: what the operator says of itself is no evidence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import localcluster
+
+OPERATOR_USER = "system:serviceaccount:sidecarpolicy-system:sidecarpolicy"
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One answered request of the operator's."""
+
+    verb: str
+    group: str
+    resource: str
+    subresource: str
+    namespace: str
+    name: str
+    code: int
+    dry_run: bool
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changed something, the Lease apart."""
+        return self.verb in WRITES and self.code < 300 and not self.dry_run and self.resource != "leases"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The audit log from a mark on."""
+
+    log: Path
+    start: int
+
+    @classmethod
+    def begin(cls, cluster: localcluster.Cluster) -> Audit:
+        """Mark the end of *cluster*'s log as it is now."""
+        assert cluster.audit_log is not None, "this test counts requests and needs a cluster with an audit log"
+        return cls(cluster.audit_log, cluster.audit_log.stat().st_size)
+
+    def requests(self) -> list[Request]:
+        """Every request of the operator's since the mark."""
+        with self.log.open("rb") as log:
+            log.seek(self.start)
+            lines = log.read().split(b"\n")[:-1]
+        events = [json.loads(line) for line in lines]
+        return [_request(each) for each in events if each["user"]["username"] == OPERATOR_USER and "objectRef" in each]
+
+    def writes(self) -> list[Request]:
+        """Every change that the operator made since the mark, without its Lease."""
+        return [each for each in self.requests() if each.writes]
+
+    def patches_of(self, namespace: str) -> dict[str, int]:
+        """How many successful PATCHes each Deployment of *namespace* got since the mark."""
+        counts: dict[str, int] = {}
+        for each in self.writes():
+            if each.resource == "deployments" and each.namespace == namespace:
+                counts[each.name] = counts.get(each.name, 0) + 1
+        return counts
+
+
+def _request(event: dict[str, object]) -> Request:
+    reference = event["objectRef"]
+    status = event.get("responseStatus") or {}
+    assert isinstance(reference, dict)
+    assert isinstance(status, dict)
+    return Request(
+        verb=str(event["verb"]),
+        group=reference.get("apiGroup", ""),
+        resource=reference.get("resource", ""),
+        subresource=reference.get("subresource", ""),
+        namespace=reference.get("namespace", ""),
+        name=reference.get("name", ""),
+        code=status.get("code", 0),
+        dry_run="dryRun=" in str(event["requestURI"]),
+    )
