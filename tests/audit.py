@@ -24,6 +24,7 @@ class Request:
     name: str
     code: int
     dry_run: bool
+    allowed: bool
 
     @property
     def writes(self) -> bool:
@@ -70,6 +71,8 @@ def _request(event: dict[str, object]) -> Request:
     status = event.get("responseStatus") or {}
     assert isinstance(reference, dict)
     assert isinstance(status, dict)
+    annotations = event.get("annotations") or {}
+    assert isinstance(annotations, dict)
     return Request(
         verb=str(event["verb"]),
         group=reference.get("apiGroup", ""),
@@ -79,4 +82,5 @@ def _request(event: dict[str, object]) -> Request:
         name=reference.get("name", ""),
         code=status.get("code", 0),
         dry_run="dryRun=" in str(event["requestURI"]),
+        allowed=annotations.get("authorization.k8s.io/decision") == "allow",
     )

@@ -15,12 +15,12 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
-import localcluster
 import pykube
 import pytest
+
+import localcluster
 from localcluster.current import is_wanted
 from sidecarpolicy import names
-
 from tests import kube
 from tests.polling import poll
 from tests.running import Operator

@@ -10,7 +10,6 @@ from typing import Any
 
 import localcluster
 from sidecarpolicy import names
-
 from tests.builders import Manifest
 from tests.polling import poll
 
@@ -76,6 +75,10 @@ class Fleet:
         """The Events about the object of that name."""
         found = json.loads(self.kubectl("get", "events", "--output=json").stdout)["items"]
         return [each for each in found if each["involvedObject"]["name"] == about]
+
+    def messages(self, about: str, reason: str) -> list[str]:
+        """What the Events about an object with that reason say."""
+        return [each["message"] for each in self.events(about) if each["reason"] == reason]
 
     def delete_policy(self, policy: str = "web", *, wait: bool = True) -> None:
         """Delete a policy and wait until it is gone."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pykube
 from pykube.objects import APIObject, NamespacedAPIObject
-from sidecarpolicy import names
 
+from sidecarpolicy import names
 from tests.builders import Manifest
 
 _numbers = itertools.count(1)

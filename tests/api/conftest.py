@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import localcluster
 import pytest
 
+import localcluster
 from tests.fleet import Fleet
 from tests.running import Operator
 
@@ -13,3 +13,8 @@ from tests.running import Operator
 def fleet(cluster: localcluster.Cluster, namespace: str, operator: Operator) -> Fleet:
     """An empty namespace, with the operator running."""
     return Fleet(cluster, namespace)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What judges the whole session goes last."""
+    items.sort(key=lambda item: "test_rights_used" in item.nodeid)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pykube
 import pytest
-from sidecarpolicy import names
 
+from sidecarpolicy import names
 from tests import kube
 from tests.builders import Manifest, a_cluster_policy, a_policy
 from tests.conftest import Kubectl

@@ -10,12 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import localcluster
 import pykube
 import pytest
 import yaml
-from sidecarpolicy import names
 
+import localcluster
+from sidecarpolicy import names
 from tests import kube
 from tests.builders import Manifest, a_cluster_policy, a_policy, a_sidecar
 from tests.conftest import ROOT, Kubectl

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import localcluster
 import pytest
 import pytest_asyncio
+
+import localcluster
 from sidecarpolicy import names
 from sidecarpolicy.engine.port import (
     NAMESPACE_TERMINATING,

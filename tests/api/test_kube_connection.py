@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import localcluster
 import pytest
 import yaml
+
+import localcluster
 from sidecarpolicy.engine.port import Later, Resource
 from sidecarpolicy.kube.client import HttpApi
 from sidecarpolicy.kube.connection import ConnectionProblem, Login, read_kubeconfig

@@ -10,11 +10,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import localcluster
 import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+
+import localcluster
 from sidecarpolicy import names
 from sidecarpolicy.engine.port import Json, ObjectRef, Resource
 from sidecarpolicy.kube.client import HttpApi

@@ -9,9 +9,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import localcluster
 import pytest
 import pytest_asyncio
+
+import localcluster
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.kube.client import HttpApi
 from sidecarpolicy.kube.connection import Login

@@ -19,12 +19,14 @@ from sidecarpolicy.core.policy import ROLES, Application, Policy, Rollout, Sidec
 from sidecarpolicy.core.ports import claimed_ports
 from sidecarpolicy.core.reading import Cursor, InvalidInput
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
-from sidecarpolicy.core.tree import Json, at, items, with_items
+from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
 from sidecarpolicy.names import DeletionPolicy, Position, Role, Strategy
 
 MOST_SIDECARS = 16
 INT32 = 2**31 - 1
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 PERCENT = re.compile(r"(100|[1-9][0-9]?)%")
 
 # Volumes that follow the Pod; hostPath and the vendors' own are left out on purpose (design: section 2).
@@ -63,12 +65,12 @@ def decode_policy(body: Mapping[str, Any]) -> Policy:
         selector=_required_selector(spec.field("selector")),
         namespace_selector=_required_selector(spec.field("namespaceSelector")) if cluster_wide else None,
         priority=spec.field("priority").integer(0, least=-INT32 - 1, most=INT32),
-        sidecars=_sidecars(spec.field("sidecars")),
+        sidecars=_sidecars(spec.field("sidecars"), spec.field("volumes")),
         volumes=_volumes(spec.field("volumes")),
         application=_application(spec.field("application"), spec.field("volumes")),
         rollout=_rollout(spec.field("rollout")),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
-        words=author_words(spec.mapping()) if not root.problems else {},
+        words=author_words(without_nulls(spec.mapping())) if not root.problems else {},
     )
     if root.problems:
         raise InvalidInput(tuple(root.problems))
@@ -85,27 +87,48 @@ def decode_selector(cursor: Cursor) -> Selector:
     """Return the metav1.LabelSelector at *cursor*."""
     cursor.mapping(allowed=frozenset({"matchLabels", "matchExpressions"}))
     labels = cursor.field("matchLabels")
-    requirements = [
-        Requirement(key=key, operator=Operator.IN, values=frozenset({labels.field(key).text()}))
-        for key in sorted(labels.mapping())
-    ]
+    requirements = [_has_label(labels, key) for key in sorted(labels.mapping())]
     for expression in cursor.field("matchExpressions").entries():
         operator = expression.field("operator").choice(Operator.IN)
-        values = frozenset(value.text() for value in expression.field("values").entries())
+        values = frozenset(_label_value(value) for value in expression.field("values").entries())
         takes_values = operator in (Operator.IN, Operator.NOT_IN)
         if expression.field("operator").absent:
             expression.field("operator").wrong(f"must be one of {', '.join(Operator)}")
         elif takes_values != bool(values):
             must = "must not be empty" if takes_values else "must be empty"
             expression.field("values").wrong(f"{must} when the operator is {operator}")
-        key = expression.field("key").text()
-        if not key:
-            expression.field("key").wrong("must be the key of a label")
+        key = _label_key(expression.field("key"))
         requirements.append(Requirement(key=key, operator=operator, values=values))
     return Selector(requirements=tuple(requirements))
 
 
-def _sidecars(cursor: Cursor) -> tuple[Sidecar, ...]:
+def _has_label(labels: Cursor, key: str) -> Requirement:
+    _label_key(Cursor(key, labels.path, labels.problems))
+    return Requirement(key=key, operator=Operator.IN, values=frozenset({_label_value(labels.field(key))}))
+
+
+def _label_key(cursor: Cursor) -> str:
+    key = cursor.text()
+    if not LABEL_KEY.fullmatch(key):
+        cursor.wrong(f"must be the key of a label, not {key!r}")
+    return key
+
+
+def _label_value(cursor: Cursor) -> str:
+    value = cursor.text()
+    if cursor.absent or not LABEL_VALUE.fullmatch(value):
+        cursor.wrong(f"must be the value of a label, not {cursor.value!r}")
+    return value
+
+
+def _dns_label(cursor: Cursor) -> str:
+    name = cursor.text()
+    if not DNS_LABEL.fullmatch(name):
+        cursor.wrong(f"must be a DNS label (lower-case letters, digits and '-', at most 63), not {name!r}")
+    return name
+
+
+def _sidecars(cursor: Cursor, volumes: Cursor) -> tuple[Sidecar, ...]:
     sidecars = tuple(_sidecar(entry) for entry in cursor.entries())
     if not 1 <= len(sidecars) <= MOST_SIDECARS:
         cursor.wrong(f"must hold between 1 and {MOST_SIDECARS} sidecars, not {len(sidecars)}")
@@ -113,6 +136,7 @@ def _sidecars(cursor: Cursor) -> tuple[Sidecar, ...]:
     _order_is_possible(cursor, sidecars)
     taken: dict[tuple[str, int, str], str] = {}
     for entry, sidecar in zip(cursor.entries(), sidecars, strict=True):
+        _mounts_are_provided(entry.field("container").field("volumeMounts"), volumes)
         for port in sorted(claimed_ports(sidecar.container)):
             if port in taken:
                 entry.field("container").field("ports").wrong(
@@ -125,27 +149,43 @@ def _sidecars(cursor: Cursor) -> tuple[Sidecar, ...]:
 
 def _sidecar(cursor: Cursor) -> Sidecar:
     cursor.mapping(allowed=SIDECAR_FIELDS)
-    name = cursor.field("name").text()
-    if not DNS_LABEL.fullmatch(name):
-        cursor.field("name").wrong(
-            f"must be a DNS label (lower-case letters, digits and '-', at most 63), not {name!r}"
-        )
     role = cursor.field("role").choice(Role.CUSTOM)
-    container = cursor.field("container")
-    for field in OURS_TO_SET:
-        if not container.field(field).absent:
-            container.field(field).wrong("must not be set: the policy sets it")
-    if not container.field("image").text():
-        container.field("image").wrong("must be given")
+    _unique_values(cursor.field("startAfter"))
     return Sidecar(
-        name=name,
+        name=_dns_label(cursor.field("name")),
         role=role,
         position=cursor.field("position").choice(ROLES[role].position),
         startup=cursor.field("startup").choice(ROLES[role].startup),
         pod_readiness=cursor.field("podReadiness").choice(ROLES[role].pod_readiness),
-        start_after=tuple(entry.text() for entry in cursor.field("startAfter").entries()),
-        container=container.mapping(),
+        start_after=tuple(_dns_label(entry) for entry in cursor.field("startAfter").entries()),
+        container=_container(cursor.field("container")),
     )
+
+
+def _container(cursor: Cursor) -> Json:
+    """Return the author's container; only what is decided on here is checked, the rest is the API server's."""
+    for field in OURS_TO_SET:
+        if not cursor.field(field).absent:
+            cursor.field(field).wrong("must not be set: the policy sets it")
+    if not cursor.field("image").text():
+        cursor.field("image").wrong("must be given")
+    readiness = cursor.field("readinessProbe")
+    readiness.mapping()
+    readiness.field("timeoutSeconds").integer(1, least=0, most=INT32)
+    ports: list[Json] = []
+    seen: set[tuple[int, str]] = set()
+    for entry in cursor.field("ports").entries():
+        key = (
+            entry.field("containerPort").integer(0, least=1, most=65535),
+            entry.field("protocol").text() or "TCP",
+        )
+        entry.field("hostPort").integer(0, least=0, most=65535)
+        if key in seen:
+            entry.wrong(f"must not repeat containerPort {key[0]}/{key[1]}")
+        seen.add(key)
+        ports.append(entry.mapping())
+    container: Json = without_nulls(cursor.mapping())
+    return with_items(container, "ports", without_nulls(ports))
 
 
 def _order_is_possible(cursor: Cursor, sidecars: tuple[Sidecar, ...]) -> None:
@@ -159,42 +199,50 @@ def _order_is_possible(cursor: Cursor, sidecars: tuple[Sidecar, ...]) -> None:
                     f"must not name {after.value!r}, which is {Position.AFTER_INIT}, "
                     f"while {sidecar.name!r} is {Position.BEFORE_INIT}"
                 )
-    found = cycle({sidecar.name: sidecar.start_after for sidecar in sidecars})
-    if len(found) > 1:
+    found = cycle({each.name: [name for name in each.start_after if name != each.name] for each in sidecars})
+    if found:
         cursor.wrong(f"must not start after each other: {' after '.join((*found, found[0]))}")
 
 
 def _volumes(cursor: Cursor) -> tuple[Json, ...]:
     _unique(cursor, "name")
-    for entry in cursor.entries():
-        sources = sorted(set(entry.mapping()) - {"name"})
-        if not DNS_LABEL.fullmatch(entry.field("name").text()):
-            entry.field("name").wrong("must be a DNS label")
+    volumes = tuple(without_nulls(entry.mapping()) for entry in cursor.entries())
+    for entry, volume in zip(cursor.entries(), volumes, strict=True):
+        sources = sorted(set(volume) - {"name"})
+        _dns_label(entry.field("name"))
         if len(sources) != 1 or sources[0] not in VOLUME_SOURCES:
             entry.wrong(f"must have exactly one of {', '.join(sorted(VOLUME_SOURCES))}, not {sources or 'none'}")
-    return tuple(entry.mapping() for entry in cursor.entries())
+    return volumes
+
+
+def _mounts_are_provided(mounts: Cursor, volumes: Cursor) -> None:
+    provided = sorted(str(entry.field("name").value) for entry in volumes.entries())
+    for mount in mounts.entries():
+        name = mount.field("name")
+        if name.value not in provided:
+            name.wrong(
+                f"must be a volume of spec.volumes ({', '.join(provided) or 'there is none'}), not {name.value!r}"
+            )
 
 
 def _application(cursor: Cursor, volumes: Cursor) -> Application:
     cursor.mapping(allowed=frozenset({"containers", "initContainers", "env", "volumeMounts"}))
     env, mounts = cursor.field("env"), cursor.field("volumeMounts")
-    _unique(env, "name")
-    _unique(mounts, "mountPath")
-    provided = {entry.field("name").value for entry in volumes.entries()}
-    for mount in mounts.entries():
-        if mount.field("name").value not in provided:
-            mount.field("name").wrong(
-                f"must be a volume of spec.volumes ({', '.join(sorted(map(str, provided))) or 'there is none'}), "
-                f"not {mount.field('name').value!r}"
-            )
+    for listed, key in ((env, "name"), (mounts, "mountPath")):
+        _unique(listed, key)
+        for entry in listed.entries():
+            if not entry.field(key).text():
+                entry.field(key).wrong("must be given")
+    _mounts_are_provided(mounts, volumes)
+    _unique_values(cursor.field("containers"))
     init = cursor.field("initContainers").text("None")
     if init not in ("None", "All"):
         cursor.field("initContainers").wrong(f"must be one of None, All, not {init!r}")
     return Application(
-        containers=tuple(entry.text() for entry in cursor.field("containers").entries()),
+        containers=tuple(_dns_label(entry) for entry in cursor.field("containers").entries()),
         init_containers=init == "All",
-        env=tuple(entry.mapping() for entry in env.entries()),
-        volume_mounts=tuple(entry.mapping() for entry in mounts.entries()),
+        env=tuple(without_nulls(entry.mapping()) for entry in env.entries()),
+        volume_mounts=tuple(without_nulls(entry.mapping()) for entry in mounts.entries()),
     )
 
 
@@ -226,6 +274,14 @@ def _max_concurrent(cursor: Cursor, default: int | float) -> int | float:
     if cursor.absent:
         return default
     return cursor.integer(1, least=1, most=INT32)
+
+
+def _unique_values(cursor: Cursor) -> None:
+    seen: list[Any] = []
+    for entry in cursor.entries():
+        if entry.value in seen:
+            entry.wrong(f"must not appear twice: {entry.value!r}")
+        seen.append(entry.value)
 
 
 def _unique(cursor: Cursor, key: str) -> None:

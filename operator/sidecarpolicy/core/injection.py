@@ -9,7 +9,7 @@ Where nothing else is said a "template" is a PodTemplateSpec as the API server s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sidecarpolicy.core.claims import IDENTITY, NO_CLAIMS, Claims, template_items
@@ -153,7 +153,8 @@ class _Work:
 
     def _recorded(self, policy: PolicyId, entry: Entry, item: ItemKey) -> Json | None:
         """The canonical form that the recorded revision gives *item*, where that revision is known."""
-        revision = self.known(policy, entry.revision)
+        assigned = next((each for each in self.assigned if (each.policy, each.name) == (policy, entry.revision)), None)
+        revision = assigned or self.known(policy, entry.revision)
         return canonical_item(revision, item) if revision else None
 
     def _old(self, item: ItemKey) -> Json | None:
@@ -208,8 +209,8 @@ class _Work:
     def init_containers(self) -> list[Json]:
         """Our BeforeInit sidecars, the application's own init containers in their own order, our AfterInit ones.
 
-        Held sidecars keep their place in the order and their live content; those of a revision that is not known
-        stay among the application's.
+        Held sidecars keep their place in the order and their live content. Those of a revision that is not known, and
+        orphaned ones, stay among the application's; where nothing else has to move they stay where they are.
         """
         held = {
             policy: revision
@@ -234,7 +235,17 @@ class _Work:
             for each in items(self.spec, INIT_CONTAINERS)
             if each["name"] not in placed and ItemKey(list=INIT_CONTAINERS, name=each["name"]) not in self.ours
         ]
-        return [*before, *own, *after]
+        return self._without_needless_moves([*before, *own, *after], placed.keys())
+
+    def _without_needless_moves(self, ordered: list[Json], placed: Collection[str]) -> list[Json]:
+        """Return *ordered* as it stands now where only orphaned and held ones of unknown role are out of order."""
+        staying = self.record.orphaned | self.handed_over | self.held_items
+        loose = {item.name for item in staying if item.list == INIT_CONTAINERS} - set(placed)
+        live = [str(each["name"]) for each in items(self.spec, INIT_CONTAINERS)]
+        wanted = [str(each["name"]) for each in ordered]
+        if [name for name in live if name not in loose] != [name for name in wanted if name not in loose]:
+            return ordered
+        return sorted(ordered, key=lambda each: live.index(each["name"]))
 
     def volumes(self) -> list[Json]:
         """The Pod's volumes: ours in place, new ones at the end (their order means nothing)."""
@@ -251,9 +262,7 @@ class _Work:
 
     def _listed(self, live: Sequence[Json], listed: str, *, container: str = "") -> list[Json]:
         # Ours go in their own order into the places that ours have now, whoever came first: env may refer backwards.
-        ours = (
-            content for item, content in self.wanted.items() if (item.list, item.container) == (listed, container)
-        )
+        ours = (content for item, content in self.wanted.items() if (item.list, item.container) == (listed, container))
         result: list[Json] = []
         for each in live:
             if ItemKey(list=listed, name=str(each.get(IDENTITY[listed])), container=container) not in self.ours:

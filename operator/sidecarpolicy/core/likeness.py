@@ -43,7 +43,9 @@ def moved(live: Json, old: Json | None, new: Json) -> Json:
     Where *live* is not as *old* makes it (somebody edited it, or *old* is not known), *new* replaces it whole: a
     merge with half of somebody's edit could be an object that nobody ever meant.
     """
-    if old is None or old == new:
+    if old is None:
+        return new
+    if old == new:
         return live if is_as_it_should_be(live, new) else new
     merged = cast("Json", _merged(live, old, new))
     if is_as_it_should_be(live, old):

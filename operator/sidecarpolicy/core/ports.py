@@ -11,7 +11,7 @@ Port = tuple[str, int, str]
 def claimed_ports(container: Json) -> frozenset[Port]:
     """Return the ports that *container* declares; entries that are no ports are left to the API server."""
     return frozenset(
-        (field, port[field], port.get("protocol") or "TCP")
+        (field, port[field], str(port.get("protocol") or "TCP"))
         for port in items(container, "ports")
         if isinstance(port, dict)
         for field in ("containerPort", "hostPort")

@@ -44,8 +44,10 @@ class Cursor:
     problems: list[Problem] = field(default_factory=list)
 
     def wrong(self, message: str) -> None:
-        """Note a problem here."""
-        self.problems.append(Problem(path=self.path, message=message))
+        """Note a problem here, once."""
+        problem = Problem(path=self.path, message=message)
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     @property
     def absent(self) -> bool:
@@ -64,9 +66,13 @@ class Cursor:
         if not isinstance(self.value, Mapping):
             self.wrong(f"must be a mapping, not {_kind(self.value)}")
             return {}
-        for name in sorted(set(self.value) - allowed) if allowed is not None else ():
-            self.field(str(name)).wrong(f"must be one of {', '.join(sorted(allowed or ()))}; is it misspelt?")
-        return dict(self.value)
+        for name in self.value:  # YAML has keys that JSON has not
+            if not isinstance(name, str):
+                self.wrong(f"must have strings as keys, not {_kind(name)}")
+        unknown = {str(name) for name in self.value} - allowed if allowed is not None else ()
+        for name in sorted(unknown):
+            self.field(name).wrong(f"must be one of {', '.join(sorted(allowed or ()))}; is it misspelt?")
+        return {name: value for name, value in self.value.items() if isinstance(name, str)}
 
     def entries(self) -> Iterator[Cursor]:
         """Step through a list; nothing where it is absent or no list."""

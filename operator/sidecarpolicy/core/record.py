@@ -76,7 +76,7 @@ def parse(text: str | None) -> Record:
     try:
         data = json.loads(text)
         return Record(
-            entries={PolicyId.parse(key): _entry(value) for key, value in data.get("policies", {}).items()},
+            entries={PolicyId.parse(key): _entry(value) for key, value in data["policies"].items()},
             orphaned=_items(data.get("orphaned", {})),
         )
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:

@@ -50,12 +50,11 @@ def startup_gate(readiness: Json) -> Json:
     """Return the startup probe that holds the next container back until *readiness* would first succeed.
 
     Period and time-out are both the readiness probe's time-out: with a period shorter than the time-out, a probe that
-    hangs would hold for longer than GATE_SECONDS.
+    hangs would hold for longer than GATE_SECONDS. There is no initial delay.
     """
     seconds = max(1, readiness.get("timeoutSeconds") or 1)
     return {
         **{handler: readiness[handler] for handler in HANDLERS if handler in readiness},
-        "initialDelaySeconds": 0,
         "periodSeconds": seconds,
         "timeoutSeconds": seconds,
         "failureThreshold": ceil(GATE_SECONDS / seconds),

@@ -30,6 +30,17 @@ def items(value: Mapping[str, Any] | None, key: str) -> list[Json]:
     return cast("list[Json]", (value or {}).get(key) or [])
 
 
+def without_nulls(value: Any) -> Any:
+    """Return *value* without the fields that are null, at any depth: null is nothing, as the API server has it."""
+    match value:
+        case dict():
+            return {key: without_nulls(field) for key, field in value.items() if field is not None}
+        case list():
+            return [without_nulls(each) for each in value]
+        case _:
+            return value
+
+
 def with_items(value: Json, key: str, content: list[Json]) -> Json:
     """Return *value* with *content* under *key*, and without the key where that is empty."""
     if content:

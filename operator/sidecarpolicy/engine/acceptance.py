@@ -74,7 +74,7 @@ async def _patch_metadata(seen: SeenPolicy, change: Json, world: World) -> None:
         if error.reason == PATCH_DOES_NOT_FIT:  # somebody wrote first, and the watch will tell what
             raise Conflict(verb=error.verb, what=error.what, message=error.message, status=error.status) from error
         raise
-    world.store.put(resource, body)
+    world.note(resource, body)
 
 
 async def ensure_revision(policy: Policy, world: World) -> Rejection | None:
@@ -128,13 +128,13 @@ async def _create(policy: Policy, revision: Revision, world: World) -> None:
         since=micro_timestamp(world.now()),
     )
     body = to_controller_revision(stored, policy=policy, namespace=namespace)
-    world.store.put(REVISIONS, await world.api.create(REVISIONS, namespace, body))
+    world.note(REVISIONS, await world.api.create(REVISIONS, namespace, body))
 
 
 async def _annotate(stored: StoredRevision, policy: PolicyId, annotation: str, world: World) -> None:
     namespace = policy.namespace or world.operator_namespace
     body = {"metadata": {"annotations": {annotation: micro_timestamp(world.now())}}}
-    world.store.put(REVISIONS, await world.api.merge_patch(REVISIONS, namespace, stored.object_name, body))
+    world.note(REVISIONS, await world.api.merge_patch(REVISIONS, namespace, stored.object_name, body))
 
 
 def _order_cycle(revision: Revision, world: World) -> Rejection | None:

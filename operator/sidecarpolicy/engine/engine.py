@@ -120,7 +120,7 @@ class Engine:
                 await workload_pass(key, self.world)
         except Conflict as error:
             log.debug("somebody wrote first: %s", error)
-            queue.add_after(key, 0.02)
+            queue.add_after(key, 0.1)
         except Gone as error:
             log.debug("%s", error)
         except Later as error:

@@ -139,13 +139,10 @@ class PolicyPasses:
         )
 
     def _carries(self, policy: PolicyId, workload: Workload) -> bool:
-        """Whether *workload*, or Pods of it that are on their way out, bear a revision of *policy*."""
+        """Whether *workload* bears a revision of *policy*, or Pods of it may still do."""
         if policy in record_of(workload.record).entries:
             return True
-        return any(
-            each.replicas > 0 and progress.borne(each.record, policy) is not None
-            for each in self.world.store.replica_sets(workload)
-        )
+        return any(progress.borne(each.record, policy) is not None for each in self.world.store.replica_sets(workload))
 
     def _is_gone(self, seen: SeenPolicy, situation: Situation) -> bool:
         """Whether nothing holds a deleted policy back any more."""
@@ -198,7 +195,7 @@ class PolicyPasses:
             )
         except Gone:
             return
-        self.world.store.put(resource, body)
+        self.world.note(resource, body)
 
     def _warnings(self, seen: SeenPolicy) -> list[Warned]:
         found = [warned for by_policy in self.world.warned.values() for warned in by_policy.get(seen.id, ())]
@@ -259,8 +256,8 @@ class PolicyPasses:
             same = _reasons(at(seen.status), "skipped") == _reasons(status, "skipped")
             before = memory.skipped if same else {}
         for workload, refusal in skipped.items():
-            if before.get(workload) is refusal.reason:
-                continue
+            if before.get(workload) is refusal.reason or refusal.reason is SkipReason.TERMINATING:
+                continue  # told before, or it goes and so would the Event
             message = f"{refusal.reason}: {refusal.message}"
             known = world.store.workloads.get(workload)
             if known is not None:

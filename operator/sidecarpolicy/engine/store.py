@@ -235,7 +235,12 @@ class Store:
                 stored = from_controller_revision(body)
                 self._revisions[stored.revision.policy][place] = stored
                 touched.add(stored.revision.policy)
-        return set(touched)
+        keys: set[Key] = set(touched)
+        for policy in touched:
+            seen = self.policies.get(policy)
+            if seen is not None and seen.policy is not None:
+                keys |= {each.id for each in self.reached_by(policy) if self.selects(seen.policy, each)}
+        return keys
 
     def _policy(self, identity: PolicyId, new: SeenPolicy | None) -> set[Key]:
         old = self.policies.pop(identity, None)
@@ -253,7 +258,6 @@ class Store:
         """The policies that select *workload* or have something on it or on its Pods."""
         concerned: set[Key] = {seen.id for seen in self.selecting(workload)}
         concerned |= set(record_of(workload.record).entries)
-        for each in self.replica_sets(workload):
-            if each.replicas:
-                concerned |= set(record_of(each.record).entries)
+        for each in self.replica_sets(workload):  # a removal is under way until Pods without it have taken over
+            concerned |= set(record_of(each.record).entries)
         return concerned & set(self.policies)

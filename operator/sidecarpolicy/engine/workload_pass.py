@@ -21,7 +21,7 @@ from sidecarpolicy.core.record import ItemKey, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.core.workload import Workload, is_mangled, workload_from
+from sidecarpolicy.core.workload import Workload, is_mangled
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Gone, Later, ObjectRef, Refused
 from sidecarpolicy.engine.resources import DEPLOYMENTS
 from sidecarpolicy.engine.world import Judgement, World
@@ -177,30 +177,21 @@ async def _write(
         for key in world.store.forget(DEPLOYMENTS, identity.namespace, identity.name):
             world.queue.add(key)
         raise
-    except Later as error:
-        world.postpone(workload, error, frozenset(each.name for each in desired.assigned.values()))
-        raise
-    except Refused as error:
-        if error.reason == PATCH_DOES_NOT_FIT:
-            await _raise_if_changed(workload, error, world)
-        world.refuse(workload, str(error), frozenset(each.name for each in desired.assigned.values()))
+    except (Later, Refused) as error:
+        revisions = frozenset(each.name for each in desired.assigned.values())
+        if isinstance(error, Later):
+            world.postpone(workload, error, revisions, seconds=error.retry_after or 1.0)
+        elif error.reason == PATCH_DOES_NOT_FIT:  # somebody wrote first: the watch will bring what
+            world.postpone(workload, error, revisions, seconds=0.05)
+            raise Conflict(verb=error.verb, what=error.what, message=error.message, status=error.status) from error
+        else:
+            world.refuse(workload, str(error), revisions)
         raise
     finally:
         for policy in {*desired.assigned, *steps}:
             world.queue.add(policy)
     world.postponed.pop(identity, None)
-    for key in world.store.put(DEPLOYMENTS, body):
-        world.queue.add(key)
-
-
-async def _raise_if_changed(workload: Workload, error: Refused, world: World) -> None:
-    """Raise Conflict where a fresh look shows another workload than the one that was decided on."""
-    fresh = await world.api.get(DEPLOYMENTS, workload.id.namespace, workload.id.name)
-    for key in world.store.put(DEPLOYMENTS, fresh):
-        world.queue.add(key)
-    now = workload_from(fresh)
-    if (now.uid, now.generation) != (workload.uid, workload.generation):
-        raise Conflict(verb=error.verb, what=error.what, message=error.message, status=error.status) from error
+    world.note(DEPLOYMENTS, body)
 
 
 def _warn(workload: Workload, judgement: Judgement, desired: Desired, composed: Composition, world: World) -> None:

@@ -19,8 +19,8 @@ from sidecarpolicy.core.record import Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.core.workload import Workload, is_mangled, record_of
-from sidecarpolicy.engine.port import Api, Events, Later
+from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.engine.port import Api, ApiError, Events, Resource
 from sidecarpolicy.engine.queue import WorkQueue
 from sidecarpolicy.engine.store import Key, Store
 
@@ -80,6 +80,11 @@ class World:
     told_missing: set[tuple[str, PolicyId]] = field(default_factory=set)
     _judged: dict[WorkloadId, tuple[object, Judgement]] = field(default_factory=dict)
 
+    def note(self, resource: Resource, body: Json) -> None:
+        """Take in what the server answered to a write or a read of ours, and queue what it concerns."""
+        for key in self.store.put(resource, body):
+            self.queue.add(key)
+
     def revision(self, policy: PolicyId, name: str) -> Revision | None:
         """Look a stored revision up; this is what the core calls *known*."""
         stored = self.store.revision(policy, name)
@@ -105,15 +110,17 @@ class World:
             until=self.now() + REFUSAL_SECONDS,
         )
 
-    def postpone(self, workload: Workload, error: Later, revisions: frozenset[str]) -> None:
-        """Remember that writing *workload* failed for the moment; after MOST_TRIES it counts as refused."""
+    def postpone(self, workload: Workload, error: ApiError, revisions: frozenset[str], *, seconds: float) -> None:
+        """Remember that writing *workload* failed for the moment; try again in *seconds*, doubling.
+
+        After MOST_TRIES in a row it counts as refused, so that it holds nobody up.
+        """
         tries = 1 + (self.postponed[workload.id].tries if workload.id in self.postponed else 0)
         if tries >= MOST_TRIES:
             del self.postponed[workload.id]
             self.refuse(workload, f"{error} (tried {tries} times)", revisions)
             return
-        wait = error.retry_after if error.retry_after is not None else min(30.0, 0.5 * 2.0**tries)
-        self.postponed[workload.id] = Postponed(tries=tries, until=self.now() + wait)
+        self.postponed[workload.id] = Postponed(tries=tries, until=self.now() + min(30.0, seconds * 2.0 ** (tries - 1)))
 
     def wait_of(self, workload: WorkloadId) -> float:
         """How many seconds from now *workload* may be written again."""
@@ -140,7 +147,7 @@ class World:
         content = workload.content
         spec = at(content.template, "spec")
         record = record_of(workload.record)
-        if candidates and (workload.record is None or is_mangled(workload.record)):
+        if any(each.policy not in record.entries for each in candidates):
             stored = [
                 revision.revision
                 for each in candidates

@@ -1,0 +1,179 @@
+"""One first, then a few at a time: seen from outside, by LIST, while real controllers roll the Deployments out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pykube
+
+from tests.api.sampling import is_complete, revision_on, sampled
+from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
+from tests.fleet import Fleet, image_of, init_names
+from tests.polling import poll
+
+MANY = 30
+BUDGET = 3  # 10 % of them
+
+
+def carts(namespace: str, count: int = MANY, **changes: Any) -> list[Manifest]:
+    """Deployments of two replicas each."""
+    return [a_deployment(f"cart-{number:02}", namespace, replicas=2, **changes) for number in range(count)]
+
+
+def a_proxy(namespace: str, tag: str = "1", *, rollout: Manifest | None = None, **container: Any) -> Manifest:
+    """A policy whose proxy has image *tag*; workloads need not soak."""
+    sidecar = a_sidecar(container={"image": f"example.test/proxy:{tag}"} | container)
+    return a_policy("web", namespace, sidecars=[sidecar], rollout={"minReadySeconds": 0} | (rollout or {}))
+
+
+def key(fleet: Fleet) -> str:
+    """How the record names the policy."""
+    return f"SidecarPolicy/{fleet.namespace}/web"
+
+
+def ready(fleet: Fleet) -> None:
+    """Wait until every Deployment has been rolled out."""
+    poll(lambda: all(is_complete(each) for each in fleet.deployments().values()), timeout=60)
+
+
+def test_every_status_is_true_and_never_more_than_the_budget_is_in_flight(fleet: Fleet, api: pykube.HTTPClient) -> None:
+    soak = {"minReadySeconds": 1}
+    fleet.apply(*carts(fleet.namespace))
+    ready(fleet)
+    with sampled(api, fleet.namespace) as samples:
+        fleet.apply(a_proxy(fleet.namespace, rollout=soak))
+        fleet.kubectl("wait", "--for=condition=Ready", "sidecarpolicy/web", "--timeout=120s")
+    for number in range(MANY):
+        fleet.kubectl("rollout", "status", f"deployment/cart-{number:02}", "--timeout=5s")
+    assert samples.untrue(key(fleet), soak["minReadySeconds"]) == []
+    assert len(samples.statuses) > MANY
+    in_flight = samples.in_flight()
+    assert max(in_flight) == BUDGET
+    first_done = next(
+        number
+        for number, (_, deployments) in enumerate(samples.lists)
+        if any(revision_on(each, key(fleet)) and is_complete(each) for each in deployments)
+    )
+    assert max(in_flight[:first_done]) == 1
+
+
+def test_an_edit_half_way_frees_no_slot(fleet: Fleet, api: pykube.HTTPClient) -> None:
+    fleet.apply(*carts(fleet.namespace))
+    ready(fleet)
+    with sampled(api, fleet.namespace) as samples:
+        fleet.apply(a_proxy(fleet.namespace))
+        poll(lambda: fleet.status().get("targets", {}).get("updated", 0) >= MANY / 3, timeout=60)
+        fleet.apply(a_proxy(fleet.namespace, "2"))
+        fleet.wait("RolloutComplete", timeout=120)
+    assert max(samples.in_flight()) == BUDGET
+    assert {image_of(each, "proxy") for each in fleet.deployments().values()} == {"example.test/proxy:2"}
+
+
+def test_new_deployments_with_a_new_policy_do_not_all_get_an_untried_revision(
+    fleet: Fleet, api: pykube.HTTPClient
+) -> None:
+    with sampled(api, fleet.namespace) as samples:
+        fleet.apply(a_proxy(fleet.namespace), *carts(fleet.namespace))
+        fleet.wait("RolloutComplete", timeout=120)
+    carrying = [
+        [each for each in deployments if revision_on(each, key(fleet)) is not None] for _, deployments in samples.lists
+    ]
+    assert max(len([each for each in some if not is_complete(each)]) for some in carrying) <= BUDGET
+    before_first = [some for some in carrying if not any(is_complete(each) for each in some)]
+    assert max(len(some) for some in before_first) == 1
+
+
+def test_a_revision_that_cannot_run_reaches_one_workload_and_no_more(fleet: Fleet) -> None:
+    fleet.apply(*carts(fleet.namespace, 6))
+    fleet.apply(a_proxy(fleet.namespace))
+    good = fleet.wait("RolloutComplete")["updateRevision"]
+    deadline = {"progressDeadlineSeconds": 3}
+    huge = {"resources": {"requests": {"cpu": "100000"}}}
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout=deadline, **huge))
+    status = fleet.wait("RolloutHalted")
+    conditions = {each["type"]: each["status"] for each in status["conditions"]}
+    assert (conditions["Ready"], conditions["Stalled"]) == ("False", "True")
+    assert (status["targets"]["failed"], status["targets"]["pending"]) == (1, 5)
+    assert (status["currentRevision"], status["updateRevision"] != good) == (good, True)
+    (failure,) = status["failures"]
+    bad = [name for name, each in fleet.deployments().items() if image_of(each, "proxy").endswith(":2")]
+    assert bad == [failure["name"]]
+    assert f"{fleet.namespace}/{failure['name']}" in fleet.condition("Ready")["message"]
+    assert "progressDeadlineSeconds: 3" in fleet.condition("Ready")["message"]
+    # The application's old Pods go on serving, and an edit moves the one that is stuck first.
+    assert fleet.deployment(failure["name"])["status"]["availableReplicas"] == 2
+    fleet.apply(a_proxy(fleet.namespace, "3"))
+    fleet.wait("RolloutComplete")
+    assert {image_of(each, "proxy") for each in fleet.deployments().values()} == {"example.test/proxy:3"}
+
+
+def test_all_at_once_waits_for_nobody(fleet: Fleet, api: pykube.HTTPClient) -> None:
+    fleet.apply(*carts(fleet.namespace, 8))
+    ready(fleet)
+    with sampled(api, fleet.namespace) as samples:
+        fleet.apply(a_proxy(fleet.namespace, rollout={"strategy": "AllAtOnce"}))
+        fleet.wait("RolloutComplete")
+    assert max(samples.in_flight()) > 1
+
+
+def test_a_paused_rollout_changes_nothing_until_it_goes_on(fleet: Fleet) -> None:
+    fleet.apply(*carts(fleet.namespace, 3))
+    fleet.apply(a_proxy(fleet.namespace, rollout={"paused": True}))
+    status = fleet.wait("Paused")
+    assert status["targets"]["pending"] == 3
+    assert {tuple(init_names(each)) for each in fleet.deployments().values()} == {()}
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout={"paused": True}))
+    fleet.wait("Paused")
+    fleet.apply(a_deployment("new", fleet.namespace))
+    fleet.wait_for(lambda new: image_of(new, "proxy") == "example.test/proxy:1", "new")
+    assert {image_of(each, "proxy") for each in fleet.deployments().values()} == {"example.test/proxy:1"}
+
+
+def test_removal_is_under_the_budget_too(fleet: Fleet, api: pykube.HTTPClient) -> None:
+    fleet.apply(*carts(fleet.namespace, 10))
+    fleet.apply(a_proxy(fleet.namespace, rollout={"maxConcurrent": 2}))
+    fleet.wait("RolloutComplete")
+    before = {name for name, each in fleet.deployments().items() if init_names(each)}
+    assert len(before) == 10
+    with sampled(api, fleet.namespace) as samples:
+        narrowed = a_proxy(fleet.namespace, rollout={"maxConcurrent": 2})
+        narrowed["spec"]["selector"] = {"matchLabels": {"app": "cart-00"}}
+        fleet.apply(narrowed)
+        fleet.wait("RolloutComplete")
+    moving = [sum(not is_complete(each) for each in deployments) for _, deployments in samples.lists]
+    assert max(moving) <= 2
+    assert [name for name, each in fleet.deployments().items() if init_names(each)] == ["cart-00"]
+
+
+def test_a_deployment_without_pods_follows_last_and_proves_nothing(fleet: Fleet) -> None:
+    fleet.apply(a_deployment("empty", fleet.namespace, replicas=0), *carts(fleet.namespace, 2))
+    fleet.apply(a_proxy(fleet.namespace))
+    assert fleet.wait("RolloutComplete")["targets"]["updated"] == 3
+    assert init_names(fleet.deployment("empty")) == ["proxy"]
+
+
+def test_no_rollout_starts_on_top_of_the_owners_own(fleet: Fleet) -> None:
+    fleet.apply(*carts(fleet.namespace, 2))
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    huge = {"resources": {"requests": {"cpu": "100000"}}}
+    container = {"name": "app"} | huge
+    fleet.kubectl(
+        "patch",
+        "deployment",
+        "cart-00",
+        "--patch",
+        json.dumps({"spec": {"template": {"spec": {"containers": [container]}}}}),
+    )
+    fleet.wait_for(lambda cart: not is_complete(cart), "cart-00")
+    fleet.apply(a_proxy(fleet.namespace, "2"))
+    poll(lambda: fleet.status().get("targets", {}).get("updated") == 1)
+    assert image_of(fleet.deployment("cart-01"), "proxy") == "example.test/proxy:2"
+    assert image_of(fleet.deployment("cart-00"), "proxy") == "example.test/proxy:1"
+    assert fleet.status()["targets"]["pending"] == 1
+    fleet.kubectl("set", "resources", "deployment/cart-00", "--containers=app", "--requests=cpu=1m")
+    fleet.wait("RolloutComplete")
+    assert image_of(fleet.deployment("cart-00"), "proxy") == "example.test/proxy:2"

@@ -1,0 +1,259 @@
+"""Selected and left alone: every reason is counted, says why in a sentence, and harms no other target."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import localcluster
+from sidecarpolicy import names
+from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
+from tests.fleet import Fleet, init_names
+from tests.polling import poll
+
+QUICK = {"minReadySeconds": 0}
+PORT = {"ports": [{"containerPort": 15000}]}
+READY = {"readinessProbe": {"tcpSocket": {"port": 15000}}}
+LOGS = {
+    "volumes": [{"name": "logs", "emptyDir": {}}],
+    "application": {"volumeMounts": [{"name": "logs", "mountPath": "/var/log/app"}]},
+}
+
+
+def the_policy(namespace: str, **spec: Any) -> Manifest:
+    """A policy with a proxy on port 15000 and a log volume."""
+    return a_policy(
+        "web", namespace, **({"rollout": QUICK, "sidecars": [a_sidecar(container=PORT | READY)]} | LOGS | spec)
+    )
+
+
+def an_application(**container: Any) -> Manifest:
+    """The containers of a Pod, with one of them changed."""
+    return {"containers": [{"name": "app", "image": "example.test/app:1"} | container]}
+
+
+SKIPPED: dict[str, tuple[dict[str, Any], str, list[str]]] = {
+    "container": (
+        {"pod": {"initContainers": [{"name": "proxy", "image": "their/proxy:9"}]}},
+        "NameConflict",
+        ["'proxy'", "their/proxy:9", "example.test/proxy:1"],
+    ),
+    "regular container": (
+        {"pod": {"containers": [{"name": "proxy", "image": "their/proxy:9"}]}},
+        "NameConflict",
+        ["'proxy'", "their/proxy:9", "example.test/proxy:1"],
+    ),
+    "volume": (
+        {"pod": {"volumes": [{"name": "logs", "configMap": {"name": "x"}}]}},
+        "NameConflict",
+        ["'logs'", "configMap", "emptyDir"],
+    ),
+    "mount path": (
+        {
+            "pod": {"volumes": [{"name": "own", "emptyDir": {}}]}
+            | an_application(volumeMounts=[{"name": "own", "mountPath": "/var/log/app"}])
+        },
+        "NameConflict",
+        ["/var/log/app", "'own'", "'logs'"],
+    ),
+    "port": ({"pod": an_application(**PORT)}, "PortConflict", ["15000/TCP", "'proxy'", "'app'"]),
+    "paused": ({"paused": True}, "DeploymentPaused", ["paused by its owner"]),
+    "recreate": ({"strategy": {"type": "Recreate"}}, "Downtime", ["Recreate", names.ALLOW_DOWNTIME]),
+    "opted out": ({"labels": {names.INJECT: "false"}}, "OptedOut", [names.INJECT]),
+}
+
+
+@pytest.mark.parametrize("case", SKIPPED, ids=[case.replace(" ", "-") for case in SKIPPED])
+def test_it_is_skipped_with_a_reason_and_the_other_proceeds(fleet: Fleet, case: str) -> None:
+    changes, reason, words = SKIPPED[case]
+    fleet.apply(a_deployment("odd", fleet.namespace, **changes), a_deployment("cart", fleet.namespace))
+    before = fleet.deployment("odd")["spec"]
+    fleet.apply(the_policy(fleet.namespace))
+    status = fleet.wait("RolloutComplete")
+    assert (status["targets"]["matched"], status["targets"]["updated"], status["targets"]["skipped"]) == (2, 1, 1)
+    (skipped,) = status["skipped"]
+    assert (skipped["reason"], skipped["count"], skipped["examples"]) == (reason, 1, [f"{fleet.namespace}/odd"])
+    assert [word for word in words if word not in skipped["message"]] == []
+    assert fleet.deployment("odd")["spec"] == before
+    assert init_names(fleet.deployment("cart")) == ["proxy"]
+    told = poll(lambda: [each["message"] for each in fleet.events("odd") if each["reason"] == "SidecarsSkipped"])
+    assert reason in told[0]
+
+
+def test_a_deployment_that_a_controller_made_is_left_to_it(fleet: Fleet) -> None:
+    fleet.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "maker", "namespace": fleet.namespace}})
+    maker = json.loads(fleet.kubectl("get", "configmap", "maker", "--output=json").stdout)["metadata"]
+    odd = a_deployment("odd", fleet.namespace)
+    odd["metadata"]["ownerReferences"] = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "maker", "uid": maker["uid"], "controller": True}
+    ]
+    fleet.apply(odd)
+    fleet.apply(the_policy(fleet.namespace))
+    (skipped,) = fleet.wait("AllSkipped")["skipped"]
+    assert skipped["reason"] == "Controlled"
+    assert "ConfigMap/maker" in skipped["message"]
+
+
+def test_when_all_are_skipped_the_policy_is_not_ready(fleet: Fleet) -> None:
+    fleet.apply(a_deployment("cart", fleet.namespace, labels={names.INJECT: "false"}))
+    fleet.apply(the_policy(fleet.namespace))
+    status = fleet.wait("AllSkipped")
+    conditions = {each["type"]: each["status"] for each in status["conditions"]}
+    assert conditions == {"Accepted": "True", "Ready": "False", "Stalled": "True"}
+
+
+def test_downtime_is_allowed_by_the_owner(fleet: Fleet) -> None:
+    recreate = a_deployment(
+        "cart", fleet.namespace, annotations={names.ALLOW_DOWNTIME: "true"}, strategy={"type": "Recreate"}
+    )
+    fleet.apply(recreate)
+    fleet.apply(the_policy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    assert init_names(fleet.deployment()) == ["proxy"]
+
+
+def test_a_policy_of_higher_precedence_overrides_one_of_lower(fleet: Fleet) -> None:
+    fleet.apply(a_deployment("cart", fleet.namespace))
+    fleet.apply(a_policy("low", fleet.namespace, rollout=QUICK, sidecars=[a_sidecar(container={"image": "low:1"})]))
+    fleet.wait("RolloutComplete", "low")
+    fleet.apply(
+        a_policy(
+            "high", fleet.namespace, rollout=QUICK, priority=1, sidecars=[a_sidecar(container={"image": "high:1"})]
+        )
+    )
+    fleet.wait("RolloutComplete", "high")
+    (skipped,) = fleet.wait("AllSkipped", "low")["skipped"]
+    assert skipped["reason"] == "Overridden"
+    assert f"SidecarPolicy {fleet.namespace}/high" in skipped["message"]
+    cart = fleet.deployment()
+    assert [each["image"] for each in cart["spec"]["template"]["spec"]["initContainers"]] == ["high:1"]
+    fleet.delete_policy("high")
+    fleet.wait("RolloutComplete", "low")
+    assert [each["image"] for each in fleet.deployment()["spec"]["template"]["spec"]["initContainers"]] == ["low:1"]
+
+
+def test_what_admission_refuses_is_reported_with_the_servers_words(fleet: Fleet, cluster: localcluster.Cluster) -> None:
+    name = f"no-proxy-{fleet.namespace}"
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [
+                    {
+                        "apiGroups": ["apps"],
+                        "apiVersions": ["v1"],
+                        "operations": ["UPDATE"],
+                        "resources": ["deployments"],
+                    }
+                ]
+            },
+            "validations": [
+                {
+                    "expression": "object.metadata.name != 'odd' || !has(object.spec.template.spec.initContainers)",
+                    "message": "no init containers in odd, please",
+                }
+            ],
+        },
+    }
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}}},
+        },
+    }
+    fleet.apply(a_deployment("odd", fleet.namespace), a_deployment("cart", fleet.namespace))
+    cluster.kubectl("apply", "--filename=-", input=json.dumps(policy))
+    cluster.kubectl("apply", "--filename=-", input=json.dumps(binding))
+    try:
+        patch = '--patch={"spec":{"template":{"spec":{"initContainers":[{"name":"x","image":"x"}]}}}}'
+        poll(
+            lambda: fleet.kubectl("patch", "deployment", "odd", "--dry-run=server", patch, check=False).returncode != 0
+        )
+        fleet.apply(the_policy(fleet.namespace))
+        status = fleet.wait("RolloutComplete")
+        (skipped,) = status["skipped"]
+        assert (skipped["reason"], skipped["examples"]) == ("Refused", [f"{fleet.namespace}/odd"])
+        assert "no init containers in odd, please" in skipped["message"]
+        assert init_names(fleet.deployment("cart")) == ["proxy"]
+    finally:
+        cluster.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name)
+
+
+def test_an_owners_equal_container_is_adopted_and_never_removed(fleet: Fleet) -> None:
+    fleet.apply(a_deployment("other", fleet.namespace))
+    fleet.apply(the_policy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    ours = fleet.deployment("other")["spec"]["template"]["spec"]["initContainers"]
+    fleet.apply(a_deployment("cart", fleet.namespace, pod={"initContainers": ours}))
+    poll(lambda: fleet.status()["targets"]["updated"] == 2)
+    fleet.delete_policy()
+    assert init_names(fleet.deployment()) == ["proxy"]
+    assert init_names(fleet.deployment("other")) == []
+
+
+def test_a_client_side_owner_who_claims_our_name_wins_and_is_named(fleet: Fleet) -> None:
+    fleet.apply(a_deployment("cart", fleet.namespace))
+    fleet.apply(the_policy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    fleet.apply(a_deployment("cart", fleet.namespace, pod={"initContainers": [{"name": "proxy", "image": "their:1"}]}))
+    (skipped,) = fleet.wait("AllSkipped")["skipped"]
+    assert skipped["reason"] == "NameConflict"
+    assert "kubectl apply" in skipped["message"]
+    fleet.delete_policy()
+    assert init_names(fleet.deployment()) == ["proxy"]
+
+
+@pytest.mark.parametrize("garbage", ["garbage", "{}", '{"policies":{"x":1}}', "[1]"])
+def test_a_garbled_record_removes_nothing_and_is_healed(fleet: Fleet, garbage: str) -> None:
+    fleet.apply(a_deployment("cart", fleet.namespace))
+    fleet.apply(the_policy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    before = fleet.deployment()
+    fleet.kubectl("annotate", "--overwrite", "deployment", "cart", f"{names.RECORD}={garbage}")
+    record = before["metadata"]["annotations"][names.RECORD]
+    fleet.wait_for(lambda cart: cart["metadata"]["annotations"][names.RECORD] == record)
+    assert fleet.deployment()["spec"] == before["spec"]
+
+
+def test_a_garbled_record_of_a_workload_that_was_never_ours_is_reported(fleet: Fleet) -> None:
+    theirs = {"initContainers": [{"name": "proxy", "image": "their:1"}]}
+    fleet.apply(a_deployment("cart", fleet.namespace, pod=theirs, annotations={names.RECORD: "garbage"}))
+    fleet.apply(the_policy(fleet.namespace))
+    fleet.wait("AllSkipped")
+    warned = poll(lambda: [each for each in fleet.status()["warnings"] if each["reason"] == "InvalidRecord"])
+    assert f"{fleet.namespace}/cart" in warned[0]["message"]
+    assert init_names(fleet.deployment()) == ["proxy"]
+    assert fleet.deployment()["metadata"]["annotations"][names.RECORD] == "garbage"
+
+
+def test_unknown_and_ill_valued_marks_are_reported(fleet: Fleet) -> None:
+    fleet.apply(
+        a_deployment("cart", fleet.namespace, labels={names.INJECT: "no"}, annotations={"sidecars.dev/injekt": "x"})
+    )
+    fleet.apply(the_policy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    (warning,) = poll(lambda: fleet.status()["warnings"])
+    assert (warning["reason"], warning["count"]) == ("InvalidMark", 2)
+    assert "sidecars.dev/inj" in warning["message"]
+
+
+def test_an_env_variable_of_the_applications_own_is_kept(fleet: Fleet) -> None:
+    own = an_application(env=[{"name": "A", "value": "own"}])
+    fleet.apply(a_deployment("cart", fleet.namespace, pod=own))
+    env = [{"name": "A", "value": "ours"}, {"name": "B", "value": "ours"}]
+    fleet.apply(the_policy(fleet.namespace, application={"env": env}))
+    fleet.wait("RolloutComplete")
+    container = fleet.deployment()["spec"]["template"]["spec"]["containers"][0]
+    assert container["env"] == [{"name": "A", "value": "own"}, {"name": "B", "value": "ours"}]
+    (warning,) = poll(lambda: fleet.status()["warnings"])
+    assert warning["reason"] == "EnvKept"
+    fleet.delete_policy()
+    assert fleet.deployment()["spec"]["template"]["spec"]["containers"][0]["env"] == [{"name": "A", "value": "own"}]
