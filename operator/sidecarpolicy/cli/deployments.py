@@ -1,0 +1,137 @@
+"""A Deployment in a file, seen as the core sees one of a cluster.
+
+The API server has checked what the operator reads; what stands in a file comes unchecked, so whatever the core takes
+for granted of a Deployment is checked here, with the path in the author's YAML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecarpolicy import names
+from sidecarpolicy.cli.manifests import BadInput, Document, Place, objects
+from sidecarpolicy.cli.policies import in_namespace
+from sidecarpolicy.core.claims import IDENTITY
+from sidecarpolicy.core.reading import Cursor
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES
+from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.workload import Workload, workload_from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A Deployment as it was written, and what matters of it; *template* is its Pod template."""
+
+    place: Place
+    body: Json
+    workload: Workload
+
+    @property
+    def template(self) -> Json:
+        """The Pod template."""
+        return at(self.body, "spec", "template")
+
+
+def is_deployment(body: Json) -> bool:
+    """Whether *body* is a Deployment; the API versions that Kubernetes dropped in 1.16 pass as something else."""
+    return body.get("apiVersion") == "apps/v1" and body.get("kind") == "Deployment"
+
+
+def check(documents: list[Document], default_namespace: str) -> None:
+    """Raise BadInput with every problem of every Deployment in *documents*."""
+    problems: list[str] = []
+    for place, body in objects(documents):
+        if not is_deployment(body):
+            continue
+        try:
+            manifest_from(place, body, default_namespace)
+        except BadInput as error:
+            problems += error.problems
+    if problems:
+        raise BadInput(problems)
+
+
+def manifest_from(place: Place, body: Json, default_namespace: str) -> Manifest:
+    """Return the Deployment *body*, in *default_namespace* if it names none; raise BadInput with every problem."""
+    problems = _problems(body)
+    if problems:
+        raise BadInput([f"{place}: {problem}" for problem in problems])
+    metadata = at(in_namespace(body, default_namespace), "metadata")
+    seen = {key: value for key, value in metadata.items() if key not in ("managedFields", "uid", "generation")}
+    return Manifest(
+        place=place,
+        body=body,
+        workload=workload_from(
+            {"metadata": {**seen, "uid": "", "resourceVersion": "0", "generation": 0}, "spec": body["spec"]}
+        ),
+    )
+
+
+def with_change(body: Json, template: Json, record: str) -> Json:
+    """Return the Deployment *body* with *template* and the record's text; keys keep their places.
+
+    The core drops lists that are empty; those that the author wrote out stay as they are.
+    """
+    spec = body["spec"]
+    old, new = at(spec, "template", "spec"), at(template, "spec")
+    empty = {key: new.get(key, value) for key, value in old.items() if key in new or not value}
+    after = {**body, "spec": {**spec, "template": {**template, "spec": {**empty, **new}}}}
+    annotations = dict(at(body, "metadata", "annotations"))
+    if record == annotations.get(names.RECORD, ""):
+        return after
+    if record:
+        annotations[names.RECORD] = record
+    else:
+        del annotations[names.RECORD]
+    metadata = {**body["metadata"], "annotations": annotations}
+    if not annotations:
+        del metadata["annotations"]
+    return {**after, "metadata": metadata}
+
+
+def _problems(body: Json) -> list[str]:
+    root = Cursor(body, "")
+    metadata, spec = root.field("metadata"), root.field("spec")
+    if not metadata.field("name").text():
+        metadata.field("name").wrong("must be given")
+    metadata.field("namespace").text()
+    _texts(metadata.field("labels"))
+    _texts(metadata.field("annotations"))
+    for owner in metadata.field("ownerReferences").entries():
+        for key in ("kind", "name"):
+            owner.field(key).text()
+            if owner.field(key).absent:
+                owner.field(key).wrong("must be given")
+    spec.field("strategy").mapping()
+    spec.field("strategy").field("rollingUpdate").mapping()
+    template = spec.field("template")
+    if template.absent:
+        template.wrong("must be given")
+    _texts(template.field("metadata").field("labels"))
+    pod = template.field("spec")
+    pod.mapping()
+    if not list(pod.field("containers").entries()):
+        pod.field("containers").wrong("must hold at least one container")
+    _named(pod.field(VOLUMES), IDENTITY[VOLUMES])
+    for listed in (INIT_CONTAINERS, "containers"):
+        _named(pod.field(listed), "name")
+        for container in pod.field(listed).entries():
+            container.field("image").text()
+            for additions in (ENV, VOLUME_MOUNTS):
+                _named(container.field(additions), IDENTITY[additions])
+            for port in container.field("ports").entries():
+                port.mapping()
+    return list(dict.fromkeys(str(problem) for problem in root.problems))
+
+
+def _texts(cursor: Cursor) -> None:
+    for key in cursor.mapping():
+        cursor.field(str(key)).text()
+
+
+def _named(cursor: Cursor, key: str) -> None:
+    for entry in cursor.entries():
+        entry.mapping()
+        name = entry.field(key).text()
+        if not name and isinstance(entry.value, dict):
+            entry.field(key).wrong("must be given")

@@ -1,0 +1,256 @@
+"""What inject and eject make of one Deployment, and why: the operator's own decisions, without a cluster.
+
+Selection, checks and composition are the core's. Three things differ, because a file shows less than a cluster does:
+containers have no defaults filled in (those are the API server's; see `_as_it_is`), a policy that was not given may
+exist all the same, so what it has on a Deployment is kept, and nobody's claims hold a change back: whoever runs this
+writes the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from sidecarpolicy import names
+from sidecarpolicy.cli.deployments import Manifest, with_change
+from sidecarpolicy.cli.manifests import BadInput
+from sidecarpolicy.cli.policies import Given
+from sidecarpolicy.core.checks import Refusal, Subject, invalid_marks, judge
+from sidecarpolicy.core.claims import template_items
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.injection import Composition, compose
+from sidecarpolicy.core.ordering import order_cycle
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, Entry, Record, text_of
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.workload import is_mangled, record_of
+from sidecarpolicy.names import DeletionPolicy, WarningReason
+
+
+class Did(StrEnum):
+    """What a note is about."""
+
+    INJECTED = "injected"
+    MOVED = "moved"
+    REPAIRED = "repaired"
+    UNCHANGED = "unchanged"
+    REMOVED = "removed"
+    KEPT = "kept"
+    SKIPPED = "skipped"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """One line of the report on a Deployment: what was done, and a sentence."""
+
+    did: Did
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A Deployment afterwards; *concerned*: some policy selects it, or it carries sidecars of one."""
+
+    manifest: Manifest
+    body: Json
+    notes: tuple[Note, ...] = ()
+    concerned: bool = True
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is other than before."""
+        return self.body != self.manifest.body
+
+
+def injected(manifest: Manifest, given: Given) -> Result:
+    """Return *manifest* with the sidecars of the policies that select it.
+
+    Raises BadInput where the order of their sidecars is circular.
+    """
+    workload, record = manifest.workload, record_of(manifest.workload.record)
+    candidates = given.selecting(workload.id, workload.pod_labels)
+    if not candidates and not workload.record:
+        return Result(manifest=manifest, body=manifest.body, concerned=False)
+    if mangled := is_mangled(workload.record):
+        note = _warning(
+            WarningReason.INVALID_RECORD,
+            f"left as it is, because the annotation {names.RECORD} cannot be read ({mangled}): restore it, "
+            "or remove it together with the sidecars",
+        )
+        return Result(manifest=manifest, body=manifest.body, notes=(note,))
+    revisions = [given.revisions[policy] for policy in candidates]
+    _refuse_cycles(manifest, revisions)
+    unknown = frozenset(record.entries) - frozenset(given.policies)
+    subject = Subject(
+        workload=workload,
+        namespace=given.namespace(workload.id.namespace),
+        spec=at(manifest.template, "spec"),
+        record=record,
+        missing=unknown,
+    )
+    verdicts = judge(subject, revisions)
+    kept = {policy for policy, refusal in verdicts.items() if refusal is not None and not refusal.removes}
+    composed = compose(
+        manifest.template,
+        record,
+        {
+            policy: _as_it_is(given.revisions[policy], manifest, record)
+            for policy, refusal in verdicts.items()
+            if refusal is None
+        },
+        known=lambda policy, revision: _if_named(given.revisions.get(policy), revision),
+        held=(unknown | kept) & frozenset(record.entries),
+        orphaned=frozenset(
+            policy
+            for policy in record.entries.keys() & given.policies.keys()
+            if given.policies[policy].deleting and given.policies[policy].deletion_policy is DeletionPolicy.ORPHAN
+        ),
+    )
+    body = with_change(manifest.body, composed.template, text_of(composed.record))
+    edited = body["spec"] != manifest.body["spec"]
+    notes = [
+        *(_verdict(given.revisions[policy], refusal, record, edited) for policy, refusal in verdicts.items()),
+        *_leaving(record, given, verdicts.keys(), composed),
+        *_warnings(manifest, composed),
+    ]
+    return Result(manifest=manifest, body=body, notes=tuple(notes))
+
+
+def ejected(manifest: Manifest, only: frozenset[PolicyId] = frozenset()) -> Result:
+    """Return *manifest* without what its record names, or what it names of the policies *only*.
+
+    Raises BadInput where the record cannot be read: nothing is removed on the strength of a name alone.
+    """
+    workload = manifest.workload
+    if mangled := is_mangled(workload.record):
+        raise BadInput(
+            [
+                f"{manifest.place}: metadata.annotations[{names.RECORD}]: must be as it was written ({mangled}): "
+                f"restore it, or remove it together with the sidecars from Deployment {workload.id}"
+            ]
+        )
+    record = record_of(workload.record)
+    leaving = {policy: entry for policy, entry in record.entries.items() if not only or policy in only}
+    if not leaving:
+        return Result(manifest=manifest, body=manifest.body, concerned=False)
+    composed = compose(manifest.template, record, {}, held=frozenset(record.entries) - leaving.keys())
+    return Result(
+        manifest=manifest,
+        body=with_change(manifest.body, composed.template, text_of(composed.record)),
+        notes=tuple(_removed(policy, entry) for policy, entry in leaving.items()),
+    )
+
+
+def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revision:
+    """Return *revision* with the items that a Deployment of a cluster already has of it, as they are there.
+
+    The API server has filled in defaults and dropped zeros, which only it can tell from somebody's edit. So items at
+    the right revision are taken as they are, and inject changes nothing that the operator would not.
+    """
+    entry = record.entries.get(revision.policy)
+    if entry is None or entry.revision != revision.name or not at(manifest.body, "metadata").get("uid"):
+        return revision
+    live = {item: content for item, content in template_items(at(manifest.template, "spec")) if item in entry.items}
+
+    def found(listed: str, name: str, otherwise: Json) -> Json:
+        here = (content for item, content in live.items() if (item.list, item.name) == (listed, name))
+        return next(here, otherwise)
+
+    application = replace(
+        revision.application,
+        env=tuple(found(ENV, each["name"], each) for each in revision.application.env),
+        volume_mounts=tuple(
+            found(VOLUME_MOUNTS, each["mountPath"], each) for each in revision.application.volume_mounts
+        ),
+    )
+    return replace(
+        revision,
+        sidecars=tuple(
+            replace(each, container=found(INIT_CONTAINERS, each.name, each.container)) for each in revision.sidecars
+        ),
+        volumes=tuple(found(VOLUMES, each["name"], each) for each in revision.volumes),
+        application=application,
+    )
+
+
+def _refuse_cycles(manifest: Manifest, revisions: list[Revision]) -> None:
+    found = order_cycle(revisions)
+    if found:
+        policy, circle = found
+        raise BadInput(
+            [
+                f"{policy.label}: startAfter must not go round in a circle: on Deployment {manifest.workload.id}, "
+                f"{' after '.join((*circle, circle[0]))} (a BeforeInit sidecar never starts after an AfterInit one)"
+            ]
+        )
+
+
+def _if_named(revision: Revision | None, name: str) -> Revision | None:
+    return revision if revision is not None and revision.name == name else None
+
+
+def _verdict(revision: Revision, refusal: Refusal | None, record: Record, edited: bool) -> Note:
+    entry = record.entries.get(revision.policy)
+    what = f"{revision.policy.label} at {revision.name}"
+    if refusal is not None:
+        if entry is None:
+            return Note(did=Did.SKIPPED, text=f"{revision.policy.label}: {refusal.reason}: {refusal.message}")
+        fate = "removed" if refusal.removes else "kept"
+        return Note(
+            did=Did.REMOVED if refusal.removes else Did.SKIPPED,
+            text=f"{revision.policy.label}: {refusal.reason}: {refusal.message}; {entry.revision} is {fate}",
+        )
+    if entry is None:
+        return Note(did=Did.INJECTED, text=f"{what} ({', '.join(each.name for each in revision.sidecars)})")
+    if entry.revision != revision.name:
+        return Note(did=Did.MOVED, text=f"{revision.policy.label} from {entry.revision} to {revision.name}")
+    return Note(did=Did.REPAIRED if edited else Did.UNCHANGED, text=what)
+
+
+def _leaving(record: Record, given: Given, judged: Iterable[PolicyId], composed: Composition) -> list[Note]:
+    """Notes on policies of the record that do not select the Deployment."""
+    notes: list[Note] = []
+    for policy, entry in record.entries.items():
+        if policy in judged:
+            continue
+        if policy in given.policies:
+            gone = policy not in composed.record.entries and bool(entry.items & composed.record.orphaned)
+            notes.append(
+                Note(did=Did.KEPT, text=f"{policy.label} at {entry.revision}: the owner's own from now on (Orphan)")
+                if gone
+                else _removed(policy, entry, why="it does not select this Deployment any more")
+            )
+        else:
+            notes.append(
+                Note(
+                    did=Did.KEPT,
+                    text=f"{policy.label} at {entry.revision}: the policy was not given; eject removes its sidecars",
+                )
+            )
+    return notes
+
+
+def _removed(policy: PolicyId, entry: Entry, *, why: str = "") -> Note:
+    return Note(did=Did.REMOVED, text=f"{policy.label} at {entry.revision}" + (f": {why}" if why else ""))
+
+
+def _warnings(manifest: Manifest, composed: Composition) -> list[Note]:
+    workload = manifest.workload
+    found: list[tuple[WarningReason, str]] = [
+        *((WarningReason.INVALID_MARK, message) for message in invalid_marks(workload.labels, workload.annotations)),
+        *((WarningReason.ENV_KEPT, f"{item} is the application's own and stays") for item in composed.env_kept),
+        *(
+            (
+                WarningReason.UNKNOWN_CONTAINER,
+                f"application.containers names {name!r}, which the Deployment does not have",
+            )
+            for name in composed.unknown_containers
+        ),
+    ]
+    return [_warning(reason, message) for reason, message in found]
+
+
+def _warning(reason: WarningReason, message: str) -> Note:
+    return Note(did=Did.WARNING, text=f"{reason}: {message}")

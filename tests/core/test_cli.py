@@ -1,0 +1,640 @@
+"""The command line: inject, eject and diff over files, as pipelines use them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecarpolicy import __version__, names
+from sidecarpolicy.cli import manifests
+from sidecarpolicy.cli.main import main
+from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
+
+Command = Callable[..., Result]
+WriteFile = Callable[..., str]
+
+READINESS = {"readinessProbe": {"httpGet": {"path": "/ready", "port": 15000}, "timeoutSeconds": 2}}
+A_NAMESPACE: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"team": "a"}}}
+A_CONFIG_MAP: Manifest = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "c"},
+    "data": {"y": "on", "n": "1.10"},
+}
+
+
+@pytest.fixture
+def command() -> Command:
+    """Runs `sidecarpolicy` with arguments; an unexpected exception fails the test."""
+
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(main, arguments, input=stdin, catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> WriteFile:
+    """Writes manifests into a file, as YAML unless its name says otherwise, and returns its path."""
+
+    def to_file(name: str, *bodies: Any) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        as_text = json.dumps if name.endswith(".json") else (lambda body: yaml.safe_dump(body, sort_keys=False))
+        path.write_text("---\n".join(as_text(body) for body in bodies))
+        return str(path)
+
+    return to_file
+
+
+def documents(result: Result) -> list[Any]:
+    """The manifests that a command printed."""
+    assert result.exit_code == 0, result.stderr
+    return list(yaml.safe_load_all(result.stdout))
+
+
+def init_containers(deployment: Manifest) -> list[str]:
+    return [each["name"] for each in deployment["spec"]["template"]["spec"].get("initContainers", [])]
+
+
+def record(deployment: Manifest) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(deployment["metadata"]["annotations"][names.RECORD])["policies"]
+    return found
+
+
+def a_rich_policy(**spec: Any) -> Manifest:
+    """A policy that adds an item of every sort."""
+    return a_policy(
+        sidecars=[
+            a_sidecar("proxy", role="Proxy", container=READINESS),
+            a_sidecar("logger", role="Logger", container={"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}),
+            a_sidecar("monitor", role="Monitor"),
+        ],
+        volumes=[{"name": "logs", "emptyDir": {}}],
+        application={
+            "env": [{"name": "HTTP_PROXY", "value": "http://localhost:15001"}],
+            "volumeMounts": [{"name": "logs", "mountPath": "/var/log/app"}],
+        },
+        **spec,
+    )
+
+
+A_RICH_DEPLOYMENT = a_deployment(
+    annotations={"owner": "me"},
+    pod={
+        "initContainers": [{"name": "migrate", "image": "example.test/migrate:1"}],
+        "containers": [
+            {"name": "app", "image": "example.test/app:1", "env": [{"name": "LOG", "value": "yes"}]},
+            {"name": "second", "image": "example.test/app:1"},
+        ],
+    },
+)
+
+
+def test_inject_prints_deployments_with_their_sidecars_in_start_order(command: Command, write: WriteFile) -> None:
+    policy = write("policy.yaml", a_rich_policy())
+    result = command("inject", "-p", policy, write("app.yaml", A_RICH_DEPLOYMENT))
+    (after,) = documents(result)
+    pod = after["spec"]["template"]["spec"]
+    assert init_containers(after) == ["proxy", "logger", "migrate", "monitor"]
+    assert pod["initContainers"][0] == {
+        "name": "proxy",
+        "image": "example.test/proxy:1",
+        **READINESS,
+        "restartPolicy": "Always",
+        "startupProbe": {
+            "httpGet": {"path": "/ready", "port": 15000},
+            "periodSeconds": 2,
+            "timeoutSeconds": 2,
+            "failureThreshold": 60,
+        },
+        "lifecycle": {},
+    }
+    assert pod["volumes"] == [{"name": "logs", "emptyDir": {}}]
+    assert [each["name"] for each in pod["containers"][0]["env"]] == ["LOG", "HTTP_PROXY"]
+    assert pod["containers"][1]["volumeMounts"] == [{"name": "logs", "mountPath": "/var/log/app"}]
+
+
+def test_the_record_names_every_item(command: Command, write: WriteFile) -> None:
+    policy = write("policy.yaml", a_rich_policy())
+    (after,) = documents(command("inject", "-p", policy, write("app.yaml", A_RICH_DEPLOYMENT)))
+    entry = record(after)["SidecarPolicy/shop/web"]
+    assert entry.pop("revision").startswith("web-")
+    assert entry == {
+        "initContainers": ["logger", "monitor", "proxy"],
+        "volumes": ["logs"],
+        "env": {"app": ["HTTP_PROXY"], "second": ["HTTP_PROXY"]},
+        "volumeMounts": {"app": ["/var/log/app"], "second": ["/var/log/app"]},
+    }
+
+
+def test_injecting_twice_changes_nothing(command: Command, write: WriteFile) -> None:
+    policy = write("policy.yaml", a_rich_policy())
+    once = command("inject", "-p", policy, write("app.yaml", A_RICH_DEPLOYMENT))
+    twice = command("inject", "-p", policy, "-", stdin=once.stdout)
+    assert twice.stdout == once.stdout
+    assert "shop/cart: unchanged SidecarPolicy shop/web" in twice.stderr
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "json"])
+def test_ejecting_undoes_injecting(command: Command, write: WriteFile, suffix: str) -> None:
+    policy = write("policy.yaml", a_rich_policy())
+    original = write(f"app.{suffix}", A_RICH_DEPLOYMENT)
+    injected = command("inject", "-p", policy, original)
+    ejected = command("eject", stdin=injected.stdout)
+    assert injected.stdout != ejected.stdout
+    assert ejected.stdout == manifests.text_of(manifests.read([Path(original)]))
+
+
+def test_everything_else_passes_through(command: Command, write: WriteFile) -> None:
+    batch_job = a_deployment("batch")
+    batch_job["spec"]["template"]["metadata"]["labels"] = {"tier": "batch"}
+    others = [A_NAMESPACE, A_CONFIG_MAP, batch_job, ["not", "an", "object"], {"neither": "this"}]
+    policy = write("policy.yaml", a_policy())
+    result = command("inject", "-p", policy, write("all.yaml", *others))
+    assert documents(result) == others
+    assert "1 Deployment: 1 not selected" in result.stderr
+    assert "no policy selects a Deployment" in result.stderr
+
+
+def test_empty_lists_that_the_owner_wrote_stay(command: Command, write: WriteFile) -> None:
+    deployment = a_deployment(pod={"initContainers": [], "volumes": []})
+    deployment["spec"]["template"]["spec"]["containers"] = [{"name": "app", "image": "a", "env": []}]
+    (after,) = documents(command("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", deployment)))
+    assert list(after["spec"]["template"]["spec"]) == list(deployment["spec"]["template"]["spec"])
+    assert after["spec"]["template"]["spec"]["volumes"] == []
+
+
+def test_json_in_json_out(command: Command, write: WriteFile) -> None:
+    result = command("inject", "-p", write("policy.yaml", a_policy()), write("app.json", a_deployment()))
+    assert init_containers(json.loads(result.stdout)) == ["proxy"]
+
+
+def test_lists_are_injected_item_by_item(command: Command, write: WriteFile) -> None:
+    typed = {"apiVersion": "v1", "kind": "List", "items": [A_CONFIG_MAP, a_deployment()]}
+    bare = {key: value for key, value in a_deployment("pay").items() if key in ("metadata", "spec")}
+    untyped = {"apiVersion": "apps/v1", "kind": "DeploymentList", "items": [bare]}
+    result = command("inject", "-p", write("policy.yaml", a_policy()), write("all.yaml", typed, untyped))
+    first, second = documents(result)
+    assert first["items"][0] == A_CONFIG_MAP
+    assert init_containers(first["items"][1]) == ["proxy"]
+    assert init_containers(second["items"][0]) == ["proxy"]
+    assert set(second["items"][0]) == {"metadata", "spec"}
+
+
+def test_directories_are_read_like_kubectl_reads_them(command: Command, write: WriteFile, tmp_path: Path) -> None:
+    policy = write("policies/web.yaml", a_policy())
+    write("policies/notes.yaml", A_CONFIG_MAP)
+    write("apps/b.yaml", a_deployment("b"))
+    write("apps/a.yml", a_deployment("a"))
+    write("apps/deeper/c.json", a_deployment("c"))
+    (tmp_path / "apps/README.md").write_text("{{ not YAML")
+    run = ("inject", "-p", str(Path(policy).parent), str(tmp_path / "apps"))
+    assert [each["metadata"]["name"] for each in documents(command(*run))] == ["a", "b"]
+    assert [each["metadata"]["name"] for each in documents(command(*run, "-R"))] == ["a", "b", "c"]
+
+
+# Objects from a cluster
+
+
+def a_live_deployment(command: Command, write: WriteFile, policy: Manifest) -> Manifest:
+    """An injected Deployment with what the API server adds."""
+    live: Manifest
+    (live,) = documents(command("inject", "-p", write("then.yaml", policy), write("app.yaml", a_deployment())))
+    live["metadata"] |= {
+        "uid": "u",
+        "resourceVersion": "7",
+        "generation": 3,
+        "creationTimestamp": "2025-01-01T00:00:00Z",
+    }
+    live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "2"
+    live["status"] = {"replicas": 1, "conditions": [{"type": "Available", "status": "True"}]}
+    for container in live["spec"]["template"]["spec"]["initContainers"]:
+        container |= {"imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log"}
+        if gate := container.get("startupProbe"):
+            gate["successThreshold"] = 1
+    for volume in live["spec"]["template"]["spec"].get("volumes", []):
+        if "configMap" in volume:
+            volume["configMap"]["items"][0]["mode"] = 420
+    return live
+
+
+def test_a_live_object_at_the_revision_is_unchanged(command: Command, write: WriteFile) -> None:
+    volume = {"name": "c", "configMap": {"name": "c", "items": [{"key": "k", "path": "p"}]}}
+    env = [{"name": "LIMIT", "value": ""}]
+    policy = a_policy(sidecars=[a_sidecar(container=READINESS)], volumes=[volume], application={"env": env})
+    live = a_live_deployment(command, write, policy)
+    del live["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"]
+    result = command("inject", "-p", write("policy.yaml", policy), write("live.yaml", live))
+    assert documents(result) == [live]
+    assert "unchanged" in result.stderr
+
+
+def test_a_container_added_to_a_live_object_gets_what_the_others_have(command: Command, write: WriteFile) -> None:
+    policy = a_policy(application={"env": [{"name": "A", "value": "ours"}]})
+    live = a_live_deployment(command, write, policy)
+    live["spec"]["template"]["spec"]["containers"].append({"name": "second", "image": "example.test/app:1"})
+    (after,) = documents(command("inject", "-p", write("policy.yaml", policy), write("live.yaml", live)))
+    assert after["spec"]["template"]["spec"]["containers"][1]["env"] == [{"name": "A", "value": "ours"}]
+
+
+def test_in_a_file_an_edited_sidecar_is_repaired(command: Command, write: WriteFile) -> None:
+    policy = write("policy.yaml", a_policy())
+    injected = command("inject", "-p", policy, write("app.yaml", a_deployment()))
+    edited = injected.stdout.replace("example.test/proxy:1", "example.test/proxy:9")
+    repaired = command("inject", "-p", policy, stdin=edited)
+    assert repaired.stdout == injected.stdout
+    assert "shop/cart: repaired SidecarPolicy shop/web" in repaired.stderr
+
+
+def test_an_older_revision_is_moved(command: Command, write: WriteFile) -> None:
+    live = a_live_deployment(command, write, a_rich_policy())
+    newer = a_policy(sidecars=[a_sidecar("proxy", container={"image": "example.test/proxy:2"})])
+    result = command("inject", "-p", write("policy.yaml", newer), write("live.yaml", live))
+    (after,) = documents(result)
+    assert init_containers(after) == ["proxy"]
+    assert after["spec"]["template"]["spec"]["initContainers"][0]["image"] == "example.test/proxy:2"
+    assert "volumes" not in after["spec"]["template"]["spec"]
+    assert after["status"] == live["status"]
+    assert "shop/cart: moved SidecarPolicy shop/web from web-" in result.stderr
+
+
+def test_what_a_policy_that_was_not_given_injected_is_kept(command: Command, write: WriteFile) -> None:
+    live = a_live_deployment(command, write, a_policy("old", sidecars=[a_sidecar("old")]))
+    result = command("inject", "-p", write("policy.yaml", a_policy()), write("live.yaml", live))
+    (after,) = documents(result)
+    assert set(init_containers(after)) == {"old", "proxy"}
+    assert set(record(after)) == {"SidecarPolicy/shop/old", "SidecarPolicy/shop/web"}
+    assert "shop/cart: kept SidecarPolicy shop/old" in result.stderr
+
+
+def test_what_a_policy_no_longer_selects_is_removed(command: Command, write: WriteFile) -> None:
+    live = a_live_deployment(command, write, a_policy())
+    elsewhere = a_policy(selector={"matchLabels": {"tier": "other"}})
+    result = command("inject", "-p", write("policy.yaml", elsewhere), write("live.yaml", live))
+    (after,) = documents(result)
+    assert init_containers(after) == []
+    assert names.RECORD not in after["metadata"]["annotations"]
+    assert "removed SidecarPolicy shop/web" in result.stderr
+
+
+def test_a_record_that_cannot_be_read_is_left_alone(command: Command, write: WriteFile) -> None:
+    live = a_live_deployment(command, write, a_policy())
+    live["metadata"]["annotations"][names.RECORD] = "{"
+    path = write("live.yaml", live)
+    result = command("inject", "-p", write("policy.yaml", a_policy()), path)
+    assert documents(result) == [live]
+    assert "warning InvalidRecord" in result.stderr
+    refused = command("eject", path)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert names.RECORD in refused.stderr
+
+
+# Who is selected
+
+
+def test_a_policy_reaches_its_own_namespace_only(command: Command, write: WriteFile) -> None:
+    result = command(
+        "inject", "-p", write("policy.yaml", a_policy(namespace="other")), write("app.yaml", a_deployment())
+    )
+    assert documents(result) == [a_deployment()]
+    assert "these are in shop; SidecarPolicies reach other only" in result.stderr
+
+
+def test_manifests_without_a_namespace_get_that_of_the_option(command: Command, write: WriteFile) -> None:
+    policy, deployment = a_policy(), a_deployment()
+    del policy["metadata"]["namespace"]
+    run = ("inject", "-p", write("policy.yaml", policy), write("app.yaml", deployment))
+    assert init_containers(documents(command(*run))[0]) == []
+    assert init_containers(documents(command(*run, "-n", "shop"))[0]) == ["proxy"]
+    del deployment["metadata"]["namespace"]
+    (after,) = documents(
+        command("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", deployment), "-n", "shop")
+    )
+    assert init_containers(after) == ["proxy"]
+    assert "namespace" not in after["metadata"]
+
+
+def test_a_cluster_policy_goes_by_the_labels_of_namespaces_in_the_input(command: Command, write: WriteFile) -> None:
+    policy = write("policy.yaml", a_cluster_policy(namespaceSelector={"matchLabels": {"team": "a"}}))
+    without = command("inject", "-p", policy, write("app.yaml", a_deployment()))
+    assert init_containers(documents(without)[0]) == []
+    assert "namespace shop: its labels are not known" in without.stderr
+    result = command("inject", "-p", policy, write("all.yaml", A_NAMESPACE, a_deployment()))
+    assert init_containers(documents(result)[1]) == ["proxy"]
+
+
+def test_a_cluster_policy_always_knows_a_namespace_by_its_name(command: Command, write: WriteFile) -> None:
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}
+    result = command(
+        "inject",
+        "-p",
+        write("policy.yaml", a_cluster_policy(namespaceSelector=selector)),
+        write("app.yaml", a_deployment()),
+    )
+    assert init_containers(documents(result)[0]) == ["proxy"]
+
+
+# Skipped, and said so
+
+
+@pytest.mark.parametrize(
+    ("deployment", "said"),
+    [
+        (a_deployment(labels={names.INJECT: "false"}), "OptedOut: the Deployment has the label"),
+        (
+            a_deployment(pod={"initContainers": [{"name": "proxy", "image": "x"}]}),
+            "NameConflict: the application has its own",
+        ),
+        (a_deployment(paused=True), "DeploymentPaused"),
+        (a_deployment(strategy={"type": "Recreate"}), 'the annotation sidecars.dev/allow-downtime: "true"'),
+    ],
+    ids=["opted-out", "name", "paused", "downtime"],
+)
+def test_skips_have_a_reason_and_a_sentence(
+    command: Command, write: WriteFile, deployment: Manifest, said: str
+) -> None:
+    result = command("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", deployment))
+    assert documents(result) == [deployment]
+    (line,) = [line for line in result.stderr.splitlines() if "skipped SidecarPolicy" in line]
+    assert line.startswith("shop/cart: skipped SidecarPolicy shop/web: ")
+    assert said in line
+    assert "1 Deployment: 1 skipped" in result.stderr
+
+
+def test_opting_out_later_removes_the_sidecars(command: Command, write: WriteFile) -> None:
+    live = a_live_deployment(command, write, a_policy())
+    live["metadata"]["labels"] = {names.INJECT: "false"}
+    result = command("inject", "-p", write("policy.yaml", a_policy()), write("live.yaml", live))
+    assert init_containers(documents(result)[0]) == []
+    assert "removed SidecarPolicy shop/web: OptedOut" in result.stderr
+
+
+def test_warnings_are_told(command: Command, write: WriteFile) -> None:
+    policy = a_policy(
+        sidecars=[a_sidecar(startAfter=["vault"])],
+        application={"containers": ["app", "web"], "env": [{"name": "A", "value": "ours"}]},
+    )
+    deployment = a_deployment(
+        annotations={"sidecars.dev/pinned": "x"},
+        pod={"containers": [{"name": "app", "image": "a", "env": [{"name": "A", "value": "mine"}]}]},
+    )
+    result = command("inject", "-p", write("policy.yaml", policy), write("app.yaml", deployment))
+    assert result.exit_code == 0
+    for said in (
+        "SidecarPolicy shop/web: warning NoStartupGate: sidecar 'proxy' has neither",
+        "SidecarPolicy shop/web: warning UnknownStartAfter: sidecar 'proxy' starts after 'vault'",
+        "shop/cart: warning UnknownContainer: application.containers names 'web'",
+        "shop/cart: warning EnvKept: env 'A' of container 'app'",
+        "shop/cart: warning InvalidMark: annotation sidecars.dev/pinned: is not known",
+    ):
+        assert said in result.stderr
+
+
+# What is wrong with the input
+
+
+def assert_refused(result: Result, *problems: str, exit_code: int = 1) -> None:
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    for problem in problems:
+        assert problem in result.stderr
+    assert "nothing was printed" in result.stderr
+
+
+def test_every_problem_of_every_policy_is_told(command: Command, write: WriteFile) -> None:
+    first = a_policy(sidecars=[a_sidecar(role="Prxy", container={"image": ""})])
+    second = a_policy("second", priority="high", rollout={"maxConcurrent": "0%"})
+    policies = write("policies.yaml", first, second)
+    assert_refused(
+        command("inject", "-p", policies, write("app.yaml", a_deployment())),
+        f"{policies}, document 1: spec.sidecars[0].role: must be one of Proxy, Logger, Monitor, Custom, not 'Prxy'",
+        f"{policies}, document 1: spec.sidecars[0].container.image: must be given",
+        f"{policies}, document 2: spec.priority: must be a whole number, not a string ('high')",
+        f"{policies}, document 2: spec.rollout.maxConcurrent: must be",
+        "4 problems",
+    )
+
+
+def test_a_policy_of_another_version_is_a_problem(command: Command, write: WriteFile) -> None:
+    policies = write("policy.yaml", a_policy() | {"apiVersion": "sidecars.dev/v2"})
+    assert_refused(command("inject", "-p", policies, write("app.yaml", a_deployment())), "of sidecars.dev/v1alpha1")
+
+
+def test_a_policy_declared_twice_is_a_problem(command: Command, write: WriteFile) -> None:
+    policies = write("policy.yaml", a_policy(), a_policy())
+    assert_refused(
+        command("inject", "-p", policies, write("app.yaml", a_deployment())),
+        "must not declare SidecarPolicy shop/web again",
+    )
+
+
+def test_policy_files_without_a_policy_are_a_problem(command: Command, write: WriteFile) -> None:
+    policies = write("policy.yaml", A_CONFIG_MAP)
+    assert_refused(
+        command("inject", "-p", policies, write("app.yaml", a_deployment())), f"{policies}: must hold a SidecarPolicy"
+    )
+
+
+def test_start_orders_in_a_circle_are_a_problem(command: Command, write: WriteFile) -> None:
+    policies = write(
+        "policy.yaml",
+        a_policy("a", sidecars=[a_sidecar("a", startAfter=["b"])]),
+        a_policy("b", sidecars=[a_sidecar("b", startAfter=["a"])]),
+    )
+    assert_refused(
+        command("inject", "-p", policies, write("app.yaml", a_deployment())),
+        "on Deployment shop/cart, a after b after a",
+    )
+
+
+def test_every_problem_of_a_deployment_is_told(command: Command, write: WriteFile) -> None:
+    deployment = a_deployment(pod={"containers": [{"image": "x"}], "volumes": {"name": "x"}})
+    deployment["spec"]["template"]["metadata"]["labels"] = {"version": 1.1}
+    path = write("app.yaml", A_CONFIG_MAP, deployment)
+    assert_refused(
+        command("inject", "-p", write("policy.yaml", a_policy()), path),
+        f"{path}, document 2: spec.template.spec.containers[0].name: must be given",
+        f"{path}, document 2: spec.template.spec.volumes: must be a list, not a mapping",
+        f"{path}, document 2: spec.template.metadata.labels.version: must be a string, not a number (1.1)",
+        "3 problems",
+    )
+
+
+def test_text_that_is_no_yaml_is_told_with_its_line(command: Command, write: WriteFile, tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text("kind: Deployment\nmetadata: {{ .Values.metadata }}\n")
+    assert_refused(command("inject", "-p", write("policy.yaml", a_policy()), str(path)), f"{path}, line 2, column ")
+    path.write_bytes(b"kind: \xff")
+    assert_refused(command("eject", str(path)), f"{path}: must be UTF-8")
+
+
+def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_refused(command("eject", str(tmp_path / "empty")), "must hold a file that ends in .yaml")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("inject",), ("inject", "-p", "/does/not/exist"), ("eject", "--policy", "web"), ("nothing",)]
+)
+def test_wrong_usage_exits_with_2(command: Command, arguments: tuple[str, ...]) -> None:
+    assert command(*arguments).exit_code == 2
+
+
+# eject
+
+
+def test_eject_removes_one_policy_of_two(command: Command, write: WriteFile) -> None:
+    policies = write("policies.yaml", a_policy(), a_cluster_policy("mesh", sidecars=[a_sidecar("mesh")]))
+    both = command("inject", "-p", policies, write("app.yaml", a_deployment()))
+    assert set(init_containers(documents(both)[0])) == {"mesh", "proxy"}
+    (after,) = documents(command("eject", "--policy", "ClusterSidecarPolicy/mesh", stdin=both.stdout))
+    assert init_containers(after) == ["proxy"]
+    assert set(record(after)) == {"SidecarPolicy/shop/web"}
+    (after,) = documents(command("eject", "--policy", "SidecarPolicy/shop/web", stdin=both.stdout))
+    assert init_containers(after) == ["mesh"]
+
+
+def test_eject_leaves_what_nobody_injected(command: Command, write: WriteFile) -> None:
+    result = command("eject", write("app.yaml", A_RICH_DEPLOYMENT))
+    assert documents(result) == [A_RICH_DEPLOYMENT]
+    assert "1 Deployment: 1 with nothing to remove" in result.stderr
+
+
+# diff
+
+
+def test_diff_exits_as_kubectl_diff_does(command: Command, write: WriteFile) -> None:
+    policy, path = write("policy.yaml", a_policy()), write("app.yaml", a_deployment())
+    differs = command("diff", "-p", policy, path)
+    assert differs.exit_code == 1
+    assert differs.stdout.startswith(f"--- Deployment shop/cart ({path})\n+++ Deployment shop/cart (injected)\n")
+    assert "+      - name: proxy\n" in differs.stdout
+    assert "\x1b" not in differs.stdout
+    same = command("diff", "-p", policy, stdin=command("inject", "-p", policy, path).stdout)
+    assert (same.exit_code, same.stdout) == (0, "")
+    assert_refused(command("diff", "-p", policy, write("bad.yaml", a_deployment() | {"spec": {}})), exit_code=3)
+    assert command("diff").exit_code == 2
+
+
+# The documents
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_policy_in_the_readme_does_what_it_says(command: Command, write: WriteFile) -> None:
+    (block,) = (text for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+    hello = a_deployment("hello", "default")
+    result = command("inject", "-p", write("policy.yaml", yaml.safe_load(block)), write("app.yaml", hello))
+    assert init_containers(documents(result)[0]) == ["statsd"]
+    assert "warning" not in result.stderr
+
+
+def test_the_examples_are_valid(command: Command, write: WriteFile) -> None:
+    result = command("inject", "-p", str(ROOT / "deploy/examples"), write("app.yaml", a_deployment()))
+    assert init_containers(documents(result)[0]) == ["proxy", "logger", "monitor"]
+    assert "warning" not in result.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/concepts.md", "docs/reference.md"])
+def test_every_reason_in_the_documents_exists(page: str) -> None:
+    text = (ROOT / page).read_text()
+    known = {
+        *names.SkipReason, *names.WarningReason, *names.Reason, *names.EventReason, *names.Role, *names.Position,
+        *names.Startup, *names.PodReadiness, *names.Strategy, *names.DeletionPolicy,
+    }  # fmt: skip
+    of_kubernetes = {"True", "False", "Unknown", "Recreate", "In", "NotIn", "Exists", "DoesNotExist", "None", "All"}
+    ours = {"READY", "Accepted", "Ready", "Reconciling", "Stalled", names.POLICY, names.CLUSTER_POLICY}
+    named = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)`", text))
+    assert named <= known | of_kubernetes | ours
+
+
+def test_every_reason_is_in_the_documents() -> None:
+    text = (ROOT / "README.md").read_text()
+    in_status = set(names.WarningReason) - {names.WarningReason.LEFT_BEHIND}
+    wanted = {*names.SkipReason, *in_status, *names.Reason} - {names.Reason.ACCEPTED}
+    assert [reason for reason in wanted if f"| `{reason}` |" not in text] == []
+
+
+# Printing
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_every_string_stays_a_string(text: str) -> None:
+    body = {"data": {"text": text, text: 1}}
+    written = manifests.yaml_of(body)
+    assert yaml.safe_load(written) == body
+    (again,) = manifests.parse(written, "test")
+    assert again.body == body
+
+
+@pytest.mark.parametrize(
+    "text", ["y", "N", "on", "1e3", "0o17", "017", "1:30", "2025-01-01", "~", "=", "<<", ".5", "1_000"]
+)
+def test_strings_that_look_like_something_else_are_quoted(text: str) -> None:
+    assert manifests.yaml_of({"a": text}) == f"a: '{text}'\n"
+
+
+def test_scalars_are_read_as_kubectl_reads_them() -> None:
+    text = "{a: 1:30, b: 2025-01-01, c: 1e3, d: 0644, e: 0o644, f: on, g: , h: 0x1F, i: -0.5, y: 1}"
+    (document,) = manifests.parse(text, "test")
+    assert document.body == {
+        "a": "1:30",
+        "b": "2025-01-01",
+        "c": 1000.0,
+        "d": 420,
+        "e": 420,
+        "f": True,
+        "g": None,
+        "h": 31,
+        "i": -0.5,
+        "y": 1,
+    }
+
+
+def test_texts_of_many_lines_stay_readable() -> None:
+    assert manifests.yaml_of({"a": "first\n  second\n"}) == "a: |\n  first\n    second\n"
+
+
+# Start-up
+
+
+def test_help_lists_all_commands_without_importing_them(command: Command) -> None:
+    result = command("--help")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.split("Commands:\n")[1].splitlines() if line] == [
+        "inject",
+        "eject",
+        "diff",
+        "run",
+    ]
+    assert __version__ in command("--version").stdout
+
+
+def test_inject_imports_neither_kopf_nor_a_client(write: WriteFile) -> None:
+    program = (
+        "import sys; from sidecarpolicy.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    arguments = ["inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", a_deployment())]
+    run = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={"PYTHONPATH": str(Path(manifests.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {module.split(".")[0] for module in run.stderr.splitlines()[-1].split()}
+    assert "yaml" in imported
+    assert not imported & {"kopf", "kubernetes", "pykube", "aiohttp", "rich", "asyncio"}
