@@ -9,11 +9,13 @@ PYTHON ?= python3
 CLUSTER ?= dev
 NODE ?= auto
 KWOK ?= 0
+# Each worker has a control plane of its own; a file of tests stays with one worker.
+PARALLEL ?= --numprocesses=3 --dist=loadgroup
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := .make/venv-is-ready
-SOURCES := operator crds deploy/local tests
+SOURCES := operator crds deploy/local deploy/demo tests
 
 export UV_PYTHON_DOWNLOADS := never
 localcluster = PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m localcluster
@@ -46,9 +48,9 @@ $(READY): pyproject.toml uv.lock
 check: $(READY) ## Formatting, lint, types, layering, generated files
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/mypy operator/sidecarpolicy deploy/local/localcluster
-	if grep -q 'tool.importlinter' pyproject.toml; then $(BIN)/lint-imports; fi
-	if [[ -e crds/src/generate.py ]]; then $(BIN)/python crds/src/generate.py --check; fi
+	$(BIN)/mypy operator/sidecarpolicy deploy/local/localcluster deploy/demo crds/src tests
+	$(BIN)/lint-imports
+	$(BIN)/python crds/src/generate.py --check
 
 .PHONY: format
 format: $(READY) ## Format the code and repair what lint can repair
@@ -56,20 +58,20 @@ format: $(READY) ## Format the code and repair what lint can repair
 	$(BIN)/ruff check --fix $(SOURCES)
 
 .PHONY: test
-test: $(READY) ## Everything that takes seconds, and what needs a control plane
-	UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/pytest -m 'not long'
+test: $(READY) ## Pure tests, tests on a real API server, tests on a real node
+	UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/pytest -m 'not long' $(PARALLEL)
 
 .PHONY: test-long
-test-long: $(READY) ## What takes minutes: a real node, large fleets
+test-long: $(READY) ## What takes minutes: run by the author of a change
 	UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/pytest -m long
 
 .PHONY: demo
-demo: $(READY) ## (not there yet)
-	@echo "error: there is no demo yet." >&2; exit 1
+demo: $(READY) ## Everything this does, shown on a real Kubernetes (NODE; KEEP=1 leaves it running)
+	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) NODE=$(NODE) $(BIN)/python -m deploy.demo
 
 .PHONY: bench
-bench: $(READY) ## (not there yet)
-	@echo "error: there are no benchmarks yet." >&2; exit 1
+bench: $(READY) ## What injecting costs, as a ratio to a JSON round trip of the same run
+	$(BIN)/pytest tests/bench/test_inject.py --quiet --capture=no
 
 # --- a local cluster ---------------------------------------------------------------------------
 

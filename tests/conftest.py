@@ -102,3 +102,10 @@ def operator(operator_kubeconfig: Path) -> Iterator[Operator]:
     """The operator, running for the whole session; a test that stops it starts it again."""
     with Operator(operator_kubeconfig) as running:
         yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests with one worker: they share an operator and a control plane."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))

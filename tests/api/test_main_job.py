@@ -292,3 +292,13 @@ def test_kubectl_wait_works_on_the_policy_and_every_deployment(fleet: Fleet) -> 
     for number in range(5):
         fleet.kubectl("rollout", "status", f"deployment/cart-{number}", "--timeout=10s")
         assert init_names(fleet.deployment(f"cart-{number}")) == ["migrate", "proxy"]
+
+
+def test_characters_that_go_escapes_change_nothing(fleet: Fleet) -> None:
+    fleet.apply(a_cart(fleet.namespace))
+    for script in ("sleep 9 && true", "sleep 9 & wait <x >y", "sleep 9 && true"):
+        command = {"command": ["sh", "-c", script]}
+        fleet.apply(a_quick_policy(fleet.namespace, sidecars=[a_sidecar(container=command)]))
+        fleet.wait("RolloutComplete")
+        proxy = fleet.deployment()["spec"]["template"]["spec"]["initContainers"][1]
+        assert proxy["command"][2] == script

@@ -69,9 +69,11 @@ class PolicyPasses:
         if seen.deleting and self._is_gone(seen, situation):
             await acceptance.drop_finalizer(seen, self.world)
             return
-        if not seen.deleting:
-            situation = await self._note_completion(seen, situation, plan)
-        await self._report(seen, memory, situation, plan)
+        try:
+            if not seen.deleting:
+                situation = await self._note_completion(seen, situation, plan)
+        finally:  # whatever comes of it, the status tells the truth
+            await self._report(seen, memory, situation, plan)
         if plan.looks_again is not None:
             self.world.queue.add_after(identity, max(0.05, plan.looks_again - self.world.now()))
 
@@ -149,7 +151,10 @@ class PolicyPasses:
         namespace = seen.id.namespace
         if namespace and self.world.store.namespace(namespace).terminating:
             return True
-        return not any(each.revision is not None for each in situation.removing)
+        return not any(
+            each.revision is not None or (each.holds_slot and each.state is not State.FAILED)
+            for each in situation.removing
+        )
 
     async def _note_completion(self, seen: SeenPolicy, situation: Situation, plan: Plan) -> Situation:
         """Write down when every target that is not skipped has completed the update revision, one at least for real."""

@@ -37,6 +37,11 @@ PAGE: Final = 500  # objects in one answer to a LIST
 _WRITE: Final = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
 _MESSAGE_LIMIT: Final = 1024  # characters of the server's message that are worth keeping
 
+# In JSON these stand inside strings only. (encoding/json, SetEscapeHTML)
+_ESCAPES: Final = tuple(
+    (character.encode(), f"\\u{ord(character):04x}".encode()) for character in ("&", "<", ">", "\u2028", "\u2029")
+)
+
 # A strict PATCH is refused with the whole object in the message, environment and all: keep what follows it.
 _QUOTED_OBJECT: Final = re.compile(r'^.*patch: Invalid value: ".*": ', re.DOTALL)
 
@@ -168,7 +173,7 @@ class HttpApi:
                 method,
                 self._server + path_of(resource, namespace, name, subresource),
                 params=query,
-                data=None if body is None else orjson.dumps(body),
+                data=None if body is None else encoded(body),
                 headers=None if body is None else {"Content-Type": content_type},
                 allow_redirects=False,
             ) as response:
@@ -247,7 +252,22 @@ def _reason_and_message(answer: bytes, response: aiohttp.ClientResponse) -> tupl
     if any(cause.get("reason") == NAMESPACE_TERMINATING for cause in details.get("causes", ())):
         reason = NAMESPACE_TERMINATING
     message = _QUOTED_OBJECT.sub("", message)
-    return reason, message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 1] + "…"
+    if len(message) > _MESSAGE_LIMIT:  # the server quotes what it refuses, and says why at the end
+        message = f"{message[: _MESSAGE_LIMIT // 2]} … {message[-_MESSAGE_LIMIT // 2 :]}"
+    return reason, message
+
+
+def encoded(body: object) -> bytes:
+    """Return *body* as JSON, spelt as Go's encoder spells it: `&`, `<`, `>` and two separators escaped.
+
+    The server keeps the bytes of a RawExtension (`ControllerRevision.data`) as they were sent, and writes them anew,
+    so spelt, when it applies a patch; where both differ it refuses the patch, since the field is immutable.
+    """
+    text = orjson.dumps(body)
+    for character, escape in _ESCAPES:
+        if character in text:
+            text = text.replace(character, escape)
+    return text
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
