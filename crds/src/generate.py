@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from core_types import CoreTypes, Schema
 
 HERE = Path(__file__).resolve().parent

@@ -7,8 +7,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-import localcluster
 import pytest
+
+import localcluster
 from localcluster import cache, control_plane, processes
 from localcluster.errors import AlreadyRunningError, ComponentError, NotRunningError
 from localcluster.supervisor import Command

@@ -7,8 +7,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import localcluster
 import pytest
+
+import localcluster
 from localcluster import bridge, cgroups, images, node_configs, node_lock, processes
 from localcluster.errors import NodeTakenError
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from localcluster import processes
 from localcluster.processes import MARKER, Process
 

@@ -8,7 +8,7 @@ higher precedence may override one of lower.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.claims import IDENTITY, template_items
@@ -38,7 +38,8 @@ class Subject:
     """One workload as the checks see it.
 
     *owners*: items that somebody else declares. *refused*: by revision, what the API server said of the patch that it
-    would not have. *missing*: policies in the record that do not exist any more.
+    would not have. *missing*: policies in the record that do not exist any more. *leaving*: those that do not select
+    it any more (`judge` fills it in).
     """
 
     workload: Workload
@@ -48,6 +49,7 @@ class Subject:
     owners: Mapping[ItemKey, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     missing: frozenset[PolicyId] = frozenset()
+    leaving: frozenset[PolicyId] = frozenset()
 
     def is_foreign(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
@@ -108,26 +110,29 @@ def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -
 
 def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
     """A policy of higher precedence provides an item of the same name, port, mount path or env here."""
-    mine = _provides(subject, revision)
     for other in above:
-        theirs = _provides(subject, other)
-        for item in sorted(mine.keys() & theirs.keys()):
-            if item.list == VOLUMES and mine[item] == theirs[item]:
-                continue
-            return Refusal(
-                reason=SkipReason.OVERRIDDEN,
-                message=f"{item} comes from {other.policy.label}, which has precedence",
-                removes=True,
-                overridden_by=other.policy,
-            )
-        if ports := _ports(revision) & _ports(other):
-            field_name, number, protocol = min(ports)
-            return Refusal(
-                reason=SkipReason.OVERRIDDEN,
-                message=f"{field_name} {number}/{protocol} is taken by {other.policy.label}, which has precedence",
-                removes=True,
-                overridden_by=other.policy,
-            )
+        if (shared := _shared(subject, revision, other)) is None:
+            continue
+        if other.policy in subject.leaving:
+            message = f"{shared} {other.policy.label}, which does not select it any more and is still to be removed"
+            return Refusal(reason=SkipReason.OVERRIDDEN, message=message)
+        return Refusal(
+            reason=SkipReason.OVERRIDDEN,
+            message=f"{shared} {other.policy.label}, which has precedence",
+            removes=True,
+            overridden_by=other.policy,
+        )
+    return None
+
+
+def _shared(subject: Subject, revision: Revision, other: Revision) -> str | None:
+    """What both provide, as the beginning of a sentence, or None."""
+    mine, theirs = _provides(subject, revision), _provides(subject, other)
+    for item in sorted(mine.keys() & theirs.keys()):
+        if item.list != VOLUMES or mine[item] != theirs[item]:
+            return f"{item} comes from"
+    for field_name, number, protocol in sorted(_ports(revision) & _ports(other)):
+        return f"{field_name} {number}/{protocol} is taken by"
     return None
 
 
@@ -250,6 +255,7 @@ def judge(
     """
     verdicts: dict[PolicyId, Refusal | None] = {}
     present = list(leaving)
+    subject = replace(subject, leaving=frozenset(each.policy for each in present))
     for revision in sorted(candidates, key=precedence):
         refusal = next((found for check in CHECKS if (found := check(subject, revision, present))), None)
         verdicts[revision.policy] = refusal

@@ -56,14 +56,16 @@ def claims_of(metadata: Mapping[str, Any]) -> Claims:
 
 def template_items(spec: Mapping[str, Any]) -> Iterator[tuple[ItemKey, Json]]:
     """Yield every item of a Pod *spec* that could be one of ours, with its key."""
-    for listed in (INIT_CONTAINERS, VOLUMES):
-        for item in items(spec, listed):
-            yield ItemKey(list=listed, name=str(item.get("name"))), item
-    for container in (*items(spec, INIT_CONTAINERS), *items(spec, "containers")):
-        for listed in (ENV, VOLUME_MOUNTS):
-            for item in items(container, listed):
-                name = str(item.get(IDENTITY[listed]))
-                yield ItemKey(list=listed, name=name, container=str(container.get("name"))), item
+    init_containers = items(spec, INIT_CONTAINERS)
+    for item in init_containers:
+        yield ItemKey(INIT_CONTAINERS, item["name"]), item
+    for item in items(spec, VOLUMES):
+        yield ItemKey(VOLUMES, item["name"]), item
+    for container in (*init_containers, *items(spec, "containers")):
+        for item in items(container, ENV):
+            yield ItemKey(ENV, item["name"], container["name"]), item
+        for item in items(container, VOLUME_MOUNTS):
+            yield ItemKey(VOLUME_MOUNTS, item["mountPath"], container["name"]), item
 
 
 def _declared(last_applied: str | None) -> Iterator[ItemKey]:
@@ -71,7 +73,7 @@ def _declared(last_applied: str | None) -> Iterator[ItemKey]:
     try:
         manifest = json.loads(last_applied or "{}")
         yield from (key for key, _ in template_items(at(manifest, "spec", "template", "spec")))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return
 
 

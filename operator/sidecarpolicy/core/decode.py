@@ -323,6 +323,7 @@ def _sidecar_words(sidecar: Json) -> Json:
     ports = [
         {key: value for key, value in port.items() if (key, value) != ("protocol", "TCP")}
         for port in items(container, "ports")
+        if isinstance(port, dict)  # anything else is for the API server to refuse
     ]
     kept = {key: value for key, value in sidecar.items() if value != defaults.get(key)}
     return _without_empty({**kept, "container": with_items(container, "ports", ports)})

@@ -1,14 +1,16 @@
-"""Who a policy and a workload are. Identities are values, never joined strings."""
+"""Who a policy and a workload are. Identities are values, never joined strings.
+
+Named tuples rather than dataclasses: they are keys of every dictionary, and hashing them is what costs.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sidecarpolicy import names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class PolicyId:
+class PolicyId(NamedTuple):
     """A SidecarPolicy or ClusterSidecarPolicy; *namespace* is empty for the cluster kind."""
 
     kind: str
@@ -38,8 +40,7 @@ class PolicyId:
         return cls(kind=kind, namespace=namespace, name=name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class WorkloadId:
+class WorkloadId(NamedTuple):
     """A Deployment."""
 
     namespace: str

@@ -9,6 +9,7 @@ Where nothing else is said a "template" is a PodTemplateSpec as the API server s
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -133,6 +134,9 @@ class _Work:
         self.provided: dict[PolicyId, set[ItemKey]] = {revision.policy: set() for revision in self.assigned}
         for revision in self.assigned:
             self._want(revision)
+        self.wanted_in: dict[tuple[str, str], list[Json]] = defaultdict(list)
+        for (listed, _, container), content in self.wanted.items():
+            self.wanted_in[listed, container].append(content)
 
     def _staying(self) -> frozenset[ItemKey]:
         """What the record has of the policies that are assigned."""
@@ -165,7 +169,7 @@ class _Work:
 
     def _is_adopted(self, revision: Revision, name: str) -> bool:
         """Whether the owner wrote this sidecar himself: it is not ours, and equal to ours in every field."""
-        item = ItemKey(list=INIT_CONTAINERS, name=name)
+        item = ItemKey(INIT_CONTAINERS, name)
         if item in self.record.items or item not in self.live:
             return False
         entry = self.record.entries.get(revision.policy)
@@ -173,24 +177,24 @@ class _Work:
 
     def _is_foreign(self, name: str) -> bool:
         """Whether an init container is not the application's own: ours, held or adopted."""
-        return ItemKey(list=INIT_CONTAINERS, name=name) in self.record.items - self.left_behind or any(
+        return ItemKey(INIT_CONTAINERS, name) in self.record.items - self.left_behind or any(
             name in adopted for adopted in self.adopted.values()
         )
 
     def _want(self, revision: Revision) -> None:
         for sidecar in revision.sidecars:
-            item = ItemKey(list=INIT_CONTAINERS, name=sidecar.name)
+            item = ItemKey(INIT_CONTAINERS, sidecar.name)
             if sidecar.name not in self.adopted[revision.policy]:
                 self._offer(revision, item, sidecar.container)
         for volume in revision.volumes:
-            self._offer(revision, ItemKey(list=VOLUMES, name=volume["name"]), volume)
+            self._offer(revision, ItemKey(VOLUMES, volume["name"]), volume)
         for container in application_containers(self.spec, revision, self._is_foreign):
             for listed, additions in (
                 (ENV, revision.application.env),
                 (VOLUME_MOUNTS, revision.application.volume_mounts),
             ):
                 for addition in additions:
-                    key = ItemKey(list=listed, name=addition[IDENTITY[listed]], container=container["name"])
+                    key = ItemKey(listed, addition[IDENTITY[listed]], container["name"])
                     self._offer(revision, key, addition)
 
     def _offer(self, revision: Revision, item: ItemKey, canonical: Json) -> None:
@@ -221,7 +225,7 @@ class _Work:
         before: list[Json] = []
         after: list[Json] = []
         for revision, sidecar in start_order([*self.assigned, *held.values()]):
-            item = ItemKey(list=INIT_CONTAINERS, name=sidecar.name)
+            item = ItemKey(INIT_CONTAINERS, sidecar.name)
             if revision.policy in held:
                 content = self.live.get(item) if item in self.held[revision.policy].items else None
             else:
@@ -233,7 +237,7 @@ class _Work:
         own = [
             self.with_additions(each)
             for each in items(self.spec, INIT_CONTAINERS)
-            if each["name"] not in placed and ItemKey(list=INIT_CONTAINERS, name=each["name"]) not in self.ours
+            if each["name"] not in placed and ItemKey(INIT_CONTAINERS, each["name"]) not in self.ours
         ]
         return self._without_needless_moves([*before, *own, *after], placed.keys())
 
@@ -241,6 +245,8 @@ class _Work:
         """Return *ordered* as it stands now where only orphaned and held ones of unknown role are out of order."""
         staying = self.record.orphaned | self.handed_over | self.held_items
         loose = {item.name for item in staying if item.list == INIT_CONTAINERS} - set(placed)
+        if not loose:
+            return ordered
         live = [str(each["name"]) for each in items(self.spec, INIT_CONTAINERS)]
         wanted = [str(each["name"]) for each in ordered]
         if [name for name in live if name not in loose] != [name for name in wanted if name not in loose]:
@@ -262,10 +268,11 @@ class _Work:
 
     def _listed(self, live: Sequence[Json], listed: str, *, container: str = "") -> list[Json]:
         # Ours go in their own order into the places that ours have now, whoever came first: env may refer backwards.
-        ours = (content for item, content in self.wanted.items() if (item.list, item.container) == (listed, container))
+        ours = iter(self.wanted_in.get((listed, container), ()))
         result: list[Json] = []
+        identity = IDENTITY[listed]
         for each in live:
-            if ItemKey(list=listed, name=str(each.get(IDENTITY[listed])), container=container) not in self.ours:
+            if ItemKey(listed, each[identity], container) not in self.ours:
                 result.append(each)
             elif (content := next(ours, None)) is not None:
                 result.append(content)
@@ -278,8 +285,8 @@ class _Work:
 
     def new_record(self, spec: Json, joining: frozenset[PolicyId]) -> Record:
         """What is ours on *spec*, the finished one."""
-        present = {key for key, _ in template_items(spec)}
         entries = dict(self.held)
+        orphaned = self.record.orphaned | self.handed_over
         for revision in self.assigned:
             old = self.record.entries.get(revision.policy)
             entries[revision.policy] = Entry(
@@ -291,7 +298,7 @@ class _Work:
         return replace(
             self.record,
             entries={policy: entries[policy] for policy in sorted(entries)},
-            orphaned=frozenset((self.record.orphaned | self.handed_over) & present - self.ours),
+            orphaned=(orphaned - self.ours) & {key for key, _ in template_items(spec)} if orphaned else orphaned,
         )
 
 
@@ -334,7 +341,7 @@ def rebuilt(spec: Json, record: Record, claims: Claims, revisions: Sequence[Revi
             and (canonical := canonical_item(revision, item)) is not None
             and is_as_it_should_be(content, canonical)
         }
-        sidecars = {ItemKey(list=INIT_CONTAINERS, name=sidecar.name) for sidecar in revision.sidecars}
+        sidecars = {ItemKey(INIT_CONTAINERS, sidecar.name) for sidecar in revision.sidecars}
         if sidecars <= found:
             entries[revision.policy] = Entry(revision=revision.name, items=frozenset(found))
     return replace(record, entries=entries)

@@ -26,14 +26,12 @@ def start_order(revisions: Iterable[Revision]) -> list[tuple[Revision, InjectedS
     its order by rank.
     """
     waiting = sorted(
-        (
-            (sidecar.position is Position.AFTER_INIT, sidecar.rank, precedence(revision), place),
-            revision,
-            sidecar,
-        )
-        for revision in revisions
+        ((sidecar.position is Position.AFTER_INIT, sidecar.rank, first, place), revision, sidecar)
+        for revision, first in ((each, precedence(each)) for each in revisions)
         for place, sidecar in enumerate(revision.sidecars)
     )
+    if not any(sidecar.start_after for _, _, sidecar in waiting):
+        return [(revision, sidecar) for _, revision, sidecar in waiting]
     present = {sidecar.name for _, _, sidecar in waiting}
     ordered: list[tuple[Revision, InjectedSidecar]] = []
     placed: set[str] = set()
@@ -69,25 +67,28 @@ def order_cycle(revisions: Sequence[Revision]) -> tuple[PolicyId, tuple[str, ...
     A BeforeInit sidecar that must start after an AfterInit one is a contradiction of the same kind. The policy of
     lowest precedence among those in the cycle is the one to refuse.
     """
-    owners = {sidecar.name: revision for revision in revisions for sidecar in revision.sidecars}
-    late = [
-        sidecar.name
-        for revision in revisions
-        for sidecar in revision.sidecars
-        if sidecar.position is Position.AFTER_INIT
-    ]
-    before = [
-        sidecar.name
-        for revision in revisions
-        for sidecar in revision.sidecars
-        if sidecar.position is Position.BEFORE_INIT
-    ]
-    after = {
-        sidecar.name: (*sidecar.start_after, *(before if sidecar.name in late else ()))
-        for revision in revisions
-        for sidecar in revision.sidecars
-    }
-    found = cycle(after)
+    ordered = sorted(revisions, key=precedence)
+    # Where two provide a name only the one of higher precedence is injected, so it is the one that counts.
+    owners = {sidecar.name: (revision, sidecar) for revision in reversed(ordered) for sidecar in revision.sidecars}
+    names = sorted(owners, key=lambda name: precedence(owners[name][0]))
+    found = _contradiction([owners[name][1] for name in names]) or cycle(
+        {name: owners[name][1].start_after for name in names}
+    )
     if not found:
         return None
-    return max((owners[name] for name in found), key=precedence).policy, found
+    return max((owners[name][0] for name in found), key=precedence).policy, found
+
+
+def _contradiction(sidecars: Sequence[InjectedSidecar]) -> tuple[str, ...]:
+    """The first BeforeInit sidecar that must start after an AfterInit one, and that one."""
+    late = {sidecar.name for sidecar in sidecars if sidecar.position is Position.AFTER_INIT}
+    return next(
+        (
+            (sidecar.name, name)
+            for sidecar in sidecars
+            if sidecar.position is Position.BEFORE_INIT
+            for name in sidecar.start_after
+            if name in late
+        ),
+        (),
+    )

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import isinf
 
 from sidecarpolicy.core import progress
 from sidecarpolicy.core.checks import Refusal
@@ -135,7 +136,11 @@ def target(
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = bool(entry and entry.joined)
     soaking = ours and arrived and now < soaked and workload.replicas > 0 and not joined
-    last = progress.last_progress(workload) if under_way and not joined else None
+    last = None
+    if under_way and not joined:
+        last = progress.last_progress(workload)
+    elif soaking and isinf(soaked):  # it lost its availability while it was watched
+        last = workload.available.changed
     deadline = last + rollout.progress_deadline_seconds if last is not None else None
     late = deadline is not None and now >= deadline
     return Target(
@@ -145,13 +150,13 @@ def target(
         revision=revision,
         health=_health(workload),
         holds_slot=(under_way or soaking) and not joined and workload.replicas > 0,
-        busy=not under_way and not progress.is_complete(workload) and not new and _is_moving(workload),
+        busy=(joined or not under_way) and not (new and revision is None) and _is_moving(workload),
         new=new,
         evidence=arrived and not soaking and revision == update and workload.replicas > 0,
         available=revision is not None and workload.available.status == "True",
-        looks_again=soaked if soaking else deadline if not late else None,
+        looks_again=soaked if soaking and not isinf(soaked) else deadline if not late else None,
         late_since=last if late else None,
-        message=workload.progressing.message if late else "",
+        message=(workload.progressing if under_way else workload.available).message if late else "",
     )
 
 
@@ -182,7 +187,7 @@ def _health(workload: Workload) -> Health:
 
 def _is_moving(workload: Workload) -> bool:
     """Whether a rollout that is not complete still goes on: neither given up nor paused by its owner."""
-    return workload.progressing.status != "False" and not workload.paused
+    return not progress.is_complete(workload) and workload.progressing.status != "False" and not workload.paused
 
 
 def plan(situation: Situation) -> Plan:
@@ -195,7 +200,9 @@ def plan(situation: Situation) -> Plan:
     full = workloads if rollout.strategy is Strategy.ALL_AT_ONCE else rollout.budget(workloads)
     full = max(1, full)
     free_of_first = first_is_done or rollout.strategy is Strategy.ALL_AT_ONCE
-    holding = {each.workload for each in everyone if each.holds_slot} | situation.assigned
+    # A removal that makes no progress is never undone; it frees its slot.
+    stuck = {each.workload for each in situation.removing if each.state is State.FAILED}
+    holding = {each.workload for each in everyone if each.holds_slot} - stuck | situation.assigned
     steps: list[Step] = []
     still = rollout.paused or situation.frozen
     if situation.orphaning:
@@ -255,7 +262,8 @@ def _updates(situation: Situation, holding: set[WorkloadId], *, budget: int, fir
         at_update += 1
         steps.append(Step(workload=each.workload, revision=situation.update, why=why))
     others = sum(each.health is not Health.EMPTY for each in waiting)
-    if len(steps) == others:
+    proven = not first or all(each.health is Health.EMPTY for each in situation.targets if each.refusal is None)
+    if len(steps) == others and proven:
         steps += [
             Step(workload=each.workload, revision=situation.update, why="has no Pods")
             for each in _in_order(each for each in waiting if each.health is Health.EMPTY)

@@ -15,6 +15,7 @@ result is what a revision stores and what gets written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil
 
 from sidecarpolicy.core.policy import Application, Policy, Sidecar
@@ -111,14 +112,18 @@ def canonical_revision(policy: Policy, answer: Json) -> Revision:
         raise NativeSidecarsUnsupported
     # Only the placeholder is there, unless an admission webhook added containers of its own.
     placeholder = next(each for each in items(spec, "containers") if each["name"] == _placeholder(policy))
-    ours = {sidecar.name for sidecar in policy.sidecars}
-    names_of_volumes = {volume["name"] for volume in policy.volumes}
+
+    def ours(listed: list[Json], given: Iterable[Json], key: str = "name") -> list[Json]:
+        """Leave out what an admission webhook added."""
+        written = {each[key] for each in given}
+        return [each for each in listed if each.get(key) in written]
+
     return _revision(
         policy,
-        containers=[container for container in containers if container["name"] in ours],
-        volumes=[volume for volume in items(spec, "volumes") if volume["name"] in names_of_volumes],
-        env=items(placeholder, "env"),
-        mounts=items(placeholder, "volumeMounts"),
+        containers=ours(containers, [{"name": sidecar.name} for sidecar in policy.sidecars]),
+        volumes=ours(items(spec, "volumes"), policy.volumes),
+        env=ours(items(placeholder, "env"), policy.application.env),
+        mounts=ours(items(placeholder, "volumeMounts"), policy.application.volume_mounts, "mountPath"),
     )
 
 

@@ -134,6 +134,13 @@ def to_controller_revision(stored: StoredRevision, *, policy: Policy, namespace:
 
 def from_controller_revision(body: Mapping[str, Any]) -> StoredRevision:
     """Return what `to_controller_revision` stored; raise ValueError or KeyError where somebody mangled it."""
+    try:
+        return _stored(body)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _stored(body: Mapping[str, Any]) -> StoredRevision:
     data = at(body, "data")
     application = at(data, "application")
     annotations = at(body, "metadata", "annotations")

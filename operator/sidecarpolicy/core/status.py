@@ -62,6 +62,13 @@ class Report:
         """How many are not selected and still carry the policy."""
         return len(self.situation.removing)
 
+    @property
+    def late(self) -> list[Target]:
+        """Those, selected or being removed, that have made no progress for too long; the one of longest standing first."""
+        everyone = (*self.situation.targets, *self.situation.removing)
+        found = [each for each in everyone if each.state is State.FAILED]
+        return sorted(found, key=lambda each: (each.late_since or 0.0, each.workload))
+
     def count(self, state: State) -> int:
         """How many targets are in *state*."""
         return self.plan.counts.get(state, 0)
@@ -115,10 +122,12 @@ def _being_deleted(report: Report) -> Standing | None:
     if not report.situation.deleting:
         return None
     left = sum(each.revision is not None for each in (*report.situation.targets, *report.situation.removing))
+    late = f"; {_late(report)}" if report.late else ""
     return Standing(
         ready="Unknown",
         reason=Reason.REMOVING,
-        message=f"the policy is being deleted; {_workloads(left)} still {_verb(left, 'carries', 'carry')} its sidecars",
+        message=f"the policy is being deleted; {_workloads(left)} still {_verb(left, 'carries', 'carry')} its sidecars"
+        f"{late}",
         reconciling=True,
     )
 
@@ -142,23 +151,27 @@ def _all_skipped(report: Report) -> Standing | None:
 
 def _halted(report: Report) -> Standing | None:
     """Workloads that make no progress hold every slot: nothing moves until somebody does something."""
-    failed = report.count(State.FAILED)
-    waiting = report.count(State.PENDING)
-    if not failed or not waiting or report.count(State.PROGRESSING) or report.plan.steps:
-        return None
-    if failed < report.plan.budget:
+    late = len(report.late)
+    waiting = report.count(State.PENDING) or any(
+        each.revision and not each.holds_slot for each in report.situation.removing
+    )
+    moving = report.count(State.PROGRESSING) or any(
+        each.holds_slot and each not in report.late for each in report.situation.removing
+    )
+    if not waiting or moving or report.plan.steps or late < max(1, report.plan.budget):
         return None
     return Standing(
         ready="False",
         reason=Reason.ROLLOUT_HALTED,
-        message=f"{_progress(report)}; {_late(report)} and {_verb(failed, 'holds', 'hold')} every slot: "
+        message=f"{_progress(report)}; {_late(report)} and {_verb(late, 'holds', 'hold')} every slot: "
         "edit the policy, or mend the workload",
         stalled=True,
     )
 
 
 def _done_with_failures(report: Report) -> Standing | None:
-    if not report.count(State.FAILED) or report.count(State.PENDING) or report.count(State.PROGRESSING):
+    moving = report.count(State.PENDING) + report.count(State.PROGRESSING) + report.removing
+    if not report.count(State.FAILED) or moving:
         return None
     return Standing(
         ready="False",
@@ -182,7 +195,7 @@ def _paused(report: Report) -> Standing | None:
 
 
 def _rolling_out(report: Report) -> Standing | None:
-    late = f"; {_late(report)}" if report.count(State.FAILED) else ""
+    late = f"; {_late(report)}" if report.late else ""
     first = "" if report.plan.first_is_done or not report.count(State.PENDING) else "; one goes first"
     return Standing(
         ready="Unknown",
@@ -225,12 +238,11 @@ def _progress(report: Report) -> str:
 
 
 def _late(report: Report) -> str:
-    late = [each for each in report.situation.targets if each.state is State.FAILED]
-    first = min(late, key=lambda each: (each.late_since or 0.0, each.workload))
+    first, *others = report.late
     limit = report.situation.rollout.progress_deadline_seconds
-    others = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
+    more = f" (and {len(others)} more)" if others else ""
     return (
-        f"{first.workload}{others} made no progress since {timestamp(first.late_since or 0.0)} "
+        f"{first.workload}{more} made no progress since {timestamp(first.late_since or 0.0)} "
         f"(progressDeadlineSeconds: {limit})"
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 Json = dict[str, Any]
 
@@ -21,13 +21,15 @@ def compact(value: object) -> str:
 def at(value: Mapping[str, Any] | None, *path: str) -> Json:
     """Return the mapping at *path*, or an empty one where any step is absent or null."""
     for key in path:
-        value = (value or {}).get(key)
-    return cast("Json", value or {})
+        value = value.get(key) if value else None
+    found: Json | None = value  # type: ignore[assignment]  # by contract there are only plain dicts
+    return found or {}
 
 
 def items(value: Mapping[str, Any] | None, key: str) -> list[Json]:
     """Return the list of mappings under *key*; absent and null are the same as empty, as the API server has it."""
-    return cast("list[Json]", (value or {}).get(key) or [])
+    found: list[Json] | None = value.get(key) if value else None
+    return found or []
 
 
 def without_nulls(value: Any) -> Any:
