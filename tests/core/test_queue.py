@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecarpolicy.engine.queue import ShutDown, WorkQueue
 
 T = TypeVar("T")

@@ -212,7 +212,9 @@ def plan(situation: Situation) -> Plan:
         if not still:
             steps += _updates(situation, holding, budget=full if free_of_first else 1, first=not free_of_first)
     if not situation.orphaning and (situation.deleting or not still):
-        steps += _removals(situation, holding | {each.workload for each in steps if not each.joins}, full)
+        free = {each.workload for each in situation.targets if each.health is Health.EMPTY}
+        started = {each.workload for each in steps if not each.joins} - free
+        steps += _removals(situation, holding | started, full)
     return Plan(
         steps=tuple(steps),
         budget=full if free_of_first or situation.deleting else 1,
@@ -229,7 +231,7 @@ def _joining(situation: Situation) -> list[Step]:
         return []
     return [
         Step(workload=each.workload, revision=situation.current, joins=True, why="new workload")
-        for each in situation.targets
+        for each in _in_order(situation.targets)
         if each.new and each.revision is None and each.refusal is None and each.workload not in situation.assigned
     ]
 
@@ -293,7 +295,7 @@ def _handovers(situation: Situation) -> list[Step]:
     """No template changes, so there is no budget."""
     return [
         Step(workload=each.workload, revision=None, orphans=True, why="the policy is being deleted and orphans them")
-        for each in (*situation.targets, *situation.removing)
+        for each in _in_order((*situation.targets, *situation.removing))
         if each.revision is not None and each.workload not in situation.assigned
     ]
 

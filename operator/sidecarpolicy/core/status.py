@@ -64,9 +64,9 @@ class Report:
 
     @property
     def late(self) -> list[Target]:
-        """Those, selected or being removed, that have made no progress for too long; the one of longest standing first."""
+        """Those, skipped and removed ones too, that have made no progress for too long; the longest standing first."""
         everyone = (*self.situation.targets, *self.situation.removing)
-        found = [each for each in everyone if each.state is State.FAILED]
+        found = [each for each in everyone if each.late_since is not None]
         return sorted(found, key=lambda each: (each.late_since or 0.0, each.workload))
 
     def count(self, state: State) -> int:
@@ -151,13 +151,10 @@ def _all_skipped(report: Report) -> Standing | None:
 
 def _halted(report: Report) -> Standing | None:
     """Workloads that make no progress hold every slot: nothing moves until somebody does something."""
-    late = len(report.late)
-    waiting = report.count(State.PENDING) or any(
-        each.revision and not each.holds_slot for each in report.situation.removing
-    )
-    moving = report.count(State.PROGRESSING) or any(
-        each.holds_slot and each not in report.late for each in report.situation.removing
-    )
+    removing = report.situation.removing
+    late = sum(each not in removing for each in report.late)  # a removal that is stuck frees its slot
+    waiting = report.count(State.PENDING) or any(each.revision and not each.holds_slot for each in removing)
+    moving = report.count(State.PROGRESSING) or any(each.holds_slot and each not in report.late for each in removing)
     if not waiting or moving or report.plan.steps or late < max(1, report.plan.budget):
         return None
     return Standing(
@@ -170,8 +167,9 @@ def _halted(report: Report) -> Standing | None:
 
 
 def _done_with_failures(report: Report) -> Standing | None:
-    moving = report.count(State.PENDING) + report.count(State.PROGRESSING) + report.removing
-    if not report.count(State.FAILED) or moving:
+    stuck = sum(each in report.late for each in report.situation.removing)
+    moving = report.count(State.PENDING) + report.count(State.PROGRESSING) + report.removing - stuck
+    if not report.count(State.FAILED) + stuck or moving:
         return None
     return Standing(
         ready="False",

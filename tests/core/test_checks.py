@@ -1,0 +1,404 @@
+"""Why a selected workload is left alone: each reason, their order, and what the sentence says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sidecarpolicy import names
+from sidecarpolicy.core.checks import Refusal, Subject, invalid_marks, judge
+from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
+from sidecarpolicy.core.injection import inject
+from sidecarpolicy.core.record import Entry, ItemKey, Record
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.core.workload import Namespace, workload_from
+from sidecarpolicy.names import SkipReason
+from tests.builders import a_deployment
+from tests.core.objects import WEB, a_revision, a_sidecar
+
+SHOP = Namespace(name="shop")
+PORT = {"ports": [{"containerPort": 15001}]}
+REVISION = a_revision(a_sidecar(role="Proxy", container=PORT))
+PROXY = ItemKey(list="initContainers", name="proxy")
+LOGS = [{"name": "logs", "emptyDir": {}}]
+
+
+def a_subject(
+    *, namespace: Namespace = SHOP, record: Record | None = None, metadata: Json | None = None, **deployment: Any
+) -> Subject:
+    """A Deployment that nothing is wrong with, as the checks see it."""
+    facts = {name: deployment.pop(name) for name in ("owners", "refused", "missing") if name in deployment}
+    body = a_deployment(**deployment)
+    body["metadata"] |= {"uid": "uid", "resourceVersion": "1", "generation": 1} | (metadata or {})
+    workload = workload_from(body)
+    spec = workload.content.template["spec"]
+    return Subject(workload=workload, namespace=namespace, spec=spec, record=record or Record(), **facts)
+
+
+def carrying(subject: Subject, *revisions: Revision) -> Subject:
+    """The same after *revisions* were injected."""
+    template, record = inject({"spec": subject.spec}, revisions, subject.record)
+    return replace(subject, spec=template["spec"], record=record)
+
+
+def verdict(subject: Subject, *others: Revision, revision: Revision = REVISION, leaving: Any = ()) -> Refusal | None:
+    """What becomes of *revision* beside *others*."""
+    return judge(subject, [revision, *others], leaving)[revision.policy]
+
+
+def refused(subject: Subject, *others: Revision, revision: Revision = REVISION, leaving: Any = ()) -> tuple[str, bool]:
+    """The reason, and whether what is there is removed."""
+    found = verdict(subject, *others, revision=revision, leaving=leaving)
+    assert found is not None
+    return found.reason.value, found.removes
+
+
+OWNER = {"ownerReferences": [{"kind": "Shop", "name": "cart", "uid": "1", "controller": True}]}
+RECREATE = {"type": "Recreate"}
+
+
+def test_a_workload_that_nothing_is_wrong_with_is_not_refused() -> None:
+    assert verdict(a_subject()) is None
+    assert verdict(carrying(a_subject(), REVISION)) is None
+
+
+def test_terminating() -> None:
+    assert refused(a_subject(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})) == ("Terminating", False)
+    assert refused(a_subject(namespace=Namespace(name="shop", terminating=True))) == ("Terminating", False)
+
+
+@pytest.mark.parametrize(
+    ("own", "namespaces", "out"),
+    [
+        ("false", None, True),
+        ("false", "true", True),
+        (None, "false", True),
+        ("true", "false", False),
+        ("true", None, False),
+        (None, "true", False),
+        ("no", None, False),
+        ("no", "false", True),
+    ],
+)
+def test_the_deployments_label_wins_over_its_namespaces(own: str | None, namespaces: str | None, out: bool) -> None:
+    found = verdict(
+        a_subject(
+            labels={names.INJECT: own} if own else {},
+            namespace=Namespace(name="shop", labels={names.INJECT: namespaces} if namespaces else {}),
+        )
+    )
+    assert (found is not None) == out
+    if found is not None:
+        assert (found.reason, found.removes) == (SkipReason.OPTED_OUT, True)
+        assert ("the Deployment" if own == "false" else "namespace shop") in found.message
+
+
+# Overridden.
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ({"sidecars": [a_sidecar("proxy")]}, {"sidecars": [a_sidecar("proxy")]}),
+        ({"sidecars": [a_sidecar("a", container=PORT)]}, {"sidecars": [a_sidecar("b", container=PORT)]}),
+        ({"volumes": LOGS}, {"volumes": [{"name": "logs", "emptyDir": {"medium": "Memory"}}]}),
+        ({"application": {"env": [{"name": "A"}]}}, {"application": {"env": [{"name": "A"}]}}),
+        (
+            {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}},
+            {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}},
+        ),
+    ],
+    ids=["name", "port", "volume", "env", "mount"],
+)
+def test_the_policy_of_lower_precedence_is_overridden(mine: Json, theirs: Json) -> None:
+    low = a_revision(**{"sidecars": [a_sidecar("low")], **mine}, name="low")
+    high = a_revision(**{"sidecars": [a_sidecar("high")], **theirs}, name="high", priority=1)
+    verdicts = judge(a_subject(), [low, high])
+    found = verdicts[low.policy]
+    assert found is not None
+    assert (found.reason, found.removes, found.overridden_by) == (SkipReason.OVERRIDDEN, True, high.policy)
+    assert "SidecarPolicy shop/high, which has precedence" in found.message
+    assert verdicts[high.policy] is None
+
+
+def test_equal_volumes_are_shared() -> None:
+    one = a_revision(a_sidecar("a"), name="a", volumes=LOGS)
+    other = a_revision(a_sidecar("b"), name="b", volumes=LOGS)
+    assert judge(a_subject(), [one, other]) == {one.policy: None, other.policy: None}
+
+
+def test_env_for_different_containers_is_no_conflict() -> None:
+    two = {"containers": [{"name": "app", "image": "a"}, {"name": "worker", "image": "b"}]}
+    one = a_revision(a_sidecar("a"), name="a", application={"containers": ["app"], "env": [{"name": "A"}]})
+    other = a_revision(a_sidecar("b"), name="b", application={"containers": ["worker"], "env": [{"name": "A"}]})
+    assert not any(judge(a_subject(pod=two), [one, other]).values())
+
+
+def test_a_policy_that_is_skipped_overrides_nobody() -> None:
+    high = a_revision(a_sidecar("proxy"), a_sidecar("app"), name="high", priority=1)
+    verdicts = judge(a_subject(), [REVISION, high])
+    assert verdicts[REVISION.policy] is None
+    found = verdicts[high.policy]
+    assert found is not None
+    assert found.reason is SkipReason.NAME_CONFLICT
+
+
+def test_a_policy_that_is_skipped_but_kept_still_overrides() -> None:
+    high = a_revision(a_sidecar("proxy"), name="high", priority=1)
+    subject = carrying(a_subject(), high)
+    subject = replace(subject, owners={PROXY: "argocd"})
+    assert refused(subject, high) == ("Overridden", True)
+
+
+def test_what_a_leaving_policy_has_is_waited_for_and_nothing_is_removed() -> None:
+    leaving = a_revision(a_sidecar("proxy"), name="old")
+    mine = a_revision(a_sidecar("logger", role="Logger"))
+    subject = carrying(a_subject(), leaving, mine)
+    for priority in (-1, 1):
+        wanted = a_revision(a_sidecar("logger", role="Logger"), a_sidecar("proxy"), priority=priority)
+        found = verdict(subject, revision=wanted, leaving=[leaving])
+        assert found is not None
+        assert (found.reason, found.removes) == (SkipReason.OVERRIDDEN, False)
+        assert "SidecarPolicy shop/old, which does not select it any more" in found.message
+
+
+# The application's own.
+
+
+@pytest.mark.parametrize(
+    ("pod", "policy", "sides"),
+    [
+        ({"containers": [{"name": "proxy", "image": "nginx:1"}]}, {}, ["'proxy'", "nginx:1", "example.test/proxy:1"]),
+        (
+            {"initContainers": [{"name": "proxy", "image": "nginx:1", "restartPolicy": "Always"}]},
+            {},
+            ["'proxy'", "nginx:1", "example.test/proxy:1"],
+        ),
+        (
+            {"volumes": [{"name": "logs", "hostPath": {"path": "/"}}]},
+            {"volumes": LOGS},
+            ["'logs'", "hostPath", "emptyDir"],
+        ),
+        (
+            {"containers": [{"name": "app", "image": "a", "volumeMounts": [{"name": "data", "mountPath": "/logs"}]}]},
+            {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}},
+            ["'app'", "'data'", "'/logs'", "'logs'"],
+        ),
+    ],
+    ids=["container", "init container", "volume", "mount"],
+)
+def test_a_name_conflict_names_both_sides(pod: Json, policy: Json, sides: list[str]) -> None:
+    found = verdict(
+        a_subject(pod={"containers": [{"name": "app", "image": "a"}], **pod}), revision=a_revision(**policy)
+    )
+    assert found is not None
+    assert (found.reason, found.removes) == (SkipReason.NAME_CONFLICT, False)
+    assert all(side in found.message for side in sides), found.message
+
+
+def test_an_env_variable_of_the_applications_is_no_conflict() -> None:
+    pod = {"containers": [{"name": "app", "image": "a", "env": [{"name": "A", "value": "mine"}]}]}
+    assert verdict(a_subject(pod=pod), revision=a_revision(application={"env": [{"name": "A"}]})) is None
+
+
+ADOPTABLE = {"name": "proxy", "image": "example.test/proxy:1", "restartPolicy": "Always", "lifecycle": {}}
+
+
+def test_an_equal_native_container_is_adopted_until_one_side_changes() -> None:
+    plain = a_revision()
+    pod = {"initContainers": [ADOPTABLE], "containers": [{"name": "app", "image": "a"}]}
+    assert verdict(a_subject(pod=pod), revision=plain) is None
+    adopted = carrying(a_subject(pod=pod), plain)
+    assert adopted.record.entries[WEB].adopted == {"proxy"}
+    assert verdict(adopted, revision=plain) is None
+    moved_on = a_revision(a_sidecar(container={"image": "example.test/proxy:2"}))
+    assert refused(adopted, revision=moved_on) == ("NameConflict", False)
+    dropped = replace(adopted, spec={"containers": [{"name": "app", "image": "a"}]})
+    assert verdict(dropped, revision=moved_on) is None
+
+
+def test_an_adopted_containers_ports_are_no_conflict() -> None:
+    subject = a_subject(pod={"initContainers": [{**ADOPTABLE, **PORT}], "containers": [{"name": "app", "image": "a"}]})
+    assert verdict(subject, revision=a_revision(a_sidecar(container=PORT))) is None
+
+
+def test_what_a_deleted_policy_left_is_the_owners() -> None:
+    subject = a_subject(
+        pod={"initContainers": [ADOPTABLE], "containers": [{"name": "app", "image": "a"}]},
+        record=Record(orphaned=frozenset({PROXY})),
+    )
+    found = verdict(subject, revision=a_revision())
+    assert found is not None
+    assert found.reason is SkipReason.NAME_CONFLICT
+    assert "left by a deleted policy" in found.message
+
+
+def test_an_item_that_somebody_else_declares_is_contested() -> None:
+    subject = replace(carrying(a_subject(), REVISION), owners={PROXY: CLIENT_SIDE_APPLY})
+    found = verdict(subject)
+    assert found is not None
+    assert (found.reason, found.removes) == (SkipReason.NAME_CONFLICT, False)
+    assert "'kubectl apply' declares it too" in found.message
+
+
+def test_an_item_of_a_policy_that_does_not_exist_any_more_is_in_the_way() -> None:
+    gone = a_revision(name="gone")
+    subject = replace(carrying(a_subject(), gone), missing=frozenset({gone.policy}))
+    found = verdict(subject)
+    assert found is not None
+    assert found.reason is SkipReason.NAME_CONFLICT
+    assert "SidecarPolicy shop/gone, which does not exist any more; eject it first" in found.message
+
+
+@pytest.mark.parametrize(
+    ("port", "ours", "conflict"),
+    [
+        ({"containerPort": 15001}, {"containerPort": 15001}, True),
+        ({"containerPort": 15001, "protocol": "UDP"}, {"containerPort": 15001}, False),
+        ({"containerPort": 15001, "protocol": "TCP"}, {"containerPort": 15001}, True),
+        ({"containerPort": 1, "hostPort": 15001}, {"containerPort": 15001}, False),
+        ({"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}, True),
+    ],
+)
+def test_a_port_conflict_is_one_of_number_kind_and_protocol(port: Json, ours: Json, conflict: bool) -> None:
+    revision = a_revision(a_sidecar(container={"ports": [ours]}))
+    for where in ("containers", "initContainers"):
+        pod: Json = {"containers": [{"name": "app", "image": "a"}]}
+        pod[where] = [{"name": "own", "image": "a", "ports": [port]}]
+        found = verdict(a_subject(pod=pod), revision=revision)
+        assert (found is not None) == conflict
+        if found is not None:
+            assert (found.reason, found.removes) == (SkipReason.PORT_CONFLICT, False)
+            assert "'proxy'" in found.message
+            assert "'own'" in found.message
+
+
+def test_our_own_ports_are_no_conflict() -> None:
+    assert verdict(carrying(a_subject(), REVISION)) is None
+
+
+# What a change would do.
+
+
+@pytest.mark.parametrize(
+    ("deployment", "reason", "word"),
+    [
+        ({"metadata": OWNER}, "Controlled", "Shop/cart"),
+        ({"paused": True}, "DeploymentPaused", "rollout resume"),
+        ({"strategy": RECREATE}, "Downtime", names.ALLOW_DOWNTIME),
+        ({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}}}, "Downtime", "100%"),
+    ],
+)
+def test_a_change_that_would_be_undone_wait_or_hurt_is_not_made(deployment: Json, reason: str, word: str) -> None:
+    found = verdict(a_subject(**deployment))
+    assert found is not None
+    assert (found.reason.value, found.removes) == (reason, False)
+    assert word in found.message
+    arrived = carrying(a_subject(**deployment), REVISION)
+    assert verdict(arrived) is None, "what is there already needs no change"
+    older = carrying(a_subject(**deployment), a_revision(a_sidecar("other")))
+    assert refused(older) == (reason, False)
+
+
+def test_an_owner_who_allows_downtime() -> None:
+    assert verdict(a_subject(strategy=RECREATE, annotations={names.ALLOW_DOWNTIME: "true"})) is None
+    assert refused(a_subject(strategy=RECREATE, annotations={names.ALLOW_DOWNTIME: "yes"})) == ("Downtime", False)
+
+
+def test_an_owner_reference_that_controls_nothing_is_no_hindrance() -> None:
+    assert verdict(a_subject(metadata={"ownerReferences": [{"kind": "App", "name": "x", "uid": "1"}]})) is None
+
+
+def test_what_the_server_said_is_repeated() -> None:
+    found = verdict(a_subject(refused={REVISION.name: "image not allowed"}))
+    assert found is not None
+    assert (found.reason, found.message, found.removes) == (SkipReason.REFUSED, "image not allowed", False)
+    assert verdict(a_subject(refused={"web-older": "image not allowed"})) is None
+
+
+def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
+    """Take away one reason after the other; the next one shows."""
+    everything: Json = {
+        "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", **OWNER},
+        "labels": {names.INJECT: "false"},
+        "pod": {
+            "containers": [{"name": "app", "image": "a", **PORT}],
+            "volumes": [{"name": "logs", "hostPath": {"path": "/"}}],
+        },
+        "paused": True,
+        "strategy": RECREATE,
+    }
+    revision = a_revision(a_sidecar(container=PORT), volumes=LOGS)
+    high = a_revision(name="high", priority=1)
+    everything["record"] = Record(entries={high.policy: Entry(revision=high.name)})
+    above: tuple[Revision, ...] = (high,)
+    refusals = {revision.name: "no"}
+    seen: list[str] = []
+
+    def look() -> None:
+        subject = a_subject(**everything, refused=refusals)
+        found = verdict(subject, *above, revision=revision)
+        seen.append(found.reason.value if found else "")
+
+    look()
+    everything["metadata"] = OWNER
+    look()
+    everything["labels"] = {}
+    look()
+    above = ()
+    look()
+    everything["pod"] = {**everything["pod"], "volumes": []}
+    look()
+    everything["pod"] = {"containers": [{"name": "app", "image": "a"}]}
+    look()
+    everything["metadata"] = {}
+    look()
+    everything["paused"] = False
+    look()
+    everything["strategy"] = {}
+    look()
+    refusals = {}
+    look()
+    assert seen == [*(reason.value for reason in SkipReason), ""]
+
+
+def test_the_order_of_policies_means_nothing() -> None:
+    found = [
+        a_revision(a_sidecar("proxy"), name="a", priority=2),
+        a_revision(a_sidecar("proxy"), name="b", priority=1),
+        a_revision(a_sidecar("vault"), name="c"),
+    ]
+    assert judge(a_subject(), found) == judge(a_subject(), found[::-1])
+
+
+# Marks.
+
+
+def test_known_marks_with_allowed_values_are_not_mentioned() -> None:
+    assert invalid_marks({names.INJECT: "true", "app": "x"}, {names.ALLOW_DOWNTIME: "false", names.RECORD: "{"}) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotations", "said"),
+    [
+        ({names.INJECT: "False"}, {}, [f'label {names.INJECT}: must be "true" or "false", not \'False\'']),
+        ({}, {names.INJECT: "false"}, [f"annotation {names.INJECT}: is not known; known are"]),
+        ({names.ALLOW_DOWNTIME: "true"}, {}, [f"label {names.ALLOW_DOWNTIME}: is not known"]),
+        (
+            {"sidecars.dev/x": "1"},
+            {"sidecars.dev/pin": "web@1"},
+            ["label sidecars.dev/x: is", "annotation sidecars.dev/pin"],
+        ),
+    ],
+)
+def test_other_marks_are_reported(labels: dict[str, str], annotations: dict[str, str], said: list[str]) -> None:
+    found = invalid_marks(labels, annotations)
+    assert len(found) == len(said)
+    assert all(sentence.startswith(start) for sentence, start in zip(found, said, strict=True)), found
+
+
+def test_a_record_entry_without_items_is_no_conflict() -> None:
+    assert verdict(a_subject(record=Record(entries={WEB: Entry(revision="web-0")}))) is None

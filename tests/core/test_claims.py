@@ -1,0 +1,144 @@
+"""Who else says that an item is theirs, read from managedFields and kubectl's annotation as a cluster writes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from sidecarpolicy import names
+from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY, LAST_APPLIED, NO_CLAIMS, claims_of, template_items
+from sidecarpolicy.core.record import ItemKey
+from sidecarpolicy.core.tree import Json
+from tests.core.strategies import templates
+
+PROXY = ItemKey(list="initContainers", name="proxy")
+LOGS = ItemKey(list="volumes", name="logs")
+ENV = ItemKey(list="env", name="HTTP_PROXY", container="app")
+MOUNT = ItemKey(list="volumeMounts", name="/var/log", container="app")
+
+
+def owned(manager: str, operation: str, spec: Json, **entry: Any) -> Json:
+    """One entry of managedFields over the Pod's spec."""
+    return {
+        "manager": manager,
+        "operation": operation,
+        "apiVersion": "apps/v1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {"f:template": {"f:spec": spec}}},
+        **entry,
+    }
+
+
+# As a 1.37 API server records them.
+OURS = owned(
+    names.FIELD_MANAGER,
+    "Update",
+    {
+        "f:initContainers": {
+            ".": {},
+            'k:{"name":"proxy"}': {
+                ".": {},
+                "f:image": {},
+                "f:env": {".": {}, 'k:{"name":"MODE"}': {".": {}, "f:name": {}, "f:value": {}}},
+                "f:name": {},
+            },
+        },
+        "f:containers": {
+            'k:{"name":"app"}': {
+                "f:env": {'k:{"name":"HTTP_PROXY"}': {".": {}, "f:name": {}, "f:value": {}}},
+                "f:volumeMounts": {'k:{"mountPath":"/var/log"}': {".": {}, "f:mountPath": {}, "f:name": {}}},
+            }
+        },
+        "f:volumes": {".": {}, 'k:{"name":"logs"}': {".": {}, "f:emptyDir": {}, "f:name": {}}},
+    },
+)
+CONTROLLER = {
+    "manager": "kube-controller-manager",
+    "operation": "Update",
+    "subresource": "status",
+    "fieldsV1": {"f:status": {"f:replicas": {}}},
+}
+
+
+def test_items_that_we_wrote_are_ours() -> None:
+    claims = claims_of({"managedFields": [OURS, CONTROLLER]})
+    inner = ItemKey(list="env", name="MODE", container="proxy")
+    assert claims.ours == {PROXY, LOGS, ENV, MOUNT, inner}
+    assert not claims.owners
+    assert not claims.touched
+
+
+def test_an_apply_manager_claims_what_it_owns() -> None:
+    flux = owned(
+        "kustomize-controller",
+        "Apply",
+        {"f:initContainers": {'k:{"name":"proxy"}': {".": {}, "f:image": {}, "f:name": {}}}},
+    )
+    claims = claims_of({"managedFields": [OURS, flux]})
+    assert claims.owners == {PROXY: "kustomize-controller"}
+    assert claims.touched == {PROXY: "kustomize-controller"}
+    assert PROXY in claims.ours
+
+
+def test_an_update_manager_touches_but_claims_nothing() -> None:
+    edit = owned("kubectl-edit", "Update", {"f:initContainers": {'k:{"name":"proxy"}': {"f:image": {}}}})
+    claims = claims_of({"managedFields": [OURS, edit]})
+    assert claims.touched == {PROXY: "kubectl-edit"}
+    assert not claims.owners
+
+
+def test_kubectls_annotation_declares_items_by_name() -> None:
+    applied = {
+        "spec": {
+            "template": {
+                "spec": {
+                    "initContainers": [{"name": "proxy", "image": "mine"}],
+                    "containers": [
+                        {
+                            "name": "app",
+                            "env": [{"name": "HTTP_PROXY", "value": "mine"}],
+                            "volumeMounts": [{"name": "data", "mountPath": "/var/log"}],
+                        }
+                    ],
+                    "volumes": [{"name": "logs", "emptyDir": {}}],
+                }
+            }
+        }
+    }
+    claims = claims_of({"annotations": {LAST_APPLIED: json.dumps(applied)}, "managedFields": [OURS]})
+    assert claims.owners == dict.fromkeys([PROXY, LOGS, ENV, MOUNT], CLIENT_SIDE_APPLY)
+
+
+@pytest.mark.parametrize(
+    "mangled",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        "1",
+        '"text"',
+        '{"spec": 1}',
+        '{"spec": {"template": {"spec": {"initContainers": 1}}}}',
+        '{"spec": {"template": {"spec": {"initContainers": ["proxy"]}}}}',
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_mangled_annotation_declares_nothing(mangled: str) -> None:
+    assert claims_of({"annotations": {LAST_APPLIED: mangled}}).owners == {}
+
+
+def test_nothing_is_claimed_where_nothing_is_said() -> None:
+    assert claims_of({}) == NO_CLAIMS
+    assert claims_of({"managedFields": [{"manager": "x", "operation": "Apply"}]}) == NO_CLAIMS
+    assert claims_of({"managedFields": None, "annotations": None}) == NO_CLAIMS
+
+
+@given(templates())
+def test_every_item_of_a_template_has_a_key_of_its_own(template: Json) -> None:
+    keys = [key for key, _ in template_items(template["spec"])]
+    assert len(keys) == len(set(keys))

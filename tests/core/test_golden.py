@@ -1,0 +1,166 @@
+"""The folders of tests/golden: a Deployment before, policies, and the Deployment after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sidecarpolicy import names
+from sidecarpolicy.core.checks import Refusal, Subject, judge
+from sidecarpolicy.core.decode import decode_policy
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.injection import Composition, compose, eject
+from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.record import parse, text_of
+from sidecarpolicy.core.rendering import offline
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.core.workload import Namespace, Workload, namespace_from, record_of, workload_from
+from sidecarpolicy.names import SkipReason
+from tests.core.golden import GOLDEN, check
+
+CASES = sorted(path.parent for path in GOLDEN.glob("*/before.yaml"))
+
+# What a stored object has and a file has not.
+STORED = {"uid": "uid", "resourceVersion": "1", "generation": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One folder, read."""
+
+    deployment: Json
+    namespace: Namespace
+    policies: tuple[Policy, ...]
+    refused: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Case:
+        """Read *folder*."""
+        before = list(yaml.safe_load_all((folder / "before.yaml").read_text()))
+        namespaces = [namespace_from(each) for each in before if each["kind"] == "Namespace"]
+        refused = folder / "refused.txt"
+        return cls(
+            deployment=next(each for each in before if each["kind"] == "Deployment"),
+            namespace=namespaces[0] if namespaces else Namespace(name="shop"),
+            policies=tuple(decode_policy(each) for each in yaml.safe_load_all((folder / "policy.yaml").read_text())),
+            refused=refused.read_text().strip() if refused.exists() else "",
+        )
+
+    @property
+    def workload(self) -> Workload:
+        """The Deployment as the operator sees it."""
+        return workload_from({**self.deployment, "metadata": {**STORED, **self.deployment["metadata"]}})
+
+
+def selects(policy: Policy, case: Case) -> bool:
+    """Whether *policy* selects the Deployment of *case*."""
+    if policy.namespace_selector is not None:
+        there = policy.namespace_selector.matches(case.namespace.labels)
+    else:
+        there = policy.id.namespace == case.workload.id.namespace
+    return there and policy.selector.matches(case.workload.pod_labels)
+
+
+def composed(case: Case) -> tuple[Composition, dict[PolicyId, Refusal | None]]:
+    """Judge and compose, as the operator does for a Deployment to which every policy is assigned."""
+    workload = case.workload
+    record = record_of(workload.record)
+    revisions = {policy.id: offline(policy) for policy in case.policies if selects(policy, case)}
+    subject = Subject(
+        workload=workload,
+        namespace=case.namespace,
+        spec=workload.content.template["spec"],
+        record=record,
+        owners=workload.content.claims.owners,
+        refused={each.name: case.refused for each in revisions.values() if case.refused},
+    )
+    verdicts = judge(subject, revisions.values())
+    assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}
+    held = frozenset(policy for policy, refusal in verdicts.items() if refusal is not None and not refusal.removes)
+    return compose(workload.content.template, record, assigned, held=held), verdicts
+
+
+def with_template(deployment: Json, template: Json, record: str) -> Json:
+    """Return *deployment* with another template and record; in the order of its own fields."""
+    metadata = {**deployment["metadata"]}
+    annotations = {key: value for key, value in metadata.get("annotations", {}).items() if key != names.RECORD}
+    annotations |= {names.RECORD: record} if record else {}
+    metadata.pop("annotations", None)
+    metadata |= {"annotations": annotations} if annotations else {}
+    spec = {**deployment["spec"], "template": in_the_order_of(deployment["spec"]["template"], template)}
+    return {**deployment, "metadata": metadata, "spec": spec}
+
+
+def in_the_order_of(before: Any, after: Any) -> Any:
+    """The template is kept as JSON with sorted keys; lay it out as the author did, new fields last."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [*(key for key in before if key in after), *(key for key in after if key not in before)]
+        return {key: in_the_order_of(before.get(key), after[key]) for key in keys}
+    if isinstance(before, list) and isinstance(after, list):
+        by_name = {each.get("name"): each for each in before if isinstance(each, dict)}
+        return [
+            in_the_order_of(by_name.get(each.get("name")), each) if isinstance(each, dict) else each for each in after
+        ]
+    return after
+
+
+def lines(composition: Composition, verdicts: dict[PolicyId, Refusal | None]) -> str:
+    """What verdict.txt says."""
+    said = [f"{policy.label}: {refusal.reason}: {refusal.message}" for policy, refusal in verdicts.items() if refusal]
+    said += [f"warning: the application sets {item} itself; its value is kept" for item in composition.env_kept]
+    said += [
+        f"warning: application.containers names {name!r}, which the application does not have"
+        for name in composition.unknown_containers
+    ]
+    return "".join(f"{line}\n" for line in said)
+
+
+class _Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write everything out."""
+        return True
+
+
+def dumped(body: Json) -> str:
+    """YAML as the golden files have it."""
+    return yaml.dump(body, Dumper=_Plain, sort_keys=False, width=120)
+
+
+@pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)
+def test_what_is_injected(folder: Path) -> None:
+    case = Case.read(folder)
+    composition, verdicts = composed(case)
+    after = with_template(case.deployment, composition.template, text_of(composition.record))
+    check(folder / "after.yaml", dumped(after))
+    check(folder / "verdict.txt", lines(composition, verdicts))
+
+
+@pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)
+def test_what_is_injected_can_be_injected_again_and_taken_out(folder: Path) -> None:
+    case = Case.read(folder)
+    after = yaml.safe_load((folder / "after.yaml").read_text())
+    again, _ = composed(replace(case, deployment=after))
+    assert again.template == after["spec"]["template"]
+    record = after["metadata"].get("annotations", {}).get(names.RECORD)
+    assert text_of(again.record) == (record or "")
+    assert eject(after["spec"]["template"], parse(record)) == case.deployment["spec"]["template"]
+
+
+@pytest.mark.parametrize(
+    "folder", [each for each in CASES if each.name.startswith("skipped-")], ids=lambda path: path.name
+)
+def test_where_every_policy_is_skipped_nothing_changes(folder: Path) -> None:
+    case = Case.read(folder)
+    _, verdicts = composed(case)
+    if all(verdicts.values()):
+        assert yaml.safe_load((folder / "after.yaml").read_text()) == case.deployment
+    assert (folder / "verdict.txt").exists()
+
+
+def test_every_reason_for_skipping_has_a_case() -> None:
+    said = "".join((folder / "verdict.txt").read_text() for folder in CASES if (folder / "verdict.txt").exists())
+    assert {reason for reason in SkipReason if f": {reason}: " in said} == set(SkipReason)

@@ -1,0 +1,259 @@
+"""How far a change has come, in the situations that clusters really show."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import pytest
+
+from sidecarpolicy.core import progress
+from sidecarpolicy.core.plan import State, Target, target
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.core.workload import ReplicaSet, Workload
+from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_workload
+
+A, B = a_record("web-a"), a_record("web-b")
+ROLLOUT = Rollout(progress_deadline_seconds=600, min_ready_seconds=30)
+
+
+def conditions(
+    progressing: str = "NewReplicaSetAvailable",
+    *,
+    available: str = "True",
+    updated: float = 0,
+    changed: float = 0,
+    status: str | None = None,
+) -> list[Json]:
+    """The two conditions of a Deployment; times in seconds after START."""
+    given_up = progressing == "ProgressDeadlineExceeded"
+    return [
+        a_condition("Available", available, changed=changed),
+        a_condition("Progressing", status or ("False" if given_up else "True"), progressing, updated=updated),
+    ]
+
+
+def seen(workload: Workload, *replica_sets: ReplicaSet, now: float = 0, update: str | None = "web-b") -> Target:
+    """Where the workload stands, *now* seconds after START."""
+    return target(WEB, update, workload, replica_sets, None, rollout=ROLLOUT, now=START + now)
+
+
+ROLLING = conditions("ReplicaSetUpdated")
+
+
+@pytest.mark.parametrize(
+    ("what", "workload", "complete"),
+    [
+        ("all updated and available", {"conditions": ROLLING}, True),
+        ("not observed yet", {"generation": 2, "observed": 1}, False),
+        ("new Pods are still missing", {"status": (2, 1, 2), "conditions": ROLLING}, False),
+        ("old Pods are still there", {"status": (3, 2, 3), "conditions": ROLLING}, False),
+        ("old Pods are still there, says the count, whatever the reason", {"status": (3, 2, 3)}, False),
+        ("new Pods are not available", {"status": (2, 2, 1), "conditions": ROLLING}, False),
+        ("a Pod was lost after it was complete", {"status": (2, 2, 1)}, True),
+        ("it was scaled up after it was complete", {"replicas": 5, "status": (2, 2, 2)}, True),
+        ("it has no replicas", {"replicas": 0, "status": (0, 0, 0), "conditions": ROLLING}, True),
+        ("it has no conditions", {"conditions": []}, True),
+        ("it has given up", {"status": (3, 1, 2), "conditions": conditions("ProgressDeadlineExceeded")}, False),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_is_complete(what: str, workload: dict[str, Any], complete: bool) -> None:
+    assert progress.is_complete(a_workload(**workload)) == complete
+
+
+@pytest.mark.parametrize(
+    ("what", "record", "history", "ours"),
+    [
+        ("we came to it", B, [(1, None, 2), (2, B, 1)], True),
+        ("we moved it on", B, [(1, A, 1), (2, B, 1)], True),
+        ("we moved it on, and it is over", B, [(1, A, 0), (2, B, 2)], True),
+        ("the owner changed it afterwards", B, [(1, A, 0), (2, B, 1), (3, B, 1)], False),
+        ("the owner's hotfix on top of our unfinished rollout", B, [(1, A, 1), (2, B, 1), (3, B, 1)], True),
+        ("the owner's own rollout, never any of ours", None, [(1, None, 1), (2, None, 1)], False),
+        ("we went from it", None, [(1, A, 1), (2, None, 1)], True),
+        ("the ReplicaSet for it is not made yet", B, [(1, A, 2)], True),
+        ("the same, with Recreate: the old one is scaled down", B, [(1, A, 0)], True),
+        ("back to A half-way, its ReplicaSet is used again", A, [(2, B, 1), (3, A, 1)], True),
+        ("the same with nothing made since", A, [(1, A, 2)], True),
+        ("revisionHistoryLimit 0, no history left", B, [(2, B, 2)], True),
+        ("no history and nothing of ours", None, [(2, None, 2)], False),
+        ("no ReplicaSet at all", B, [], True),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_is_ours(what: str, record: str | None, history: list[tuple[int, str | None, int]], ours: bool) -> None:
+    replica_sets = [a_replica_set(number, borne, replicas) for number, borne, replicas in history]
+    for order in (replica_sets, replica_sets[::-1]):
+        assert progress.is_ours(a_workload(record=record), order, WEB) == ours
+
+
+@pytest.mark.parametrize(
+    ("what", "workload", "history", "arrived"),
+    [
+        ("complete", {"record": B}, [(1, A, 0), (2, B, 2)], True),
+        ("scaled and changed in one sync: complete is the old template", {"record": B}, [(1, A, 2)], False),
+        ("Recreate, between scaling down and making the next", {"record": B, "status": (0, 0, 0)}, [(1, A, 0)], False),
+        ("still rolling", {"record": B, "status": (3, 1, 2), "conditions": ROLLING}, [(1, A, 2), (2, B, 1)], False),
+        ("lost a node long after", {"record": B, "status": (2, 2, 0)}, [(1, A, 0), (2, B, 2)], True),
+        ("removed", {"record": None}, [(1, A, 0), (2, None, 2)], True),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_has_arrived(
+    what: str, workload: dict[str, Any], history: list[tuple[int, str | None, int]], arrived: bool
+) -> None:
+    replica_sets = [a_replica_set(number, borne, replicas) for number, borne, replicas in history]
+    assert progress.has_arrived(a_workload(**workload), replica_sets, WEB) == arrived
+
+
+@pytest.mark.parametrize(
+    ("what", "available", "changed", "ends"),
+    [
+        ("it has been available all the time", "True", 50, 130),
+        ("it became available with its completion", "True", 100, 130),
+        ("it lost availability while it was watched", "False", 110, inf),
+        ("it is available again, so it starts again", "True", 120, 150),
+        ("it lost availability after that", "False", 131, 130),
+        ("it has not been available for long, and yet is complete", "False", 50, 130),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_soaked_at(what: str, available: str, changed: float, ends: float) -> None:
+    workload = a_workload(conditions=conditions(updated=100, available=available, changed=changed))
+    assert progress.soaked_at(workload, 30) - START == ends
+
+
+@pytest.mark.parametrize(
+    ("what", "workload", "last"),
+    [
+        ("a step forward", {"conditions": conditions("ReplicaSetUpdated", updated=70)}, 70),
+        (
+            "given up: the last step was a deadline earlier",
+            {"conditions": conditions("ProgressDeadlineExceeded", updated=700)},
+            100,
+        ),
+        ("complete", {"conditions": conditions(updated=70)}, None),
+        ("the change was not seen yet", {"generation": 2, "observed": 1, "conditions": ROLLING}, None),
+        ("no condition", {"conditions": []}, None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_last_progress(what: str, workload: dict[str, Any], last: float | None) -> None:
+    found = progress.last_progress(a_workload(**workload))
+    assert (None if found is None else found - START) == last
+
+
+@pytest.mark.parametrize(
+    ("what", "workload", "history", "new"),
+    [
+        ("its first Pods are not up", {"conditions": conditions("ReplicaSetUpdated", available="False")}, 1, True),
+        ("nothing has been made yet", {"conditions": []}, 0, True),
+        ("it is up", {}, 1, False),
+        ("it was up and has lost its Pods", {"conditions": conditions(available="False")}, 1, False),
+        (
+            "it never came up, and has given up",
+            {"conditions": conditions("ProgressDeadlineExceeded", available="False")},
+            1,
+            False,
+        ),
+        ("a second rollout", {"conditions": conditions("ReplicaSetUpdated", available="False")}, 2, False),
+        ("it has no replicas", {"replicas": 0, "conditions": []}, 1, False),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_is_new(what: str, workload: dict[str, Any], history: int, new: bool) -> None:
+    replica_sets = [a_replica_set(number) for number in range(1, history + 1)]
+    assert progress.is_new(a_workload(**workload), replica_sets) == new
+
+
+# Where a target stands.
+
+UNDER_WAY = [a_replica_set(1, A, 1), a_replica_set(2, B, 1)]
+OVER = [a_replica_set(1, A, 0), a_replica_set(2, B, 2)]
+
+
+def test_a_rollout_of_ours_holds_its_slot_from_the_write_until_it_has_soaked() -> None:
+    written = seen(a_workload(record=B, generation=2, observed=1), a_replica_set(1, A, 2))
+    rolling = seen(a_workload(record=B, status=(3, 1, 2), conditions=ROLLING), *UNDER_WAY)
+    soaking = seen(a_workload(record=B, conditions=conditions(updated=100)), *OVER, now=110)
+    soaked = seen(a_workload(record=B, conditions=conditions(updated=100)), *OVER, now=130)
+    assert [each.state for each in (written, rolling, soaking, soaked)] == [
+        State.PROGRESSING,
+        State.PROGRESSING,
+        State.PROGRESSING,
+        State.UPDATED,
+    ]
+    assert [each.holds_slot for each in (written, rolling, soaking, soaked)] == [True, True, True, False]
+    assert [each.evidence for each in (written, rolling, soaking, soaked)] == [False, False, False, True]
+    assert soaking.looks_again == START + 130
+
+
+def test_a_rollout_without_progress_has_failed_and_keeps_its_slot() -> None:
+    stuck = a_workload(record=B, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=100))
+    before = seen(stuck, *UNDER_WAY, now=699)
+    assert (before.state, before.looks_again) == (State.PROGRESSING, START + 700)
+    after = seen(stuck, *UNDER_WAY, now=700)
+    assert (after.state, after.holds_slot, after.looks_again) == (State.FAILED, True, None)
+    assert after.late_since == START + 100
+    assert after.message == "Progressing is True"
+
+
+def test_giving_up_is_no_progress() -> None:
+    stuck = a_workload(record=B, status=(3, 1, 2), conditions=conditions("ProgressDeadlineExceeded", updated=700))
+    assert seen(stuck, *UNDER_WAY, now=701).late_since == START + 100
+
+
+def test_a_workload_that_loses_its_availability_while_it_is_watched_fails_in_the_end() -> None:
+    lost = a_workload(record=B, conditions=conditions(updated=100, available="False", changed=110))
+    watched = seen(lost, *OVER, now=200)
+    assert (watched.state, watched.holds_slot, watched.evidence) == (State.PROGRESSING, True, False)
+    assert watched.looks_again == START + 710
+    failed = seen(lost, *OVER, now=710)
+    assert (failed.state, failed.holds_slot, failed.late_since) == (State.FAILED, True, START + 110)
+    assert failed.message == "Available is False"
+
+
+def test_a_node_lost_later_makes_nothing_in_flight() -> None:
+    lost = a_workload(record=B, status=(2, 2, 0), conditions=conditions(updated=100, available="False", changed=900))
+    after = seen(lost, *OVER, now=1000)
+    assert (after.state, after.holds_slot, after.busy, after.available) == (State.UPDATED, False, False, False)
+
+
+def test_the_owners_rollout_makes_a_target_busy_and_holds_no_slot() -> None:
+    history = [a_replica_set(1, A, 1), a_replica_set(2, A, 1)]
+    owners = seen(a_workload(record=A, status=(3, 1, 2), conditions=ROLLING), *history)
+    assert (owners.state, owners.busy, owners.holds_slot) == (State.PENDING, True, False)
+    given_up = a_workload(record=A, status=(3, 1, 2), conditions=conditions("ProgressDeadlineExceeded"))
+    assert not seen(given_up, *history).busy
+
+
+def test_what_joined_takes_no_slot_proves_nothing_and_is_left_to_its_own_first_rollout() -> None:
+    joined = a_record("web-a", joined=True)
+    first = seen(
+        a_workload(record=joined, status=(3, 1, 0), conditions=conditions("ReplicaSetUpdated", available="False")),
+        a_replica_set(1, None, 1),
+        a_replica_set(2, joined, 1),
+        now=5000,
+    )
+    assert (first.state, first.holds_slot, first.busy) == (State.PROGRESSING, False, True)
+
+
+def test_a_workload_without_replicas_holds_nothing_and_proves_nothing() -> None:
+    empty = seen(a_workload(record=B, replicas=0, status=(0, 0, 0)), a_replica_set(1, A, 0), a_replica_set(2, B, 0))
+    assert (empty.state, empty.holds_slot, empty.evidence, empty.health) == (State.UPDATED, False, False, "empty")
+
+
+def test_a_removal_holds_its_slot_until_it_is_complete() -> None:
+    rolling = a_workload(status=(3, 1, 2), conditions=ROLLING)
+    going = seen(rolling, a_replica_set(1, A, 2), a_replica_set(2, None, 1), update=None)
+    assert (going.state, going.holds_slot, going.revision) == (State.PROGRESSING, True, None)
+    gone = seen(a_workload(), a_replica_set(1, A, 0), a_replica_set(2, None, 2), update=None)
+    assert not gone.holds_slot
+
+
+def test_a_change_of_the_record_alone_is_no_rollout() -> None:
+    """Adopting writes only the record: the controller copies it to the newest ReplicaSet and rolls nothing."""
+    adopted = seen(a_workload(record=B), a_replica_set(1, None, 0), a_replica_set(2, B, 2), now=40)
+    assert (adopted.state, adopted.holds_slot) == (State.UPDATED, False)

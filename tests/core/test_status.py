@@ -1,0 +1,346 @@
+"""What a policy's status says: each row of the table, exact counts, nothing over the bounds of the CRD."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.plan import Situation, State, Target, plan
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.status import Rejection, Report, Warned, micro_timestamp, shortened, status_of, timestamp
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.names import Reason, SkipReason, Strategy, WarningReason
+from tests.core.objects import START, WEB
+
+CRD = Path(__file__).parent.parent.parent / "crds/sidecarpolicies.yaml"
+NOW = START + 3600
+
+
+def a_target(state: State, number: int = 1, **changes: Any) -> Target:
+    """One target in *state*."""
+    by_state: dict[State, Json] = {
+        State.SKIPPED: {"refusal": Refusal(reason=SkipReason.OPTED_OUT, message="it has the label")},
+        State.PENDING: {"revision": "web-a"},
+        State.PROGRESSING: {"revision": "web-b", "holds_slot": True},
+        State.UPDATED: {"revision": "web-b", "evidence": True, "available": True},
+        State.FAILED: {"revision": "web-b", "holds_slot": True, "late_since": START + number, "message": "stuck"},
+    }
+    fields = {"workload": WorkloadId(namespace="shop", name=f"cart-{number:02}"), **by_state[state], **changes}
+    return Target(state=state, **fields)
+
+
+def a_report(targets: list[Target] | None = None, **changes: Any) -> Report:
+    """A report about *targets*; *changes* are of the situation or of the report."""
+    fields: Json = {
+        "rollout": Rollout(),
+        "update": "web-b",
+        "current": "web-a",
+        "targets": tuple(targets or ()),
+    } | {key: changes.pop(key) for key in list(changes) if key in Situation.__dataclass_fields__}
+    situation = Situation(policy=WEB, **fields)
+    return Report(generation=3, situation=situation, plan=changes.pop("plan", plan(situation)), **changes)
+
+
+def conditions(status: Json) -> dict[str, str]:
+    """Status and reason of each condition."""
+    return {each["type"]: f"{each['status']} {each['reason']}" for each in status["conditions"]}
+
+
+S, P, G, U, F = State.SKIPPED, State.PENDING, State.PROGRESSING, State.UPDATED, State.FAILED
+PAUSED = Rollout(paused=True)
+
+
+def of(*states: State) -> list[Target]:
+    """Targets in these states."""
+    return [a_target(state, number) for number, state in enumerate(states, start=1)]
+
+
+REMOVING = [a_target(U, 90)]
+
+ROWS: list[tuple[str, Json, dict[str, str]]] = [
+    (
+        "refused",
+        {"targets": of(U), "rejection": Rejection(reason=Reason.INVALID, message="no")},
+        {"Accepted": "False Invalid", "Ready": "False Invalid", "Stalled": "True Invalid"},
+    ),
+    (
+        "refused for a cycle, also while it is being deleted",
+        {"targets": of(U), "deleting": True, "rejection": Rejection(reason=Reason.ORDER_CYCLE, message="no")},
+        {"Accepted": "False OrderCycle", "Ready": "False OrderCycle", "Stalled": "True OrderCycle"},
+    ),
+    (
+        "being deleted",
+        {"removing": of(U, U), "deleting": True},
+        {"Accepted": "True Accepted", "Ready": "Unknown Removing", "Reconciling": "True Removing"},
+    ),
+    (
+        "the cluster is too old",
+        {"targets": of(P), "rejection": Rejection(reason=Reason.UNSUPPORTED_CLUSTER, message="old")},
+        {"Accepted": "True Accepted", "Ready": "False UnsupportedCluster", "Stalled": "True UnsupportedCluster"},
+    ),
+    ("nothing selected", {}, {"Accepted": "True Accepted", "Ready": "True NoTargets"}),
+    (
+        "nothing selected but something to remove",
+        {"removing": REMOVING},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
+        "everything is skipped",
+        {"targets": of(S, S)},
+        {"Accepted": "True Accepted", "Ready": "False AllSkipped", "Stalled": "True AllSkipped"},
+    ),
+    (
+        "nothing moves any more",
+        {"targets": of(F, P, P)},
+        {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
+    ),
+    (
+        "nothing moves any more and it is paused",
+        {"targets": of(F, P, P), "rollout": PAUSED},
+        {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
+    ),
+    (
+        "a failed one holds the slot that a removal waits for",
+        {"targets": of(F, U), "removing": REMOVING},
+        {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
+    ),
+    (
+        "a removal that is stuck frees its slot",
+        {"targets": of(U), "removing": [a_target(F, revision=None), *REMOVING]},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
+        "nothing is left but a removal that is stuck",
+        {"targets": of(U), "removing": [a_target(F, revision=None)]},
+        {"Accepted": "True Accepted", "Ready": "False CompletedWithFailures", "Stalled": "True CompletedWithFailures"},
+    ),
+    (
+        "one that is skipped makes no progress and holds the slot",
+        {"targets": [*of(P), a_target(S, 2, holds_slot=True, late_since=START)]},
+        {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
+    ),
+    (
+        "one failed, others go on",
+        {"targets": of(F, G, P), "rollout": Rollout(max_concurrent=2), "tried": True},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
+        "done but for the failed",
+        {"targets": of(F, U)},
+        {"Accepted": "True Accepted", "Ready": "False CompletedWithFailures", "Stalled": "True CompletedWithFailures"},
+    ),
+    (
+        "done but for the failed and what is being removed",
+        {"targets": of(F, U), "removing": [a_target(G, 90, revision=None)]},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    ("done", {"targets": of(U, S)}, {"Accepted": "True Accepted", "Ready": "True RolloutComplete"}),
+    (
+        "done, and paused",
+        {"targets": of(U), "rollout": PAUSED},
+        {"Accepted": "True Accepted", "Ready": "True RolloutComplete"},
+    ),
+    (
+        "paused",
+        {"targets": of(U, P), "rollout": PAUSED},
+        {"Accepted": "True Accepted", "Ready": "Unknown Paused"},
+    ),
+    (
+        "paused with something to remove",
+        {"targets": of(U), "removing": REMOVING, "rollout": PAUSED},
+        {"Accepted": "True Accepted", "Ready": "Unknown Paused"},
+    ),
+    (
+        "rolling out",
+        {"targets": of(U, G, P, P)},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
+        "done but something is being removed",
+        {"targets": of(U), "removing": REMOVING},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "report", "expected"), ROWS, ids=[row for row, _, _ in ROWS])
+def test_the_row_of_the_table_that_applies(row: str, report: Json, expected: dict[str, str]) -> None:
+    status = status_of(a_report(**report), {}, NOW)
+    assert conditions(status) == expected
+    assert status["observedGeneration"] == 3
+
+
+def test_the_sentence_has_every_number() -> None:
+    targets = of(*[U] * 34, *[G] * 3, *[P] * 80, *[S] * 3)
+    (ready,) = (each for each in status_of(a_report(targets), {}, NOW)["conditions"] if each["type"] == "Ready")
+    assert ready["message"] == "34 of 117 workloads run web-b; 3 in progress, 80 waiting, 3 skipped"
+
+
+def test_the_sentence_of_a_halt_says_who_since_when_and_what_to_do() -> None:
+    (ready,) = (each for each in status_of(a_report(of(F, P)), {}, NOW)["conditions"] if each["type"] == "Ready")
+    assert ready["message"] == (
+        "0 of 2 workloads run web-b; 1 waiting, 1 failed; shop/cart-01 made no progress since 2026-01-01T00:00:01Z "
+        "(progressDeadlineSeconds: 600) and holds every slot: edit the policy, or mend the workload"
+    )
+
+
+def test_the_sentence_of_a_removal_that_is_stuck_says_where() -> None:
+    status = status_of(a_report(removing=of(F, U), deleting=True), {}, NOW)
+    assert status["conditions"][1]["message"] == (
+        "the policy is being deleted; 2 workloads still carry its sidecars; shop/cart-01 made no progress since "
+        "2026-01-01T00:00:01Z (progressDeadlineSeconds: 600)"
+    )
+
+
+def test_a_selector_that_selects_everything_is_mentioned() -> None:
+    status = status_of(a_report(of(U, U), selects_everything=True), {}, NOW)
+    assert status["conditions"][1]["message"].startswith("the empty selector selects 2 workloads; 2 of 2")
+
+
+def test_revisions_are_named_where_there_are_any() -> None:
+    status = status_of(a_report(of(U)), {}, NOW)
+    assert (status["currentRevision"], status["updateRevision"]) == ("web-a", "web-b")
+    assert not status_of(a_report(current=None, update=None), {}, NOW).keys() & {"currentRevision", "updateRevision"}
+
+
+STATES = st.lists(st.sampled_from(State), max_size=40)
+
+
+@given(STATES, STATES, st.booleans())
+def test_counts_add_up_whatever_happens(states: list[State], leaving: list[State], paused: bool) -> None:
+    report = a_report(of(*states), removing=of(*leaving), rollout=Rollout(paused=paused, strategy=Strategy.PROGRESSIVE))
+    counts = status_of(report, {}, NOW)["targets"]
+    assert counts["matched"] == len(states) == sum(counts[state.value] for state in State)
+    assert counts["removing"] == len(leaving)
+    assert counts["available"] == states.count(U)
+
+
+def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
+    first = status_of(a_report(of(U, P)), {}, NOW)
+    second = status_of(a_report(of(U, G)), first, NOW + 60)
+    third = status_of(a_report(of(U, U)), second, NOW + 120)
+    times = [
+        {each["type"]: each["lastTransitionTime"] for each in status["conditions"]} for status in (first, second, third)
+    ]
+    assert times[0] == times[1]
+    assert times[2] == {"Accepted": timestamp(NOW), "Ready": timestamp(NOW + 120)}
+
+
+def test_the_same_report_gives_the_same_status() -> None:
+    targets = of(U, G, P, F, S)
+    first = status_of(a_report(targets), {}, NOW)
+    assert status_of(a_report(targets[::-1]), first, NOW + 999) == first
+
+
+def test_a_status_fills_what_the_schema_defaults_to() -> None:
+    assert status_of(a_report(of(U)), {"observedGeneration": -1}, NOW)["conditions"][0][
+        "lastTransitionTime"
+    ] == timestamp(NOW)
+
+
+# Bounds.
+
+
+def over(value: Any, schema: Json, path: str = "status") -> list[str]:
+    """What of *value* the schema does not allow."""
+    found: list[str] = []
+    if "enum" in schema and value not in schema["enum"]:
+        found.append(f"{path}: {value!r}")
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        found += [f"{path}.{key}: unknown" for key in value.keys() - properties.keys()]
+        found += [f"{path}.{key}: missing" for key in set(schema.get("required", [])) - value.keys()]
+        for key in value.keys() & properties.keys():
+            found += over(value[key], properties[key], f"{path}.{key}")
+    elif isinstance(value, list):
+        found += [f"{path}: {len(value)} items"] if len(value) > schema.get("maxItems", 0) else []
+        for index, each in enumerate(value):
+            found += over(each, schema["items"], f"{path}[{index}]")
+    elif isinstance(value, str):
+        fits = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", 1024)
+        found += [] if fits else [f"{path}: {len(value)} characters"]
+    return found
+
+
+def test_nothing_is_over_the_bounds_of_the_crd() -> None:
+    schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    long = "x" * 5000
+    targets = [
+        *(
+            a_target(F, number, message=long, workload=WorkloadId(namespace="n" * 63, name=f"{number:03}" + "d" * 250))
+            for number in range(50)
+        ),
+        *(
+            a_target(S, number, refusal=Refusal(reason=reason, message=long))
+            for reason in SkipReason
+            for number in range(100, 105)
+        ),
+    ]
+    warnings = [
+        Warned(reason=reason, message=long, where=f"shop/cart-{n}") for reason in WarningReason for n in range(20)
+    ]
+    status = status_of(a_report(targets, warnings=warnings), {}, NOW)
+    assert over(status, schema) == []
+    assert len(status["failures"]) == 10
+    assert len(status["warnings"]) <= 10
+    assert len(status["skipped"]) == len(SkipReason)
+    assert all(len(each["examples"]) == 3 and each["count"] == 5 for each in status["skipped"])
+    listed = [*status["failures"], *status["warnings"], *status["skipped"], *status["conditions"]]
+    assert all(len(each["message"]) <= 1024 for each in listed)
+    rejected = a_report(of(U), rejection=Rejection(reason=Reason.INVALID, message=long))
+    assert over(status_of(rejected, {}, NOW), schema) == []
+
+
+def test_the_newest_failures_come_first() -> None:
+    failures = status_of(a_report(of(*[F] * 12)), {}, NOW)["failures"]
+    assert [each["name"] for each in failures[:2]] == ["cart-12", "cart-11"]
+    assert failures[0] == {
+        "namespace": "shop",
+        "name": "cart-12",
+        "revision": "web-b",
+        "reason": "ProgressDeadlineExceeded",
+        "message": "stuck",
+        "since": "2026-01-01T00:00:12Z",
+    }
+
+
+def test_skips_are_counted_by_reason_with_an_example() -> None:
+    other = a_target(S, 9, refusal=Refusal(reason=SkipReason.CONTROLLED, message="controlled by Shop/cart"))
+    assert status_of(a_report([*of(S, S, U), other]), {}, NOW)["skipped"] == [
+        {
+            "reason": "Controlled",
+            "count": 1,
+            "examples": ["shop/cart-09"],
+            "message": "shop/cart-09: controlled by Shop/cart",
+        },
+        {
+            "reason": "OptedOut",
+            "count": 2,
+            "examples": ["shop/cart-01", "shop/cart-02"],
+            "message": "shop/cart-01: it has the label",
+        },
+    ]
+
+
+def test_equal_warnings_of_one_place_are_one() -> None:
+    kept = Warned(reason=WarningReason.ENV_KEPT, message="kept", where="shop/b")
+    other = Warned(reason=WarningReason.ENV_KEPT, message="kept", where="shop/a")
+    status = status_of(a_report(of(U), warnings=[kept, kept, other]), {}, NOW)
+    assert status["warnings"] == [{"reason": "EnvKept", "count": 2, "message": "shop/a: kept"}]
+
+
+def test_times_are_written_as_kubernetes_writes_them() -> None:
+    assert timestamp(START + 0.9) == "2026-01-01T00:00:00Z"
+    assert micro_timestamp(START + 0.25) == "2026-01-01T00:00:00.250000Z"
+
+
+def test_a_long_text_ends_in_an_ellipsis() -> None:
+    assert shortened("x" * 1024) == "x" * 1024
+    assert shortened("x" * 1025) == "x" * 1023 + "…"

@@ -1,0 +1,518 @@
+"""Rollouts as stories: a policy author could read the transcripts in tests/golden/stories."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecarpolicy.core.plan import State, Target, plan
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.names import Strategy
+from tests.core.golden import GOLDEN, check
+from tests.core.world import Deployment, World, established
+
+TENTH = Rollout(max_concurrent=0.1, min_ready_seconds=10, progress_deadline_seconds=300)
+
+
+def thirty(*, revision: str | None = None, **behaviour: Any) -> list[Deployment]:
+    """Thirty Deployments of one namespace."""
+    return [established(f"app-{number:02}", revision=revision, **behaviour) for number in range(1, 31)]
+
+
+def a_world(deployments: list[Deployment], rollout: Rollout = TENTH, **fields: Any) -> World:
+    """A world in which the policy's first revision is new."""
+    return World(deployments, rollout, **fields)
+
+
+def an_updated_world(deployments: list[Deployment] | None = None, rollout: Rollout = TENTH) -> World:
+    """A world that runs web-a completely; web-b has just been written."""
+    world = a_world(deployments if deployments is not None else thirty(revision="web-a"), rollout)
+    world.current, world.completed, world.update = "web-a", {"web-a"}, "web-b"
+    return world
+
+
+def ticks(world: World, number: int) -> None:
+    """Let some ticks pass."""
+    for _ in range(number):
+        world.tick()
+
+
+def tell(world: World, story: str) -> None:
+    """Compare the transcript with the golden one."""
+    check(GOLDEN / "stories" / f"{story}.txt", world.transcript())
+
+
+def everywhere(world: World, revision: str | None) -> bool:
+    """Whether every Deployment bears *revision*."""
+    return set(world.end().values()) == {revision}
+
+
+def most_in_flight(world: World) -> int:
+    """The most slots that were ever taken, from the transcript."""
+    return max(int(line.split(" slots")[0].split("; ")[-1].split()[0]) for line in world.lines if " slots" in line)
+
+
+def test_one_first_and_then_a_tenth() -> None:
+    world = a_world(thirty())
+    world.run()
+    tell(world, "one-first-then-a-tenth")
+    assert everywhere(world, "web-a")
+    assert most_in_flight(world) == 3
+
+
+def test_all_at_once() -> None:
+    world = a_world(thirty(), Rollout(strategy=Strategy.ALL_AT_ONCE, min_ready_seconds=10))
+    world.tick()
+    assert everywhere(world, "web-a")
+    world.run()
+    tell(world, "all-at-once")
+
+
+def test_a_workload_that_never_completes_keeps_its_slot() -> None:
+    deployments = thirty()
+    deployments[6].breaks = frozenset({"web-a"})
+    world = a_world(deployments)
+    world.run()
+    tell(world, "one-workload-never-completes")
+    assert everywhere(world, "web-a")
+    assert world.settled().startswith("CompletedWithFailures")
+
+
+def test_a_bad_revision_never_reaches_more_than_the_first() -> None:
+    world = an_updated_world(thirty(revision="web-a", breaks=frozenset({"web-b"})))
+    world.run()
+    tell(world, "a-bad-revision")
+    assert len(world.touched["web-b"]) == 1
+    assert world.settled().startswith("RolloutHalted")
+
+
+def test_a_revision_that_goes_bad_never_reaches_more_than_the_budget() -> None:
+    deployments = thirty(revision="web-a", breaks=frozenset({"web-b"}))
+    for each in deployments:
+        if each.name in ("app-23", "app-07", "app-15"):
+            each.breaks = frozenset()
+    world = an_updated_world(deployments)
+    world.run()
+    tell(world, "a-revision-that-is-bad-for-most")
+    assert sum(each.revision == "web-b" and not each.complete for each in deployments) == 3
+    assert world.settled().startswith("RolloutHalted")
+
+
+def test_a_revision_that_crashes_while_it_is_watched() -> None:
+    watching = Rollout(max_concurrent=0.1, min_ready_seconds=30, progress_deadline_seconds=300)
+    world = an_updated_world(thirty(revision="web-a", crashes=frozenset({"web-b"})), watching)
+    world.run()
+    tell(world, "a-revision-that-crashes-while-it-is-watched")
+    assert len(world.touched["web-b"]) == 1
+    assert world.settled().startswith("RolloutHalted")
+
+
+def test_a_spec_edited_half_way_frees_no_slot() -> None:
+    world = an_updated_world()
+    ticks(world, 6)
+    on_the_way = {each.workload.name for each in world.situation().targets if each.holds_slot}
+    assert len(on_the_way) == 3
+    world.say("the author writes web-c")
+    world.update = "web-c"
+    world.tick()
+    moved = {name for name, revision in world.end().items() if revision == "web-c"}
+    assert len(moved) == 1
+    assert moved < on_the_way
+    world.run()
+    tell(world, "edited-half-way")
+    assert everywhere(world, "web-c")
+    assert most_in_flight(world) == 3
+
+
+def test_a_bad_spec_mended_half_way_moves_the_one_in_progress_first() -> None:
+    world = an_updated_world(thirty(revision="web-a", breaks=frozenset({"web-b"})))
+    ticks(world, 40)
+    (stuck,) = (each for each in world.deployments if each.revision == "web-b")
+    world.say("the author writes web-c")
+    world.update = "web-c"
+    world.tick()
+    assert stuck.revision == "web-c"
+    assert sum(each.revision == "web-c" for each in world.deployments) == 1
+    world.run()
+    tell(world, "a-bad-spec-mended")
+    assert everywhere(world, "web-c")
+
+
+def test_back_to_the_old_spec_half_way() -> None:
+    world = an_updated_world()
+    ticks(world, 6)
+    world.say("the author goes back to web-a")
+    world.update = "web-a"
+    world.run()
+    tell(world, "back-to-the-old-spec")
+    assert everywhere(world, "web-a")
+    assert most_in_flight(world) == 3
+
+
+def test_paused_and_resumed() -> None:
+    world = an_updated_world()
+    ticks(world, 6)
+    world.say("the author pauses it")
+    world.rollout = Rollout(max_concurrent=0.1, min_ready_seconds=10, paused=True)
+    ticks(world, 10)
+    paused = world.end()
+    ticks(world, 10)
+    assert world.end() == paused
+    assert world.settled().startswith("Paused")
+    world.say("the author resumes it")
+    world.rollout = TENTH
+    world.run()
+    tell(world, "paused-and-resumed")
+    assert everywhere(world, "web-b")
+
+
+def test_thirty_new_deployments_together_with_a_new_policy() -> None:
+    world = a_world([Deployment(f"app-{number:02}") for number in range(1, 31)])
+    world.run()
+    tell(world, "everything-is-new")
+    assert everywhere(world, "web-a")
+    assert most_in_flight(world) <= 3
+
+
+def test_a_new_deployment_during_a_rollout_gets_the_completed_revision_at_once() -> None:
+    world = an_updated_world()
+    ticks(world, 8)
+    before = world.situation()
+    world.say("two new Deployments arrive")
+    world.deployments += [Deployment("new-1"), Deployment("new-2", namespace="other")]
+    world.tick()
+    assert world["new-1"].revision == world["new-2"].revision == "web-a"
+    assert sum(each.holds_slot for each in world.situation().targets) <= plan(before).budget
+    world.run()
+    tell(world, "new-deployments-during-a-rollout")
+    assert everywhere(world, "web-b")
+
+
+def test_those_without_pods_come_last_and_take_no_slot() -> None:
+    deployments = thirty(revision="web-a")
+    for each in deployments[:27]:
+        each.replicas = 0
+        each.sets[0].replicas = 0
+    world = an_updated_world(deployments)
+    world.tick()
+    (first,) = (each for each in deployments if each.revision == "web-b")
+    assert first.replicas
+    ticks(world, 2)
+    assert sum(each.revision == "web-b" for each in deployments) == 1, "nothing follows before the first one is done"
+    world.run()
+    tell(world, "without-pods-last")
+    assert everywhere(world, "web-b")
+
+
+def test_a_fleet_without_pods_is_updated_at_once() -> None:
+    deployments = thirty(revision="web-a", replicas=0)
+    world = an_updated_world(deployments)
+    world.tick()
+    assert everywhere(world, "web-b")
+
+
+def test_the_unhealthy_come_after_the_healthy() -> None:
+    deployments = [
+        established(f"app-{number:02}", revision="web-a", healthy=number > 15, ticks=1) for number in range(1, 31)
+    ]
+    world = an_updated_world(deployments)
+    sick = {each.name for each in deployments[:15]}
+    while not all(each.revision == "web-b" for each in deployments[15:]):
+        world.tick()
+        taken = {each.name for each in deployments if each.revision == "web-b"} & sick
+        assert not taken or all(each.revision == "web-b" for each in deployments[15:])
+    world.run()
+    tell(world, "unhealthy-last")
+    assert everywhere(world, "web-b")
+
+
+def test_an_owners_own_rollout_is_waited_for() -> None:
+    world = an_updated_world(thirty(revision="web-a")[:3], Rollout(max_concurrent=1, min_ready_seconds=10))
+    first = "app-03"
+    world[first].ticks = 12
+    world.say(f"the owner of {first} rolls out something of his own")
+    world[first].hotfix()
+    ticks(world, 8)
+    assert world[first].revision == "web-a"
+    world.run()
+    tell(world, "the-owners-own-rollout")
+    assert everywhere(world, "web-b")
+
+
+def test_an_owners_hotfix_on_top_of_ours_frees_no_slot() -> None:
+    world = an_updated_world(thirty(revision="web-a", ticks=6))
+    ticks(world, 2)
+    (first,) = (each for each in world.deployments if each.revision == "web-b")
+    world.say(f"the owner of {first.name} changes it again")
+    first.hotfix()
+    ticks(world, 6)
+    assert sum(each.revision == "web-b" for each in world.deployments) == 1
+    world.run()
+    tell(world, "a-hotfix-on-top")
+    assert everywhere(world, "web-b")
+
+
+def test_a_policy_that_is_narrowed_removes_under_its_budget() -> None:
+    world = a_world(thirty(revision="web-a"))
+    world.current, world.completed = "web-a", {"web-a"}
+    world.say("the author narrows the selector to ten of them")
+    for each in world.deployments[10:]:
+        each.selected = False
+    world.run()
+    tell(world, "narrowed")
+    assert [each.revision for each in world.deployments] == ["web-a"] * 10 + [None] * 20
+    assert most_in_flight(world) == 3
+
+
+def test_a_policy_that_is_deleted_goes_from_everywhere_under_its_budget() -> None:
+    world = an_updated_world()
+    ticks(world, 6)
+    world.say("the author deletes the policy")
+    world.deleting = True
+    world.run()
+    tell(world, "deleted")
+    assert everywhere(world, None)
+    assert most_in_flight(world) == 3
+
+
+def test_a_deployment_that_is_deleted_mid_way_frees_its_slot() -> None:
+    world = an_updated_world(thirty(revision="web-a", breaks=frozenset({"web-b"})))
+    ticks(world, 3)
+    (first,) = (each for each in world.deployments if each.revision == "web-b")
+    world.say(f"the owner of {first.name} deletes it")
+    world.deployments.remove(first)
+    for each in world.deployments:
+        each.breaks = frozenset()
+    world.run()
+    tell(world, "a-deployment-is-deleted")
+    assert everywhere(world, "web-b")
+
+
+def test_those_picked_together_are_spread_over_namespaces() -> None:
+    deployments = [
+        established(f"{namespace}-{number}", namespace=namespace, revision="web-a")
+        for namespace in ("blue", "green", "red")
+        for number in range(10)
+    ]
+    world = an_updated_world(deployments)
+    world.tick()
+    while len(world.touched["web-b"]) < 4:
+        world.tick()
+    assert len({world[name].namespace for name in world.touched["web-b"]}) == 3
+
+
+def test_a_restart_at_any_tick_changes_nothing() -> None:
+    def fresh() -> World:
+        deployments = [established(f"app-{number:02}", revision="web-a") for number in range(1, 13)]
+        deployments[3].breaks = frozenset({"web-b"})
+        deployments[8].replicas = 0
+        deployments[8].sets[0].replicas = 0
+        return an_updated_world(deployments, Rollout(max_concurrent=2, min_ready_seconds=20))
+
+    whole = fresh()
+    lasts = whole.run()
+    for number in range(lasts + 1):
+        world = fresh()
+        ticks(world, number)
+        # Only what a cluster holds comes along.
+        after = World(
+            copy.deepcopy(world.deployments)[::-1],
+            world.rollout,
+            update=world.update,
+            current=world.current,
+            completed=set(world.completed),
+            now=world.now,
+        )
+        after.run()
+        assert after.end() == whole.end()
+        assert after.settled() == whole.settled()
+
+
+# Any world.
+
+
+def draw_deployment(draw: st.DrawFn, name: str, *, new: bool) -> Deployment:
+    """A Deployment that may be slow, broken by a revision, empty or sick."""
+    fields: dict[str, Any] = {
+        "namespace": draw(st.sampled_from(["shop", "other"])),
+        "replicas": draw(st.sampled_from([2, 2, 2, 0])),
+        "ticks": draw(st.integers(1, 4)),
+        "breaks": frozenset(draw(st.sets(st.sampled_from(["web-a", "web-b", "web-b"]), max_size=1)))
+        if draw(st.integers(0, 3)) == 0
+        else frozenset(),
+        "crashes": frozenset({"web-b"}) if draw(st.integers(0, 7)) == 0 else frozenset(),
+    }
+    if new:
+        return Deployment(name, **fields)
+    revision = draw(st.sampled_from([None, "web-a", "web-a"]))
+    return established(name, revision=revision, healthy=draw(st.integers(0, 4)) > 0, **fields)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """A world somewhere in the life of a policy."""
+    deployments = [
+        draw_deployment(draw, f"app-{number}", new=draw(st.integers(0, 5)) == 0)
+        for number in range(draw(st.integers(0, 8)))
+    ]
+    for each in deployments:
+        each.contested = draw(st.integers(0, 7)) == 0
+        each.selected = draw(st.integers(0, 7)) > 0
+    rollout = Rollout(
+        strategy=draw(st.sampled_from([Strategy.PROGRESSIVE] * 5 + [Strategy.ALL_AT_ONCE])),
+        max_concurrent=draw(st.sampled_from([0.1, 0.5, 1, 2, 3])),
+        min_ready_seconds=draw(st.sampled_from([0, 10, 30])),
+        progress_deadline_seconds=draw(st.sampled_from([60, 300, 900])),
+    )
+    world = World(deployments, rollout, update=draw(st.sampled_from(["web-a", "web-b"])))
+    if draw(st.booleans()):
+        world.current, world.completed = "web-a", {"web-a"}
+    return world
+
+
+ACTIONS = st.sampled_from(
+    ["nothing"] * 6
+    + [
+        "edit",
+        "back",
+        "pause",
+        "resume",
+        "hotfix",
+        "scale",
+        "arrive",
+        "leave",
+        "unselect",
+        "select",
+        "contest",
+        "delete",
+    ]
+)
+
+
+def act(world: World, action: str, number: int) -> None:
+    """Let people do something."""
+    one = world.deployments[number % len(world.deployments)] if world.deployments else None
+    match action:
+        case "edit":
+            world.update = {"web-a": "web-b", "web-b": "web-c", "web-c": "web-d"}.get(world.update or "", "web-d")
+        case "back":
+            world.update = world.current or world.update
+        case "pause":
+            world.rollout = Rollout(**{**_fields(world.rollout), "paused": True})
+        case "resume":
+            world.rollout = Rollout(**{**_fields(world.rollout), "paused": False})
+        case "hotfix" if one:
+            one.hotfix()
+        case "scale" if one:
+            one.replicas = 0 if one.replicas else 2
+            for each in one.sets:
+                each.replicas = one.replicas if each is one.sets[-1] else 0
+        case "arrive":
+            world.deployments.append(Deployment(f"new-{len(world.lines)}-{number}-{world.now}"))
+        case "leave" if one:
+            world.deployments.remove(one)
+        case "unselect" if one:
+            one.selected = False
+        case "select" if one:
+            one.selected = True
+        case "contest" if one:
+            one.contested = not one.contested
+        case "delete":
+            world.deleting = number == 0
+
+
+def _fields(rollout: Rollout) -> dict[str, Any]:
+    return {name: getattr(rollout, name) for name in Rollout.__dataclass_fields__}
+
+
+class Watch:
+    """Counts what is in flight by itself, from what was written and what the controller has done since."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.flying: dict[str, str | None] = {}
+        self.landed = {each.revision for each in world.deployments if each.revision and each.replicas}
+
+    def look(self) -> None:
+        """Note what has landed since."""
+        for name, revision in list(self.flying.items()):
+            deployment = next((each for each in self.world.deployments if each.name == name), None)
+            if deployment is None or not deployment.replicas or deployment.taken_over:
+                del self.flying[name]
+            elif self.is_down(deployment):
+                del self.flying[name]
+                self.landed |= {revision} if revision else set()
+
+    def is_down(self, deployment: Deployment) -> bool:
+        """Whether its rollout is complete and soaked; what is removed, or the owner's by now, need not soak."""
+        if not deployment.complete:
+            return False
+        if self.flying[deployment.name] is None or deployment.hotfixed:
+            return True
+        soak, since = self.world.rollout.min_ready_seconds, deployment.progressing.updated
+        if since < deployment.available.changed < since + soak:
+            since = deployment.available.changed
+            if deployment.available.status != "True":
+                return False
+        return self.world.now >= since + soak
+
+
+@given(worlds(), st.lists(st.tuples(ACTIONS, st.integers(0, 7)), max_size=25), st.randoms(use_true_random=False))
+def test_in_any_world(world: World, actions: list[tuple[str, int]], random: Any) -> None:
+    """Never more in flight than the budget; counts add up; the order of the targets means nothing; it ends."""
+
+    def shuffled(targets: Sequence[Target]) -> Sequence[Target]:
+        return list(random.sample(targets, len(targets)))
+
+    watch = Watch(world)
+    for action, number in actions:
+        act(world, action, number)
+        step(world, watch, shuffled)
+    act(world, "resume", 0)
+    world.run()
+    reason = world.settled().partition(":")[0]
+    situation = world.situation()
+    # What joined is on its owner's first rollout, which need not end.
+    unfinished = any(each.joined and not each.complete for each in world.deployments)
+    assert reason in END or unfinished, world.transcript()
+    if reason == "RolloutComplete":
+        assert all(each.revision == world.update for each in situation.targets if each.refusal is None)
+    if world.deleting:
+        assert not any(each.revision for each in world.deployments)
+
+
+END = {"RolloutComplete", "NoTargets", "AllSkipped", "RolloutHalted", "CompletedWithFailures", "Removing"}
+
+
+def step(world: World, watch: Watch, shuffled: Any) -> None:
+    """One tick, with everything that must hold in it."""
+    before = world.end()
+    made = world.tick()
+    watch.look()
+    there = {name: revision for name, revision in world.end().items() if revision != before.get(name)}
+    moved = {name: revision for name, revision in there.items() if world[name].replicas and not world[name].joined}
+    started = moved.keys() - watch.flying.keys()
+    watch.flying |= moved
+    looked = world.looked
+    assert looked is not None
+    assert sum(made.counts.values()) == len(looked.targets)
+    assert made.counts == {state: sum(each.state is state for each in looked.targets) for state in State}
+    if world.rollout.strategy is Strategy.PROGRESSIVE and started:
+        workloads = sum(each.refusal is None for each in looked.targets) + len(looked.removing)
+        assert len(watch.flying) <= world.rollout.budget(workloads), world.transcript()
+    untried = world.update not in world.completed | watch.landed
+    if world.rollout.strategy is Strategy.PROGRESSIVE and untried and not world.deleting:
+        assert sum(revision == world.update for revision in watch.flying.values()) <= 1, world.transcript()
+    mixed = replace(looked, targets=shuffled(looked.targets), removing=shuffled(looked.removing))
+    assert plan(mixed) == made
+
+
+def test_every_story_is_told() -> None:
+    told = Path(__file__).read_text(encoding="utf-8")
+    assert [path.stem for path in (GOLDEN / "stories").iterdir() if f'"{path.stem}"' not in told] == []

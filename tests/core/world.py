@@ -1,0 +1,331 @@
+"""A fake world that ticks: Deployments, their controller, and one policy that is planned anew at every tick.
+
+It has what the planner looks at and nothing else. The world keeps no memory of earlier plans: what a plan decides is
+written into records, and the next plan reads only records, ReplicaSets and conditions, as the operator does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from sidecarpolicy.core import plan as planning
+from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.plan import Plan, Situation, State, Step, Target
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import borne
+from sidecarpolicy.core.record import Entry, ItemKey, Record, text_of
+from sidecarpolicy.core.status import Report, status_of
+from sidecarpolicy.core.workload import NO_CONDITION, Condition, ReplicaSet, Workload, record_of
+from sidecarpolicy.names import SkipReason
+from tests.core.objects import START, WEB
+
+TICK = 10.0
+ITEMS = frozenset({ItemKey(list="initContainers", name="proxy")})
+LONG_AGO = START - 3600
+GIVES_UP = 600.0  # progressDeadlineSeconds of every Deployment here
+CONTESTED = Refusal(reason=SkipReason.NAME_CONFLICT, message="somebody else declares it too")
+
+
+@dataclass(slots=True)
+class Set:
+    """A ReplicaSet: the template it was made for, and its copy of the record."""
+
+    template: tuple[int, str | None]
+    number: int
+    record: str
+    replicas: int
+
+
+@dataclass(slots=True)
+class Deployment:
+    """A Deployment, its ReplicaSets, and how it behaves: after *ticks* a rollout is complete, unless it *breaks*.
+
+    *breaks*: revisions with which it never completes; *crashes*: with which it completes and is lost right after.
+    """
+
+    name: str
+    namespace: str = "shop"
+    replicas: int = 2
+    ticks: int = 2
+    breaks: frozenset[str] = frozenset()
+    crashes: frozenset[str] = frozenset()
+    selected: bool = True
+    contested: bool = False
+    generation: int = 1
+    observed: int = 0
+    version: int = 1  # the owner's own
+    hotfixed: bool = False  # its owner has changed it since we did
+    taken_over: bool = False  # and our rollout was complete by then
+    record: str = ""
+    sets: list[Set] = field(default_factory=list)
+    done: int = 0
+    progressing: Condition = NO_CONDITION
+    available: Condition = NO_CONDITION
+
+    @property
+    def id(self) -> WorkloadId:
+        """Who it is."""
+        return WorkloadId(namespace=self.namespace, name=self.name)
+
+    @property
+    def revision(self) -> str | None:
+        """What it bears of the policy."""
+        return borne(self.record, WEB)
+
+    @property
+    def joined(self) -> bool:
+        """Whether that came to it while it was new."""
+        entry = record_of(self.record).entries.get(WEB)
+        return entry is not None and entry.joined
+
+    @property
+    def complete(self) -> bool:
+        """Whether the controller has nothing left to do."""
+        return self.observed == self.generation and self.progressing.reason == "NewReplicaSetAvailable"
+
+    def write(self, revision: str | None, *, joined: bool = False) -> None:
+        """Write a revision into the template and the record."""
+        entries = {} if revision is None else {WEB: Entry(revision=revision, items=ITEMS, joined=joined)}
+        self.record = text_of(Record(entries=entries))
+        self.hotfixed = self.taken_over = False
+        self.generation += 1
+
+    def hotfix(self) -> None:
+        """The owner changes his own template."""
+        self.hotfixed = True
+        self.taken_over = self.taken_over or self.complete
+        self.version += 1
+        self.generation += 1
+
+    def tick(self, now: float) -> None:
+        """Let the Deployment controller do what it does in one tick."""
+        template = (self.version, self.revision)
+        if self.observed < self.generation:
+            self.observed = self.generation
+            if self.sets and self.sets[-1].template == template:
+                self.sets[-1].record = self.record
+                return
+            self._roll(template, now)
+        elif self.complete:
+            if self.revision in self.crashes and self.available.status == "True" and self._complete_since(now) <= TICK:
+                self.available = self._condition("False", "MinimumReplicasUnavailable", now)
+        elif self.revision in self.breaks:
+            if now - self.progressing.updated >= GIVES_UP and self.progressing.status == "True":
+                self.progressing = self._condition("False", "ProgressDeadlineExceeded", now)
+        else:
+            self.done += 1
+            self.progressing = self._condition("True", "ReplicaSetUpdated", now)
+            if self.done >= self.ticks:
+                self._finish(now)
+
+    def _complete_since(self, now: float) -> float:
+        return now - self.progressing.updated
+
+    def _roll(self, template: tuple[int, str | None], now: float) -> None:
+        again = next((each for each in self.sets if each.template == template), None)
+        if again is not None:
+            self.sets.remove(again)
+        number = 1 + max((each.number for each in self.sets), default=0)
+        self.sets.append(Set(template=template, number=number, record=self.record, replicas=min(1, self.replicas)))
+        self.done = 0
+        self.progressing = self._condition("True", "ReplicaSetUpdated", now)
+        if self.available is NO_CONDITION:
+            self.available = self._condition("False", "MinimumReplicasUnavailable", now)
+        if self.replicas == 0:
+            self._finish(now)
+
+    def _finish(self, now: float) -> None:
+        for each in self.sets:
+            each.replicas = 0
+        self.sets[-1].replicas = self.replicas
+        self.progressing = self._condition("True", "NewReplicaSetAvailable", now)
+        if self.available.status != "True":
+            self.available = self._condition("True", "MinimumReplicasAvailable", now)
+
+    def _condition(self, status: str, reason: str, now: float) -> Condition:
+        return Condition(status=status, reason=reason, message=f"{self.name}: {reason}", updated=now, changed=now)
+
+    def seen(self) -> Workload:
+        """What the operator sees of it."""
+        newest = self.sets[-1].replicas if self.sets else 0
+        everything = sum(each.replicas for each in self.sets)
+        return Workload(
+            id=self.id,
+            uid=self.name,
+            version=self.generation,
+            generation=self.generation,
+            labels={},
+            pod_labels={},
+            annotations={},
+            annotated=bool(self.record),
+            record=self.record or None,
+            deleting=False,
+            controller="",
+            paused=False,
+            recreates=False,
+            progress_deadline=int(GIVES_UP),
+            replicas=self.replicas,
+            observed_generation=self.observed,
+            status_replicas=everything,
+            updated_replicas=newest if self.observed == self.generation else everything,
+            available_replicas=newest if self.complete else everything - newest,
+            progressing=self.progressing,
+            available=self.available,
+            replica_failure=NO_CONDITION,
+            body=b"{}",
+        )
+
+    def replica_sets(self) -> list[ReplicaSet]:
+        """What the operator sees of its ReplicaSets."""
+        return [
+            ReplicaSet(
+                name=f"{self.name}-{each.number}",
+                namespace=self.namespace,
+                owner=self.name,
+                number=each.number,
+                replicas=each.replicas,
+                record=each.record,
+            )
+            for each in self.sets
+        ]
+
+
+def established(name: str, *, revision: str | None = None, healthy: bool = True, **behaviour: object) -> Deployment:
+    """A Deployment that has been there for an hour, with or without a revision of the policy."""
+    found = Deployment(name, **behaviour)  # type: ignore[arg-type]
+    if revision:
+        found.write(revision)
+    found.observed = found.generation
+    found.sets = [Set(template=(1, revision), number=1, record=found.record, replicas=found.replicas)]
+    found.progressing = replace(found._condition("True", "NewReplicaSetAvailable", LONG_AGO))
+    found.available = found._condition("True" if healthy else "False", "MinimumReplicas", LONG_AGO)
+    return found
+
+
+@dataclass(slots=True)
+class World:
+    """Deployments and one policy. *update* and *current* are what its ControllerRevisions show."""
+
+    deployments: list[Deployment]
+    rollout: Rollout
+    update: str | None = "web-a"
+    current: str | None = None
+    completed: set[str] = field(default_factory=set)
+    deleting: bool = False
+    now: float = START
+    lines: list[str] = field(default_factory=list)
+    shuffled: Callable[[Sequence[Target]], Sequence[Target]] = tuple
+    touched: dict[str, set[str]] = field(default_factory=dict)
+    looked: Situation | None = None
+
+    def __getitem__(self, name: str) -> Deployment:
+        return next(each for each in self.deployments if each.name == name)
+
+    def say(self, what: str) -> None:
+        """Note in the transcript what people do."""
+        self.lines.append(f"{self._clock()}  -- {what}")
+
+    def situation(self) -> Situation:
+        """Gather what a plan depends on, as the operator's pass does."""
+        targets: list[Target] = []
+        removing: list[Target] = []
+        for each in self.deployments:
+            selected = each.selected and not self.deleting
+            refusal = CONTESTED if selected and each.contested else None
+            found = planning.target(
+                WEB, self.update, each.seen(), each.replica_sets(), refusal, rollout=self.rollout, now=self.now
+            )
+            if selected:
+                targets.append(found)
+            elif found.revision is not None or found.holds_slot:
+                removing.append(found)
+        return Situation(
+            policy=WEB,
+            rollout=self.rollout,
+            update=self.update,
+            current=self.current,
+            tried=self.update in self.completed,
+            deleting=self.deleting,
+            targets=self.shuffled(targets),
+            removing=self.shuffled(removing),
+        )
+
+    def tick(self) -> Plan:
+        """Let a tick pass: the controller works, the policy is planned, its steps are written."""
+        self.now += TICK
+        for each in self.deployments:
+            each.tick(self.now)
+        before = self.looked = self.situation()
+        plan = planning.plan(before)
+        for step in plan.steps:
+            self._apply(step)
+        again = planning.plan(self.situation())
+        assert not again.steps, f"planned {plan.steps} and at once {again.steps}: {self.lines}"
+        self._note_completion(before, plan)
+        self._write(before, plan)
+        return plan
+
+    def _apply(self, step: Step) -> None:
+        deployment = next(each for each in self.deployments if each.id == step.workload)
+        deployment.write(step.revision, joined=step.joins)
+        if step.revision is not None:
+            self.touched.setdefault(step.revision, set()).add(deployment.name)
+
+    def _note_completion(self, situation: Situation, plan: Plan) -> None:
+        moving = plan.counts[State.PENDING] + plan.counts[State.PROGRESSING] + plan.counts[State.FAILED]
+        proven = any(each.evidence for each in situation.targets)
+        if self.update is not None and proven and not moving and self.current != self.update:
+            self.current = self.update
+            self.completed.add(self.update)
+
+    def run(self, most: int = 400) -> int:
+        """Tick until nothing changes by itself any more; return how many ticks that took."""
+        for number in range(most):
+            plan = self.tick()
+            waits = plan.looks_again is not None and plan.looks_again > self.now
+            resting = all(each.complete or each.progressing.status == "False" for each in self.deployments)
+            if not plan.steps and not waits and resting:
+                return number
+        raise AssertionError(f"still moving after {most} ticks")
+
+    def settled(self) -> str:
+        """Reason and sentence of the status' Ready."""
+        situation = self.situation()
+        return self._ready(situation, planning.plan(situation))
+
+    def end(self) -> dict[str, str | None]:
+        """Which revision is where."""
+        return {each.name: each.revision for each in self.deployments}
+
+    def _ready(self, situation: Situation, plan: Plan) -> str:
+        status = status_of(Report(generation=1, situation=situation, plan=plan), {}, self.now)
+        ready = next(each for each in status["conditions"] if each["type"] == "Ready")
+        return f"{ready['reason']}: {ready['message']}"
+
+    def _write(self, situation: Situation, plan: Plan) -> None:
+        steps = [
+            f"{what}: {', '.join(str(step.workload) for step in plan.steps if _move(step) == what)}"
+            for what in dict.fromkeys(map(_move, plan.steps))
+        ]
+        ready = self._ready(situation, plan)
+        counts = ", ".join(f"{count} {state.value}" for state, count in plan.counts.items() if count) or "none matched"
+        removing = f", {len(situation.removing)} removing" if situation.removing else ""
+        reason = ready.partition(":")[0]
+        what = f"{counts}{removing}; {plan.in_flight} of {plan.budget} slots; {reason}"
+        if not steps and self.lines and self.lines[-1].partition("  ")[2].splitlines()[0] == what:
+            return
+        self.lines.append("\n".join([f"{self._clock()}  {what}", *(f"       {step}" for step in steps)]))
+
+    def _clock(self) -> str:
+        minutes, seconds = divmod(int(self.now - START), 60)
+        return f"{minutes:02}:{seconds:02}"
+
+    def transcript(self) -> str:
+        """The whole story, and how it ends."""
+        return "\n".join([*self.lines, f"{self._clock()}  {self.settled()}", ""])
+
+
+def _move(step: Step) -> str:
+    return f"{f'to {step.revision}' if step.revision else 'removed'}, {step.why}"
