@@ -6,7 +6,8 @@ it is made of (one module per program, because their dependencies clash). A buil
 are compiled: another pin is another folder, and nothing is ever rebuilt in place. Go's own caches
 are left alone.
 
-kwok is always built, never taken from PATH: it needs the stages of its own module beside it.
+kwok is always built, never taken from PATH: it needs the stages of its own module beside it. The witness
+is this repository's own program (``deploy/witness``): its key is a digest of its source.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from localcluster.errors import BuildError, last_lines
 from localcluster.narration import say
 
 MODULES = Path(__file__).resolve().parent.parent / "go"
+WITNESS_SOURCE = MODULES.parent.parent / "witness"
 _STILL_BUILDING_EVERY = 60.0
 """Seconds between two signs of life during a build."""
 
@@ -83,6 +85,31 @@ class Source:
         return cache.root() / "bin" / f"{self.name}-{self.version}-{pins.hexdigest()[:12]}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnSource(Source):
+    """A Go module of this repository, with nothing outside the standard library."""
+
+    place: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the module is."""
+        return self.place
+
+    @property
+    def version(self) -> str:
+        """It has none: the key says which one it is."""
+        return "v0"
+
+    @property
+    def built(self) -> Path:
+        """The folder in the cache where the programs of exactly this source are or will be."""
+        content = hashlib.sha256(f"{self.linker_flags} {platform.machine()}".encode())
+        for file in sorted([self.place / "go.mod", *self.place.glob("*.go")]):
+            content.update(file.name.encode() + file.read_bytes())
+        return cache.root() / "bin" / f"{self.name}-{content.hexdigest()[:12]}"
+
+
 def _kubernetes_version(version: str) -> dict[str, str]:
     major, minor, _ = version.removeprefix("v").split(".")
     prefix = "k8s.io/component-base/version"
@@ -134,7 +161,13 @@ CADDY = Source(
     packages={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
     minutes=2,
 )
-SOURCES = (KUBERNETES, ETCD, KWOK, CADDY)
+WITNESS = OwnSource(
+    name="witness",
+    module="sidecarpolicy.local/witness",
+    packages={"witness": "sidecarpolicy.local/witness"},
+    place=WITNESS_SOURCE,
+)
+SOURCES = (KUBERNETES, ETCD, KWOK, CADDY, WITNESS)
 
 
 def require(programs: Iterable[str]) -> dict[str, Path]:

@@ -24,6 +24,7 @@ PAUSE = "sidecarpolicy.local/pause:1"
 BUSYBOX = ("sidecarpolicy.local/busybox:1", "sidecarpolicy.local/busybox:2")
 """The same content under two tags, to show the update of an image."""
 CADDY = ("sidecarpolicy.local/caddy:1", "sidecarpolicy.local/caddy:2")
+WITNESS = ("sidecarpolicy.local/witness:1", "sidecarpolicy.local/witness:2")
 
 _PAUSE_SCRIPT = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait; done"
 _FOLDERS = ("bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr", "usr/bin", "var")
@@ -105,6 +106,18 @@ def caddy(tag: int = 1) -> Path:
         ["/usr/bin/caddy"],
         with_busybox=True,
         environment=writable,
+    )
+
+
+def witness(tag: int = 1) -> Path:
+    """Return the archive of ``sidecarpolicy.local/witness:<tag>`` (1 or 2): see ``deploy/witness``, and a shell."""
+    program = binaries.require(["witness"])["witness"]
+    return image_archive(
+        WITNESS[tag - 1],
+        {"/usr/bin/witness": program},
+        ["/usr/bin/witness"],
+        with_busybox=True,
+        environment={"WITNESS_TAG": str(tag)},  # two images, not two names of one: the kubelet tells which one runs
     )
 
 

@@ -1,0 +1,3 @@
+module sidecarpolicy.local/witness
+
+go 1.26.0

@@ -1,0 +1,364 @@
+"""Every situation that a policy's status can tell of, as an object, and what each judge has to make of it.
+
+The objects come from core/status.py, so whatever it says is judged. Situations that it does not report yet are written
+out here (`reported=False`); when their reason appears in names.Reason a test asks for the real object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidecarpolicy import names
+from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.plan import Situation, State, Target, plan
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.status import Rejection, Report, status_of
+from sidecarpolicy.core.tree import Json, items
+from sidecarpolicy.names import Reason, SkipReason
+from tests.builders import a_cluster_policy, a_policy
+from tests.core.objects import START, WEB, at_second
+
+NOW = START + 3600
+GENERATION = 2
+UPDATE, CURRENT = "web-7d21c0a9e1", "web-6f9c11d2ab"
+
+S, P, G, U, F = State.SKIPPED, State.PENDING, State.PROGRESSING, State.UPDATED, State.FAILED
+PAUSED = Rollout(paused=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One situation. *ready* and *reason* are those of condition Ready, empty where there is none.
+
+    *abnormal*: the abnormal-true condition that is there, if any. *kubectl*: `kubectl wait --for=condition=Ready` ends.
+    """
+
+    name: str
+    words: str
+    status: Json
+    ready: str
+    reason: str
+    abnormal: str = ""
+    kstatus: str
+    argo: str
+    deleting: bool = False
+    spec: Json = field(default_factory=dict)
+    reported: bool = True
+
+    @property
+    def kubectl(self) -> bool:
+        """Whether a wait for Ready ends; a status of an older generation does not count."""
+        return self.ready == "True" and self.status["observedGeneration"] == GENERATION
+
+    def policy(self, kind: str = names.POLICY) -> Json:
+        """The policy as the API server would serve it."""
+        body = a_policy(**self.spec) if kind == names.POLICY else a_cluster_policy(**self.spec)
+        metadata = body["metadata"] | {
+            "uid": "0f8d6a52-3c1e-4f7b-9a64-5d2b7c9e1f30",
+            "creationTimestamp": at_second(0),
+            "generation": GENERATION,
+            "finalizers": [names.FINALIZER],
+        }
+        if self.deleting:
+            metadata |= {"deletionTimestamp": at_second(3000), "deletionGracePeriodSeconds": 0}
+        return body | {"metadata": metadata, "status": self.status}
+
+
+def targets(*states: State, first: int = 1) -> tuple[Target, ...]:
+    """Targets in these states, numbered from *first*."""
+    by_state: dict[State, Json] = {
+        S: {"refusal": Refusal(reason=SkipReason.CONTROLLED, message="the Deployment is controlled by Shop/cart")},
+        P: {"revision": CURRENT},
+        G: {"revision": UPDATE, "holds_slot": True},
+        U: {"revision": UPDATE, "evidence": True, "available": True},
+        F: {"revision": UPDATE, "holds_slot": True, "late_since": START + 600, "message": "ReplicaSet is progressing."},
+    }
+    return tuple(
+        Target(workload=WorkloadId(namespace="shop", name=f"cart-{number:03}"), state=state, **by_state[state])
+        for number, state in enumerate(states, start=first)
+    )
+
+
+def a_status(*states: State, rejection: Rejection | None = None, **situation: Any) -> Json:
+    """What core/status.py says of targets in these states."""
+    fields: dict[str, Any] = {
+        "rollout": Rollout(),
+        "update": UPDATE,
+        "current": CURRENT,
+        "targets": targets(*states),
+    } | situation
+    seen = Situation(policy=WEB, **fields)
+    return status_of(Report(generation=GENERATION, situation=seen, plan=plan(seen), rejection=rejection), {}, NOW)
+
+
+def to_come(status: Json, ready: str, reason: str, message: str, *, abnormal: str = "") -> Json:
+    """Return *status* with the conditions of a row that core/status.py does not report yet."""
+    accepted = next(each for each in items(status, "conditions") if each["type"] == "Accepted")
+    wanted = [("Ready", ready), *([(abnormal, "True")] if abnormal else [])]
+    conditions = [
+        {**accepted, "type": kind, "status": value, "reason": reason, "message": message} for kind, value in wanted
+    ]
+    return {**status, "conditions": [accepted, *conditions]}
+
+
+def _refused() -> Iterator[Example]:
+    invalid = Rejection(
+        reason=Reason.INVALID, message='spec.sidecars[0].container.image: must be given, not ""; it is required'
+    )
+    cycle = Rejection(reason=Reason.ORDER_CYCLE, message="start orders in a circle: proxy after vault after proxy")
+    old = Rejection(
+        reason=Reason.UNSUPPORTED_CLUSTER, message="the API server drops restartPolicy: Always of init containers"
+    )
+    failed: dict[str, Any] = {"abnormal": "Stalled", "kstatus": "Failed", "argo": "Degraded"}
+    yield Example(
+        name="invalid",
+        words="refused: the spec is invalid",
+        status=a_status(U, rejection=invalid),
+        ready="False",
+        reason="Invalid",
+        **failed,
+    )
+    yield Example(
+        name="order-cycle",
+        words="refused: `startAfter` goes in a circle across policies",
+        status=a_status(U, rejection=cycle),
+        ready="False",
+        reason="OrderCycle",
+        **failed,
+    )
+    yield Example(
+        name="unsupported-cluster",
+        words="the cluster cannot run native sidecars",
+        status=a_status(P, rejection=old),
+        ready="False",
+        reason="UnsupportedCluster",
+        **failed,
+    )
+
+
+def _unseen() -> Iterator[Example]:
+    yield Example(
+        name="created",
+        words="created, not seen by the operator yet",
+        status={"observedGeneration": -1},
+        ready="",
+        reason="",
+        kstatus="InProgress",
+        argo="Progressing",
+    )
+    done = a_status(U, U)
+    stale = [{**each, "observedGeneration": GENERATION - 1} for each in items(done, "conditions")]
+    yield Example(
+        name="edited",
+        words="edited, the edit not seen yet",
+        status={**done, "observedGeneration": GENERATION - 1, "conditions": stale},
+        ready="True",
+        reason="RolloutComplete",
+        kstatus="InProgress",
+        argo="Progressing",
+    )
+
+
+def _deleted() -> Iterator[Example]:
+    removing = a_status(U, U, P, deleting=True, update=None)
+    yield Example(
+        name="removing",
+        words="being deleted: sidecars are being removed",
+        status=removing,
+        ready="Unknown",
+        reason="Removing",
+        abnormal="Reconciling",
+        kstatus="Terminating",
+        argo="Progressing",
+        deleting=True,
+    )
+    yield Example(
+        name="deletion-held",
+        words="being deleted, held until approved",
+        status=to_come(
+            removing,
+            "Unknown",
+            "RemovalHeld",
+            "3 workloads still carry its sidecars; to remove them: kubectl annotate sidecarpolicy/web -n shop "
+            "sidecars.dev/approve=removal@2",
+        ),
+        ready="Unknown",
+        reason="RemovalHeld",
+        kstatus="Terminating",
+        argo="Suspended",
+        deleting=True,
+        reported=False,
+    )
+
+
+def _ended() -> Iterator[Example]:
+    good: dict[str, Any] = {"ready": "True", "kstatus": "Current", "argo": "Healthy"}
+    yield Example(name="no-targets", words="nothing selected", status=a_status(), reason="NoTargets", **good)
+    yield Example(
+        name="complete",
+        words="done: every workload that is not skipped has it",
+        status=a_status(U, U, S),
+        reason="RolloutComplete",
+        **good,
+    )
+    yield Example(
+        name="complete-and-paused",
+        words="done, and paused",
+        status=a_status(U, U, rollout=PAUSED),
+        spec={"rollout": {"paused": True}},
+        reason="RolloutComplete",
+        **good,
+    )
+    bad: dict[str, Any] = {"ready": "False", "abnormal": "Stalled", "kstatus": "Failed", "argo": "Degraded"}
+    yield Example(
+        name="all-skipped",
+        words="everything selected is skipped",
+        status=a_status(S, S),
+        reason="AllSkipped",
+        **bad,
+    )
+    halted = a_status(F, P, P, U)
+    yield Example(
+        name="halted",
+        words="failed workloads hold every slot",
+        status=halted,
+        reason="RolloutHalted",
+        **bad,
+    )
+    yield Example(
+        name="rolled-back",
+        words="too many failed; they were turned back",
+        status=to_come(
+            halted,
+            "False",
+            "RolledBack",
+            "web-7d21c0a9e1 failed on shop/cart-001 (proxy: ImagePullBackOff); it has web-6f9c11d2ab again",
+            abnormal="Stalled",
+        ),
+        reason="RolledBack",
+        reported=False,
+        **bad,
+    )
+    yield Example(
+        name="completed-with-failures",
+        words="done, some failed within maxFailures",
+        status=a_status(U, U, F),
+        reason="CompletedWithFailures",
+        **bad,
+    )
+    yield Example(
+        name="field-conflict",
+        words="done, except where another writer keeps undoing us",
+        status=to_come(
+            a_status(U, U, F),
+            "False",
+            "FieldConflict",
+            "helm undoes the sidecars of shop/cart-003: 3 times since 2026-01-01T00:50:00Z; next try at 01:10:00Z",
+            abnormal="Stalled",
+        ),
+        reason="FieldConflict",
+        reported=False,
+        **bad,
+    )
+
+
+def _waiting() -> Iterator[Example]:
+    waits: dict[str, Any] = {"ready": "Unknown", "kstatus": "InProgress", "argo": "Suspended"}
+    half = a_status(U, P, P)
+    yield Example(
+        name="paused",
+        words="paused by its author",
+        status=a_status(U, P, P, rollout=PAUSED),
+        spec={"rollout": {"paused": True}},
+        reason="Paused",
+        **waits,
+    )
+    held = a_status(U, removing=targets(U, first=90))
+    for name, words, reason, status, message in (
+        (
+            "stopped",
+            "stopped by the emergency switch",
+            "Stopped",
+            half,
+            "1 of 3 workloads run web-7d21c0a9e1; namespace sidecarpolicy-system has the annotation sidecars.dev/stop",
+        ),
+        (
+            "awaiting-approval",
+            "waits for somebody to approve the next group",
+            "AwaitingApproval",
+            half,
+            "group early is next: kubectl annotate sidecarpolicy/web -n shop "
+            "sidecars.dev/approve=canary/early@web-7d21c0a9e1",
+        ),
+        (
+            "awaiting-owners",
+            "`OnNextChange`: waits for the owners' next changes",
+            "AwaitingOwners",
+            half,
+            "1 of 3 workloads run web-7d21c0a9e1; 2 get it at their owner's next change",
+        ),
+        (
+            "removal-held",
+            "a removal is held until approved",
+            "RemovalHeld",
+            held,
+            "1 workload is no longer selected; to remove the sidecars: kubectl annotate sidecarpolicy/web -n shop "
+            "sidecars.dev/approve=removal@2",
+        ),
+    ):
+        yield Example(
+            name=name,
+            words=words,
+            status=to_come(status, "Unknown", reason, message),
+            reason=reason,
+            reported=False,
+            **waits,
+        )
+
+
+def _moving() -> Iterator[Example]:
+    moves: dict[str, Any] = {
+        "ready": "Unknown",
+        "abnormal": "Reconciling",
+        "kstatus": "InProgress",
+        "argo": "Progressing",
+    }
+    yield Example(
+        name="first-one",
+        words="rolling out: one workload goes first",
+        status=a_status(G, P, P),
+        reason="RollingOut",
+        **moves,
+    )
+    yield Example(
+        name="rolling-out",
+        words="rolling out",
+        status=a_status(*[U] * 34, *[G] * 3, *[P] * 80, *[S] * 3),
+        reason="RollingOut",
+        **moves,
+    )
+    yield Example(
+        name="no-longer-selected",
+        words="sidecars are being removed where they are no longer selected",
+        status=a_status(U, removing=targets(U, first=90)),
+        reason="RollingOut",
+        **moves,
+    )
+
+
+EXAMPLES: Sequence[Example] = (
+    *_unseen(),
+    *_refused(),
+    *_moving(),
+    *_waiting(),
+    *_ended(),
+    *_deleted(),
+)
+
+
+def one_of_each_health() -> list[Example]:
+    """The first example of each health that Argo CD knows."""
+    return list({each.argo: each for each in reversed(EXAMPLES)}.values())[::-1]
