@@ -616,6 +616,7 @@ def test_help_lists_all_commands_without_importing_them(command: Command) -> Non
         "inject",
         "eject",
         "diff",
+        "timeline",
         "run",
     ]
     assert __version__ in command("--version").stdout

@@ -16,6 +16,7 @@ COMMANDS = {
     "inject": ("sidecarpolicy.cli.inject", "Print manifests with the sidecars of policies."),
     "eject": ("sidecarpolicy.cli.eject", "Print manifests without the sidecars that were injected."),
     "diff": ("sidecarpolicy.cli.diff", "Show what inject would change."),
+    "timeline": ("sidecarpolicy.cli.timeline", "Draw one Pod's life: who started when, and waited for whom."),
     "run": ("sidecarpolicy.cli.run", "Run the operator."),
 }
 """By name: the module, whose attribute of that name is the command, and the command's help in one line."""
