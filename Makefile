@@ -73,6 +73,10 @@ demo: $(READY) ## Everything this does, shown on a real Kubernetes (NODE; KEEP=1
 bench: $(READY) ## What injecting costs, as a ratio to a JSON round trip of the same run
 	$(BIN)/pytest tests/bench/test_inject.py --quiet --capture=no
 
+.PHONY: bench-lifecycle
+bench-lifecycle: $(READY) ## Five ways to run a sidecar, measured on a real node (6 min); rewrites docs/lifecycle.md
+	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m tests.bench.lifecycle
+
 # --- a local cluster ---------------------------------------------------------------------------
 
 .PHONY: cluster-up

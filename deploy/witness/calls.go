@@ -7,8 +7,6 @@ import (
 	"time"
 )
 
-const patience = time.Second
-
 // calls asks one URL over and over, on a new connection each time: an open one would outlive the listener behind it.
 type calls struct {
 	url    string
@@ -19,7 +17,7 @@ type calls struct {
 }
 
 // startCalls makes the first call before it returns, and goes on in the background. Without a URL nothing is called.
-func startCalls(url string, every time.Duration, record *recorder) *calls {
+func startCalls(url string, every, patience time.Duration, record *recorder) *calls {
 	c := &calls{
 		url:    url,
 		client: &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}},

@@ -31,6 +31,7 @@ func main() {
 	term := flag.String("term", "exit 0", "the `script` after SIGTERM")
 	url := flag.String("call", "", "a `URL` to call from the first instruction to the last")
 	every := flag.Duration("every", 50*time.Millisecond, "the pause between two calls")
+	patience := flag.Duration("patience", time.Second, "how long a call may take")
 	folder := flag.String("records", "/witness", "the `folder` of the records")
 	quiet := flag.Bool("quiet", false, "record nothing: for probes")
 	flag.Parse()
@@ -54,7 +55,7 @@ func main() {
 		}
 	}()
 
-	calls := startCalls(*url, *every, record)
+	calls := startCalls(*url, *every, *patience, record)
 	life := &life{record: record, calls: calls}
 	life.follow(alive, steps)
 	if alive.Err() != nil {
