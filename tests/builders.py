@@ -69,3 +69,9 @@ def a_deployment(
         }
         | spec,
     }
+
+
+def a_waiting_deployment(name: str = "new", namespace: str = "shop") -> Manifest:
+    """A Deployment whose Pods no node takes: it stays new, however slow the machine that runs the operator is."""
+    app = {"name": "app", "image": "example.test/app:1"}
+    return a_deployment(name, namespace, pod={"containers": [app], "nodeSelector": {"no.such": "node"}})

@@ -39,6 +39,14 @@ POLICY_NAME_LABEL = f"{GROUP}/policy-name"
 SINCE = f"{GROUP}/since"
 COMPLETED = f"{GROUP}/completed"
 
+# Annotations of such a ControllerRevision: how often it has become the update revision or was resumed, and the halt
+# of its rollout (JSON: id, reason, since).
+ATTEMPT = f"{GROUP}/attempt"
+HALT = f"{GROUP}/halt"
+
+# Annotation on a policy, set by its author: goes on with the rollout that was halted under this id.
+RESUME = f"{GROUP}/resume"
+
 # Name prefixes of such ControllerRevisions: StatefulSets and DaemonSets live in the same name space.
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
 
@@ -78,6 +86,13 @@ class Strategy(StrEnum):
 
     PROGRESSIVE = "Progressive"
     ALL_AT_ONCE = "AllAtOnce"
+
+
+class OnFailure(StrEnum):
+    """What becomes of a failed workload."""
+
+    ROLLBACK = "Rollback"
+    HALT = "Halt"
 
 
 class DeletionPolicy(StrEnum):
@@ -125,6 +140,7 @@ class Reason(StrEnum):
     NO_TARGETS = "NoTargets"
     ALL_SKIPPED = "AllSkipped"
     ROLLOUT_HALTED = "RolloutHalted"
+    ROLLED_BACK = "RolledBack"
     COMPLETED_WITH_FAILURES = "CompletedWithFailures"
     ROLLOUT_COMPLETE = "RolloutComplete"
     PAUSED = "Paused"
@@ -138,5 +154,8 @@ class EventReason(StrEnum):
     REMOVED = "SidecarsRemoved"
     SKIPPED = "SidecarsSkipped"
     REJECTED = "PolicyRejected"
+    FAILED = "RolloutFailed"
+    HALTED = "RolloutHalted"
+    RESUMED = "RolloutResumed"
     RECORD_REBUILT = "RecordRebuilt"
     POLICY_MISSING = "PolicyMissing"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import a_deployment, a_policy, a_sidecar
+from tests.builders import a_deployment, a_policy, a_sidecar, a_waiting_deployment
 from tests.fleet import Fleet, image_of, init_names
 from tests.polling import poll
 
@@ -53,12 +53,11 @@ def test_the_accepted_revision_stays_in_force_while_an_edit_is_invalid(fleet: Fl
     # It is still in force: drift is repaired, and a new workload gets it.
     fleet.kubectl("set", "image", "deployment/cart", "proxy=example.test/proxy:evil")
     fleet.wait_for(lambda cart: image_of(cart, "proxy") == "example.test/proxy:1")
-    fleet.apply(a_deployment("new", fleet.namespace))
+    fleet.apply(a_waiting_deployment("new", fleet.namespace))
     fleet.wait_for(lambda new: image_of(new, "proxy") == "example.test/proxy:1", "new")
     good = {"image": "example.test/proxy:2"}
     fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK, sidecars=[a_sidecar(container=good)]))
-    fleet.wait("RolloutComplete")
-    assert image_of(fleet.deployment(), "proxy") == "example.test/proxy:2"
+    fleet.wait_for(lambda cart: image_of(cart, "proxy") == "example.test/proxy:2")
 
 
 def test_an_invalid_policy_can_be_deleted(fleet: Fleet) -> None:

@@ -41,6 +41,7 @@ WORDS: dict[str, type[StrEnum]] = {
     ".spec.sidecars[].startup": names.Startup,
     ".spec.sidecars[].podReadiness": names.PodReadiness,
     ".spec.rollout.strategy": names.Strategy,
+    ".spec.rollout.onFailure": names.OnFailure,
     ".spec.deletionPolicy": names.DeletionPolicy,
 }
 
@@ -255,6 +256,8 @@ def test_defaults_fill_in_what_the_author_left_out(api: pykube.HTTPClient, names
         "maxConcurrent": "10%",
         "progressDeadlineSeconds": 600,
         "minReadySeconds": 10,
+        "maxFailures": 0,
+        "onFailure": "Rollback",
         "paused": False,
     }
 
@@ -267,7 +270,7 @@ def test_no_default_adds_an_object_or_changes_a_list(api: pykube.HTTPClient, nam
         sidecars=[a_sidecar(container=listening({"containerPort": 80}) | mounting("logs"))],
     )
     made = kube.create(api, written)["spec"]
-    assert made == written["spec"] | {"priority": 0, "deletionPolicy": "Remove"}
+    assert made == written["spec"] | {"priority": 0, "deletionPolicy": "Remove", "revisionHistoryLimit": 10}
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda path: path.stem)

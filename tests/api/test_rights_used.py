@@ -13,7 +13,7 @@ import yaml
 import localcluster
 from sidecarpolicy import names
 from tests.audit import Audit
-from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy
+from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
 from tests.fleet import Fleet, init_names
 from tests.running import Operator
 
@@ -44,8 +44,16 @@ def test_it_uses_every_right_it_has_and_asks_for_no_other(
     quick = {"minReadySeconds": 0}
     here = {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}}
     cluster_policy = f"rights-{fleet.namespace}"
-    fleet.apply(a_deployment("cart", fleet.namespace), a_policy("web", fleet.namespace, rollout=quick))
-    fleet.wait("RolloutComplete")
+    fleet.apply(a_deployment("cart", fleet.namespace))
+    for tag in ("1", "2", "3"):  # with no history to keep, the oldest revision is deleted
+        sidecars = [a_sidecar(container={"image": f"example.test/proxy:{tag}"})]
+        fleet.apply(a_policy("web", fleet.namespace, rollout=quick, revisionHistoryLimit=0, sidecars=sidecars))
+        fleet.wait("RolloutComplete")
+    # A revision that no node can run is looked into: its Pods and their Events.
+    huge = a_sidecar(container={"resources": {"requests": {"cpu": "100000"}}})
+    impatient = quick | {"progressDeadlineSeconds": 2}
+    fleet.apply(a_policy("web", fleet.namespace, rollout=impatient, sidecars=[huge]))
+    fleet.wait("RolledBack")
     fleet.delete_policy()
     fleet.apply(a_cluster_policy(cluster_policy, namespaceSelector=here, rollout=quick))
     fleet.wait("RolloutComplete", cluster_policy, kind=names.CLUSTER_POLICY)

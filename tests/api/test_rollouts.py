@@ -8,9 +8,10 @@ from typing import Any
 import pykube
 
 from tests.api.sampling import is_complete, revision_on, sampled
-from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
-from tests.fleet import Fleet, image_of, init_names
+from tests.builders import Manifest, a_deployment, a_policy, a_sidecar, a_waiting_deployment
+from tests.fleet import Fleet, image_of, init_names, traces
 from tests.polling import poll
+from tests.running import Operator
 
 MANY = 30
 BUDGET = 3  # 10 % of them
@@ -84,28 +85,130 @@ def test_new_deployments_with_a_new_policy_do_not_all_get_an_untried_revision(
     assert max(len(some) for some in before_first) == 1
 
 
-def test_a_revision_that_cannot_run_reaches_one_workload_and_no_more(fleet: Fleet) -> None:
+HUGE = {"resources": {"requests": {"cpu": "100000"}}}
+
+
+def bad(fleet: Fleet, tag: str = "2", **rollout: Any) -> None:
+    """Apply a revision that no node can run."""
+    fleet.apply(a_proxy(fleet.namespace, tag, rollout={"progressDeadlineSeconds": 3} | rollout, **HUGE))
+
+
+def tags(fleet: Fleet) -> list[str]:
+    """The tags of all proxies, sorted."""
+    return sorted(image_of(each, "proxy").rpartition(":")[2] for each in fleet.deployments().values())
+
+
+def test_a_bad_revision_reaches_one_workload_and_is_turned_back(fleet: Fleet) -> None:
     fleet.apply(*carts(fleet.namespace, 6))
     fleet.apply(a_proxy(fleet.namespace))
     good = fleet.wait("RolloutComplete")["updateRevision"]
-    deadline = {"progressDeadlineSeconds": 3}
-    huge = {"resources": {"requests": {"cpu": "100000"}}}
-    fleet.apply(a_proxy(fleet.namespace, "2", rollout=deadline, **huge))
-    status = fleet.wait("RolloutHalted")
+    bad(fleet)
+    status = fleet.wait("RolledBack")
     conditions = {each["type"]: each["status"] for each in status["conditions"]}
     assert (conditions["Ready"], conditions["Stalled"]) == ("False", "True")
     assert (status["targets"]["failed"], status["targets"]["pending"]) == (1, 5)
     assert (status["currentRevision"], status["updateRevision"] != good) == (good, True)
     (failure,) = status["failures"]
-    bad = [name for name, each in fleet.deployments().items() if image_of(each, "proxy").endswith(":2")]
-    assert bad == [failure["name"]]
-    assert f"{fleet.namespace}/{failure['name']}" in fleet.condition("Ready")["message"]
-    assert "progressDeadlineSeconds: 3" in fleet.condition("Ready")["message"]
-    # The application's old Pods go on serving, and an edit moves the one that is stuck first.
+    assert failure["revision"] == status["updateRevision"]
+    assert "Insufficient cpu" in failure["message"]
+    message = fleet.condition("Ready")["message"]
+    assert f"{fleet.namespace}/{failure['name']} failed" in message
+    assert f"sidecars.dev/resume: {status['updateRevision']}#1" in message
+    poll(lambda: tags(fleet) == ["1"] * 6)
+    ready(fleet)
+    told = poll(lambda: fleet.messages(failure["name"], "RolloutFailed"))
+    assert "Insufficient cpu" in told[0]
+
+
+def test_a_first_injection_that_fails_is_taken_out_again(fleet: Fleet) -> None:
+    fleet.apply(*carts(fleet.namespace, 3))
+    before = fleet.templates()
+    ready(fleet)
+    bad(fleet)
+    status = fleet.wait("RolledBack")
+    assert status["targets"]["failed"] == 1
+    poll(lambda: fleet.templates() == before)
+    fleet.delete_policy()
+    assert traces(fleet.deployments().values()) == []
+
+
+def test_a_halt_survives_a_restart_and_ends_with_its_own_resume_only(fleet: Fleet, operator: Operator) -> None:
+    fleet.apply(*carts(fleet.namespace, 4))
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    bad(fleet)
+    first = fleet.wait("RolledBack")
+    poll(lambda: tags(fleet) == ["1"] * 4)
+    operator.restart()
+    fleet.apply(a_waiting_deployment("new", fleet.namespace))
+    fleet.wait_for(lambda new: image_of(new, "proxy").endswith(":1"), "new")
+    again = poll(fleet.status, until=lambda status: status["targets"]["matched"] == 5)
+    assert (again["failures"], again["targets"]["failed"]) == (first["failures"], 1)
+    fleet.kubectl("annotate", "sidecarpolicy", "web", "sidecars.dev/resume=nonsense#1")
+    halt = f"{first['updateRevision']}#1"
+    fleet.kubectl("annotate", "--overwrite", "sidecarpolicy", "web", f"sidecars.dev/resume={halt}")
+    # It is still bad: it fails again, under another id, which the old annotation does not end.
+    poll(lambda: "#2" in fleet.condition("Ready").get("message", ""))
+    assert fleet.wait("RolledBack")["targets"]["failed"] == 1
+    fleet.kubectl("delete", "deployment", "new")
+    fleet.apply(a_proxy(fleet.namespace, "3"))
+    fleet.wait("RolloutComplete")
+    assert tags(fleet) == ["3"] * 4
+
+
+def test_going_back_to_the_old_spec_ends_a_halt_at_once(fleet: Fleet) -> None:
+    fleet.apply(*carts(fleet.namespace, 4))
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    bad(fleet)
+    fleet.wait("RolledBack")
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    assert tags(fleet) == ["1"] * 4
+
+
+def test_a_failure_that_is_put_up_with_does_not_halt_the_rest(fleet: Fleet) -> None:
+    fleet.apply(
+        *carts(fleet.namespace, 4), a_deployment("stuck", fleet.namespace, pod={"nodeSelector": {"no": "node"}})
+    )
+    fleet.kubectl("scale", "deployment", "stuck", "--replicas=0")
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    fleet.kubectl("scale", "deployment", "stuck", "--replicas=1")
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout={"progressDeadlineSeconds": 3, "maxFailures": 1}))
+    poll(lambda: tags(fleet).count("2") >= 4, timeout=60)
+
+
+def test_a_halted_rollout_leaves_the_failed_one_for_inspection(fleet: Fleet) -> None:
+    fleet.apply(*carts(fleet.namespace, 4))
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    bad(fleet, onFailure="Halt")
+    status = fleet.wait("RolloutHalted")
+    assert (status["targets"]["failed"], status["targets"]["pending"]) == (1, 3)
+    assert tags(fleet) == ["1", "1", "1", "2"]
+    # Its old Pods go on serving, and an edit moves it first.
+    (failure,) = status["failures"]
     assert fleet.deployment(failure["name"])["status"]["availableReplicas"] == 2
     fleet.apply(a_proxy(fleet.namespace, "3"))
     fleet.wait("RolloutComplete")
-    assert {image_of(each, "proxy") for each in fleet.deployments().values()} == {"example.test/proxy:3"}
+    assert tags(fleet) == ["3"] * 4
+
+
+def test_old_revisions_go_and_those_in_use_stay(fleet: Fleet) -> None:
+    fleet.apply(*carts(fleet.namespace, 1))
+    for tag in ("1", "2", "3", "4"):
+        policy = a_proxy(fleet.namespace, tag)
+        policy["spec"]["revisionHistoryLimit"] = 1
+        fleet.apply(policy)
+        newest = fleet.wait("RolloutComplete")["updateRevision"]
+
+    def stored() -> list[str]:
+        found = json.loads(fleet.kubectl("get", "controllerrevisions", "--output=json").stdout)["items"]
+        return [each["metadata"]["name"] for each in found]
+
+    kept = poll(stored, until=lambda names: len(names) <= 3)
+    assert f"sidepol-{newest}" in kept
 
 
 def test_all_at_once_waits_for_nobody(fleet: Fleet, api: pykube.HTTPClient) -> None:
@@ -127,7 +230,7 @@ def test_a_paused_rollout_changes_nothing_until_it_goes_on(fleet: Fleet) -> None
     fleet.wait("RolloutComplete")
     fleet.apply(a_proxy(fleet.namespace, "2", rollout={"paused": True}))
     fleet.wait("Paused")
-    fleet.apply(a_deployment("new", fleet.namespace))
+    fleet.apply(a_waiting_deployment("new", fleet.namespace))
     fleet.wait_for(lambda new: image_of(new, "proxy") == "example.test/proxy:1", "new")
     assert {image_of(each, "proxy") for each in fleet.deployments().values()} == {"example.test/proxy:1"}
 

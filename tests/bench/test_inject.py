@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 import orjson
+
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.injection import compose, inject
 from sidecarpolicy.core.record import Record
 from sidecarpolicy.core.rendering import offline
-
 from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
 
 MOST = 8.0

@@ -106,6 +106,7 @@ def a_replica_set(number: int, record: str | None = None, replicas: int = 0, own
             "metadata": {
                 "name": f"cart-{number}",
                 "namespace": "shop",
+                "uid": f"uid-cart-{number}",
                 "annotations": annotations,
                 "ownerReferences": [{"kind": "Deployment", "name": "cart", "uid": owner, "controller": True}],
             },

@@ -24,6 +24,7 @@ from sidecarpolicy.core.record import (
     Entry,
     ItemKey,
     Mangled,
+    Note,
     Record,
     parse,
     text_of,
@@ -278,12 +279,23 @@ POLICY_IDS = st.one_of(
     ),
     st.builds(lambda name: PolicyId(kind=names.POLICY, namespace="shop", name=name), NAMES_OF),
 )
-ENTRIES = st.builds(
-    Entry,
-    revision=st.sampled_from(["web-1", "web-2"]),
-    items=st.frozensets(ITEM_KEYS, max_size=6),
-    adopted=st.frozensets(NAMES, max_size=2),
-    joined=st.booleans(),
+NOTES = st.builds(
+    Note,
+    previous=st.sampled_from(["", "web-0"]),
+    unhealthy_before=st.booleans(),
+    failed=st.sampled_from(["", "web-2#1"]),
+    excused=st.booleans(),
+)
+ENTRIES = st.one_of(
+    st.builds(
+        Entry,
+        revision=st.sampled_from(["web-1", "web-2"]),
+        note=NOTES,
+        items=st.frozensets(ITEM_KEYS, max_size=6),
+        adopted=st.frozensets(NAMES, max_size=2),
+        joined=st.booleans(),
+    ),
+    st.builds(Entry, revision=st.just(""), note=st.builds(Note, failed=st.just("web-2#1"), excused=st.booleans())),
 )
 RECORDS = st.builds(
     Record, entries=st.dictionaries(POLICY_IDS, ENTRIES, max_size=3), orphaned=st.frozensets(ITEM_KEYS, max_size=4)
@@ -307,7 +319,11 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
         st.lists(inner, max_size=3),
         st.dictionaries(
             st.sampled_from(
-                ["policies", "orphaned", "revision", "adopted", "joined", "", "app", *IDENTITY, "SidecarPolicy/a/b"]
+                [
+                    *("policies", "orphaned", "revision", "adopted", "joined", "previous", "failed", "", "app"),
+                    *IDENTITY,
+                    "SidecarPolicy/a/b",
+                ]
             ),
             inner,
             max_size=4,
@@ -353,6 +369,10 @@ def test_any_json_parses_or_is_mangled(value: Any) -> None:
         '{"policies":{"SidecarPolicy/shop/web":{"revision":"web-1","adopted":"proxy"}}}',
         '{"policies":{"SidecarPolicy/shop/web":{"revision":"web-1","adopted":[1]}}}',
         '{"policies":{"SidecarPolicy/shop/web":{"revision":""}}}',
+        '{"policies":{"SidecarPolicy/shop/web":{"revision":"","failed":""}}}',
+        '{"policies":{"SidecarPolicy/shop/web":{"revision":"web-1","previous":null}}}',
+        '{"policies":{"SidecarPolicy/shop/web":{"revision":"web-1","previous":"\\ud800"}}}',
+        '{"policies":{"SidecarPolicy/shop/web":{"revision":"web-1","failed":["web-1#1"]}}}',
         '{"policies":{"SidecarPolicy/shop/web":{}}}',
         '{"policies":{"SidecarPolicy//web":{"revision":"web-1"}}}',
         '{"policies":{"ClusterSidecarPolicy/shop/web":{"revision":"web-1"}}}',

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sidecarpolicy.core import progress
-from sidecarpolicy.core.plan import State, Target, target
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.targets import State, Target, target
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import ReplicaSet, Workload
 from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_workload

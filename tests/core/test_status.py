@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Situation, State, Target, plan
+from sidecarpolicy.core.plan import Situation, plan
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.status import Rejection, Report, Warned, micro_timestamp, shortened, status_of, timestamp
+from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.names import Reason, SkipReason, Strategy, WarningReason
+from sidecarpolicy.names import OnFailure, Reason, SkipReason, Strategy, WarningReason
 from tests.core.objects import START, WEB
 
 CRD = Path(__file__).parent.parent.parent / "crds/sidecarpolicies.yaml"
@@ -30,7 +33,14 @@ def a_target(state: State, number: int = 1, **changes: Any) -> Target:
         State.PENDING: {"revision": "web-a"},
         State.PROGRESSING: {"revision": "web-b", "holds_slot": True},
         State.UPDATED: {"revision": "web-b", "evidence": True, "available": True},
-        State.FAILED: {"revision": "web-b", "holds_slot": True, "late_since": START + number, "message": "stuck"},
+        State.FAILED: {
+            "revision": "web-b",
+            "holds_slot": True,
+            "failing": True,
+            "late_since": START + number,
+            "reason": "ProgressDeadlineExceeded",
+            "message": "stuck",
+        },
     }
     fields = {"workload": WorkloadId(namespace="shop", name=f"cart-{number:02}"), **by_state[state], **changes}
     return Target(state=state, **fields)
@@ -53,13 +63,29 @@ def conditions(status: Json) -> dict[str, str]:
     return {each["type"]: f"{each['status']} {each['reason']}" for each in status["conditions"]}
 
 
+def ready_of(status: Json) -> Json:
+    """Its condition Ready."""
+    (found,) = (each for each in status["conditions"] if each["type"] == "Ready")
+    return dict(found)
+
+
 S, P, G, U, F = State.SKIPPED, State.PENDING, State.PROGRESSING, State.UPDATED, State.FAILED
 PAUSED = Rollout(paused=True)
+# One failure is within what the author allows.
+ONE = Rollout(max_failures=1)
+HALTING = Rollout(on_failure=OnFailure.HALT)
+LEFT = Rollout(max_failures=1, on_failure=OnFailure.HALT)
 
 
 def of(*states: State) -> list[Target]:
     """Targets in these states."""
     return [a_target(state, number) for number, state in enumerate(states, start=1)]
+
+
+def turned_back(number: int, **changes: Any) -> Target:
+    """A failed one that is back at what it had before."""
+    fields: Json = {"failing": False, "turned_back": True, "holds_slot": False, "late_since": None, "message": ""}
+    return a_target(State.FAILED, number, **(fields | {"revision": "web-a", "reason": ""} | changes))
 
 
 REMOVING = [a_target(U, 90)]
@@ -98,17 +124,17 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
     ),
     (
         "nothing moves any more",
-        {"targets": of(F, P, P)},
+        {"targets": of(F, P, P), "rollout": LEFT},
         {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
     ),
     (
         "nothing moves any more and it is paused",
-        {"targets": of(F, P, P), "rollout": PAUSED},
+        {"targets": of(F, P, P), "rollout": replace(LEFT, paused=True)},
         {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
     ),
     (
         "a failed one holds the slot that a removal waits for",
-        {"targets": of(F, U), "removing": REMOVING},
+        {"targets": of(F, U), "removing": REMOVING, "rollout": LEFT},
         {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
     ),
     (
@@ -128,17 +154,86 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
     ),
     (
         "one failed, others go on",
-        {"targets": of(F, G, P), "rollout": Rollout(max_concurrent=2), "tried": True},
+        {"targets": of(F, G, P), "rollout": replace(ONE, max_concurrent=2), "tried": True},
         {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
     ),
     (
         "done but for the failed",
-        {"targets": of(F, U)},
+        {"targets": of(F, U), "rollout": ONE},
         {"Accepted": "True Accepted", "Ready": "False CompletedWithFailures", "Stalled": "True CompletedWithFailures"},
     ),
     (
         "done but for the failed and what is being removed",
-        {"targets": of(F, U), "removing": [a_target(G, 90, revision=None)]},
+        {"targets": of(F, U), "removing": [a_target(G, 90, revision=None)], "rollout": ONE},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
+        "one failed and the others are spared",
+        {"targets": of(F, P, P)},
+        {"Accepted": "True Accepted", "Ready": "False RolledBack", "Stalled": "True RolledBack"},
+    ),
+    (
+        "one failed and stays for inspection",
+        {"targets": of(F, P, P), "rollout": HALTING},
+        {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
+    ),
+    (
+        "more failed than are allowed, also while it is paused",
+        {"targets": of(F, F, P), "rollout": replace(ONE, paused=True)},
+        {"Accepted": "True Accepted", "Ready": "False RolledBack", "Stalled": "True RolledBack"},
+    ),
+    (
+        "more failed than are allowed, and nothing is left to do",
+        {"targets": of(F, F, U), "rollout": ONE},
+        {"Accepted": "True Accepted", "Ready": "False RolledBack", "Stalled": "True RolledBack"},
+    ),
+    (
+        "halted, and the failed one is back at what it had",
+        {"targets": [*of(P), turned_back(2)], "halted": True},
+        {"Accepted": "True Accepted", "Ready": "False RolledBack", "Stalled": "True RolledBack"},
+    ),
+    (
+        "halted, and the failed one has been deleted since",
+        {"targets": of(P, U), "halted": True},
+        {"Accepted": "True Accepted", "Ready": "False RolledBack", "Stalled": "True RolledBack"},
+    ),
+    (
+        "halted, and everything is updated",
+        {"targets": of(U), "halted": True, "rollout": HALTING},
+        {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
+    ),
+    (
+        "halted, and it is being deleted",
+        {"targets": of(F, P), "halted": True, "deleting": True},
+        {"Accepted": "True Accepted", "Ready": "Unknown Removing", "Reconciling": "True Removing"},
+    ),
+    (
+        "one was turned back and others go on",
+        {"targets": [turned_back(1), *of(P, P)], "rollout": ONE},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
+        "done but for one that was turned back",
+        {"targets": [*of(U), turned_back(2)], "rollout": ONE},
+        {
+            "Accepted": "True Accepted",
+            "Ready": "False CompletedWithFailures",
+            "Stalled": "True CompletedWithFailures",
+        },
+    ),
+    (
+        "those that were unhealthy before do not count",
+        {"targets": [a_target(F, 1, note=Note(unhealthy_before=True)), *of(P)], "tried": True},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
+        "those whose namespace is to blame do not count",
+        {"targets": [turned_back(1, excused=True), *of(G, P)]},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
+        "one that failed at an earlier revision does not count",
+        {"targets": [a_target(F, 1, revision="web-0", outdated=True), *of(P)]},
         {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
     ),
     ("done", {"targets": of(U, S)}, {"Accepted": "True Accepted", "Ready": "True RolloutComplete"}),
@@ -184,18 +279,67 @@ def test_the_sentence_has_every_number() -> None:
 
 
 def test_the_sentence_of_a_halt_says_who_since_when_and_what_to_do() -> None:
-    (ready,) = (each for each in status_of(a_report(of(F, P)), {}, NOW)["conditions"] if each["type"] == "Ready")
-    assert ready["message"] == (
+    held = status_of(a_report(of(F, P), rollout=LEFT), {}, NOW)
+    assert ready_of(held)["message"] == (
         "0 of 2 workloads run web-b; 1 waiting, 1 failed; shop/cart-01 made no progress since 2026-01-01T00:00:01Z "
-        "(progressDeadlineSeconds: 600) and holds every slot: edit the policy, or mend the workload"
+        "(progressDeadlineSeconds: 600): stuck and holds every slot: edit the policy, or mend the workload"
     )
+
+
+def test_the_sentence_of_too_many_failures_says_who_why_and_what_to_do() -> None:
+    back = status_of(a_report(of(F, P), attempt="web-b#1"), {}, NOW)
+    assert ready_of(back)["message"] == (
+        "0 of 2 workloads run web-b; 1 waiting, 1 failed; shop/cart-01 failed: stuck; turned back (maxFailures: 0). "
+        "Edit the policy, or try again with the annotation sidecars.dev/resume: web-b#1"
+    )
+    left = status_of(a_report(of(F, F, F), attempt="web-b#2", rollout=replace(LEFT, max_failures=2)), {}, NOW)
+    assert ready_of(left)["message"] == (
+        "0 of 3 workloads run web-b; 3 failed; shop/cart-01 (and 2 more) failed: stuck; left for "
+        "inspection (maxFailures: 2). Edit the policy, or try again with the annotation sidecars.dev/resume: web-b#2"
+    )
+
+
+def test_the_sentence_of_a_halt_outlives_the_one_that_failed() -> None:
+    (gone, silent) = (
+        ready_of(status_of(a_report(targets, halted=True, attempt="web-b#1"), {}, NOW))["message"]
+        for targets in (of(P), [*of(P), turned_back(2)])
+    )
+    assert "what failed has gone or recovered since; turned back" in gone
+    assert "shop/cart-02 failed; turned back" in silent
+
+
+def test_a_failure_that_does_not_count_is_not_the_one_to_tell_about() -> None:
+    sick = a_target(F, 1, note=Note(unhealthy_before=True), message="its own trouble")
+    assert (
+        "shop/cart-02 (and 1 more) failed: stuck"
+        in ready_of(status_of(a_report([sick, *of(P, F)[1:]]), {}, NOW))["message"]
+    )
+
+
+def test_what_was_told_of_a_failure_is_told_again_once_it_is_turned_back() -> None:
+    first = status_of(a_report(of(F)), {}, NOW)
+    assert first["failures"][0]["reason"] == "ProgressDeadlineExceeded"
+    assert status_of(a_report([turned_back(1)], halted=True), first, NOW + 60)["failures"] == first["failures"]
+
+
+def test_a_failure_of_which_nothing_was_told_has_a_reason_all_the_same() -> None:
+    assert status_of(a_report([turned_back(1)], halted=True), {}, NOW)["failures"] == [
+        {
+            "namespace": "shop",
+            "name": "cart-01",
+            "revision": "web-b",
+            "reason": "Failed",
+            "message": "it failed before this operator started",
+            "since": timestamp(NOW),
+        }
+    ]
 
 
 def test_the_sentence_of_a_removal_that_is_stuck_says_where() -> None:
     status = status_of(a_report(removing=of(F, U), deleting=True), {}, NOW)
     assert status["conditions"][1]["message"] == (
         "the policy is being deleted; 2 workloads still carry its sidecars; shop/cart-01 made no progress since "
-        "2026-01-01T00:00:01Z (progressDeadlineSeconds: 600)"
+        "2026-01-01T00:00:01Z (progressDeadlineSeconds: 600): stuck"
     )
 
 

@@ -11,13 +11,21 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecarpolicy.core.plan import State, Target, plan
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.plan import Situation, plan
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.names import Strategy
+from sidecarpolicy.core.record import NOTHING_NOTED, Note
+from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.workload import record_of
+from sidecarpolicy.names import OnFailure, Strategy
 from tests.core.golden import GOLDEN, check
+from tests.core.objects import WEB
 from tests.core.world import Deployment, World, established
 
 TENTH = Rollout(max_concurrent=0.1, min_ready_seconds=10, progress_deadline_seconds=300)
+
+
+LEFT = replace(TENTH, on_failure=OnFailure.HALT)
 
 
 def thirty(*, revision: str | None = None, **behaviour: Any) -> list[Deployment]:
@@ -77,7 +85,7 @@ def test_all_at_once() -> None:
 def test_a_workload_that_never_completes_keeps_its_slot() -> None:
     deployments = thirty()
     deployments[6].breaks = frozenset({"web-a"})
-    world = a_world(deployments)
+    world = a_world(deployments, replace(TENTH, max_failures=1, on_failure=OnFailure.HALT))
     world.run()
     tell(world, "one-workload-never-completes")
     assert everywhere(world, "web-a")
@@ -89,7 +97,9 @@ def test_a_bad_revision_never_reaches_more_than_the_first() -> None:
     world.run()
     tell(world, "a-bad-revision")
     assert len(world.touched["web-b"]) == 1
-    assert world.settled().startswith("RolloutHalted")
+    assert everywhere(world, "web-a")
+    assert all(each.complete for each in world.deployments)
+    assert world.settled().startswith("RolledBack")
 
 
 def test_a_revision_that_goes_bad_never_reaches_more_than_the_budget() -> None:
@@ -97,10 +107,11 @@ def test_a_revision_that_goes_bad_never_reaches_more_than_the_budget() -> None:
     for each in deployments:
         if each.name in ("app-23", "app-07", "app-15"):
             each.breaks = frozenset()
-    world = an_updated_world(deployments)
+    world = an_updated_world(deployments, replace(TENTH, max_failures=3, on_failure=OnFailure.HALT))
     world.run()
     tell(world, "a-revision-that-is-bad-for-most")
     assert sum(each.revision == "web-b" and not each.complete for each in deployments) == 3
+    assert not world.halted, "three are allowed: they only hold every slot"
     assert world.settled().startswith("RolloutHalted")
 
 
@@ -110,7 +121,8 @@ def test_a_revision_that_crashes_while_it_is_watched() -> None:
     world.run()
     tell(world, "a-revision-that-crashes-while-it-is-watched")
     assert len(world.touched["web-b"]) == 1
-    assert world.settled().startswith("RolloutHalted")
+    assert everywhere(world, "web-a")
+    assert world.settled().startswith("RolledBack")
 
 
 def test_a_spec_edited_half_way_frees_no_slot() -> None:
@@ -119,7 +131,7 @@ def test_a_spec_edited_half_way_frees_no_slot() -> None:
     on_the_way = {each.workload.name for each in world.situation().targets if each.holds_slot}
     assert len(on_the_way) == 3
     world.say("the author writes web-c")
-    world.update = "web-c"
+    world.edit("web-c")
     world.tick()
     moved = {name for name, revision in world.end().items() if revision == "web-c"}
     assert len(moved) == 1
@@ -131,11 +143,12 @@ def test_a_spec_edited_half_way_frees_no_slot() -> None:
 
 
 def test_a_bad_spec_mended_half_way_moves_the_one_in_progress_first() -> None:
-    world = an_updated_world(thirty(revision="web-a", breaks=frozenset({"web-b"})))
+    world = an_updated_world(thirty(revision="web-a", breaks=frozenset({"web-b"})), LEFT)
     ticks(world, 40)
+    assert world.settled().startswith("RolloutHalted")
     (stuck,) = (each for each in world.deployments if each.revision == "web-b")
     world.say("the author writes web-c")
-    world.update = "web-c"
+    world.edit("web-c")
     world.tick()
     assert stuck.revision == "web-c"
     assert sum(each.revision == "web-c" for each in world.deployments) == 1
@@ -148,7 +161,7 @@ def test_back_to_the_old_spec_half_way() -> None:
     world = an_updated_world()
     ticks(world, 6)
     world.say("the author goes back to web-a")
-    world.update = "web-a"
+    world.edit("web-a")
     world.run()
     tell(world, "back-to-the-old-spec")
     assert everywhere(world, "web-a")
@@ -327,6 +340,354 @@ def test_a_restart_at_any_tick_changes_nothing() -> None:
             update=world.update,
             current=world.current,
             completed=set(world.completed),
+            attempts=dict(world.attempts),
+            halted=set(world.halted),
+            now=world.now,
+        )
+        after.run()
+        assert after.end() == whole.end()
+        assert after.settled() == whole.settled()
+
+
+# Failures.
+
+
+def bad(*, good: Sequence[str] = (), revision: str = "web-a", update: str = "web-b") -> list[Deployment]:
+    """Thirty with *revision*, of which all but *good* break with *update*."""
+    deployments = thirty(revision=revision)
+    for each in deployments:
+        each.breaks = frozenset() if each.name in good else frozenset({update})
+    return deployments
+
+
+# In the order in which they are picked.
+FIRST, SECOND, THIRD = "app-23", "app-07", "app-28"
+
+
+def test_a_failure_at_the_first_with_halt_leaves_it_as_it_is() -> None:
+    world = an_updated_world(bad(), LEFT)
+    world.run()
+    tell(world, "a-bad-revision-left-for-inspection")
+    assert world.touched["web-b"] == {FIRST}
+    assert world[FIRST].revision == "web-b"
+    assert world.settled().startswith("RolloutHalted")
+    assert "left for inspection" in world.settled()
+
+
+def test_one_that_is_mended_after_a_halt_changes_nothing_until_the_author_resumes() -> None:
+    world = an_updated_world(bad(), LEFT)
+    world.run()
+    world.say("the owners mend what was wrong")
+    for each in world.deployments:
+        each.breaks = frozenset()
+    world[FIRST].progressing = replace(world[FIRST].progressing, status="True", updated=world.now)
+    ticks(world, 10)
+    assert world[FIRST].complete
+    assert world.touched["web-b"] == {FIRST}
+    assert world.settled().startswith("RolloutHalted")
+    world.resume()
+    world.run()
+    tell(world, "mended-after-a-halt")
+    assert everywhere(world, "web-b")
+    assert world.settled().startswith("RolloutComplete")
+
+
+def test_a_left_one_is_turned_back_when_the_author_asks_for_that() -> None:
+    world = an_updated_world(bad(), LEFT)
+    world.run()
+    world.say("the author sets onFailure: Rollback")
+    world.rollout = TENTH
+    world.run()
+    tell(world, "left-and-then-rolled-back")
+    assert everywhere(world, "web-a")
+    assert world.settled().startswith("RolledBack")
+
+
+def test_a_failure_at_the_third_leaves_those_that_went_well() -> None:
+    deployments = thirty(revision="web-a")
+    world = an_updated_world(deployments)
+    world[THIRD].breaks = frozenset({"web-b"})
+    world.run()
+    tell(world, "a-failure-at-the-third")
+    assert world[THIRD].revision == "web-a"
+    assert world.halted == {"web-b#1"}
+    assert all(each.complete for each in deployments)
+    assert world.touched["web-b"] == {each.name for each in deployments if each.revision == "web-b"} | {THIRD}
+    assert most_in_flight(world) == 3
+    assert world.settled().startswith("RolledBack")
+
+
+def test_two_failures_are_allowed_and_the_third_halts() -> None:
+    deployments = thirty(revision="web-a")
+    world = an_updated_world(deployments, replace(TENTH, max_failures=2))
+    for name in (SECOND, THIRD, "app-04"):
+        world[name].breaks = frozenset({"web-b"})
+    world.run()
+    tell(world, "two-failures-are-allowed")
+    assert {each.name for each in deployments if each.name in world.touched["web-b"] and each.revision == "web-a"} == {
+        SECOND,
+        THIRD,
+        "app-04",
+    }
+    assert most_in_flight(world) == 3
+    assert world.settled().startswith("RolledBack")
+
+
+def test_failures_within_what_is_allowed_do_not_end_a_rollout() -> None:
+    deployments = thirty(revision="web-a")
+    world = an_updated_world(deployments, replace(TENTH, max_failures=2))
+    for name in (FIRST, THIRD):
+        world[name].breaks = frozenset({"web-b"})
+    world.run()
+    tell(world, "completed-but-for-two")
+    assert {each.name for each in deployments if each.revision == "web-a"} == {FIRST, THIRD}
+    assert not world.halted
+    assert world.current == "web-a"
+    assert world.settled().startswith("CompletedWithFailures")
+
+
+def test_a_failure_while_it_is_paused_is_turned_back() -> None:
+    world = an_updated_world(bad())
+    ticks(world, 6)
+    world.say("the author pauses it")
+    world.rollout = replace(TENTH, paused=True)
+    world.run()
+    tell(world, "a-failure-while-paused")
+    assert everywhere(world, "web-a")
+    assert world.touched["web-b"] == {FIRST}
+    assert world.settled().startswith("RolledBack")
+
+
+def test_resumed_it_may_fail_again() -> None:
+    world = an_updated_world(bad())
+    world.run()
+    world.resume()
+    world.run()
+    tell(world, "resumed-and-failed-again")
+    assert world.halted == {"web-b#2"}
+    assert world.touched["web-b"] == {FIRST}
+    assert everywhere(world, "web-a")
+    assert world.settled().startswith("RolledBack")
+    assert "sidecars.dev/resume: web-b#2" in world.settled()
+
+
+def test_resumed_it_may_succeed() -> None:
+    world = an_updated_world(bad())
+    world.run()
+    world.say("what was wrong is mended")
+    for each in world.deployments:
+        each.breaks = frozenset()
+    ticks(world, 10)
+    assert everywhere(world, "web-a"), "a halt is sticky"
+    world.resume()
+    world.run()
+    tell(world, "resumed-and-succeeded")
+    assert everywhere(world, "web-b")
+    assert world.settled().startswith("RolloutComplete")
+
+
+def test_resumed_while_it_is_still_turning_back_it_knows_the_way_back() -> None:
+    world = an_updated_world(bad())
+    world[FIRST].ticks = 6
+    while not world.halted:
+        world.tick()
+    ticks(world, 2)
+    assert not world[FIRST].complete
+    world.resume()
+    world.run()
+    tell(world, "resumed-while-turning-back")
+    assert world.touched["web-b"] == {FIRST}
+    assert world.halted == {"web-b#2"}
+    assert everywhere(world, "web-a")
+
+
+def test_an_edit_after_a_halt_begins_anew() -> None:
+    world = an_updated_world(bad())
+    world.run()
+    world.say("the author writes web-c")
+    world.edit("web-c")
+    world.run()
+    tell(world, "edited-after-a-halt")
+    assert everywhere(world, "web-c")
+    assert world.settled().startswith("RolloutComplete")
+
+
+def test_back_to_the_old_spec_after_a_halt() -> None:
+    deployments = bad(good=[FIRST, SECOND])
+    world = an_updated_world(deployments, LEFT)
+    world.run()
+    assert {each.name for each in deployments if each.revision == "web-b"} > {FIRST, SECOND, THIRD}
+    world.say("the author goes back to web-a")
+    world.edit("web-a")
+    world.run()
+    tell(world, "back-to-the-old-spec-after-a-halt")
+    assert everywhere(world, "web-a")
+    assert all(each.complete for each in deployments)
+    assert most_in_flight(world) <= 3
+    assert world.settled().startswith("RolloutComplete")
+
+
+def test_the_same_bad_spec_again_is_another_attempt() -> None:
+    world = an_updated_world(bad())
+    world.run()
+    world.say("the author goes back to web-a")
+    world.edit("web-a")
+    world.run()
+    assert world.settled().startswith("RolloutComplete")
+    world.say("the author writes web-b again")
+    world.edit("web-b")
+    world.run()
+    tell(world, "the-same-bad-spec-again")
+    assert world.halted == {"web-b#1", "web-b#2"}
+    assert everywhere(world, "web-a")
+
+
+def test_a_turning_back_that_does_not_end_does_not_stand_in_the_way_of_an_edit() -> None:
+    deployments = thirty(revision="web-a", breaks=frozenset({"web-a", "web-b"}))
+    world = an_updated_world(deployments)
+    world.run()
+    ticks(world, 40)
+    assert not world[FIRST].complete
+    assert world[FIRST].revision == "web-a"
+    world.say("the author writes web-c")
+    world.edit("web-c")
+    world.run()
+    tell(world, "turning-back-does-not-end")
+    assert world.halted == {"web-b#1"}
+    assert everywhere(world, "web-c")
+
+
+def test_a_first_injection_is_taken_out_again() -> None:
+    world = a_world(thirty(breaks=frozenset({"web-a"})))
+    world.run()
+    tell(world, "a-first-injection-is-taken-out-again")
+    assert everywhere(world, None)
+    entry = record_of(world[FIRST].record).entries[WEB]
+    assert (entry.revision, entry.note.failed) == ("", "web-a#1")
+    assert [each.name for each in world.deployments if each.record] == [FIRST]
+    assert all(each.complete for each in world.deployments)
+    assert world.settled().startswith("RolledBack")
+
+
+def test_a_note_of_a_failure_goes_with_the_policy() -> None:
+    world = a_world(thirty(breaks=frozenset({"web-a"})))
+    world.run()
+    world.say("the author deletes the policy")
+    world.deleting = True
+    world.run()
+    tell(world, "deleted-after-a-halt")
+    assert not any(each.record for each in world.deployments)
+
+
+def test_those_unhealthy_before_do_not_count() -> None:
+    deployments = thirty(revision="web-a")
+    sick = ("app-01", "app-02", "app-03", "app-04")
+    for each in deployments:
+        if each.name in sick:
+            each.available = replace(each.available, status="False")
+            each.breaks = frozenset({"web-b"})
+    world = an_updated_world(deployments)
+    world.run()
+    tell(world, "unhealthy-before")
+    assert everywhere(world, "web-b"), "they are left: they were no better before"
+    assert not world.halted
+    assert most_in_flight(world) == 3
+    assert world.settled().startswith("CompletedWithFailures")
+
+
+def test_one_that_was_unhealthy_before_holds_no_slot_and_takes_one_again() -> None:
+    deployments = [established(name, revision="web-a") for name in ("app-1", "app-2", "app-3")]
+    world = an_updated_world(deployments, replace(TENTH, max_concurrent=1))
+    world.completed.add("web-b")
+    sick, slow = world["app-1"], world["app-2"]
+    sick.breaks, sick.available = frozenset({"web-b"}), replace(sick.available, status="False")
+    sick.write("web-b", note=Note(previous="web-a", unhealthy_before=True))
+    slow.ticks = 50
+    ticks(world, 40)
+    assert sum(each.revision == "web-b" for each in deployments) > 1, "the sick one stands in nobody's way"
+    in_flight = {each.name for each in deployments if each.revision == "web-b" and not each.complete}
+    assert in_flight == {"app-1", "app-2"}
+    world.say("the author writes web-c")
+    world.completed.add("web-c")
+    world.edit("web-c")
+    ticks(world, 3)
+    assert sick.revision != "web-c" or slow.revision != "web-c"
+    assert most_in_flight(world) == 1
+    world.run()
+    tell(world, "unhealthy-before-and-edited")
+    assert everywhere(world, "web-c")
+    assert most_in_flight(world) == 1
+
+
+def test_new_workloads_during_a_halt_get_what_was_completed() -> None:
+    world = an_updated_world(bad())
+    world.run()
+    world.say("two new Deployments arrive")
+    world.deployments += [Deployment("new-1"), Deployment("new-2", namespace="other")]
+    world.run()
+    tell(world, "new-deployments-during-a-halt")
+    assert everywhere(world, "web-a")
+    assert world.touched["web-b"] == {FIRST}
+    assert world.settled().startswith("RolledBack")
+
+
+def test_new_workloads_during_a_halt_wait_where_nothing_was_completed() -> None:
+    world = a_world(thirty(breaks=frozenset({"web-a"})))
+    world.run()
+    world.say("a new Deployment arrives")
+    world.deployments.append(Deployment("new-1"))
+    world.run()
+    tell(world, "a-new-deployment-during-the-first-halt")
+    assert everywhere(world, None)
+
+
+def test_a_new_one_that_was_turned_back_does_not_join_again() -> None:
+    new = Target(workload=WorkloadId(namespace="shop", name="cart"), state=State.PENDING, new=True, busy=True)
+    failed = replace(new, state=State.FAILED, recorded=True, turned_back=True)
+    situation = Situation(policy=WEB, rollout=TENTH, update="web-b", current="web-b", attempt="web-b#1")
+    assert [each.joins for each in plan(replace(situation, targets=[new])).steps] == [True]
+    assert plan(replace(situation, targets=[failed])).steps == ()
+
+
+def test_one_without_pods_knows_the_way_back_too() -> None:
+    deployments = [established(name, revision="web-a") for name in ("app-1", "app-2")]
+    deployments[1].replicas = deployments[1].sets[0].replicas = 0
+    world = an_updated_world(deployments)
+    world.run()
+    assert everywhere(world, "web-b")
+    assert [noted(each).previous for each in deployments] == ["web-a", "web-a"]
+
+
+def test_all_at_once_turns_all_of_them_back() -> None:
+    rollout = replace(TENTH, strategy=Strategy.ALL_AT_ONCE)
+    world = an_updated_world(bad(), rollout)
+    world.run()
+    tell(world, "all-at-once-and-all-back")
+    assert len(world.touched["web-b"]) == 30
+    assert everywhere(world, "web-a")
+    assert all(each.complete for each in world.deployments)
+
+
+def test_a_restart_at_any_tick_of_a_failure_changes_nothing() -> None:
+    def fresh() -> World:
+        deployments = [established(f"app-{number:02}", revision="web-a") for number in range(1, 13)]
+        for number in (3, 5, 7):
+            deployments[number].breaks = frozenset({"web-b"})
+        return an_updated_world(deployments, Rollout(max_concurrent=2, progress_deadline_seconds=60, max_failures=1))
+
+    whole = fresh()
+    lasts = whole.run()
+    assert whole.settled().startswith("RolledBack")
+    for number in range(lasts + 1):
+        world = fresh()
+        ticks(world, number)
+        after = World(
+            copy.deepcopy(world.deployments)[::-1],
+            world.rollout,
+            update=world.update,
+            current=world.current,
+            completed=set(world.completed),
+            halted=set(world.halted),
             now=world.now,
         )
         after.run()
@@ -369,6 +730,8 @@ def worlds(draw: st.DrawFn) -> World:
         max_concurrent=draw(st.sampled_from([0.1, 0.5, 1, 2, 3])),
         min_ready_seconds=draw(st.sampled_from([0, 10, 30])),
         progress_deadline_seconds=draw(st.sampled_from([60, 300, 900])),
+        max_failures=draw(st.sampled_from([0, 0, 1, 2, 9])),
+        on_failure=draw(st.sampled_from(OnFailure)),
     )
     world = World(deployments, rollout, update=draw(st.sampled_from(["web-a", "web-b"])))
     if draw(st.booleans()):
@@ -382,7 +745,12 @@ ACTIONS = st.sampled_from(
         "edit",
         "back",
         "pause",
+        "unpause",
         "resume",
+        "resume",
+        "leave failed",
+        "turn back",
+        "allow",
         "hotfix",
         "scale",
         "arrive",
@@ -400,13 +768,22 @@ def act(world: World, action: str, number: int) -> None:
     one = world.deployments[number % len(world.deployments)] if world.deployments else None
     match action:
         case "edit":
-            world.update = {"web-a": "web-b", "web-b": "web-c", "web-c": "web-d"}.get(world.update or "", "web-d")
+            world.edit({"web-a": "web-b", "web-b": "web-c", "web-c": "web-d"}.get(world.update or "", "web-d"))
         case "back":
-            world.update = world.current or world.update
+            if world.current:
+                world.edit(world.current)
         case "pause":
-            world.rollout = Rollout(**{**_fields(world.rollout), "paused": True})
-        case "resume":
-            world.rollout = Rollout(**{**_fields(world.rollout), "paused": False})
+            world.rollout = replace(world.rollout, paused=True)
+        case "unpause":
+            world.rollout = replace(world.rollout, paused=False)
+        case "resume" if world.attempt in world.halted:
+            world.resume()
+        case "leave failed":
+            world.rollout = replace(world.rollout, on_failure=OnFailure.HALT)
+        case "turn back":
+            world.rollout = replace(world.rollout, on_failure=OnFailure.ROLLBACK)
+        case "allow":
+            world.rollout = replace(world.rollout, max_failures=number)
         case "hotfix" if one:
             one.hotfix()
         case "scale" if one:
@@ -427,10 +804,6 @@ def act(world: World, action: str, number: int) -> None:
             world.deleting = number == 0
 
 
-def _fields(rollout: Rollout) -> dict[str, Any]:
-    return {name: getattr(rollout, name) for name in Rollout.__dataclass_fields__}
-
-
 class Watch:
     """Counts what is in flight by itself, from what was written and what the controller has done since."""
 
@@ -443,11 +816,17 @@ class Watch:
         """Note what has landed since."""
         for name, revision in list(self.flying.items()):
             deployment = next((each for each in self.world.deployments if each.name == name), None)
-            if deployment is None or not deployment.replicas or deployment.taken_over:
+            if deployment is None or not deployment.replicas or deployment.taken_over or name in self.forgiven():
                 del self.flying[name]
             elif self.is_down(deployment):
                 del self.flying[name]
                 self.landed |= {revision} if revision else set()
+
+    def forgiven(self) -> set[str]:
+        """Those that were unhealthy before and have failed: they hold no slot."""
+        assert self.world.looked is not None
+        targets = self.world.looked.targets
+        return {each.workload.name for each in targets if each.failing and each.note.unhealthy_before}
 
     def is_down(self, deployment: Deployment) -> bool:
         """Whether its rollout is complete and soaked; what is removed, or the owner's by now, need not soak."""
@@ -474,7 +853,7 @@ def test_in_any_world(world: World, actions: list[tuple[str, int]], random: Any)
     for action, number in actions:
         act(world, action, number)
         step(world, watch, shuffled)
-    act(world, "resume", 0)
+    act(world, "unpause", 0)
     world.run()
     reason = world.settled().partition(":")[0]
     situation = world.situation()
@@ -487,12 +866,19 @@ def test_in_any_world(world: World, actions: list[tuple[str, int]], random: Any)
         assert not any(each.revision for each in world.deployments)
 
 
-END = {"RolloutComplete", "NoTargets", "AllSkipped", "RolloutHalted", "CompletedWithFailures", "Removing"}
+END = {"RolloutComplete", "RolledBack", "NoTargets", "AllSkipped", "RolloutHalted", "CompletedWithFailures", "Removing"}
+
+
+def noted(deployment: Deployment) -> Note:
+    """What the policy's last step wrote down on it."""
+    entry = record_of(deployment.record).entries.get(WEB)
+    return entry.note if entry else NOTHING_NOTED
 
 
 def step(world: World, watch: Watch, shuffled: Any) -> None:
     """One tick, with everything that must hold in it."""
-    before = world.end()
+    before, halted = world.end(), world.attempt in world.halted
+    failed = {each.name for each in world.deployments if noted(each).failed == world.attempt}
     made = world.tick()
     watch.look()
     there = {name: revision for name, revision in world.end().items() if revision != before.get(name)}
@@ -509,6 +895,13 @@ def step(world: World, watch: Watch, shuffled: Any) -> None:
     untried = world.update not in world.completed | watch.landed
     if world.rollout.strategy is Strategy.PROGRESSIVE and untried and not world.deleting:
         assert sum(revision == world.update for revision in watch.flying.values()) <= 1, world.transcript()
+    ahead = {name for name, revision in moved.items() if revision == world.update}
+    assert not failed & ahead, "what failed is not tried again in the same attempt"
+    assert not (ahead and (halted or world.rollout.paused)), world.transcript()
+    back = {name for name in moved if noted(world[name]).failed == world.attempt}
+    assert not back or world.rollout.on_failure is OnFailure.ROLLBACK
+    if sum(each.counts for each in looked.targets) > world.rollout.max_failures and not world.deleting:
+        assert world.attempt in world.halted
     mixed = replace(looked, targets=shuffled(looked.targets), removing=shuffled(looked.removing))
     assert plan(mixed) == made
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from sidecarpolicy.core import plan as planning
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Plan, Situation, State, Step, Target
+from sidecarpolicy.core.plan import Plan, Situation, Step
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import borne
-from sidecarpolicy.core.record import Entry, ItemKey, Record, text_of
+from sidecarpolicy.core.record import NOTHING_NOTED, Entry, ItemKey, Note, Record, text_of
 from sidecarpolicy.core.status import Report, status_of
+from sidecarpolicy.core.targets import State, Target, target
 from sidecarpolicy.core.workload import NO_CONDITION, Condition, ReplicaSet, Workload, record_of
 from sidecarpolicy.names import SkipReason
 from tests.core.objects import START, WEB
@@ -85,9 +86,13 @@ class Deployment:
         """Whether the controller has nothing left to do."""
         return self.observed == self.generation and self.progressing.reason == "NewReplicaSetAvailable"
 
-    def write(self, revision: str | None, *, joined: bool = False) -> None:
-        """Write a revision into the template and the record."""
-        entries = {} if revision is None else {WEB: Entry(revision=revision, items=ITEMS, joined=joined)}
+    def write(self, revision: str | None, *, joined: bool = False, note: Note = NOTHING_NOTED) -> None:
+        """Write a revision into the template and the record; a note stays even without one."""
+        entries = {}
+        if revision is not None:
+            entries = {WEB: Entry(revision=revision, items=ITEMS, joined=joined, note=note)}
+        elif note.failed:
+            entries = {WEB: Entry(revision="", note=note)}
         self.record = text_of(Record(entries=entries))
         self.hotfixed = self.taken_over = False
         self.generation += 1
@@ -184,6 +189,8 @@ class Deployment:
                 name=f"{self.name}-{each.number}",
                 namespace=self.namespace,
                 owner=self.name,
+                uid=f"{self.name}-{each.number}",
+                pod_template_hash=str(each.number),
                 number=each.number,
                 replicas=each.replicas,
                 record=each.record,
@@ -200,7 +207,9 @@ def established(name: str, *, revision: str | None = None, healthy: bool = True,
     found.observed = found.generation
     found.sets = [Set(template=(1, revision), number=1, record=found.record, replicas=found.replicas)]
     found.progressing = replace(found._condition("True", "NewReplicaSetAvailable", LONG_AGO))
-    found.available = found._condition("True" if healthy else "False", "MinimumReplicas", LONG_AGO)
+    found.available = found._condition(
+        "True" if healthy else "False", "MinimumReplicas", LONG_AGO if healthy else LONG_AGO - TICK
+    )
     return found
 
 
@@ -214,6 +223,9 @@ class World:
     current: str | None = None
     completed: set[str] = field(default_factory=set)
     deleting: bool = False
+    attempts: dict[str, int] = field(default_factory=dict)
+    halted: set[str] = field(default_factory=set)
+    known: set[str | None] = field(default_factory=set)
     now: float = START
     lines: list[str] = field(default_factory=list)
     shuffled: Callable[[Sequence[Target]], Sequence[Target]] = tuple
@@ -227,6 +239,27 @@ class World:
         """Note in the transcript what people do."""
         self.lines.append(f"{self._clock()}  -- {what}")
 
+    @property
+    def attempt(self) -> str:
+        """What failures and halts are noted under."""
+        return f"{self.update}#{self.attempts.get(self.update, 1)}" if self.update else ""
+
+    def edit(self, update: str) -> None:
+        """The author writes a spec; going back to one that was there begins its next attempt, and no halt is left."""
+        if update == self.update:
+            return
+        self.known.add(self.update)
+        self.update = update
+        if update in self.known:
+            self.attempts[update] = self.attempts.get(update, 1) + 1
+
+    def resume(self) -> None:
+        """The author goes on after a halt."""
+        assert self.update is not None
+        self.say(f"resumed: {self.attempt}")
+        self.halted.discard(self.attempt)
+        self.attempts[self.update] = self.attempts.get(self.update, 1) + 1
+
     def situation(self) -> Situation:
         """Gather what a plan depends on, as the operator's pass does."""
         targets: list[Target] = []
@@ -234,12 +267,19 @@ class World:
         for each in self.deployments:
             selected = each.selected and not self.deleting
             refusal = CONTESTED if selected and each.contested else None
-            found = planning.target(
-                WEB, self.update, each.seen(), each.replica_sets(), refusal, rollout=self.rollout, now=self.now
+            found = target(
+                WEB,
+                self.update,
+                each.seen(),
+                each.replica_sets(),
+                refusal,
+                rollout=self.rollout,
+                now=self.now,
+                attempt=self.attempt if selected else "",
             )
             if selected:
                 targets.append(found)
-            elif found.revision is not None or found.holds_slot:
+            elif found.recorded or found.holds_slot:
                 removing.append(found)
         return Situation(
             policy=WEB,
@@ -248,6 +288,8 @@ class World:
             current=self.current,
             tried=self.update in self.completed,
             deleting=self.deleting,
+            attempt=self.attempt,
+            halted=self.attempt in self.halted,
             targets=self.shuffled(targets),
             removing=self.shuffled(removing),
         )
@@ -259,6 +301,11 @@ class World:
             each.tick(self.now)
         before = self.looked = self.situation()
         plan = planning.plan(before)
+        if plan.halts:
+            self.lines.append(f"{self._clock()}  !! halted: {self.attempt}")
+            self.halted.add(self.attempt)
+            before = self.looked = self.situation()
+            plan = planning.plan(before)
         for step in plan.steps:
             self._apply(step)
         again = planning.plan(self.situation())
@@ -269,7 +316,7 @@ class World:
 
     def _apply(self, step: Step) -> None:
         deployment = next(each for each in self.deployments if each.id == step.workload)
-        deployment.write(step.revision, joined=step.joins)
+        deployment.write(step.revision, joined=step.joins, note=step.note)
         if step.revision is not None:
             self.touched.setdefault(step.revision, set()).add(deployment.name)
 

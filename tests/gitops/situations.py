@@ -13,9 +13,10 @@ from typing import Any
 from sidecarpolicy import names
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Situation, State, Target, plan
+from sidecarpolicy.core.plan import Situation, plan
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.status import Rejection, Report, status_of
+from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.names import Reason, SkipReason
 from tests.builders import a_cluster_policy, a_policy
@@ -87,6 +88,7 @@ def a_status(*states: State, rejection: Rejection | None = None, **situation: An
     fields: dict[str, Any] = {
         "rollout": Rollout(),
         "update": UPDATE,
+        "attempt": f"{UPDATE}#1",
         "current": CURRENT,
         "targets": targets(*states),
     } | situation
@@ -220,7 +222,7 @@ def _ended() -> Iterator[Example]:
         reason="AllSkipped",
         **bad,
     )
-    halted = a_status(F, P, P, U)
+    halted = a_status(F, P, P, U, rollout=Rollout(max_failures=1))
     yield Example(
         name="halted",
         words="failed workloads hold every slot",
@@ -231,21 +233,14 @@ def _ended() -> Iterator[Example]:
     yield Example(
         name="rolled-back",
         words="too many failed; they were turned back",
-        status=to_come(
-            halted,
-            "False",
-            "RolledBack",
-            "web-7d21c0a9e1 failed on shop/cart-001 (proxy: ImagePullBackOff); it has web-6f9c11d2ab again",
-            abnormal="Stalled",
-        ),
+        status=a_status(F, P, P, U, halted=True),
         reason="RolledBack",
-        reported=False,
         **bad,
     )
     yield Example(
         name="completed-with-failures",
         words="done, some failed within maxFailures",
-        status=a_status(U, U, F),
+        status=a_status(U, U, F, rollout=Rollout(max_failures=1)),
         reason="CompletedWithFailures",
         **bad,
     )
@@ -253,7 +248,7 @@ def _ended() -> Iterator[Example]:
         name="field-conflict",
         words="done, except where another writer keeps undoing us",
         status=to_come(
-            a_status(U, U, F),
+            a_status(U, U, F, rollout=Rollout(max_failures=1)),
             "False",
             "FieldConflict",
             "helm undoes the sidecars of shop/cart-003: 3 times since 2026-01-01T00:50:00Z; next try at 01:10:00Z",

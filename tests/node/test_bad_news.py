@@ -1,13 +1,17 @@
-"""What goes wrong stays small: an image that cannot be pulled, and an admission rule that breaks native sidecars."""
+"""What goes wrong stays small, is explained and turned back; admission that breaks native sidecars is noticed."""
 
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
+from typing import Any
+
+import pytest
 
 from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
-from tests.fleet import Fleet, image_of, init_names
-from tests.node.pods import BUSYBOX, an_idle, an_idle_deployment, condition, injected, is_ready, pods
+from tests.fleet import Fleet, init_names
+from tests.node.pods import an_idle, an_idle_deployment, condition, injected, is_ready, pods
 from tests.polling import poll
 
 MISSING = "sidecarpolicy.local/missing:1"
@@ -15,43 +19,66 @@ FLEET = ("cart", "catalog", "orders")
 STRIPPING = "sidecarpolicy-test-strips-restart-policy"
 
 
-def a_policy_with(image: str, namespace: str) -> Manifest:
-    """A policy with one idle sidecar of that image, which gives up soon."""
+# What goes wrong with a new revision, and what its failure must say.
+BAD: dict[str, tuple[Manifest, str]] = {
+    "image": ({"image": MISSING}, "proxy: (ImagePullBackOff|ErrImagePull)"),
+    "gate": (
+        {"startupProbe": {"exec": {"command": ["false"]}, "periodSeconds": 5, "failureThreshold": 20}},
+        "proxy: startup probe does not succeed",
+    ),
+    "secret": (
+        {"env": [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "token"}}}]},
+        'proxy: CreateContainerConfigError: .*"absent" not found',
+    ),
+}
+
+
+def a_policy_with(namespace: str, *, soak: int = 0, **container: Any) -> Manifest:
+    """A policy with one idle sidecar, *container* of it changed, which gives up soon."""
     return a_policy(
         "web",
         namespace,
-        rollout={"minReadySeconds": 0, "progressDeadlineSeconds": 4},
-        sidecars=[a_sidecar("proxy", container=an_idle(image=image))],
+        rollout={"minReadySeconds": soak, "progressDeadlineSeconds": 15},
+        sidecars=[a_sidecar("proxy", container=an_idle(**container))],
     )
 
 
-def test_a_bad_image_reaches_one_deployment_and_its_old_pods_go_on_serving(fleet: Fleet) -> None:
+@pytest.mark.parametrize("case", BAD, ids=[case.replace(" ", "-") for case in BAD])
+def test_a_bad_revision_is_noticed_on_one_deployment_explained_and_turned_back(fleet: Fleet, case: str) -> None:
+    bad, explanation = BAD[case]
     namespace = fleet.namespace
-    fleet.apply(*(an_idle_deployment(name, namespace) for name in FLEET), a_policy_with(BUSYBOX, namespace))
-    fleet.wait("RolloutComplete")
+    fleet.apply(*(an_idle_deployment(name, namespace) for name in FLEET), a_policy_with(namespace))
+    good = fleet.wait("RolloutComplete")["updateRevision"]
+    before = fleet.templates()
     serving = {name: injected(fleet, name, "proxy")[0]["metadata"]["name"] for name in FLEET}
-    fleet.apply(a_policy_with(MISSING, namespace))
-    status = fleet.wait("RolloutHalted")
+    fleet.apply(a_policy_with(namespace, soak=10, **bad))
+    touched = poll(lambda: [name for name, each in fleet.templates().items() if each != before[name]])
+    fleet.kubectl("set", "env", f"deployment/{touched[0]}", "--containers=app", "HOTFIX=yes")
+    status = fleet.wait("RolledBack", timeout=120)
 
-    changed = [name for name, each in fleet.deployments().items() if image_of(each, "proxy") != BUSYBOX]
-    assert len(changed) == 1
-    assert status["targets"] | {"failed": 1, "pending": 2, "updated": 0, "available": 3} == status["targets"]
+    assert len(touched) == 1
     (failure,) = status["failures"]
-    assert (failure["namespace"], failure["name"], failure["revision"]) == (
-        namespace,
-        changed[0],
-        status["updateRevision"],
-    )
-    assert failure["reason"] == "ProgressDeadlineExceeded"
-    assert f"{namespace}/{changed[0]} made no progress" in fleet.condition("Ready")["message"]
-    for name, pod in serving.items():
-        assert pod in [each["metadata"]["name"] for each in pods(fleet, name) if is_ready(each)]
-
-    fleet.apply(a_policy_with(BUSYBOX, namespace))
-    fleet.wait("RolloutComplete")
-    assert {name: [each["metadata"]["name"] for each in pods(fleet, name)] for name in FLEET} == {
-        name: [pod] for name, pod in serving.items()
+    assert (failure["namespace"], failure["name"]) == (namespace, touched[0])
+    assert failure["revision"] == status["updateRevision"] != good == status["currentRevision"]
+    assert re.search(explanation, failure["message"])
+    assert re.search(explanation, fleet.condition("Ready")["message"])
+    assert re.search(explanation, poll(partial(fleet.messages, touched[0], "RolloutFailed"))[0])
+    poll(lambda: is_as_before(fleet, before, touched[0]))
+    # The other Deployments never noticed, and the owner's hotfix is still there.
+    assert {name: each for name, each in fleet.templates().items() if name != touched[0]} == {
+        name: each for name, each in before.items() if name != touched[0]
     }
+    for name in set(FLEET) - set(touched):
+        assert [each["metadata"]["name"] for each in pods(fleet, name) if is_ready(each)] == [serving[name]]
+    fleet.kubectl("rollout", "status", f"deployment/{touched[0]}", "--timeout=60s")
+
+
+def is_as_before(fleet: Fleet, before: dict[str, Manifest], name: str) -> bool:
+    """Whether a template is what it was, but for the owner's hotfix."""
+    template = fleet.templates()[name]
+    application = template["spec"]["containers"][0]
+    hotfixed = application.pop("env") == [{"name": "HOTFIX", "value": "yes"}]
+    return hotfixed and template == before[name]
 
 
 def stripping(namespace: str) -> tuple[Manifest, Manifest]:
@@ -95,7 +122,7 @@ def test_where_admission_strips_restart_policy_the_seal_keeps_the_pods_from_hang
     try:
         fleet.apply(*stripping(fleet.namespace))
         poll(partial(is_stripped, fleet))
-        fleet.apply(a_policy_with(BUSYBOX, fleet.namespace))
+        fleet.apply(a_policy_with(fleet.namespace))
         status = fleet.wait("AllSkipped")
         (skipped,) = status["skipped"]
         assert (skipped["reason"], skipped["count"]) == ("Refused", 1)

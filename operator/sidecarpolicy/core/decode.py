@@ -17,12 +17,13 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.ordering import cycle
 from sidecarpolicy.core.policy import ROLES, Application, Policy, Rollout, Sidecar
 from sidecarpolicy.core.ports import claimed_ports
-from sidecarpolicy.core.reading import Cursor, InvalidInput
+from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
-from sidecarpolicy.names import DeletionPolicy, Position, Role, Strategy
+from sidecarpolicy.names import DeletionPolicy, OnFailure, Position, Role, Strategy
 
 MOST_SIDECARS = 16
+MOST_REVISIONS = 100
 INT32 = 2**31 - 1
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -33,7 +34,9 @@ PERCENT = re.compile(r"(100|[1-9][0-9]?)%")
 VOLUME_SOURCES = frozenset(
     {"emptyDir", "configMap", "secret", "projected", "downwardAPI", "csi", "persistentVolumeClaim"}
 )
-SPEC_FIELDS = frozenset({"selector", "priority", "sidecars", "volumes", "application", "rollout", "deletionPolicy"})
+SPEC_FIELDS = frozenset(
+    {"selector", "priority", "sidecars", "volumes", "application", "rollout", "deletionPolicy", "revisionHistoryLimit"}
+)
 SIDECAR_FIELDS = frozenset({"name", "role", "position", "startAfter", "startup", "podReadiness", "container"})
 OURS_TO_SET = ("name", "restartPolicy", "restartPolicyRules")
 
@@ -70,11 +73,25 @@ def decode_policy(body: Mapping[str, Any]) -> Policy:
         application=_application(spec.field("application"), spec.field("volumes")),
         rollout=_rollout(spec.field("rollout")),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
+        revision_history_limit=spec.field("revisionHistoryLimit").integer(10, least=0, most=MOST_REVISIONS),
         words=author_words(without_nulls(spec.mapping())) if not root.problems else {},
     )
     if root.problems:
-        raise InvalidInput(tuple(root.problems))
+        raise InvalidPolicy(tuple(root.problems), policy)
     return policy
+
+
+class InvalidPolicy(InvalidInput):
+    """A policy that cannot be used. *readable* is the rest of it, where at least its selection and rollout are clear.
+
+    So what an earlier spec injected can be kept in order on the workloads that this one selects.
+    """
+
+    def __init__(self, problems: tuple[Problem, ...], policy: Policy) -> None:
+        super().__init__(problems)
+        elsewhere = ("spec.sidecars", "spec.volumes", "spec.application", "spec.priority")
+        clear = all(problem.path.startswith(elsewhere) for problem in problems)
+        self.readable = policy if clear else None
 
 
 def _required_selector(cursor: Cursor) -> Selector:
@@ -249,7 +266,17 @@ def _application(cursor: Cursor, volumes: Cursor) -> Application:
 def _rollout(cursor: Cursor) -> Rollout:
     default = Rollout()
     cursor.mapping(
-        allowed=frozenset({"strategy", "maxConcurrent", "progressDeadlineSeconds", "minReadySeconds", "paused"})
+        allowed=frozenset(
+            {
+                "strategy",
+                "maxConcurrent",
+                "progressDeadlineSeconds",
+                "minReadySeconds",
+                "maxFailures",
+                "onFailure",
+                "paused",
+            }
+        )
     )
     soak = cursor.field("minReadySeconds").integer(default.min_ready_seconds, least=0, most=86400)
     deadline = cursor.field("progressDeadlineSeconds")
@@ -261,6 +288,8 @@ def _rollout(cursor: Cursor) -> Rollout:
         max_concurrent=_max_concurrent(cursor.field("maxConcurrent"), default.max_concurrent),
         progress_deadline_seconds=seconds,
         min_ready_seconds=soak,
+        max_failures=cursor.field("maxFailures").integer(default.max_failures, least=0, most=INT32),
+        on_failure=cursor.field("onFailure").choice(OnFailure.ROLLBACK),
         paused=cursor.field("paused").flag(),
     )
 

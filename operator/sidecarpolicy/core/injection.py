@@ -17,13 +17,26 @@ from sidecarpolicy.core.claims import IDENTITY, NO_CLAIMS, Claims, template_item
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.likeness import is_as_it_should_be, moved
 from sidecarpolicy.core.ordering import precedence, start_order
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, Entry, ItemKey, Record
+from sidecarpolicy.core.record import (
+    ENV,
+    INIT_CONTAINERS,
+    NOTHING_NOTED,
+    VOLUME_MOUNTS,
+    VOLUMES,
+    Entry,
+    ItemKey,
+    Note,
+    Record,
+)
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.names import Position
 
 Known = Callable[[PolicyId, str], Revision | None]
 """Looks a stored revision up by policy and name."""
+
+
+NO_NOTES: Mapping[PolicyId, Note] = {}
 
 
 def nothing_known(policy: PolicyId, revision: str) -> Revision | None:
@@ -68,11 +81,13 @@ def compose(
     held: frozenset[PolicyId] = frozenset(),
     joining: frozenset[PolicyId] = frozenset(),
     orphaned: frozenset[PolicyId] = frozenset(),
+    notes: Mapping[PolicyId, Note] = NO_NOTES,
 ) -> Composition:
     """Return what *template* and *record* become with *assigned* on it.
 
     *held* policies keep what they have, as it is. *orphaned* ones hand it over to the owner. *joining* ones come to
-    a new workload, outside of their budget. All others that the record names go. *claims* hold removal back.
+    a new workload, outside of their budget. All others that the record names go. *claims* hold removal back. *notes*
+    are what the steps of rollouts write down; one with `failed` stays even where nothing else of the policy does.
     """
     work = _Work(at(template, "spec"), record, assigned, known=known, claims=claims, held=held, orphaned=orphaned)
     spec = with_items(work.spec, INIT_CONTAINERS, work.init_containers())
@@ -80,7 +95,7 @@ def compose(
     spec = with_items(spec, "containers", [work.with_additions(each) for each in items(work.spec, "containers")])
     return Composition(
         template={**template, "spec": spec} if spec != at(template, "spec") else template,
-        record=work.new_record(spec, joining),
+        record=work.new_record(spec, joining, notes),
         env_kept=tuple(sorted(work.env_kept)),
         left_behind=tuple(sorted(work.left_behind)),
         unknown_containers=tuple(sorted(work.unknown_containers())),
@@ -283,7 +298,7 @@ class _Work:
         present = {each["name"] for each in items(self.spec, "containers")}
         return {name for revision in self.assigned for name in revision.application.containers} - present
 
-    def new_record(self, spec: Json, joining: frozenset[PolicyId]) -> Record:
+    def new_record(self, spec: Json, joining: frozenset[PolicyId], notes: Mapping[PolicyId, Note]) -> Record:
         """What is ours on *spec*, the finished one."""
         entries = dict(self.held)
         orphaned = self.record.orphaned | self.handed_over
@@ -294,7 +309,12 @@ class _Work:
                 items=frozenset(self.provided[revision.policy]),
                 adopted=self.adopted[revision.policy],
                 joined=revision.policy in joining or bool(old and old.joined and old.revision == revision.name),
+                note=notes.get(revision.policy)
+                or (old.note if old and old.revision == revision.name else NOTHING_NOTED),
             )
+        for policy, note in notes.items():
+            if note.failed and policy not in entries:
+                entries[policy] = Entry(revision="", note=note)
         return replace(
             self.record,
             entries={policy: entries[policy] for policy in sorted(entries)},

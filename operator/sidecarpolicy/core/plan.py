@@ -12,58 +12,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from math import isinf
 
-from sidecarpolicy.core import progress
-from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
-from sidecarpolicy.names import Strategy
-
-
-class State(StrEnum):
-    """Where a selected workload stands; every one is in exactly one state."""
-
-    SKIPPED = "skipped"
-    PENDING = "pending"
-    PROGRESSING = "progressing"
-    UPDATED = "updated"
-    FAILED = "failed"
-
-
-class Health(StrEnum):
-    """Who is picked first; in this order."""
-
-    HEALTHY = "healthy"
-    UNHEALTHY = "unhealthy"
-    EMPTY = "empty"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One policy on one workload, at one moment.
-
-    *revision*: what it bears now, None for nothing. *holds_slot*: the policy's rollout on it is in flight or soaking.
-    *busy*: the owner's or another policy's rollout is in flight. *evidence*: it completed the update revision with
-    running replicas. *looks_again*: when time alone changes its state (seconds since the epoch). *late_since*: when a
-    failed one last made progress.
-    """
-
-    workload: WorkloadId
-    state: State
-    refusal: Refusal | None = None
-    revision: str | None = None
-    health: Health = Health.HEALTHY
-    holds_slot: bool = False
-    busy: bool = False
-    new: bool = False
-    evidence: bool = False
-    available: bool = False
-    looks_again: float | None = None
-    late_since: float | None = None
-    message: str = ""
+from sidecarpolicy.core.record import NOTHING_NOTED, Note
+from sidecarpolicy.core.targets import Health, State, Target
+from sidecarpolicy.names import OnFailure, Strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +31,7 @@ class Step:
     revision: str | None
     joins: bool = False
     orphans: bool = False
+    note: Note = NOTHING_NOTED
     why: str
 
 
@@ -88,6 +43,8 @@ class Situation:
     it has been rolled out completely before. *current*: the last one that was, for new workloads. *assigned*: steps
     being written at this moment. *removing*: workloads that are not selected and still carry the policy. *orphaning*:
     the policy is being deleted and leaves its sidecars to the owners. *frozen*: nothing changes but new workloads.
+    *attempt*: the `<revision>#<attempt>` under which failures are noted now. *halted*: the rollout is halted under it.
+    *held_back*: namespaces whose own trouble made a workload fail, where nothing is tried for a while.
     """
 
     policy: PolicyId
@@ -98,6 +55,9 @@ class Situation:
     deleting: bool = False
     orphaning: bool = False
     frozen: bool = False
+    attempt: str = ""
+    halted: bool = False
+    held_back: frozenset[str] = frozenset()
     targets: Sequence[Target] = ()
     removing: Sequence[Target] = ()
     assigned: frozenset[WorkloadId] = frozenset()
@@ -105,89 +65,18 @@ class Situation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The steps to take now, why the rest waits, and when to look again (seconds since the epoch)."""
+    """The steps to take now, why the rest waits, and when to look again (seconds since the epoch).
+
+    *halts*: too many have failed, and the rollout is halted from now on, until the policy is edited or resumed.
+    """
 
     steps: tuple[Step, ...] = ()
     budget: int = 1
     in_flight: int = 0
     first_is_done: bool = False
+    halts: bool = False
     looks_again: float | None = None
     counts: dict[State, int] = field(default_factory=dict)
-
-
-def target(
-    policy: PolicyId,
-    update: str | None,
-    workload: Workload,
-    replica_sets: Sequence[ReplicaSet],
-    refusal: Refusal | None,
-    *,
-    rollout: Rollout,
-    now: float,
-) -> Target:
-    """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*."""
-    entry = record_of(workload.record).entries.get(policy)
-    revision = entry.revision if entry else None
-    ours = progress.is_ours(workload, replica_sets, policy)
-    arrived = progress.has_arrived(workload, replica_sets, policy)
-    new = progress.is_new(workload, replica_sets)
-    soaked = progress.soaked_at(workload, rollout.min_ready_seconds) if revision else 0.0
-    under_way = ours and not arrived
-    # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
-    joined = bool(entry and entry.joined)
-    soaking = ours and arrived and now < soaked and workload.replicas > 0 and not joined
-    last = None
-    if under_way and not joined:
-        last = progress.last_progress(workload)
-    elif soaking and isinf(soaked):  # it lost its availability while it was watched
-        last = workload.available.changed
-    deadline = last + rollout.progress_deadline_seconds if last is not None else None
-    late = deadline is not None and now >= deadline
-    return Target(
-        workload=workload.id,
-        state=_state(refusal, revision, update, under_way=under_way, soaking=soaking, late=late),
-        refusal=refusal,
-        revision=revision,
-        health=_health(workload),
-        holds_slot=(under_way or soaking) and not joined and workload.replicas > 0,
-        busy=(joined or not under_way) and not (new and revision is None) and _is_moving(workload),
-        new=new,
-        evidence=arrived and not soaking and revision == update and workload.replicas > 0,
-        available=revision is not None and workload.available.status == "True",
-        looks_again=soaked if soaking and not isinf(soaked) else deadline if not late else None,
-        late_since=last if late else None,
-        message=(workload.progressing if under_way else workload.available).message if late else "",
-    )
-
-
-def _state(
-    refusal: Refusal | None,
-    revision: str | None,
-    update: str | None,
-    *,
-    under_way: bool,
-    soaking: bool,
-    late: bool,
-) -> State:
-    if refusal is not None:
-        return State.SKIPPED
-    if late:
-        return State.FAILED
-    if (under_way or soaking) and (revision is not None or update is None):
-        return State.PROGRESSING
-    return State.UPDATED if revision == update and update is not None else State.PENDING
-
-
-def _health(workload: Workload) -> Health:
-    if workload.replicas == 0:
-        return Health.EMPTY
-    unhealthy = workload.available.status == "False" or workload.progressing.status == "False"
-    return Health.UNHEALTHY if unhealthy else Health.HEALTHY
-
-
-def _is_moving(workload: Workload) -> bool:
-    """Whether a rollout that is not complete still goes on: neither given up nor paused by its owner."""
-    return not progress.is_complete(workload) and workload.progressing.status != "False" and not workload.paused
 
 
 def plan(situation: Situation) -> Plan:
@@ -202,13 +91,17 @@ def plan(situation: Situation) -> Plan:
     free_of_first = first_is_done or rollout.strategy is Strategy.ALL_AT_ONCE
     # A removal that makes no progress is never undone; it frees its slot.
     stuck = {each.workload for each in situation.removing if each.state is State.FAILED}
+    # So does one that was unhealthy before we came: its failure is not ours.
+    stuck |= {each.workload for each in situation.targets if each.failing and each.note.unhealthy_before}
     holding = {each.workload for each in everyone if each.holds_slot} - stuck | situation.assigned
+    halts = _exceeded(situation) and not situation.halted and not situation.deleting
     steps: list[Step] = []
-    still = rollout.paused or situation.frozen
+    still = rollout.paused or situation.frozen or situation.halted or halts
     if situation.orphaning:
         steps += _handovers(situation)
     elif update is not None and not situation.deleting:
         steps += _joining(situation)
+        steps += _turnings_back(situation)
         if not still:
             steps += _updates(situation, holding, budget=full if free_of_first else 1, first=not free_of_first)
     if not situation.orphaning and (situation.deleting or not still):
@@ -220,9 +113,34 @@ def plan(situation: Situation) -> Plan:
         budget=full if free_of_first or situation.deleting else 1,
         in_flight=len(holding),
         first_is_done=first_is_done,
+        halts=halts,
         looks_again=min((each.looks_again for each in everyone if each.looks_again is not None), default=None),
         counts=counts,
     )
+
+
+def _exceeded(situation: Situation) -> bool:
+    return sum(each.counts for each in situation.targets) > situation.rollout.max_failures
+
+
+def _turnings_back(situation: Situation) -> list[Step]:
+    """A failed workload goes back to what it had, free of budget, whether or not the rollout goes on."""
+    if situation.rollout.on_failure is OnFailure.HALT:
+        return []
+    return [
+        Step(
+            workload=each.workload,
+            revision=each.note.previous or None,
+            note=Note(failed=situation.attempt, excused=each.excused),
+            why=f"turned back, {each.reason}: {each.message}",
+        )
+        for each in situation.targets
+        if each.failing
+        and each.revision == situation.update
+        and not each.note.unhealthy_before
+        and each.refusal is None
+        and each.workload not in situation.assigned
+    ]
 
 
 def _joining(situation: Situation) -> list[Step]:
@@ -232,7 +150,11 @@ def _joining(situation: Situation) -> list[Step]:
     return [
         Step(workload=each.workload, revision=situation.current, joins=True, why="new workload")
         for each in _in_order(situation.targets)
-        if each.new and each.revision is None and each.refusal is None and each.workload not in situation.assigned
+        if each.new
+        and each.revision is None
+        and each.refusal is None
+        and not each.turned_back
+        and each.workload not in situation.assigned
     ]
 
 
@@ -247,37 +169,60 @@ def _updates(situation: Situation, holding: set[WorkloadId], *, budget: int, fir
         and not each.busy
         and each.workload not in situation.assigned
         and not (each.new and each.revision is None and joining)
+        and not (each.turned_back and not each.excused)
+        and each.workload.namespace not in situation.held_back
     ]
-    at_update = sum(each.holds_slot and each.revision == situation.update for each in situation.targets) + len(
-        situation.assigned
-    )
+    moving = holding - situation.assigned
+    at_update = sum(each.workload in moving and each.revision == situation.update for each in situation.targets)
+    at_update += len(situation.assigned)
     why = "first one" if first else "next within the budget"
     steps: list[Step] = []
     taken = len(holding)
     for each in _in_order(each for each in waiting if each.health is not Health.EMPTY):
         if at_update >= budget:
             break
-        if not each.holds_slot:
+        if each.workload not in holding:
             if taken >= budget:
                 continue
             taken += 1
         at_update += 1
-        steps.append(Step(workload=each.workload, revision=situation.update, why=why))
+        steps.append(
+            Step(workload=each.workload, revision=situation.update, note=_note_before(each, situation.update), why=why)
+        )
     others = sum(each.health is not Health.EMPTY for each in waiting)
     proven = not first or all(each.health is Health.EMPTY for each in situation.targets if each.refusal is None)
     if len(steps) == others and proven:
         steps += [
-            Step(workload=each.workload, revision=situation.update, why="has no Pods")
+            Step(
+                workload=each.workload,
+                revision=situation.update,
+                note=_note_before(each, situation.update),
+                why="has no Pods",
+            )
             for each in _in_order(each for each in waiting if each.health is Health.EMPTY)
         ]
     return steps
+
+
+def _note_before(each: Target, update: str | None) -> Note:
+    """What to write down with the step to *update*: where the workload could go back to, and how it was.
+
+    Of a rollout under way nothing is known to be good: what it had before that stays the way back. One that is being
+    turned back is on its way to just that.
+    """
+    if each.under_way and not each.new:
+        before = (each.revision or "") if each.note.failed else each.note.previous
+        previous = before if before != update else ""
+        return Note(previous=previous, unhealthy_before=each.note.unhealthy_before)
+    # A new workload is not unhealthy: it is not there yet.
+    return Note(previous=each.revision or "", unhealthy_before=each.health is Health.UNHEALTHY and not each.new)
 
 
 def _removals(situation: Situation, holding: set[WorkloadId], budget: int) -> list[Step]:
     leaving = [
         each
         for each in (*situation.removing, *(situation.targets if situation.deleting else ()))
-        if each.revision is not None and each.workload not in situation.assigned and not each.busy
+        if each.recorded and each.workload not in situation.assigned and not each.busy
     ]
     steps: list[Step] = []
     taken = len(holding)
@@ -296,7 +241,7 @@ def _handovers(situation: Situation) -> list[Step]:
     return [
         Step(workload=each.workload, revision=None, orphans=True, why="the policy is being deleted and orphans them")
         for each in _in_order((*situation.targets, *situation.removing))
-        if each.revision is not None and each.workload not in situation.assigned
+        if each.recorded and each.workload not in situation.assigned
     ]
 
 

@@ -11,7 +11,7 @@ from math import floor
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.selection import Selector
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.names import DeletionPolicy, PodReadiness, Position, Role, Startup, Strategy
+from sidecarpolicy.names import DeletionPolicy, OnFailure, PodReadiness, Position, Role, Startup, Strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +92,8 @@ class Rollout:
     max_concurrent: int | float = 0.1
     progress_deadline_seconds: int = 600
     min_ready_seconds: int = 10
+    max_failures: int = 0
+    on_failure: OnFailure = OnFailure.ROLLBACK
     paused: bool = False
 
     def budget(self, workloads: int) -> int:
@@ -123,4 +125,5 @@ class Policy:
     application: Application = Application()
     rollout: Rollout = Rollout()
     deletion_policy: DeletionPolicy = DeletionPolicy.REMOVE
+    revision_history_limit: int = 10
     words: Json = field(default_factory=dict)

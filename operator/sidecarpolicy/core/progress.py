@@ -19,7 +19,7 @@ TIMED_OUT = "ProgressDeadlineExceeded"
 def borne(record: str | None, policy: PolicyId) -> str | None:
     """The revision of *policy* that a record's text names, or None."""
     entry = record_of(record).entries.get(policy)
-    return entry.revision if entry else None
+    return (entry.revision or None) if entry else None
 
 
 def is_complete(workload: Workload) -> bool:
@@ -64,7 +64,7 @@ def has_arrived(workload: Workload, replica_sets: Sequence[ReplicaSet], policy: 
     return made and is_complete(workload)
 
 
-def soaked_at(workload: Workload, seconds: int) -> float:
+def soaked_at(workload: Workload, seconds: int, *, disturbed: bool = False) -> float:
     """When a complete workload has soaked for *seconds* (since the epoch); infinity while it must start again.
 
     The soak counts from the Deployment's completion. Losing availability within it starts it again when availability
@@ -73,6 +73,8 @@ def soaked_at(workload: Workload, seconds: int) -> float:
     completed = workload.progressing.updated
     ends = completed + seconds
     changed = workload.available.changed
+    if disturbed:
+        return changed + seconds if workload.available.status == "True" else float("inf")
     if not completed < changed < ends:
         return ends
     return changed + seconds if workload.available.status == "True" else float("inf")

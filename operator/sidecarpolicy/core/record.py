@@ -38,14 +38,33 @@ class Mangled(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What a step of a rollout writes down because reality does not show it afterwards.
+
+    *previous*: the revision that the workload had before (empty: none), to go back to. *unhealthy_before*: it was
+    unhealthy when the step was made, so its failure is not ours. *failed*: `<revision>#<attempt>` that failed here and
+    was turned back. *excused*: the cause was the namespace's, and does not count against maxFailures.
+    """
+
+    previous: str = ""
+    unhealthy_before: bool = False
+    failed: str = ""
+    excused: bool = False
+
+
+NOTHING_NOTED = Note()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What one policy has on a Deployment.
+    """What one policy has on a Deployment; *revision* is empty where only a note is left of it.
 
     *items* are ours to change and remove; *adopted* are sidecars that the owner wrote, equal to ours. *joined* is
     true where the policy came to a new workload outside of its budget (that rollout is the owner's own).
     """
 
     revision: str
+    note: Note = NOTHING_NOTED
     items: frozenset[ItemKey] = frozenset()
     adopted: frozenset[str] = frozenset()
     joined: bool = False
@@ -95,6 +114,7 @@ def text_of(record: Record) -> str:
             **_listed(entry.items),
             **({"adopted": sorted(entry.adopted)} if entry.adopted else {}),
             **({"joined": True} if entry.joined else {}),
+            **_noted(entry.note),
         }
         for policy, entry in record.entries.items()
     }
@@ -104,11 +124,30 @@ def text_of(record: Record) -> str:
 
 def _entry(value: Mapping[str, Any]) -> Entry:
     return Entry(
-        revision=_text(value["revision"]),
+        revision=_text(value["revision"]) if value["revision"] != "" or not value.get("failed") else "",
         items=_items(value),
         adopted=frozenset(_text(name) for name in _list(value.get("adopted", []))),
         joined=value.get("joined", False) is True,
+        note=Note(
+            previous=_text(value["previous"]) if "previous" in value else "",
+            unhealthy_before=value.get("unhealthyBefore", False) is True,
+            failed=_text(value["failed"]) if "failed" in value else "",
+            excused=value.get("excused", False) is True,
+        ),
     )
+
+
+def _noted(note: Note) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in (
+            ("previous", note.previous),
+            ("unhealthyBefore", note.unhealthy_before),
+            ("failed", note.failed),
+            ("excused", note.excused),
+        )
+        if value
+    }
 
 
 def _items(value: Mapping[str, Any]) -> frozenset[ItemKey]:

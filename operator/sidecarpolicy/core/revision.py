@@ -10,6 +10,7 @@ never from live policies.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,14 +62,33 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """Why and since when a rollout is halted; *id* is `<revision>#<attempt>`, so no two halts share one."""
+
+    id: str
+    reason: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRevision:
-    """A revision with what only its ControllerRevision shows. Times are RFC 3339 text; *completed* may be empty."""
+    """A revision with what only its ControllerRevision shows. Times are RFC 3339 text; *completed* may be empty.
+
+    *attempt* counts how often it has become the update revision or was resumed: a failure counts for one attempt.
+    """
 
     revision: Revision
     object_name: str
     number: int
     since: str
     completed: str = ""
+    attempt: int = 1
+    halt: Halt | None = None
+
+    @property
+    def attempt_id(self) -> str:
+        """`<revision>#<attempt>`: what failures and halts are noted under."""
+        return f"{self.revision.name}#{self.attempt}"
 
 
 def revision_name(policy: PolicyId, words: Json) -> str:
@@ -172,7 +192,21 @@ def _stored(body: Mapping[str, Any]) -> StoredRevision:
         number=body["revision"],
         since=annotations.get(names.SINCE, ""),
         completed=annotations.get(names.COMPLETED, ""),
+        attempt=int(annotations.get(names.ATTEMPT, "1")),
+        halt=_halt(annotations.get(names.HALT)),
     )
+
+
+def halt_text(halt: Halt) -> str:
+    """The value of the annotation that holds *halt*."""
+    return compact({"id": halt.id, "reason": halt.reason, "since": halt.since})
+
+
+def _halt(text: str | None) -> Halt | None:
+    if not text:
+        return None
+    data = json.loads(text)
+    return Halt(id=data["id"], reason=data["reason"], since=data["since"])
 
 
 def update_revision(stored: Sequence[StoredRevision]) -> StoredRevision | None:

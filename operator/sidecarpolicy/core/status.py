@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from sidecarpolicy import names
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Plan, Situation, State, Target
+from sidecarpolicy.core.plan import Plan, Situation
+from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.names import Reason, WarningReason
+from sidecarpolicy.names import OnFailure, Reason, WarningReason
 
 MOST_LISTED = 10
 MOST_EXAMPLES = 3
@@ -101,7 +103,7 @@ def status_of(report: Report, previous: Mapping[str, Any], now: float) -> Json:
             "available": sum(each.available for each in targets),
             "removing": report.removing,
         },
-        "failures": _failures(targets),
+        "failures": _failures(targets, situation.update, items(previous, "failures"), now),
         "skipped": _skipped(targets),
         "warnings": _warnings(report.warnings),
     }
@@ -113,7 +115,8 @@ def status_of(report: Report, previous: Mapping[str, Any], now: float) -> Json:
 
 
 def _rejected(report: Report) -> Standing | None:
-    if report.rejection is None:
+    unsupported = report.rejection is not None and report.rejection.reason is Reason.UNSUPPORTED_CLUSTER
+    if report.rejection is None or (unsupported and report.situation.deleting):
         return None
     return Standing(ready="False", reason=report.rejection.reason, message=report.rejection.message, stalled=True)
 
@@ -145,6 +148,22 @@ def _all_skipped(report: Report) -> Standing | None:
         ready="False",
         reason=Reason.ALL_SKIPPED,
         message=f"all {report.matched} selected workloads are skipped: {_why_skipped(report.situation.targets)}",
+        stalled=True,
+    )
+
+
+def _budget_exceeded(report: Report) -> Standing | None:
+    """More have failed than maxFailures allows: nothing goes on until the policy is edited or resumed."""
+    if not (report.situation.halted or report.plan.halts):
+        return None
+    back = report.situation.rollout.on_failure is OnFailure.ROLLBACK
+    done = "turned back" if back else "left for inspection"
+    return Standing(
+        ready="False",
+        reason=Reason.ROLLED_BACK if back else Reason.ROLLOUT_HALTED,
+        message=f"{_progress(report)}; {_worst(report)}; {done} "
+        f"(maxFailures: {report.situation.rollout.max_failures}). "
+        f"Edit the policy, or try again with the annotation {names.RESUME}: {report.situation.attempt}",
         stalled=True,
     )
 
@@ -208,6 +227,7 @@ _SITUATIONS: tuple[Row, ...] = (
     _being_deleted,
     _no_targets,
     _all_skipped,
+    _budget_exceeded,
     _halted,
     _done_with_failures,
     _done,
@@ -236,13 +256,29 @@ def _progress(report: Report) -> str:
 
 
 def _late(report: Report) -> str:
-    first, *others = report.late
+    late = report.late
+    if not late:
+        return _worst(report)
+    first = late[0]
     limit = report.situation.rollout.progress_deadline_seconds
-    more = f" (and {len(others)} more)" if others else ""
+    others = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
     return (
-        f"{first.workload}{more} made no progress since {timestamp(first.late_since or 0.0)} "
-        f"(progressDeadlineSeconds: {limit})"
+        f"{first.workload}{others} made no progress since {timestamp(first.late_since or 0.0)} "
+        f"(progressDeadlineSeconds: {limit}): {first.message}"
     )
+
+
+def _worst(report: Report) -> str:
+    """`shop/cart failed: proxy: ImagePullBackOff: …`; of several the first that is told about."""
+    failed = sorted(
+        (each for each in report.situation.targets if each.state is State.FAILED),
+        key=lambda each: (not each.counts, not each.message, each.workload),
+    )
+    if not failed:
+        return "what failed has gone or recovered since"
+    others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    said = f": {failed[0].message}" if failed[0].message else ""
+    return f"{failed[0].workload}{others} failed{said}"
 
 
 def _conditions(report: Report, standing: Standing, previous: Sequence[Json], now: float) -> list[Json]:
@@ -273,22 +309,28 @@ def _conditions(report: Report, standing: Standing, previous: Sequence[Json], no
     ]
 
 
-def _failures(targets: Iterable[Target]) -> list[Json]:
-    failed = sorted(
-        (each for each in targets if each.state is State.FAILED),
-        key=lambda each: (-(each.late_since or 0.0), each.workload),
-    )
-    return [
-        {
-            "namespace": each.workload.namespace,
-            "name": each.workload.name,
-            "revision": each.revision or "",
-            "reason": "ProgressDeadlineExceeded",
-            "message": shortened(each.message),
-            "since": timestamp(each.late_since or 0.0),
-        }
-        for each in failed[:MOST_LISTED]
-    ]
+def _failures(targets: Iterable[Target], update: str | None, previous: Sequence[Json], now: float) -> list[Json]:
+    """The newest failures. What was told of one that has been turned back since cannot be seen again: it is kept."""
+    told = {(each["namespace"], each["name"], each["revision"]): each for each in previous}
+    failures = []
+    for each in targets:
+        if each.state is not State.FAILED:
+            continue
+        revision = (update if each.turned_back else each.revision) or ""
+        before = told.get((each.workload.namespace, each.workload.name, revision), {})
+        since = before.get("since") or timestamp(now if each.late_since is None else each.late_since)
+        failures.append(
+            {
+                "namespace": each.workload.namespace,
+                "name": each.workload.name,
+                "revision": revision,
+                "reason": each.reason or before.get("reason") or "Failed",
+                "message": shortened(each.message or before.get("message") or "it failed before this operator started"),
+                "since": since,
+            }
+        )
+    failures.sort(key=lambda each: (each["namespace"], each["name"]))
+    return sorted(failures, key=lambda each: str(each["since"]), reverse=True)[:MOST_LISTED]
 
 
 def _skipped(targets: Iterable[Target]) -> list[Json]:

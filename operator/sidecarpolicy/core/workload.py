@@ -58,6 +58,8 @@ class ReplicaSet:
     name: str
     namespace: str
     owner: str
+    uid: str
+    pod_template_hash: str
     number: int
     replicas: int
     record: str
@@ -173,6 +175,8 @@ def replica_set_from(body: Mapping[str, Any]) -> ReplicaSet | None:
         name=metadata["name"],
         namespace=metadata["namespace"],
         owner=owner,
+        uid=metadata["uid"],
+        pod_template_hash=at(metadata, "labels").get("pod-template-hash", ""),
         number=int(number) if number.isdecimal() else 0,
         replicas=max(at(body, "spec").get("replicas") or 0, at(body, "status").get("replicas") or 0),
         record=annotations.get(names.RECORD, ""),

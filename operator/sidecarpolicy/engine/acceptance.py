@@ -8,6 +8,7 @@ author: the policy stays as it was and is tried again.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
@@ -19,8 +20,10 @@ from sidecarpolicy.core.rendering import (
     canonical_revision,
 )
 from sidecarpolicy.core.revision import (
+    Halt,
     Revision,
     StoredRevision,
+    halt_text,
     object_name,
     revision_name,
     to_controller_revision,
@@ -103,13 +106,41 @@ async def ensure_revision(policy: Policy, world: World) -> Rejection | None:
     if stored is None:
         await _create(policy, revision, world)
     elif update is not None and update.revision.name != name:
-        await _annotate(stored, policy.id, names.SINCE, world)
+        now = micro_timestamp(world.now())
+        again = {names.SINCE: now, names.ATTEMPT: str(stored.attempt + 1), names.HALT: None}
+        await _annotate(stored, policy.id, again, world)
     return None
 
 
 async def mark_completed(stored: StoredRevision, policy: PolicyId, world: World) -> None:
     """Write down, once, that every workload that is not skipped has the revision."""
-    await _annotate(stored, policy, names.COMPLETED, world)
+    await _annotate(stored, policy, {names.COMPLETED: micro_timestamp(world.now())}, world)
+
+
+async def halt(stored: StoredRevision, policy: PolicyId, reason: str, world: World) -> None:
+    """Write down that the rollout of *stored* is halted: a restart must not forget it."""
+    halted = Halt(id=stored.attempt_id, reason=reason, since=micro_timestamp(world.now()))
+    await _annotate(stored, policy, {names.HALT: halt_text(halted)}, world)
+
+
+async def resume(stored: StoredRevision, policy: PolicyId, world: World) -> None:
+    """Erase the halt of *stored* and begin its next attempt: what failed may be tried again."""
+    await _annotate(stored, policy, {names.HALT: None, names.ATTEMPT: str(stored.attempt + 1)}, world)
+
+
+async def prune(policy: Policy, in_use: frozenset[str], world: World) -> None:
+    """Delete the oldest stored revisions beyond the limit that nothing uses: neither a workload nor the rollout."""
+    current = world.store.current_revision(policy.id)
+    update = world.store.update_revision(policy.id)
+    needed = in_use | {each.revision.name for each in (current, update) if each is not None}
+    old = sorted(
+        (each for each in world.store.revisions(policy.id) if each.revision.name not in needed),
+        key=lambda each: each.since,
+    )
+    namespace = policy.id.namespace or world.operator_namespace
+    for each in old[: max(0, len(old) - policy.revision_history_limit)]:
+        await world.api.delete(REVISIONS, namespace, each.object_name)
+        world.store.forget(REVISIONS, namespace, each.object_name)
 
 
 async def _canonical(policy: Policy, world: World) -> Revision:
@@ -131,9 +162,9 @@ async def _create(policy: Policy, revision: Revision, world: World) -> None:
     world.note(REVISIONS, await world.api.create(REVISIONS, namespace, body))
 
 
-async def _annotate(stored: StoredRevision, policy: PolicyId, annotation: str, world: World) -> None:
+async def _annotate(stored: StoredRevision, policy: PolicyId, changes: Mapping[str, str | None], world: World) -> None:
     namespace = policy.namespace or world.operator_namespace
-    body = {"metadata": {"annotations": {annotation: micro_timestamp(world.now())}}}
+    body = {"metadata": {"annotations": dict(changes)}}
     world.note(REVISIONS, await world.api.merge_patch(REVISIONS, namespace, stored.object_name, body))
 
 

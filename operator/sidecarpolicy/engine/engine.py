@@ -130,5 +130,8 @@ class Engine:
             if isinstance(key, PolicyId):
                 seconds = queue.retry(key)
                 log.warning("%s; trying again in %.1f s", error, seconds)
+        except Exception:  # a mistake of ours: told in full, and it must not stop every other key
+            seconds = queue.retry(key)
+            log.exception("a pass over %s failed, trying again in %.1f s", key, seconds)
         else:
             queue.forget(key)

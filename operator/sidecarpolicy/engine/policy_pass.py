@@ -7,29 +7,43 @@ first, so nothing is carried out that the newest plan does not want.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sidecarpolicy.core import plan as planning
 from sidecarpolicy.core import progress
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.plan import Plan, Situation, State, Target
+from sidecarpolicy.core.plan import Plan, Situation
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.rendering import lacks_gate
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.status import Rejection, Report, Warned, status_of
+from sidecarpolicy.core.targets import State, Target, target
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine import acceptance
-from sidecarpolicy.engine.port import Gone
+from sidecarpolicy.engine.examination import examine
+from sidecarpolicy.engine.port import ApiError, Gone
 from sidecarpolicy.engine.resources import POLICIES
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.workload_pass import policy_reference, reference
 from sidecarpolicy.engine.world import World
 from sidecarpolicy.names import DeletionPolicy, EventReason, Reason, SkipReason, WarningReason
 
+log = logging.getLogger(__name__)
+
 # A status is written only when it differs, and at most this often per policy, in seconds.
 STATUS_INTERVAL = 1.0
+
+# How much longer a status waits, in seconds, for steps that are being carried out.
+STATUS_PATIENCE = 0.3
+
+# How long a namespace is left alone after its own trouble made a workload fail; it doubles from time to time.
+HOLD_BACK_SECONDS = 600.0
+MOST_HOLD_BACK_SECONDS = 3600.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +54,8 @@ class Memory:
     rejection: Rejection | None = None
     status_written: float = 0.0
     skipped: dict[WorkloadId, SkipReason] | None = None
+    held_back: dict[str, tuple[float, float]] = field(default_factory=dict)
+    disturbed: set[WorkloadId] = field(default_factory=set)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,8 +76,15 @@ class PolicyPasses:
         if not seen.deleting:
             await self._accept(seen, memory)
             seen = self.world.store.policies.get(identity, seen)
+            await self._resume(seen)
         situation = self._situation(seen, memory)
+        if await self._examine(situation):
+            situation = self._situation(seen, memory)
+        self._hold_back(memory, situation)
         plan = planning.plan(situation)
+        if plan.halts:
+            situation = await self._halt(seen, situation)
+            plan = planning.plan(situation)
         self._withdraw(identity)
         for step in plan.steps:
             self.world.steps[step.workload][identity] = step
@@ -72,6 +95,7 @@ class PolicyPasses:
         try:
             if not seen.deleting:
                 situation = await self._note_completion(seen, situation, plan)
+                await self._prune(seen, situation)
         finally:  # whatever comes of it, the status tells the truth
             await self._report(seen, memory, situation, plan)
         if plan.looks_again is not None:
@@ -79,11 +103,9 @@ class PolicyPasses:
 
     async def _accept(self, seen: SeenPolicy, memory: Memory) -> None:
         """Decide, once for each generation, whether the policy is accepted."""
-        if seen.policy is None:
-            memory.rejection, memory.generation = (
-                Rejection(reason=Reason.INVALID, message=seen.problems),
-                seen.generation,
-            )
+        if seen.policy is None or seen.problems:
+            memory.rejection = Rejection(reason=Reason.INVALID, message=seen.problems)
+            memory.generation = seen.generation
             return
         await acceptance.ensure_finalizer(seen, self.world)
         invalid = memory.rejection is not None and memory.rejection.reason is Reason.INVALID
@@ -91,6 +113,58 @@ class PolicyPasses:
             return
         memory.rejection = await acceptance.ensure_revision(seen.policy, self.world)
         memory.generation = seen.generation
+
+    async def _resume(self, seen: SeenPolicy) -> None:
+        """Go on with a halted rollout where its author says so, by the id of this very halt."""
+        stored = self.world.store.update_revision(seen.id)
+        if stored is None or stored.halt is None or stored.halt.id != seen.resume:
+            return
+        await acceptance.resume(stored, seen.id, self.world)
+        if (about := policy_reference(seen.id, self.world)) is not None:
+            self.world.events.emit(about, reason=EventReason.RESUMED, message=f"goes on after {seen.resume}")
+
+    async def _examine(self, situation: Situation) -> bool:
+        """Find out why late rollouts make no progress; return whether there was any to look at."""
+        late = [each for each in situation.targets if each.failing or each.suspect]
+        for each in late:
+            workload = self.world.store.workloads.get(each.workload)
+            if workload is not None:
+                try:
+                    await examine(workload, self.world)
+                except ApiError as error:  # then the Deployment's own condition has to do
+                    log.warning("could not look at the Pods of %s: %s", each.workload, error)
+        return bool(late)
+
+    def _hold_back(self, memory: Memory, situation: Situation) -> None:
+        """Leave a namespace alone whose own trouble made a workload fail: ten minutes first, an hour at most."""
+        now = self.world.now()
+        for each in situation.targets:
+            if each.failing and each.excused:
+                until, seconds = memory.held_back.get(each.workload.namespace, (0.0, HOLD_BACK_SECONDS / 2))
+                if until <= now:
+                    seconds = min(MOST_HOLD_BACK_SECONDS, seconds * 2)
+                    memory.held_back[each.workload.namespace] = (now + seconds, seconds)
+
+    async def _halt(self, seen: SeenPolicy, situation: Situation) -> Situation:
+        """Write the halt down before anything else is done about it."""
+        stored = self.world.store.update_revision(seen.id)
+        if stored is None:
+            return situation
+        failed = sorted((each for each in situation.targets if each.counts), key=lambda each: each.workload)
+        why = "; ".join(f"{each.workload}: {each.message}" for each in failed[:3])
+        await acceptance.halt(stored, seen.id, why, self.world)
+        message = f"{stored.attempt_id} is halted: {why}"
+        if (about := policy_reference(seen.id, self.world)) is not None:
+            self.world.events.emit(about, reason=EventReason.HALTED, message=message, warning=True)
+        return replace(situation, halted=True)
+
+    async def _prune(self, seen: SeenPolicy, situation: Situation) -> None:
+        """Keep the history within its limit; while a rollout is under way nothing is thrown away."""
+        if seen.policy is None or situation.update != situation.current:
+            return
+        everyone = (*situation.targets, *situation.removing)
+        in_use = {name for each in everyone for name in (each.revision, each.note.previous) if name}
+        await acceptance.prune(seen.policy, frozenset(in_use), self.world)
 
     def _withdraw(self, identity: PolicyId) -> None:
         for workload, steps in list(self.world.steps.items()):
@@ -104,6 +178,9 @@ class PolicyPasses:
         update = world.store.update_revision(seen.id)
         current = world.store.current_revision(seen.id)
         rollout = policy.rollout if policy is not None else Rollout()
+        if update is not None and update.completed and current is not None and update.number == current.number:
+            rollout = replace(rollout, min_ready_seconds=0)  # what was rolled out completely has soaked
+        told = {(each["namespace"], each["name"]): each for each in items(seen.status, "failures")}
         targets: list[Target] = []
         removing: list[Target] = []
         for workload in world.store.reached_by(seen.id):
@@ -113,7 +190,7 @@ class PolicyPasses:
             refusal = None
             if selected and not seen.deleting:
                 refusal = world.judgement(workload).verdicts.get(seen.id)
-            each = planning.target(
+            each = target(
                 seen.id,
                 update.revision.name if update else None,
                 workload,
@@ -121,10 +198,14 @@ class PolicyPasses:
                 refusal,
                 rollout=rollout,
                 now=world.now(),
+                attempt=update.attempt_id if update and selected and not seen.deleting else "",
+                disturbed=workload.id in memory.disturbed,
             )
+            _remember(memory.disturbed, each)
+            each = self._explained(each, seen.id, told)
             if selected and not seen.deleting:
                 targets.append(each)
-            elif not workload.deleting and (each.revision is not None or each.holds_slot):
+            elif not workload.deleting and (each.recorded or each.holds_slot):
                 removing.append(each)
         return Situation(
             policy=seen.id,
@@ -135,9 +216,37 @@ class PolicyPasses:
             deleting=seen.deleting,
             orphaning=seen.deleting and policy is not None and policy.deletion_policy is DeletionPolicy.ORPHAN,
             frozen=memory.rejection is not None and not seen.deleting,
+            attempt=update.attempt_id if update else "",
+            halted=update is not None and update.halt is not None,
+            held_back=frozenset(name for name, (until, _) in memory.held_back.items() if until > world.now()),
             targets=targets,
             removing=removing,
             assigned=frozenset(each for each, policies in world.writing.items() if seen.id in policies),
+        )
+
+    def _explained(self, each: Target, policy: PolicyId, told: Mapping[tuple[str, str], Json]) -> Target:
+        """Return a late or failed target with what is known of the cause.
+
+        Of one that has been turned back nothing can be seen any more; what was told of it is told again.
+        """
+        if each.turned_back and not each.message:
+            before = told.get((each.workload.namespace, each.workload.name), {})
+            return replace(each, reason=before.get("reason", ""), message=before.get("message", ""))
+        found = self.world.diagnosed.get(each.workload)
+        workload = self.world.store.workloads.get(each.workload)
+        if not (each.failing or each.suspect) or found is None or workload is None:
+            return each
+        if (found.uid, found.generation) != (workload.uid, workload.generation):
+            return each
+        diagnosis = found.diagnosis
+        failing = each.failing or diagnosis.ours
+        return replace(
+            each,
+            reason=diagnosis.reason,
+            message=diagnosis.message,
+            excused=policy.cluster_wide and diagnosis.of_namespace,
+            failing=failing,
+            state=State.FAILED if failing and each.refusal is None else each.state,
         )
 
     def _carries(self, policy: PolicyId, workload: Workload) -> bool:
@@ -152,8 +261,7 @@ class PolicyPasses:
         if namespace and self.world.store.namespace(namespace).terminating:
             return True
         return not any(
-            each.revision is not None or (each.holds_slot and each.state is not State.FAILED)
-            for each in situation.removing
+            each.recorded or (each.holds_slot and each.state is not State.FAILED) for each in situation.removing
         )
 
     async def _note_completion(self, seen: SeenPolicy, situation: Situation, plan: Plan) -> Situation:
@@ -182,6 +290,8 @@ class PolicyPasses:
         if status == seen.status:
             return
         wait = memory.status_written + STATUS_INTERVAL - now
+        if plan.steps or situation.assigned:  # what is being written at this moment belongs into it
+            wait += STATUS_PATIENCE
         if wait > 0:
             self.world.queue.add_after(seen.id, wait)
             return
@@ -241,6 +351,21 @@ class PolicyPasses:
             if name not in provided
         ]
 
+    def _tell_of_failures(self, seen: SeenPolicy, situation: Situation) -> None:
+        """An Event for each failure that the status has not told yet."""
+        told = {_failure_key(each) for each in items(seen.status, "failures")}
+        about = policy_reference(seen.id, self.world)
+        for each in situation.targets:
+            key = (each.workload.namespace, each.workload.name, each.revision or "")
+            workload = self.world.store.workloads.get(each.workload)
+            if not each.failing or key in told or workload is None:
+                continue
+            message = f"{each.revision} of {seen.id.label}: {each.message}"
+            self.world.events.emit(reference(workload), reason=EventReason.FAILED, message=message, warning=True)
+            if about is not None:
+                what = f"{each.workload}: {each.revision}: {each.message}"
+                self.world.events.emit(about, reason=EventReason.FAILED, message=what, warning=True)
+
     def _tell(self, seen: SeenPolicy, memory: Memory, situation: Situation, status: Json) -> None:
         """Events for what is new: a rejection, and workloads that are skipped now and were not before.
 
@@ -254,6 +379,7 @@ class PolicyPasses:
             said = next(each["message"] for each in status["conditions"] if each["type"] == "Ready")
             if said not in told:
                 world.events.emit(about, reason=EventReason.REJECTED, message=said, warning=True, action="Accept")
+        self._tell_of_failures(seen, situation)
         skipped = {each.workload: each.refusal for each in situation.targets if each.refusal is not None}
         before = memory.skipped
         memory.skipped = {workload: refusal.reason for workload, refusal in skipped.items()}
@@ -271,6 +397,18 @@ class PolicyPasses:
                 )
             if about is not None:
                 world.events.emit(about, reason=EventReason.SKIPPED, message=f"{workload}: {message}", action="Skip")
+
+
+def _remember(disturbed: set[WorkloadId], each: Target) -> None:
+    """Note who lost availability while watched: a crash loop that is up for a moment has not soaked."""
+    if each.disturbed:
+        disturbed.add(each.workload)
+    else:
+        disturbed.discard(each.workload)
+
+
+def _failure_key(each: Mapping[str, Any]) -> tuple[str, str, str]:
+    return each["namespace"], each["name"], each["revision"]
 
 
 def _reasons(status: Json, listed: str) -> Counter[str]:

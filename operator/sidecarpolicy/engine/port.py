@@ -94,6 +94,12 @@ class Api(Protocol):
         """Yield the collection over all namespaces, a page (at most 500 objects) at a time."""
         ...
 
+    async def list_in(
+        self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
+    ) -> Sequence[Json]:
+        """Return the objects of one namespace that the selectors match; for small answers."""
+        ...
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """Return one object; *namespace* is empty for a cluster-scoped one."""
         ...

@@ -13,6 +13,8 @@ DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="D
 REPLICA_SETS = Resource(group="apps", version="v1", plural="replicasets", kind="ReplicaSet")
 REVISIONS = Resource(group="apps", version="v1", plural="controllerrevisions", kind="ControllerRevision")
 NAMESPACES = Resource(group="", version="v1", plural="namespaces", kind="Namespace")
+PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
+EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event")
 POD_TEMPLATES = Resource(group="", version="v1", plural="podtemplates", kind="PodTemplate")
 
 # Everything that is watched, in the order in which it is listed: what says what should be before what is.

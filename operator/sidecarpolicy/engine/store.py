@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sidecarpolicy.core.decode import decode_policy
+from sidecarpolicy import names
+from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
@@ -35,7 +36,7 @@ Key = PolicyId | WorkloadId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenPolicy:
-    """A policy object: decoded where that is possible, otherwise *problems* says why not."""
+    """A policy object. Where *problems* says why it cannot be used, *policy* is what is readable of it, or None."""
 
     id: PolicyId
     uid: str
@@ -43,6 +44,7 @@ class SeenPolicy:
     generation: int
     deleting: bool
     finalizers: tuple[str, ...]
+    resume: str
     status: Json
     policy: Policy | None
     problems: str = ""
@@ -51,10 +53,14 @@ class SeenPolicy:
 def seen_policy(body: Json) -> SeenPolicy:
     """Return what matters of a policy object."""
     metadata = at(body, "metadata")
+    policy: Policy | None = None
+    problems = ""
     try:
-        policy, problems = decode_policy(body), ""
+        policy = decode_policy(body)
+    except InvalidPolicy as error:
+        policy, problems = error.readable, str(error)
     except InvalidInput as error:
-        policy, problems = None, str(error)
+        problems = str(error)
     return SeenPolicy(
         id=PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"]),
         uid=metadata["uid"],
@@ -62,6 +68,7 @@ def seen_policy(body: Json) -> SeenPolicy:
         generation=metadata["generation"],
         deleting="deletionTimestamp" in metadata,
         finalizers=tuple(metadata.get("finalizers") or ()),
+        resume=at(metadata, "annotations").get(names.RESUME, ""),
         status=at(body, "status"),
         policy=policy,
         problems=problems,

@@ -17,7 +17,7 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import Composition, compose
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.record import ItemKey, text_of
+from sidecarpolicy.core.record import NOTHING_NOTED, ItemKey, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json, at
@@ -68,6 +68,7 @@ async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) 
         held=desired.held,
         joining=desired.joining,
         orphaned=desired.orphaned,
+        notes={policy: step.note for policy, step in steps.items() if step.note != NOTHING_NOTED},
     )
     _warn(workload, judgement, desired, composed, world)
     operations = json_patch(

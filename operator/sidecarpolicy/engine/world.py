@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sidecarpolicy.core.checks import Refusal, Subject, judge
+from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import rebuilt
 from sidecarpolicy.core.plan import Step
@@ -52,6 +53,16 @@ class Postponed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosed:
+    """What was found out about a late rollout, of which version of the workload, and when."""
+
+    uid: str
+    generation: int
+    at: float
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """One workload, decoded, with the verdict on every policy that selects it."""
 
@@ -77,6 +88,7 @@ class World:
     postponed: dict[WorkloadId, Postponed] = field(default_factory=dict)
     warned: dict[WorkloadId, dict[PolicyId, tuple[Warned, ...]]] = field(default_factory=lambda: defaultdict(dict))
     mutated: dict[WorkloadId, bytes] = field(default_factory=dict)
+    diagnosed: dict[WorkloadId, Diagnosed] = field(default_factory=dict)
     told_missing: set[tuple[str, PolicyId]] = field(default_factory=set)
     _judged: dict[WorkloadId, tuple[object, Judgement]] = field(default_factory=dict)
 
@@ -177,6 +189,7 @@ class World:
         self.steps.pop(workload, None)
         self.refusals.pop(workload, None)
         self.postponed.pop(workload, None)
+        self.diagnosed.pop(workload, None)
         self.warned.pop(workload, None)
         self.mutated.pop(workload, None)
         self._judged.pop(workload, None)

@@ -93,6 +93,16 @@ class HttpApi:
                 return
             query["continue"] = token
 
+    async def list_in(
+        self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
+    ) -> Sequence[Json]:
+        """Return the objects of one namespace that the selectors match, in one answer of at most a page."""
+        wanted = {"limit": str(PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
+        query = {name: value for name, value in wanted.items() if value}
+        page = await self._request("GET", "list", resource, namespace, "", query=query)
+        found: Sequence[Json] = page["items"] or ()
+        return found
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """Return one object; *namespace* is empty for a cluster-scoped one."""
         return await self._request("GET", "get", resource, namespace, name)

@@ -1,0 +1,169 @@
+"""Why a rollout makes no progress: which container of which Pod waits for what.
+
+Read on demand, from the newest Pod of the newest ReplicaSet, its Events and the Deployment's conditions, once a rollout
+is late. Our containers come first, in their order, then the application's. Some causes are the namespace's, not the
+revision's (a quota, an absent Secret or ConfigMap, an admission rule): those say nothing about other namespaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.workload import Workload
+
+PROGRESS_DEADLINE = "ProgressDeadlineExceeded"
+REPLICA_FAILURE = "ReplicaFailure"
+UNSCHEDULABLE = "Unschedulable"
+STARTUP_PROBE = "StartupProbe"
+NOT_READY = "NotReady"
+FAILED_MOUNT = "FailedMount"
+
+# What a container waits for while nothing is wrong.
+ORDINARY_WAITS = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+# Words of the kubelet and of admission that blame the namespace.
+ABSENT = ("secret", "configmap")
+REFUSED_BY_NAMESPACE = ("exceeded quota", "violates podsecurity", "denied the request", "is forbidden", "limitrange")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """*container* is empty where no container is to blame. *ours*: it is one of our sidecars.
+
+    *of_namespace*: the cause lies in the namespace, and another workload elsewhere may well succeed.
+    """
+
+    reason: str
+    message: str
+    container: str = ""
+    ours: bool = False
+    of_namespace: bool = False
+
+
+def diagnose(
+    workload: Workload, pods: Sequence[Json], events: Sequence[Json], ours: Sequence[str], limits: Mapping[str, int]
+) -> Diagnosis:
+    """Return the best explanation for why *workload* makes no progress.
+
+    *pods* are those of its newest ReplicaSet, *events* those about them. *ours*: our sidecars in start order.
+    *limits*: for a container with a startup probe, the seconds after which the kubelet gives up.
+    """
+    pod = max(pods, key=lambda each: str(at(each, "metadata").get("creationTimestamp")), default=None)
+    if pod is None:
+        return _without_pods(workload)
+    found = next(_of_containers(pod, ours, limits), None) or _of_volumes(pod, events) or _of_scheduling(pod)
+    return found or Diagnosis(
+        reason=PROGRESS_DEADLINE, message=workload.progressing.message or "no Pod of the new revision became available"
+    )
+
+
+def _without_pods(workload: Workload) -> Diagnosis:
+    """No Pod was made: a quota, PodSecurity or a webhook refuses it; the ReplicaSet controller tells its words."""
+    failure = workload.replica_failure
+    if failure.status != "True":
+        return Diagnosis(reason=PROGRESS_DEADLINE, message=workload.progressing.message or "no Pod was created")
+    blamed = failure.message.lower()
+    return Diagnosis(
+        reason=failure.reason or REPLICA_FAILURE,
+        message=failure.message,
+        of_namespace=any(words in blamed for words in REFUSED_BY_NAMESPACE),
+    )
+
+
+def _of_containers(pod: Json, ours: Sequence[str], limits: Mapping[str, int]) -> Iterator[Diagnosis]:
+    statuses = {
+        each["name"]: each
+        for listed in ("initContainerStatuses", "containerStatuses")
+        for each in items(at(pod, "status"), listed)
+    }
+    names = [*(name for name in ours if name in statuses), *(name for name in statuses if name not in ours)]
+    for name in names:
+        found = _of_container(statuses[name], limits.get(name))
+        if found is not None:
+            reason, message, of_namespace = found
+            yield Diagnosis(
+                reason=reason,
+                message=f"{name}: {message}",
+                container=name,
+                ours=name in ours,
+                of_namespace=of_namespace,
+            )
+    # Nothing waits and nothing has crashed: then something runs and is not ready.
+    for name in names:
+        running = at(statuses[name], "state").get("running")
+        if running is not None and statuses[name].get("started") and not statuses[name].get("ready"):
+            message = f"{name}: readiness probe does not succeed"
+            yield Diagnosis(reason=NOT_READY, message=message, container=name, ours=name in ours)
+
+
+def _of_container(status: Json, limit: int | None) -> tuple[str, str, bool] | None:
+    """Return reason, sentence, and whether the namespace is to blame; None where the container is well or done."""
+    waiting = at(status, "state", "waiting")
+    reason = str(waiting.get("reason") or "")
+    said = str(waiting.get("message") or "")
+    if reason == "CrashLoopBackOff" or (waiting and reason in ORDINARY_WAITS and _crash(status)):
+        return "CrashLoopBackOff", f"CrashLoopBackOff: {_crash(status) or said}", False
+    if waiting and reason not in ORDINARY_WAITS:
+        absent = reason == "CreateContainerConfigError" and any(f"{kind} " in said for kind in ABSENT)
+        return reason, f"{reason}: {said}" if said else reason, absent
+    exited = at(status, "state", "terminated")
+    if exited and exited.get("exitCode"):
+        return "Error", _exit(exited), False
+    if at(status, "state").get("running") is not None and status.get("started") is False:
+        given_up = f" (the kubelet gives up after {limit} s)" if limit else ""
+        restarts = status.get("restartCount") or 0
+        times = f", restarted {restarts} times" if restarts else ""
+        return STARTUP_PROBE, f"startup probe does not succeed{given_up}{times}", False
+    return None
+
+
+def _crash(status: Json) -> str:
+    exited = at(status, "lastState", "terminated")
+    return _exit(exited) if exited else ""
+
+
+def _exit(exited: Json) -> str:
+    """`exit code 137, OOMKilled: <the container's last words>`."""
+    reason = exited.get("reason") or ""
+    named = f", {reason}" if reason not in ("", "Error", "Completed") else ""
+    last_words = str(exited.get("message") or "").strip()
+    return f"exit code {exited.get('exitCode')}{named}" + (f": {last_words}" if last_words else "")
+
+
+def _of_volumes(pod: Json, events: Sequence[Json]) -> Diagnosis | None:
+    """A volume that cannot be mounted shows in Events alone; the containers only say ContainerCreating."""
+    name = at(pod, "metadata").get("name")
+    told = [
+        str(each.get("note") or each.get("message") or "")
+        for each in events
+        if each.get("reason") == FAILED_MOUNT
+        and (at(each, "regarding") or at(each, "involvedObject")).get("name") == name
+    ]
+    if not told:
+        return None
+    absent = any(f"{kind} " in told[-1] and "not found" in told[-1] for kind in ABSENT)
+    return Diagnosis(reason=FAILED_MOUNT, message=told[-1], of_namespace=absent)
+
+
+def _of_scheduling(pod: Json) -> Diagnosis | None:
+    for condition in items(at(pod, "status"), "conditions"):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return Diagnosis(
+                reason=str(condition.get("reason") or UNSCHEDULABLE), message=str(condition.get("message") or "")
+            )
+    return None
+
+
+def probe_limits(template: Mapping[str, Any]) -> dict[str, int]:
+    """For each container of *template* with a startup probe: after how many seconds the kubelet gives up on it."""
+    spec = at(template, "spec")
+    limits = {}
+    for container in (*items(spec, "initContainers"), *items(spec, "containers")):
+        probe = at(container, "startupProbe")
+        if probe:
+            period, times = probe.get("periodSeconds") or 10, probe.get("failureThreshold") or 3
+            limits[container["name"]] = (probe.get("initialDelaySeconds") or 0) + period * times
+    return limits

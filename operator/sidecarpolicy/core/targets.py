@@ -1,0 +1,173 @@
+"""Where one workload stands with one policy, at one moment: read from the cluster's objects and the time alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isinf
+
+from sidecarpolicy.core import progress
+from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.record import NOTHING_NOTED, Note
+from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
+
+# A ReplicaSet that cannot make Pods (a quota, an admission rule) has failed when that held for this long, in seconds.
+REPLICA_FAILURE_SECONDS = 60
+
+
+class State(StrEnum):
+    """Where a selected workload stands; every one is in exactly one state."""
+
+    SKIPPED = "skipped"
+    PENDING = "pending"
+    PROGRESSING = "progressing"
+    UPDATED = "updated"
+    FAILED = "failed"
+
+
+class Health(StrEnum):
+    """Who is picked first; in this order."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One policy on one workload, at one moment.
+
+    *revision*: what it bears now, None for nothing. *holds_slot*: the policy's rollout on it is in flight or soaking.
+    *busy*: the owner's or another policy's rollout is in flight. *evidence*: it completed the update revision with
+    running replicas. *looks_again*: when time alone changes its state (seconds since the epoch). *late_since*: when a
+    failed one last made progress. *recorded*: the record has an entry for the policy, be it only a *note*.
+
+    *under_way*: the policy's rollout on it is not complete. *failing*: that has failed and nothing has been done about
+    it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: a new
+    workload that is late, whose failure is its owner's unless one of our containers is to blame. *disturbed*: it lost
+    its availability while it was watched. *excused*: the failure does not count against maxFailures. *outdated*: it
+    failed at another revision than the update's, which says nothing about that one.
+    """
+
+    workload: WorkloadId
+    state: State
+    refusal: Refusal | None = None
+    revision: str | None = None
+    health: Health = Health.HEALTHY
+    holds_slot: bool = False
+    busy: bool = False
+    new: bool = False
+    evidence: bool = False
+    available: bool = False
+    looks_again: float | None = None
+    late_since: float | None = None
+    reason: str = ""
+    message: str = ""
+    recorded: bool = False
+    note: Note = NOTHING_NOTED
+    failing: bool = False
+    turned_back: bool = False
+    suspect: bool = False
+    disturbed: bool = False
+    under_way: bool = False
+    excused: bool = False
+    outdated: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts against maxFailures."""
+        excused = self.excused or self.outdated or self.note.unhealthy_before
+        return self.state is State.FAILED and not excused
+
+
+def target(
+    policy: PolicyId,
+    update: str | None,
+    workload: Workload,
+    replica_sets: Sequence[ReplicaSet],
+    refusal: Refusal | None,
+    *,
+    rollout: Rollout,
+    now: float,
+    attempt: str = "",
+    disturbed: bool = False,
+) -> Target:
+    """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
+
+    *attempt* is the `<revision>#<attempt>` under which a failure would be noted now. *disturbed*: it was seen to lose
+    its availability while it was watched.
+    """
+    entry = record_of(workload.record).entries.get(policy)
+    revision = (entry.revision or None) if entry else None
+    note = entry.note if entry else NOTHING_NOTED
+    ours = progress.is_ours(workload, replica_sets, policy)
+    arrived = progress.has_arrived(workload, replica_sets, policy)
+    new = progress.is_new(workload, replica_sets)
+    soaked = progress.soaked_at(workload, rollout.min_ready_seconds, disturbed=disturbed) if revision else 0.0
+    under_way = ours and not arrived
+    # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
+    joined = bool(entry and entry.joined)
+    soaking = ours and arrived and now < soaked and workload.replicas > 0 and not joined
+    last = None
+    if under_way:
+        last = progress.last_progress(workload)
+    elif soaking and isinf(soaked):  # it lost its availability while it was watched
+        last = workload.available.changed
+    deadline = last + rollout.progress_deadline_seconds if last is not None else None
+    if under_way and workload.replica_failure.status == "True":
+        refused = workload.replica_failure.changed + REPLICA_FAILURE_SECONDS
+        deadline = refused if deadline is None else min(deadline, refused)
+    late = deadline is not None and now >= deadline
+    suspect = late and joined
+    failing = late and not joined
+    turned_back = bool(attempt) and note.failed == attempt and revision != update
+    return Target(
+        workload=workload.id,
+        state=_state(refusal, revision, update, moving=under_way or soaking, failed=failing or turned_back),
+        refusal=refusal,
+        revision=revision,
+        health=_health(workload),
+        holds_slot=(under_way or soaking) and not joined and workload.replicas > 0,
+        busy=(joined or not under_way) and not (new and revision is None) and _is_moving(workload),
+        new=new,
+        evidence=arrived and not soaking and revision == update and workload.replicas > 0,
+        available=revision is not None and workload.available.status == "True",
+        looks_again=soaked if soaking and not isinf(soaked) else deadline if not late else None,
+        late_since=(last or workload.replica_failure.changed) if late else None,
+        reason="ProgressDeadlineExceeded" if late else "",
+        message=(workload.progressing if under_way else workload.available).message if late else "",
+        recorded=entry is not None,
+        note=note,
+        failing=failing,
+        turned_back=turned_back,
+        suspect=suspect,
+        under_way=under_way,
+        disturbed=soaking and (disturbed or isinf(soaked)),
+        excused=turned_back and note.excused,
+        outdated=failing and not turned_back and revision != update,
+    )
+
+
+def _state(refusal: Refusal | None, revision: str | None, update: str | None, *, moving: bool, failed: bool) -> State:
+    if refusal is not None:
+        return State.SKIPPED
+    if failed:
+        return State.FAILED
+    if moving and (revision is not None or update is None):
+        return State.PROGRESSING
+    return State.UPDATED if revision == update and update is not None else State.PENDING
+
+
+def _health(workload: Workload) -> Health:
+    if workload.replicas == 0:
+        return Health.EMPTY
+    unhealthy = workload.available.status == "False" or workload.progressing.status == "False"
+    return Health.UNHEALTHY if unhealthy else Health.HEALTHY
+
+
+def _is_moving(workload: Workload) -> bool:
+    """Whether a rollout that is not complete still goes on: neither given up nor paused by its owner."""
+    return not progress.is_complete(workload) and workload.progressing.status != "False" and not workload.paused
