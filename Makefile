@@ -10,7 +10,7 @@ CLUSTER ?= dev
 NODE ?= auto
 KWOK ?= 0
 # Each worker has a control plane of its own; a file of tests stays with one worker.
-PARALLEL ?= --numprocesses=3 --dist=loadgroup
+PARALLEL ?= --numprocesses=2 --dist=loadgroup
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -16,5 +16,6 @@ def fleet(cluster: localcluster.Cluster, namespace: str, operator: Operator) -> 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What judges the whole session goes last."""
+    """First what writes statuses itself, while no operator runs; last what judges the whole session."""
+    items.sort(key=lambda item: ("tests/api" in item.nodeid) - ("test_crds" in item.nodeid))
     items.sort(key=lambda item: "test_rights_used" in item.nodeid)

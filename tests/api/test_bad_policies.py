@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.builders import a_deployment, a_policy, a_sidecar, a_waiting_deployment
-from tests.fleet import Fleet, image_of, init_names
+from tests.fleet import Fleet, image_of, init_names, traces
 from tests.polling import poll
 
 QUICK = {"minReadySeconds": 0}
@@ -37,7 +37,9 @@ def test_what_the_server_refuses_is_invalid_in_its_words(fleet: Fleet, case: str
     assert conditions["Ready"] == ("False", "Invalid")
     assert conditions["Stalled"] == ("True", "Invalid")
     assert [word for word in words if word not in fleet.condition("Accepted")["message"]] == []
-    assert fleet.deployment() == before
+    after = fleet.deployment()
+    assert (after["spec"], after["metadata"]["generation"]) == (before["spec"], before["metadata"]["generation"])
+    assert traces([after]) == []
     told = poll(lambda: [each for each in fleet.events("web") if each["reason"] == "PolicyRejected"])
     assert words[0] in told[0]["message"]
 
