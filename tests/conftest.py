@@ -105,7 +105,7 @@ def operator(operator_kubeconfig: Path) -> Iterator[Operator]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests with one worker: they share an operator and a control plane."""
+    """Keep a file's tests with one worker: they share an operator and a control plane. There is one real node."""
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+        on_the_node = item.path.is_relative_to(ROOT / "tests/node")
+        item.add_marker(pytest.mark.xdist_group("node" if on_the_node else item.path.name))

@@ -31,10 +31,9 @@ PATIENCE = 300.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here takes a real node, and that takes root; there is one, so one worker has all of it."""
+    """Everything here takes a real node, and that takes root."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("node"))
             item.add_marker(pytest.mark.skipif(os.geteuid() != 0, reason="a real node needs root"))
 
 
