@@ -125,7 +125,6 @@ class WarningReason(StrEnum):
     ENV_KEPT = "EnvKept"
     INVALID_MARK = "InvalidMark"
     INVALID_RECORD = "InvalidRecord"
-    LEFT_BEHIND = "LeftBehind"
     MUTATED = "Mutated"
 
 
