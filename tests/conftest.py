@@ -104,6 +104,7 @@ def operator(operator_kubeconfig: Path) -> Iterator[Operator]:
         yield running
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests with one worker: they share an operator and a control plane. There is one real node."""
     for item in items:
