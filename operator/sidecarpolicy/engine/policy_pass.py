@@ -8,30 +8,25 @@ first, so nothing is carried out that the newest plan does not want.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sidecarpolicy.core import plan as planning
-from sidecarpolicy.core import progress
-from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.plan import Plan, Situation
-from sidecarpolicy.core.policy import Policy, Rollout
-from sidecarpolicy.core.rendering import lacks_gate
 from sidecarpolicy.core.selection import EVERYTHING
-from sidecarpolicy.core.status import Rejection, Report, Warned, status_of
-from sidecarpolicy.core.targets import State, Target, target
-from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.core.status import Rejection, Report, status_of
+from sidecarpolicy.core.targets import State
 from sidecarpolicy.engine import acceptance
 from sidecarpolicy.engine.examination import examine
+from sidecarpolicy.engine.gathering import Memory, situation_of
 from sidecarpolicy.engine.port import ApiError, Gone
 from sidecarpolicy.engine.resources import POLICIES
 from sidecarpolicy.engine.store import SeenPolicy
-from sidecarpolicy.engine.workload_pass import policy_reference, reference
+from sidecarpolicy.engine.telling import tell
+from sidecarpolicy.engine.warned import warnings_of
+from sidecarpolicy.engine.workload_pass import policy_reference
 from sidecarpolicy.engine.world import World
-from sidecarpolicy.names import DeletionPolicy, EventReason, Reason, SkipReason, WarningReason
+from sidecarpolicy.names import EventReason, Reason
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +39,6 @@ STATUS_PATIENCE = 0.3
 # How long a namespace is left alone after its own trouble made a workload fail; it doubles from time to time.
 HOLD_BACK_SECONDS = 600.0
 MOST_HOLD_BACK_SECONDS = 3600.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Memory:
-    """What the passes over one policy keep; all of it can be found again."""
-
-    generation: int = 0
-    rejection: Rejection | None = None
-    status_written: float = 0.0
-    skipped: dict[WorkloadId, SkipReason] | None = None
-    held_back: dict[str, tuple[float, float]] = field(default_factory=dict)
-    disturbed: set[WorkloadId] = field(default_factory=set)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,9 +60,9 @@ class PolicyPasses:
             await self._accept(seen, memory)
             seen = self.world.store.policies.get(identity, seen)
             await self._resume(seen)
-        situation = self._situation(seen, memory)
+        situation = situation_of(seen, memory, self.world)
         if await self._examine(situation):
-            situation = self._situation(seen, memory)
+            situation = situation_of(seen, memory, self.world)
         self._hold_back(memory, situation)
         plan = planning.plan(situation)
         if plan.halts:
@@ -172,89 +155,6 @@ class PolicyPasses:
             if not steps:
                 del self.world.steps[workload]
 
-    def _situation(self, seen: SeenPolicy, memory: Memory) -> Situation:
-        """Gather everything that a plan depends on."""
-        world, policy = self.world, seen.policy
-        update = world.store.update_revision(seen.id)
-        current = world.store.current_revision(seen.id)
-        rollout = policy.rollout if policy is not None else Rollout()
-        if update is not None and update.completed and current is not None and update.number == current.number:
-            rollout = replace(rollout, min_ready_seconds=0)  # what was rolled out completely has soaked
-        told = {(each["namespace"], each["name"]): each for each in items(seen.status, "failures")}
-        targets: list[Target] = []
-        removing: list[Target] = []
-        for workload in world.store.reached_by(seen.id):
-            selected = policy is not None and world.store.selects(policy, workload)
-            if not selected and not self._carries(seen.id, workload):
-                continue
-            refusal = None
-            if selected and not seen.deleting:
-                refusal = world.judgement(workload).verdicts.get(seen.id)
-            each = target(
-                seen.id,
-                update.revision.name if update else None,
-                workload,
-                world.store.replica_sets(workload),
-                refusal,
-                rollout=rollout,
-                now=world.now(),
-                attempt=update.attempt_id if update and selected and not seen.deleting else "",
-                disturbed=workload.id in memory.disturbed,
-            )
-            _remember(memory.disturbed, each)
-            each = self._explained(each, seen.id, told)
-            if selected and not seen.deleting:
-                targets.append(each)
-            elif not workload.deleting and (each.recorded or each.holds_slot):
-                removing.append(each)
-        return Situation(
-            policy=seen.id,
-            rollout=rollout,
-            update=update.revision.name if update else None,
-            current=current.revision.name if current else None,
-            tried=bool(update and update.completed),
-            deleting=seen.deleting,
-            orphaning=seen.deleting and policy is not None and policy.deletion_policy is DeletionPolicy.ORPHAN,
-            frozen=memory.rejection is not None and not seen.deleting,
-            attempt=update.attempt_id if update else "",
-            halted=update is not None and update.halt is not None,
-            held_back=frozenset(name for name, (until, _) in memory.held_back.items() if until > world.now()),
-            targets=targets,
-            removing=removing,
-            assigned=frozenset(each for each, policies in world.writing.items() if seen.id in policies),
-        )
-
-    def _explained(self, each: Target, policy: PolicyId, told: Mapping[tuple[str, str], Json]) -> Target:
-        """Return a late or failed target with what is known of the cause.
-
-        Of one that has been turned back nothing can be seen any more; what was told of it is told again.
-        """
-        if each.turned_back and not each.message:
-            before = told.get((each.workload.namespace, each.workload.name), {})
-            return replace(each, reason=before.get("reason", ""), message=before.get("message", ""))
-        found = self.world.diagnosed.get(each.workload)
-        workload = self.world.store.workloads.get(each.workload)
-        if not (each.failing or each.suspect) or found is None or workload is None:
-            return each
-        if (found.uid, found.generation) != (workload.uid, workload.generation):
-            return each
-        diagnosis = found.diagnosis
-        failing = each.failing or diagnosis.ours
-        return replace(
-            each,
-            reason=diagnosis.reason,
-            message=diagnosis.message,
-            excused=policy.cluster_wide and diagnosis.of_namespace,
-            failing=failing,
-            state=State.FAILED if failing and each.refusal is None else each.state,
-        )
-
-    def _carries(self, policy: PolicyId, workload: Workload) -> bool:
-        """Whether *workload* bears a revision of *policy*, or Pods of it may still do."""
-        if policy in record_of(workload.record).entries:
-            return True
-        return any(progress.borne(each.record, policy) is not None for each in self.world.store.replica_sets(workload))
-
     def _is_gone(self, seen: SeenPolicy, situation: Situation) -> bool:
         """Whether nothing holds a deleted policy back any more."""
         namespace = seen.id.namespace
@@ -283,10 +183,10 @@ class PolicyPasses:
             plan=plan,
             rejection=memory.rejection,
             selects_everything=seen.policy is not None and seen.policy.selector == EVERYTHING,
-            warnings=self._warnings(seen),
+            warnings=warnings_of(seen, self.world),
         )
         status = status_of(report, seen.status, now)
-        self._tell(seen, memory, situation, status)
+        tell(seen, memory, situation, status, self.world)
         if status == seen.status:
             return
         wait = memory.status_written + STATUS_INTERVAL - now
@@ -311,105 +211,3 @@ class PolicyPasses:
         except Gone:
             return
         self.world.note(resource, body)
-
-    def _warnings(self, seen: SeenPolicy) -> list[Warned]:
-        found = [warned for by_policy in self.world.warned.values() for warned in by_policy.get(seen.id, ())]
-        if seen.policy is None:
-            return found
-        found += [
-            Warned(
-                reason=WarningReason.NO_STARTUP_GATE,
-                message="WaitUntilReady has nothing to wait for: the container has neither a startupProbe nor a "
-                "readinessProbe",
-                where=f"spec.sidecars[{index}]",
-            )
-            for index, sidecar in enumerate(seen.policy.sidecars)
-            if lacks_gate(sidecar)
-        ]
-        return found + self._unknown_names(seen.policy)
-
-    def _unknown_names(self, policy: Policy) -> list[Warned]:
-        """`startAfter` names that no policy provides; they bind nothing."""
-        wanted = {name for sidecar in policy.sidecars for name in sidecar.start_after}
-        if not wanted:
-            return []
-        provided = {
-            sidecar.name
-            for other in self.world.store.policies.values()
-            if other.policy is not None
-            and (not policy.id.namespace or not other.id.namespace or other.id.namespace == policy.id.namespace)
-            for sidecar in other.policy.sidecars
-        }
-        return [
-            Warned(
-                reason=WarningReason.UNKNOWN_START_AFTER,
-                message=f"names {name!r}, which no policy provides",
-                where=f"spec.sidecars[{index}].startAfter[{place}]",
-            )
-            for index, sidecar in enumerate(policy.sidecars)
-            for place, name in enumerate(sidecar.start_after)
-            if name not in provided
-        ]
-
-    def _tell_of_failures(self, seen: SeenPolicy, situation: Situation) -> None:
-        """An Event for each failure that the status has not told yet."""
-        told = {_failure_key(each) for each in items(seen.status, "failures")}
-        about = policy_reference(seen.id, self.world)
-        for each in situation.targets:
-            key = (each.workload.namespace, each.workload.name, each.revision or "")
-            workload = self.world.store.workloads.get(each.workload)
-            if not each.failing or key in told or workload is None:
-                continue
-            message = f"{each.revision} of {seen.id.label}: {each.message}"
-            self.world.events.emit(reference(workload), reason=EventReason.FAILED, message=message, warning=True)
-            if about is not None:
-                what = f"{each.workload}: {each.revision}: {each.message}"
-                self.world.events.emit(about, reason=EventReason.FAILED, message=what, warning=True)
-
-    def _tell(self, seen: SeenPolicy, memory: Memory, situation: Situation, status: Json) -> None:
-        """Events for what is new: a rejection, and workloads that are skipped now and were not before.
-
-        After a restart nothing is known of before; where the status says the same as then, nothing is new.
-        """
-        world = self.world
-        about = policy_reference(seen.id, world)
-        rejection = memory.rejection
-        if rejection is not None and about is not None:
-            told = [each["message"] for each in items(seen.status, "conditions") if each["type"] == "Ready"]
-            said = next(each["message"] for each in status["conditions"] if each["type"] == "Ready")
-            if said not in told:
-                world.events.emit(about, reason=EventReason.REJECTED, message=said, warning=True, action="Accept")
-        self._tell_of_failures(seen, situation)
-        skipped = {each.workload: each.refusal for each in situation.targets if each.refusal is not None}
-        before = memory.skipped
-        memory.skipped = {workload: refusal.reason for workload, refusal in skipped.items()}
-        if before is None:
-            same = _reasons(at(seen.status), "skipped") == _reasons(status, "skipped")
-            before = memory.skipped if same else {}
-        for workload, refusal in skipped.items():
-            if before.get(workload) is refusal.reason or refusal.reason is SkipReason.TERMINATING:
-                continue  # told before, or it goes and so would the Event
-            message = f"{refusal.reason}: {refusal.message}"
-            known = world.store.workloads.get(workload)
-            if known is not None:
-                world.events.emit(
-                    reference(known), reason=EventReason.SKIPPED, message=f"{seen.id.label}: {message}", action="Skip"
-                )
-            if about is not None:
-                world.events.emit(about, reason=EventReason.SKIPPED, message=f"{workload}: {message}", action="Skip")
-
-
-def _remember(disturbed: set[WorkloadId], each: Target) -> None:
-    """Note who lost availability while watched: a crash loop that is up for a moment has not soaked."""
-    if each.disturbed:
-        disturbed.add(each.workload)
-    else:
-        disturbed.discard(each.workload)
-
-
-def _failure_key(each: Mapping[str, Any]) -> tuple[str, str, str]:
-    return each["namespace"], each["name"], each["revision"]
-
-
-def _reasons(status: Json, listed: str) -> Counter[str]:
-    return Counter({each["reason"]: each["count"] for each in items(status, listed)})

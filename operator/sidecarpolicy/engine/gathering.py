@@ -1,0 +1,132 @@
+"""Gather what a plan depends on: where each target of a policy stands, read from the store alone.
+
+Nothing is written and nothing is asked of the API server, so a command line can gather from a few LISTs what the
+operator gathers from its watches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from sidecarpolicy.core import progress
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.plan import Situation
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.status import Rejection
+from sidecarpolicy.core.targets import State, Target, target
+from sidecarpolicy.core.tree import Json, items
+from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.engine.store import SeenPolicy
+from sidecarpolicy.engine.world import World
+from sidecarpolicy.names import DeletionPolicy, SkipReason
+
+
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """What the passes over one policy keep; all of it can be found again.
+
+    *held_back*: by namespace, until when it is left alone (seconds since the epoch) and for how long that is.
+    *disturbed*: workloads that lost their availability while they soaked.
+    """
+
+    generation: int = 0
+    rejection: Rejection | None = None
+    status_written: float = 0.0
+    skipped: dict[WorkloadId, SkipReason] | None = None
+    held_back: dict[str, tuple[float, float]] = field(default_factory=dict)
+    disturbed: set[WorkloadId] = field(default_factory=set)
+
+
+def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
+    """Gather everything that a plan depends on."""
+    policy = seen.policy
+    update = world.store.update_revision(seen.id)
+    current = world.store.current_revision(seen.id)
+    rollout = policy.rollout if policy is not None else Rollout()
+    if update is not None and update.completed and current is not None and update.number == current.number:
+        rollout = replace(rollout, min_ready_seconds=0)  # what was rolled out completely has soaked
+    told = {(each["namespace"], each["name"]): each for each in items(seen.status, "failures")}
+    targets: list[Target] = []
+    removing: list[Target] = []
+    for workload in world.store.reached_by(seen.id):
+        selected = policy is not None and world.store.selects(policy, workload)
+        if not selected and not _carries(seen.id, workload, world):
+            continue
+        refusal = None
+        if selected and not seen.deleting:
+            refusal = world.judgement(workload).verdicts.get(seen.id)
+        each = target(
+            seen.id,
+            update.revision.name if update else None,
+            workload,
+            world.store.replica_sets(workload),
+            refusal,
+            rollout=rollout,
+            now=world.now(),
+            attempt=update.attempt_id if update and selected and not seen.deleting else "",
+            disturbed=workload.id in memory.disturbed,
+        )
+        _remember(memory.disturbed, each)
+        each = _explained(each, seen.id, told, world)
+        if selected and not seen.deleting:
+            targets.append(each)
+        elif not workload.deleting and (each.recorded or each.holds_slot):
+            removing.append(each)
+    return Situation(
+        policy=seen.id,
+        rollout=rollout,
+        update=update.revision.name if update else None,
+        current=current.revision.name if current else None,
+        tried=bool(update and update.completed),
+        deleting=seen.deleting,
+        orphaning=seen.deleting and policy is not None and policy.deletion_policy is DeletionPolicy.ORPHAN,
+        frozen=memory.rejection is not None and not seen.deleting,
+        attempt=update.attempt_id if update else "",
+        halted=update is not None and update.halt is not None,
+        held_back=frozenset(name for name, (until, _) in memory.held_back.items() if until > world.now()),
+        targets=targets,
+        removing=removing,
+        assigned=frozenset(each for each, policies in world.writing.items() if seen.id in policies),
+    )
+
+
+def _explained(each: Target, policy: PolicyId, told: Mapping[tuple[str, str], Json], world: World) -> Target:
+    """Return a late or failed target with what is known of the cause.
+
+    Of one that has been turned back nothing can be seen any more; what was told of it is told again.
+    """
+    if each.turned_back and not each.message:
+        before = told.get((each.workload.namespace, each.workload.name), {})
+        return replace(each, reason=before.get("reason", ""), message=before.get("message", ""))
+    found = world.diagnosed.get(each.workload)
+    workload = world.store.workloads.get(each.workload)
+    if not (each.failing or each.suspect) or found is None or workload is None:
+        return each
+    if (found.uid, found.generation) != (workload.uid, workload.generation):
+        return each
+    diagnosis = found.diagnosis
+    failing = each.failing or diagnosis.ours
+    return replace(
+        each,
+        reason=diagnosis.reason,
+        message=diagnosis.message,
+        excused=policy.cluster_wide and diagnosis.of_namespace,
+        failing=failing,
+        state=State.FAILED if failing and each.refusal is None else each.state,
+    )
+
+
+def _carries(policy: PolicyId, workload: Workload, world: World) -> bool:
+    """Whether *workload* bears a revision of *policy*, or Pods of it may still do."""
+    if policy in record_of(workload.record).entries:
+        return True
+    return any(progress.borne(each.record, policy) is not None for each in world.store.replica_sets(workload))
+
+
+def _remember(disturbed: set[WorkloadId], each: Target) -> None:
+    """Note who lost availability while watched: a crash loop that is up for a moment has not soaked."""
+    if each.disturbed:
+        disturbed.add(each.workload)
+    else:
+        disturbed.discard(each.workload)

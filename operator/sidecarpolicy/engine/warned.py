@@ -1,0 +1,52 @@
+"""What a status warns of: things to know although nothing is refused."""
+
+from __future__ import annotations
+
+from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.rendering import lacks_gate
+from sidecarpolicy.core.status import Warned
+from sidecarpolicy.engine.store import SeenPolicy
+from sidecarpolicy.engine.world import World
+from sidecarpolicy.names import WarningReason
+
+
+def warnings_of(seen: SeenPolicy, world: World) -> list[Warned]:
+    """What an author should know about the policy itself and about each of its workloads."""
+    found = [warned for by_policy in world.warned.values() for warned in by_policy.get(seen.id, ())]
+    if seen.policy is None:
+        return found
+    found += [
+        Warned(
+            reason=WarningReason.NO_STARTUP_GATE,
+            message="WaitUntilReady has nothing to wait for: the container has neither a startupProbe nor a "
+            "readinessProbe",
+            where=f"spec.sidecars[{index}]",
+        )
+        for index, sidecar in enumerate(seen.policy.sidecars)
+        if lacks_gate(sidecar)
+    ]
+    return found + _unknown_names(seen.policy, world)
+
+
+def _unknown_names(policy: Policy, world: World) -> list[Warned]:
+    """`startAfter` names that no policy provides; they bind nothing."""
+    wanted = {name for sidecar in policy.sidecars for name in sidecar.start_after}
+    if not wanted:
+        return []
+    provided = {
+        sidecar.name
+        for other in world.store.policies.values()
+        if other.policy is not None
+        and (not policy.id.namespace or not other.id.namespace or other.id.namespace == policy.id.namespace)
+        for sidecar in other.policy.sidecars
+    }
+    return [
+        Warned(
+            reason=WarningReason.UNKNOWN_START_AFTER,
+            message=f"names {name!r}, which no policy provides",
+            where=f"spec.sidecars[{index}].startAfter[{place}]",
+        )
+        for index, sidecar in enumerate(policy.sidecars)
+        for place, name in enumerate(sidecar.start_after)
+        if name not in provided
+    ]
