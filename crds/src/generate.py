@@ -152,10 +152,26 @@ def definition(kind: str, policy: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_namespaces(spec: Schema) -> Schema:
-    """Return *spec* without `namespaceSelector`: a namespaced policy reaches its own namespace only."""
-    properties = {name: schema for name, schema in spec["properties"].items() if name != "namespaceSelector"}
-    required = [name for name in spec["required"] if name in properties]
-    return spec | {"required": required, "properties": properties}
+    """Return *spec* without any `namespaceSelector`: a namespaced policy reaches its own namespace only."""
+    stripped = _without(spec, "namespaceSelector")
+    assert isinstance(stripped, dict)
+    return stripped
+
+
+def _without(node: Any, name: str) -> Any:
+    """Return *node* without the key *name*, its mention in lists, and the rules about it."""
+    match node:
+        case dict():
+            return {key: _without(value, name) for key, value in node.items() if key != name}
+        case list():
+            kept = [each for each in node if each != name]
+            return [
+                _without(each, name)
+                for each in kept
+                if not (isinstance(each, dict) and name in str(each.get("rule", "")))
+            ]
+        case _:
+            return node
 
 
 class Plain(yaml.CSafeDumper):

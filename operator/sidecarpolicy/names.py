@@ -31,6 +31,12 @@ INJECT = f"{GROUP}/inject"
 # Annotation on a Deployment, set by its owner: a Recreate Deployment may be restarted by us.
 ALLOW_DOWNTIME = f"{GROUP}/allow-downtime"
 
+# Annotation on a Deployment, set by its owner: stay at that revision (`web@<hash>`, `cluster/web@<hash>`; comma list).
+PIN = f"{GROUP}/pin"
+
+# Annotation on the operator's namespace: no workload is changed while it is there.
+STOP = f"{GROUP}/stop"
+
 # Labels of a ControllerRevision that holds one revision of a policy.
 POLICY_KIND_LABEL = f"{GROUP}/policy-kind"
 POLICY_NAME_LABEL = f"{GROUP}/policy-name"
@@ -44,8 +50,14 @@ COMPLETED = f"{GROUP}/completed"
 ATTEMPT = f"{GROUP}/attempt"
 HALT = f"{GROUP}/halt"
 
+# Annotation of such a ControllerRevision: what its policy's author has approved for it, a comma list as in APPROVE.
+APPROVED = f"{GROUP}/approved"
+
 # Annotation on a policy, set by its author: goes on with the rollout that was halted under this id.
 RESUME = f"{GROUP}/resume"
+
+# Annotation on a policy, set by its author: a comma list of `removal@<generation>` and `canary/<group>@<revision>`.
+APPROVE = f"{GROUP}/approve"
 
 # Name prefixes of such ControllerRevisions: StatefulSets and DaemonSets live in the same name space.
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
@@ -95,6 +107,20 @@ class OnFailure(StrEnum):
     HALT = "Halt"
 
 
+class Removal(StrEnum):
+    """Whether sidecars may be taken out of many workloads without approval."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+
+
+class Approval(StrEnum):
+    """Whether a rollout goes on by itself when a canary group is done."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+
+
 class DeletionPolicy(StrEnum):
     """What becomes of the sidecars when their policy is deleted."""
 
@@ -112,6 +138,8 @@ class SkipReason(StrEnum):
     PORT_CONFLICT = "PortConflict"
     CONTROLLED = "Controlled"
     DEPLOYMENT_PAUSED = "DeploymentPaused"
+    PINNED = "Pinned"
+    OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"
     DOWNTIME = "Downtime"
     REFUSED = "Refused"
 
@@ -142,7 +170,10 @@ class Reason(StrEnum):
     ROLLED_BACK = "RolledBack"
     COMPLETED_WITH_FAILURES = "CompletedWithFailures"
     ROLLOUT_COMPLETE = "RolloutComplete"
+    STOPPED = "Stopped"
     PAUSED = "Paused"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    REMOVAL_HELD = "RemovalHeld"
     ROLLING_OUT = "RollingOut"
 
 

@@ -256,7 +256,7 @@ def test_a_cluster_policy_reaches_the_namespaces_it_selects(fleet: Fleet, cluste
     here = {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}}
     name = f"mesh-{fleet.namespace}"
     fleet.apply(a_cart(fleet.namespace))
-    fleet.apply(a_cluster_policy(name, namespaceSelector=here, rollout=QUICK))
+    fleet.apply(a_cluster_policy(name, namespaceSelector=here, rollout=QUICK | {"removal": "Automatic"}))
     fleet.wait("RolloutComplete", name, kind=names.CLUSTER_POLICY)
     assert init_names(fleet.deployment()) == ["migrate", "proxy"]
     cluster.kubectl("delete", "clustersidecarpolicy", name, "--timeout=60s")

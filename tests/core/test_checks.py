@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Refusal, Subject, invalid_marks, judge
+from sidecarpolicy.core.checks import Pin, Refusal, Subject, invalid_marks, judge
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
 from sidecarpolicy.core.injection import inject
 from sidecarpolicy.core.record import Entry, ItemKey, Record
@@ -30,7 +30,11 @@ def a_subject(
     *, namespace: Namespace = SHOP, record: Record | None = None, metadata: Json | None = None, **deployment: Any
 ) -> Subject:
     """A Deployment that nothing is wrong with, as the checks see it."""
-    facts = {name: deployment.pop(name) for name in ("owners", "refused", "missing") if name in deployment}
+    facts = {
+        name: deployment.pop(name)
+        for name in ("owners", "refused", "missing", "pins", "inspected")
+        if name in deployment
+    }
     body = a_deployment(**deployment)
     body["metadata"] |= {"uid": "uid", "resourceVersion": "1", "generation": 1} | (metadata or {})
     workload = workload_from(body)
@@ -336,6 +340,8 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["record"] = Record(entries={high.policy: Entry(revision=high.name)})
     above: tuple[Revision, ...] = (high,)
     refusals = {revision.name: "no"}
+    everything["pins"] = {revision.policy: Pin(asked="web-0123456789", revision=None)}
+    everything["inspected"] = frozenset({high.policy})
     seen: list[str] = []
 
     def look() -> None:
@@ -357,6 +363,10 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["metadata"] = {}
     look()
     everything["paused"] = False
+    look()
+    everything["pins"] = {}
+    look()
+    everything["inspected"] = frozenset()
     look()
     everything["strategy"] = {}
     look()

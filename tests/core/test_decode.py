@@ -272,7 +272,31 @@ REFUSED: list[tuple[Json, str, str]] = [
         "must not appear twice: '/logs'",
     ),
     # The rollout.
-    (a_policy(rollout={"maxFailed": 0}), "spec.rollout.maxFailed", "must be one of maxConcurrent"),
+    (a_policy(rollout={"canary": [{"name": "early"}]}), "spec.rollout.canary[0]", "must have exactly one of"),
+    (
+        a_policy(rollout={"canary": [{"name": "early", "max": 1, "selector": {}}]}),
+        "spec.rollout.canary[0]",
+        "must have exactly one of selector and max",
+    ),
+    (a_policy(rollout={"canary": [{"name": "early", "max": 0}]}), "spec.rollout.canary[0].max", "must be"),
+    (a_policy(rollout={"canary": [{"name": "A", "max": 1}]}), "spec.rollout.canary[0].name", "must be a DNS label"),
+    (
+        a_policy(rollout={"canary": [{"name": "a", "max": 1}, {"name": "a", "max": 2}]}),
+        "spec.rollout.canary[1].name",
+        "must not appear twice",
+    ),
+    (
+        a_policy(rollout={"canary": [{"name": "a", "selector": {}, "namespaceSelector": {}}]}),
+        "spec.rollout.canary[0].namespaceSelector",
+        "must be one of",
+    ),
+    (
+        a_policy(rollout={"canary": [{"name": "a", "max": 1, "approval": "Later"}]}),
+        "spec.rollout.canary[0].approval",
+        "must be one of Automatic, Manual",
+    ),
+    (a_policy(rollout={"removal": "Never"}), "spec.rollout.removal", "must be one of Automatic, Manual"),
+    (a_policy(rollout={"maxFailed": 0}), "spec.rollout.maxFailed", "must be one of canary"),
     (a_policy(rollout={"maxFailures": -1}), "spec.rollout.maxFailures", "must be between 0 and 2147483647, not -1"),
     (a_policy(rollout={"onFailure": "Ignore"}), "spec.rollout.onFailure", "must be one of Rollback, Halt"),
     (a_policy(rollout={"strategy": "Slowly"}), "spec.rollout.strategy", "must be one of Progressive, AllAtOnce"),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Refusal, Subject, judge
+from sidecarpolicy.core.checks import Refusal, Subject, judge, pins_among
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose, eject
@@ -36,18 +36,20 @@ class Case:
     namespace: Namespace
     policies: tuple[Policy, ...]
     refused: str
+    inspected: frozenset[PolicyId]
 
     @classmethod
     def read(cls, folder: Path) -> Case:
         """Read *folder*."""
         before = list(yaml.safe_load_all((folder / "before.yaml").read_text()))
         namespaces = [namespace_from(each) for each in before if each["kind"] == "Namespace"]
-        refused = folder / "refused.txt"
+        refused, inspected = folder / "refused.txt", folder / "inspected.txt"
         return cls(
             deployment=next(each for each in before if each["kind"] == "Deployment"),
             namespace=namespaces[0] if namespaces else Namespace(name="shop"),
             policies=tuple(decode_policy(each) for each in yaml.safe_load_all((folder / "policy.yaml").read_text())),
             refused=refused.read_text().strip() if refused.exists() else "",
+            inspected=frozenset(map(PolicyId.parse, inspected.read_text().split() if inspected.exists() else ())),
         )
 
     @property
@@ -77,6 +79,8 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Refusal | None]]:
         record=record,
         owners=workload.content.claims.owners,
         refused={each.name: case.refused for each in revisions.values() if case.refused},
+        pins=pins_among(workload.annotations, revisions.values()),
+        inspected=case.inspected,
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}

@@ -54,6 +54,9 @@ class Deployment:
     crashes: frozenset[str] = frozenset()
     selected: bool = True
     contested: bool = False
+    tier: str = ""
+    left: bool = False
+    pinned_to: str | None = None
     generation: int = 1
     observed: int = 0
     version: int = 1  # the owner's own
@@ -225,6 +228,9 @@ class World:
     deleting: bool = False
     attempts: dict[str, int] = field(default_factory=dict)
     halted: set[str] = field(default_factory=set)
+    approved: set[str] = field(default_factory=set)
+    generation: int = 1
+    stopped: bool = False
     known: set[str | None] = field(default_factory=set)
     now: float = START
     lines: list[str] = field(default_factory=list)
@@ -260,6 +266,11 @@ class World:
         self.halted.discard(self.attempt)
         self.attempts[self.update] = self.attempts.get(self.update, 1) + 1
 
+    def approve(self, approval: str) -> None:
+        """The author approves what the status asks for."""
+        self.say(f"approved: {approval}")
+        self.approved.add(approval)
+
     def situation(self) -> Situation:
         """Gather what a plan depends on, as the operator's pass does."""
         targets: list[Target] = []
@@ -267,6 +278,8 @@ class World:
         for each in self.deployments:
             selected = each.selected and not self.deleting
             refusal = CONTESTED if selected and each.contested else None
+            if selected and refusal is None and each.pinned_to not in (None, self.update):
+                refusal = Refusal(reason=SkipReason.PINNED, message="", pinned_to=each.pinned_to)
             found = target(
                 WEB,
                 self.update,
@@ -276,6 +289,9 @@ class World:
                 rollout=self.rollout,
                 now=self.now,
                 attempt=self.attempt if selected else "",
+                current=self.current,
+                group=next((group.name for group in self.rollout.canary if group.selects({"tier": each.tier}, {})), ""),
+                left=each.left,
             )
             if selected:
                 targets.append(found)
@@ -290,6 +306,9 @@ class World:
             deleting=self.deleting,
             attempt=self.attempt,
             halted=self.attempt in self.halted,
+            stopped=self.stopped,
+            generation=self.generation,
+            approved=frozenset(self.approved),
             targets=self.shuffled(targets),
             removing=self.shuffled(removing),
         )

@@ -14,11 +14,11 @@ from sidecarpolicy import names
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Situation, plan
-from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.status import Rejection, Report, status_of
 from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.names import Reason, SkipReason
+from sidecarpolicy.names import Approval, Reason, Removal, SkipReason
 from tests.builders import a_cluster_policy, a_policy
 from tests.core.objects import START, WEB, at_second
 
@@ -72,9 +72,9 @@ def targets(*states: State, first: int = 1) -> tuple[Target, ...]:
     """Targets in these states, numbered from *first*."""
     by_state: dict[State, Json] = {
         S: {"refusal": Refusal(reason=SkipReason.CONTROLLED, message="the Deployment is controlled by Shop/cart")},
-        P: {"revision": CURRENT},
+        P: {"revision": CURRENT, "recorded": True},
         G: {"revision": UPDATE, "holds_slot": True},
-        U: {"revision": UPDATE, "evidence": True, "available": True},
+        U: {"revision": UPDATE, "evidence": True, "available": True, "recorded": True},
         F: {"revision": UPDATE, "holds_slot": True, "late_since": START + 600, "message": "ReplicaSet is progressing."},
     }
     return tuple(
@@ -87,6 +87,7 @@ def a_status(*states: State, rejection: Rejection | None = None, **situation: An
     """What core/status.py says of targets in these states."""
     fields: dict[str, Any] = {
         "rollout": Rollout(),
+        "generation": GENERATION,
         "update": UPDATE,
         "attempt": f"{UPDATE}#1",
         "current": CURRENT,
@@ -177,22 +178,17 @@ def _deleted() -> Iterator[Example]:
         argo="Progressing",
         deleting=True,
     )
+    manual = Rollout(removal=Removal.MANUAL)
     yield Example(
         name="deletion-held",
         words="being deleted, held until approved",
-        status=to_come(
-            removing,
-            "Unknown",
-            "RemovalHeld",
-            "3 workloads still carry its sidecars; to remove them: kubectl annotate sidecarpolicy/web -n shop "
-            "sidecars.dev/approve=removal@2",
-        ),
+        status=a_status(deleting=True, update=None, rollout=manual, removing=targets(U, U, P)),
+        spec={"rollout": {"removal": "Manual"}},
         ready="Unknown",
         reason="RemovalHeld",
         kstatus="Terminating",
         argo="Suspended",
         deleting=True,
-        reported=False,
     )
 
 
@@ -271,47 +267,43 @@ def _waiting() -> Iterator[Example]:
         reason="Paused",
         **waits,
     )
-    held = a_status(U, removing=targets(U, first=90))
-    for name, words, reason, status, message in (
-        (
-            "stopped",
-            "stopped by the emergency switch",
-            "Stopped",
+    yield Example(
+        name="stopped",
+        words="stopped by the emergency switch",
+        status=a_status(U, P, P, stopped=True),
+        reason="Stopped",
+        **waits,
+    )
+    early = CanaryGroup(name="early", most=1, approval=Approval.MANUAL)
+    yield Example(
+        name="awaiting-approval",
+        words="a canary group is done, and waits for its author's approval",
+        status=a_status(U, P, P, rollout=Rollout(canary=(early,))),
+        spec={"rollout": {"canary": [{"name": "early", "max": 1, "approval": "Manual"}]}},
+        reason="AwaitingApproval",
+        **waits,
+    )
+    yield Example(
+        name="awaiting-owners",
+        words="`OnNextChange`: waits for the owners' next changes",
+        status=to_come(
             half,
-            "1 of 3 workloads run web-7d21c0a9e1; namespace sidecarpolicy-system has the annotation sidecars.dev/stop",
-        ),
-        (
-            "awaiting-approval",
-            "waits for somebody to approve the next group",
-            "AwaitingApproval",
-            half,
-            "group early is next: kubectl annotate sidecarpolicy/web -n shop "
-            "sidecars.dev/approve=canary/early@web-7d21c0a9e1",
-        ),
-        (
-            "awaiting-owners",
-            "`OnNextChange`: waits for the owners' next changes",
+            "Unknown",
             "AwaitingOwners",
-            half,
             "1 of 3 workloads run web-7d21c0a9e1; 2 get it at their owner's next change",
         ),
-        (
-            "removal-held",
-            "a removal is held until approved",
-            "RemovalHeld",
-            held,
-            "1 workload is no longer selected; to remove the sidecars: kubectl annotate sidecarpolicy/web -n shop "
-            "sidecars.dev/approve=removal@2",
-        ),
-    ):
-        yield Example(
-            name=name,
-            words=words,
-            status=to_come(status, "Unknown", reason, message),
-            reason=reason,
-            reported=False,
-            **waits,
-        )
+        reason="AwaitingOwners",
+        reported=False,
+        **waits,
+    )
+    yield Example(
+        name="removal-held",
+        words="a removal is held until approved",
+        status=a_status(U, rollout=Rollout(removal=Removal.MANUAL), removing=targets(U, first=90)),
+        spec={"rollout": {"removal": "Manual"}},
+        reason="RemovalHeld",
+        **waits,
+    )
 
 
 def _moving() -> Iterator[Example]:

@@ -16,7 +16,7 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.deployments import Manifest, with_change
 from sidecarpolicy.cli.manifests import BadInput
 from sidecarpolicy.cli.policies import Given
-from sidecarpolicy.core.checks import Refusal, Subject, invalid_marks, judge
+from sidecarpolicy.core.checks import Refusal, Subject, invalid_marks, judge, pins_among
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
@@ -89,6 +89,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         spec=at(manifest.template, "spec"),
         record=record,
         missing=unknown,
+        pins=pins_among(workload.annotations, revisions),
     )
     verdicts = judge(subject, revisions)
     kept = {policy for policy, refusal in verdicts.items() if refusal is not None and not refusal.removes}

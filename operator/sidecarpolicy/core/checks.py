@@ -15,6 +15,7 @@ from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import application_containers, canonical_item
 from sidecarpolicy.core.ordering import precedence
+from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record
 from sidecarpolicy.core.revision import Revision
@@ -25,12 +26,24 @@ from sidecarpolicy.names import SkipReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a policy leaves a workload alone; *removes*: what it already has there goes."""
+    """Why a policy leaves a workload alone; *removes*: what it already has there goes.
+
+    *pinned_to*: the revision at which its owner wants it; None where that is not stored.
+    """
 
     reason: SkipReason
     message: str
     removes: bool = False
     overridden_by: PolicyId | None = None
+    pinned_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """What a workload's owner pins a policy to: *asked* as the annotation has it, *revision* where that is stored."""
+
+    asked: str
+    revision: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +52,8 @@ class Subject:
 
     *owners*: items that somebody else declares. *refused*: by revision, what the API server said of the patch that it
     would not have. *missing*: policies in the record that do not exist any more. *leaving*: those that do not select
-    it any more (`judge` fills it in).
+    it any more (`judge` fills it in). *pins*: what their owner pins policies to, where that is not what they want
+    to inject. *inspected*: policies whose failed rollout is left on it for inspection.
     """
 
     workload: Workload
@@ -50,6 +64,8 @@ class Subject:
     refused: Mapping[str, str] = field(default_factory=dict)
     missing: frozenset[PolicyId] = frozenset()
     leaving: frozenset[PolicyId] = frozenset()
+    pins: Mapping[PolicyId, Pin] = field(default_factory=dict)
+    inspected: frozenset[PolicyId] = frozenset()
 
     def is_foreign(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
@@ -214,6 +230,29 @@ def is_paused(subject: Subject, revision: Revision, above: Sequence[Revision]) -
     return None
 
 
+def is_pinned(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """Its owner pinned it to another revision than the update revision."""
+    pin = subject.pins.get(revision.policy)
+    if pin is None:
+        return None
+    what = f"the Deployment's annotation {names.PIN} pins it to {pin.asked}"
+    if pin.revision is None:
+        return Refusal(reason=SkipReason.PINNED, message=f"{what}, which is not stored: it stays as it is")
+    return Refusal(reason=SkipReason.PINNED, message=what, pinned_to=pin.revision)
+
+
+def has_halted_rollout(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """Another policy's failed rollout is left on it for inspection."""
+    others = sorted(subject.inspected - {revision.policy})
+    if not others or subject.applied(revision):
+        return None
+    return Refusal(
+        reason=SkipReason.OTHER_ROLLOUT_HALTED,
+        message=f"a failed rollout of {others[0].label} is left on it for inspection (onFailure: Halt); "
+        "edit or resume that policy first",
+    )
+
+
 def would_go_down(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
     """A change would take all of its Pods down at once."""
     allowed = subject.workload.annotations.get(names.ALLOW_DOWNTIME) == "true"
@@ -240,6 +279,8 @@ CHECKS: tuple[Check, ...] = (
     port_is_taken,
     has_controller,
     is_paused,
+    is_pinned,
+    has_halted_rollout,
     would_go_down,
     is_refused,
 )
@@ -264,9 +305,20 @@ def judge(
     return verdicts
 
 
+def pins_among(annotations: Mapping[str, str], revisions: Iterable[Revision]) -> dict[PolicyId, Pin]:
+    """Return what the owner pins to another revision than that of *revisions*, where no other is known."""
+    pinned = pins_of(annotations.get(names.PIN, ""))
+    asked = {each.policy: pinned.of(each.policy) for each in revisions if pinned.of(each.policy) != each.name}
+    return {policy: Pin(asked=name, revision=None) for policy, name in asked.items() if name is not None}
+
+
 def invalid_marks(labels: Mapping[str, str], annotations: Mapping[str, str]) -> list[str]:
     """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed."""
-    allowed = {names.INJECT: ("label", labels), names.ALLOW_DOWNTIME: ("annotation", annotations)}
+    allowed = {
+        names.INJECT: ("label", labels),
+        names.ALLOW_DOWNTIME: ("annotation", annotations),
+        names.PIN: ("annotation", annotations),
+    }
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
         for key, value in sorted(marks.items()):
@@ -275,6 +327,8 @@ def invalid_marks(labels: Mapping[str, str], annotations: Mapping[str, str]) -> 
             if key not in allowed or allowed[key][0] != what:
                 known = ", ".join(f"{kind} {name}" for name, (kind, _) in sorted(allowed.items()))
                 found.append(f"{what} {key}: is not known; known are {known}")
+            elif key == names.PIN:
+                found += [f"annotation {key}: {sentence}" for sentence in pins_of(value).problems]
             elif value not in ("true", "false"):
                 found.append(f'{what} {key}: must be "true" or "false", not {value!r}')
     return found

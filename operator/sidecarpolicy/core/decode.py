@@ -15,15 +15,16 @@ from typing import Any
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.ordering import cycle
-from sidecarpolicy.core.policy import ROLES, Application, Policy, Rollout, Sidecar
+from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, Rollout, Sidecar
 from sidecarpolicy.core.ports import claimed_ports
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
-from sidecarpolicy.names import DeletionPolicy, OnFailure, Position, Role, Strategy
+from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, Position, Removal, Role, Strategy
 
 MOST_SIDECARS = 16
 MOST_REVISIONS = 100
+MOST_CANARY_GROUPS = 8
 INT32 = 2**31 - 1
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -71,7 +72,7 @@ def decode_policy(body: Mapping[str, Any]) -> Policy:
         sidecars=_sidecars(spec.field("sidecars"), spec.field("volumes")),
         volumes=_volumes(spec.field("volumes")),
         application=_application(spec.field("application"), spec.field("volumes")),
-        rollout=_rollout(spec.field("rollout")),
+        rollout=_rollout(spec.field("rollout"), cluster_wide=cluster_wide),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
         revision_history_limit=spec.field("revisionHistoryLimit").integer(10, least=0, most=MOST_REVISIONS),
         words=author_words(without_nulls(spec.mapping())) if not root.problems else {},
@@ -263,7 +264,7 @@ def _application(cursor: Cursor, volumes: Cursor) -> Application:
     )
 
 
-def _rollout(cursor: Cursor) -> Rollout:
+def _rollout(cursor: Cursor, *, cluster_wide: bool) -> Rollout:
     default = Rollout()
     cursor.mapping(
         allowed=frozenset(
@@ -275,6 +276,8 @@ def _rollout(cursor: Cursor) -> Rollout:
                 "maxFailures",
                 "onFailure",
                 "paused",
+                "canary",
+                "removal",
             }
         )
     )
@@ -285,16 +288,44 @@ def _rollout(cursor: Cursor) -> Rollout:
         deadline.wrong(f"must be more than minReadySeconds ({soak}), not {seconds}")
     return Rollout(
         strategy=cursor.field("strategy").choice(Strategy.PROGRESSIVE),
-        max_concurrent=_max_concurrent(cursor.field("maxConcurrent"), default.max_concurrent),
+        max_concurrent=_share(cursor.field("maxConcurrent"), default.max_concurrent),
         progress_deadline_seconds=seconds,
         min_ready_seconds=soak,
         max_failures=cursor.field("maxFailures").integer(default.max_failures, least=0, most=INT32),
         on_failure=cursor.field("onFailure").choice(OnFailure.ROLLBACK),
         paused=cursor.field("paused").flag(),
+        canary=_canary(cursor.field("canary"), cluster_wide=cluster_wide),
+        removal=cursor.field("removal").choice(Removal.MANUAL if cluster_wide else Removal.AUTOMATIC),
     )
 
 
-def _max_concurrent(cursor: Cursor, default: int | float) -> int | float:
+def _canary(cursor: Cursor, *, cluster_wide: bool) -> tuple[CanaryGroup, ...]:
+    _unique(cursor, "name")
+    groups = tuple(_canary_group(entry, cluster_wide=cluster_wide) for entry in cursor.entries())
+    if len(groups) > MOST_CANARY_GROUPS:
+        cursor.wrong(f"must hold at most {MOST_CANARY_GROUPS} groups, not {len(groups)}")
+    return groups
+
+
+def _canary_group(cursor: Cursor, *, cluster_wide: bool) -> CanaryGroup:
+    cursor.mapping(
+        allowed=frozenset({"name", "selector", "max", "approval"} | ({"namespaceSelector"} if cluster_wide else set()))
+    )
+    selector, namespaces, most = (cursor.field(key) for key in ("selector", "namespaceSelector", "max"))
+    if selector.absent == most.absent:
+        cursor.wrong("must have exactly one of selector and max")
+    if not namespaces.absent and selector.absent:
+        namespaces.wrong("must go with a selector; {} selects everything there")
+    return CanaryGroup(
+        name=_dns_label(cursor.field("name")),
+        selector=None if selector.absent else decode_selector(selector),
+        namespace_selector=None if namespaces.absent else decode_selector(namespaces),
+        most=None if most.absent else _share(most, 1),
+        approval=cursor.field("approval").choice(Approval.AUTOMATIC),
+    )
+
+
+def _share(cursor: Cursor, default: int | float) -> int | float:
     if isinstance(cursor.value, str):
         if PERCENT.fullmatch(cursor.value):
             return int(cursor.value[:-1]) / 100

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
+from sidecarpolicy.core.stages import Stage, stage_of
 from sidecarpolicy.core.targets import Health, State, Target
-from sidecarpolicy.names import OnFailure, Strategy
+from sidecarpolicy.names import OnFailure, Removal, Strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,9 @@ class Situation:
     being written at this moment. *removing*: workloads that are not selected and still carry the policy. *orphaning*:
     the policy is being deleted and leaves its sidecars to the owners. *frozen*: nothing changes but new workloads.
     *attempt*: the `<revision>#<attempt>` under which failures are noted now. *halted*: the rollout is halted under it.
-    *held_back*: namespaces whose own trouble made a workload fail, where nothing is tried for a while.
+    *held_back*: namespaces whose own trouble made a workload fail, where nothing is tried for a while. *stopped*: by
+    the emergency switch; no workload is changed. *generation*: the policy's, for approvals; *approved*: what its author
+    has approved.
     """
 
     policy: PolicyId
@@ -58,6 +61,9 @@ class Situation:
     attempt: str = ""
     halted: bool = False
     held_back: frozenset[str] = frozenset()
+    stopped: bool = False
+    generation: int = 0
+    approved: frozenset[str] = frozenset()
     targets: Sequence[Target] = ()
     removing: Sequence[Target] = ()
     assigned: frozenset[WorkloadId] = frozenset()
@@ -68,6 +74,8 @@ class Plan:
     """The steps to take now, why the rest waits, and when to look again (seconds since the epoch).
 
     *halts*: too many have failed, and the rollout is halted from now on, until the policy is edited or resumed.
+    *stage*: how far the rollout may go now; None where no canary group holds it. *held*: the approval without which no
+    more sidecars are taken out, empty where nothing waits for one.
     """
 
     steps: tuple[Step, ...] = ()
@@ -75,6 +83,8 @@ class Plan:
     in_flight: int = 0
     first_is_done: bool = False
     halts: bool = False
+    stage: Stage | None = None
+    held: str = ""
     looks_again: float | None = None
     counts: dict[State, int] = field(default_factory=dict)
 
@@ -94,29 +104,62 @@ def plan(situation: Situation) -> Plan:
     # So does one that was unhealthy before we came: its failure is not ours.
     stuck |= {each.workload for each in situation.targets if each.failing and each.note.unhealthy_before}
     holding = {each.workload for each in everyone if each.holds_slot} - stuck | situation.assigned
-    halts = _exceeded(situation) and not situation.halted and not situation.deleting
-    steps: list[Step] = []
+    halts = _exceeded(situation) and not situation.halted and not situation.deleting and not situation.stopped
     still = rollout.paused or situation.frozen or situation.halted or halts
-    if situation.orphaning:
+    stage = _stage(situation)
+    held = _held(situation)
+    steps: list[Step] = []
+    if situation.stopped:
+        pass
+    elif situation.orphaning:
         steps += _handovers(situation)
-    elif update is not None and not situation.deleting:
-        steps += _joining(situation)
-        steps += _turnings_back(situation)
-        if not still:
-            steps += _updates(situation, holding, budget=full if free_of_first else 1, first=not free_of_first)
-    if not situation.orphaning and (situation.deleting or not still):
-        free = {each.workload for each in situation.targets if each.health is Health.EMPTY}
-        started = {each.workload for each in steps if not each.joins} - free
-        steps += _removals(situation, holding | started, full)
+    else:
+        if update is not None and not situation.deleting:
+            steps += _joining(situation)
+            steps += _turnings_back(situation)
+            steps += _to_their_pins(situation, holding, full)
+            if not still:
+                taken = holding | _started(steps, situation)
+                first = not free_of_first
+                steps += _updates(situation, taken, stage, budget=1 if first else full, first=first)
+        if situation.deleting or not still:
+            steps += _removals(situation, holding | _started(steps, situation), full, held=bool(held))
     return Plan(
         steps=tuple(steps),
         budget=full if free_of_first or situation.deleting else 1,
         in_flight=len(holding),
         first_is_done=first_is_done,
         halts=halts,
+        stage=stage,
+        held=held,
         looks_again=min((each.looks_again for each in everyone if each.looks_again is not None), default=None),
         counts=counts,
     )
+
+
+def _stage(situation: Situation) -> Stage | None:
+    """Going back to what was rolled out completely passes no canary group."""
+    if not situation.rollout.canary or situation.update in (None, situation.current) or situation.deleting:
+        return None
+    assert situation.update is not None
+    return stage_of(situation.rollout.canary, _in_order(situation.targets), situation.update, situation.approved)
+
+
+def _held(situation: Situation) -> str:
+    """The approval that a removal waits for: by the author's wish, or because too many of them are stuck."""
+    approval = f"removal@{situation.generation}"
+    stuck = sum(each.state is State.FAILED for each in situation.removing)
+    wanted = situation.rollout.removal is Removal.MANUAL or stuck > situation.rollout.max_failures
+    waiting = any(each.recorded and not each.left for each in situation.removing)
+    if situation.orphaning or not wanted or not waiting or approval in situation.approved:
+        return ""
+    return approval
+
+
+def _started(steps: Iterable[Step], situation: Situation) -> set[WorkloadId]:
+    """Those of *steps* that take a slot."""
+    free = {each.workload for each in situation.targets if each.health is Health.EMPTY}
+    return {each.workload for each in steps if not each.joins} - free
 
 
 def _exceeded(situation: Situation) -> bool:
@@ -158,7 +201,26 @@ def _joining(situation: Situation) -> list[Step]:
     ]
 
 
-def _updates(situation: Situation, holding: set[WorkloadId], *, budget: int, first: bool) -> list[Step]:
+def _to_their_pins(situation: Situation, holding: set[WorkloadId], budget: int) -> list[Step]:
+    """Those that their owners pin go where they are pinned, whatever becomes of the rollout."""
+    steps: list[Step] = []
+    taken = len(holding)
+    for each in _in_order(situation.targets):
+        if each.pinned_to in (None, each.revision) or each.busy or each.workload in situation.assigned:
+            continue
+        joins = each.new and each.revision is None
+        if not joins and each.health is not Health.EMPTY and each.workload not in holding:
+            if taken >= budget:
+                continue
+            taken += 1
+        why = "pinned by its owner"
+        steps.append(Step(workload=each.workload, revision=each.pinned_to, joins=joins, why=why))
+    return steps
+
+
+def _updates(
+    situation: Situation, holding: set[WorkloadId], stage: Stage | None, *, budget: int, first: bool
+) -> list[Step]:
     """Those in progress first (they hold a slot already), then the healthy, the unhealthy, and those without Pods."""
     joining = situation.current is not None
     waiting = [
@@ -171,11 +233,14 @@ def _updates(situation: Situation, holding: set[WorkloadId], *, budget: int, fir
         and not (each.new and each.revision is None and joining)
         and not (each.turned_back and not each.excused)
         and each.workload.namespace not in situation.held_back
+        and (stage is None or each.workload in stage.open)
     ]
     moving = holding - situation.assigned
     at_update = sum(each.workload in moving and each.revision == situation.update for each in situation.targets)
     at_update += len(situation.assigned)
     why = "first one" if first else "next within the budget"
+    if stage is not None and stage.name:
+        why = f"{why} of canary group {stage.name!r}"
     steps: list[Step] = []
     taken = len(holding)
     for each in _in_order(each for each in waiting if each.health is not Health.EMPTY):
@@ -186,22 +251,18 @@ def _updates(situation: Situation, holding: set[WorkloadId], *, budget: int, fir
                 continue
             taken += 1
         at_update += 1
-        steps.append(
-            Step(workload=each.workload, revision=situation.update, note=_note_before(each, situation.update), why=why)
-        )
+        steps.append(_to_update(each, situation, why))
     others = sum(each.health is not Health.EMPTY for each in waiting)
     proven = not first or all(each.health is Health.EMPTY for each in situation.targets if each.refusal is None)
     if len(steps) == others and proven:
-        steps += [
-            Step(
-                workload=each.workload,
-                revision=situation.update,
-                note=_note_before(each, situation.update),
-                why="has no Pods",
-            )
-            for each in _in_order(each for each in waiting if each.health is Health.EMPTY)
-        ]
+        empty = _in_order(each for each in waiting if each.health is Health.EMPTY)
+        steps += [_to_update(each, situation, "has no Pods") for each in empty]
     return steps
+
+
+def _to_update(each: Target, situation: Situation, why: str) -> Step:
+    note = _note_before(each, situation.update)
+    return Step(workload=each.workload, revision=situation.update, note=note, why=why)
 
 
 def _note_before(each: Target, update: str | None) -> Note:
@@ -218,11 +279,12 @@ def _note_before(each: Target, update: str | None) -> Note:
     return Note(previous=each.revision or "", unhealthy_before=each.health is Health.UNHEALTHY and not each.new)
 
 
-def _removals(situation: Situation, holding: set[WorkloadId], budget: int) -> list[Step]:
+def _removals(situation: Situation, holding: set[WorkloadId], budget: int, *, held: bool) -> list[Step]:
+    """Take out what is there without being wanted; where that is *held*, only what its owner takes out himself."""
     leaving = [
         each
         for each in (*situation.removing, *(situation.targets if situation.deleting else ()))
-        if each.recorded and each.workload not in situation.assigned and not each.busy
+        if each.recorded and each.workload not in situation.assigned and not each.busy and (each.left or not held)
     ]
     steps: list[Step] = []
     taken = len(holding)

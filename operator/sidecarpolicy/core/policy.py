@@ -5,13 +5,24 @@ Nothing here is rendered: containers and volumes are the author's own words (see
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import floor
 
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.selection import Selector
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.names import DeletionPolicy, OnFailure, PodReadiness, Position, Role, Startup, Strategy
+from sidecarpolicy.names import (
+    Approval,
+    DeletionPolicy,
+    OnFailure,
+    PodReadiness,
+    Position,
+    Removal,
+    Role,
+    Startup,
+    Strategy,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +96,27 @@ class Application:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryGroup:
+    """Workloads that a new revision reaches before the rest.
+
+    Either those that *selector* and *namespace_selector* (None: every namespace) select, or *most* of any others: a
+    number of workloads, or a float for a share of them (0.2). *approval*: what it takes to go on when they are done.
+    """
+
+    name: str
+    selector: Selector | None = None
+    namespace_selector: Selector | None = None
+    most: int | float | None = None
+    approval: Approval = Approval.AUTOMATIC
+
+    def selects(self, labels: Mapping[str, str], namespace_labels: Mapping[str, str]) -> bool:
+        """Whether a Pod template with *labels*, in a namespace with *namespace_labels*, is in it by its selectors."""
+        if self.selector is None or not self.selector.matches(labels):
+            return False
+        return self.namespace_selector is None or self.namespace_selector.matches(namespace_labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """How a revision travels. *max_concurrent* is a number of workloads, or a float for a share of them (0.1)."""
 
@@ -95,13 +127,20 @@ class Rollout:
     max_failures: int = 0
     on_failure: OnFailure = OnFailure.ROLLBACK
     paused: bool = False
+    canary: tuple[CanaryGroup, ...] = ()
+    removal: Removal = Removal.AUTOMATIC
 
     def budget(self, workloads: int) -> int:
         """How many of *workloads* may be in flight at once: rounded down, at least 1."""
-        if isinstance(self.max_concurrent, int):
-            return max(1, self.max_concurrent)
-        # 0.29 * 100 is 28.999…96 in floating point: a percentage is a whole number, so count in hundredths.
-        return max(1, floor(round(self.max_concurrent * 100) * workloads / 100))
+        return share_of(self.max_concurrent, workloads)
+
+
+def share_of(share: int | float, workloads: int) -> int:
+    """How many of *workloads* a number, or a float for a share of them, stands for: rounded down, at least 1."""
+    if isinstance(share, int):
+        return max(1, share)
+    # 0.29 * 100 is 28.999…96 in floating point: a percentage is a whole number, so count in hundredths.
+    return max(1, floor(round(share * 100) * workloads / 100))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

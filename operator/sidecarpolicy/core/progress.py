@@ -68,16 +68,14 @@ def soaked_at(workload: Workload, seconds: int, *, disturbed: bool = False) -> f
     """When a complete workload has soaked for *seconds* (since the epoch); infinity while it must start again.
 
     The soak counts from the Deployment's completion. Losing availability within it starts it again when availability
-    is back; a loss after it changes nothing.
+    is back; a loss after it changes nothing. Times are whole seconds: a workload that is unavailable since the very
+    second in which it completed has lost it again (a crash loop is up for a moment).
     """
-    completed = workload.progressing.updated
+    completed, changed = workload.progressing.updated, workload.available.changed
     ends = completed + seconds
-    changed = workload.available.changed
-    if disturbed:
-        return changed + seconds if workload.available.status == "True" else float("inf")
-    if not completed < changed < ends:
-        return ends
-    return changed + seconds if workload.available.status == "True" else float("inf")
+    if workload.available.status == "True":
+        return changed + seconds if disturbed or completed < changed < ends else ends
+    return float("inf") if disturbed or completed <= changed < ends else ends
 
 
 def is_new(workload: Workload, replica_sets: Sequence[ReplicaSet]) -> bool:

@@ -75,6 +75,8 @@ class StoredRevision:
     """A revision with what only its ControllerRevision shows. Times are RFC 3339 text; *completed* may be empty.
 
     *attempt* counts how often it has become the update revision or was resumed: a failure counts for one attempt.
+    *approved*: what the author has approved while it was the update revision (`canary/<group>@<revision>`,
+    `removal@<generation>`).
     """
 
     revision: Revision
@@ -84,6 +86,7 @@ class StoredRevision:
     completed: str = ""
     attempt: int = 1
     halt: Halt | None = None
+    approved: frozenset[str] = frozenset()
 
     @property
     def attempt_id(self) -> str:
@@ -194,7 +197,13 @@ def _stored(body: Mapping[str, Any]) -> StoredRevision:
         completed=annotations.get(names.COMPLETED, ""),
         attempt=int(annotations.get(names.ATTEMPT, "1")),
         halt=_halt(annotations.get(names.HALT)),
+        approved=approvals(annotations.get(names.APPROVED, "")),
     )
+
+
+def approvals(text: str) -> frozenset[str]:
+    """Return the entries of a comma list of approvals."""
+    return frozenset(filter(None, (entry.strip() for entry in text.split(","))))
 
 
 def halt_text(halt: Halt) -> str:

@@ -19,7 +19,7 @@ from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Plan, Situation
 from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.names import OnFailure, Reason, WarningReason
+from sidecarpolicy.names import OnFailure, Reason, Removal, WarningReason
 
 MOST_LISTED = 10
 MOST_EXAMPLES = 3
@@ -126,12 +126,14 @@ def _being_deleted(report: Report) -> Standing | None:
         return None
     left = sum(each.revision is not None for each in (*report.situation.targets, *report.situation.removing))
     late = f"; {_late(report)}" if report.late else ""
+    held, stopped = report.plan.held, report.situation.stopped
+    wait = f"; {_stopping()}" if stopped else f"; {_holding(report)}" if held else ""
     return Standing(
         ready="Unknown",
-        reason=Reason.REMOVING,
+        reason=Reason.REMOVAL_HELD if held and not stopped else Reason.REMOVING,
         message=f"the policy is being deleted; {_workloads(left)} still {_verb(left, 'carries', 'carry')} its sidecars"
-        f"{late}",
-        reconciling=True,
+        f"{late}{wait}",
+        reconciling=not held and not stopped,
     )
 
 
@@ -174,7 +176,7 @@ def _halted(report: Report) -> Standing | None:
     late = sum(each not in removing for each in report.late)  # a removal that is stuck frees its slot
     waiting = report.count(State.PENDING) or any(each.revision and not each.holds_slot for each in removing)
     moving = report.count(State.PROGRESSING) or any(each.holds_slot and each not in report.late for each in removing)
-    if not waiting or moving or report.plan.steps or late < max(1, report.plan.budget):
+    if report.situation.stopped or not waiting or moving or report.plan.steps or late < max(1, report.plan.budget):
         return None
     return Standing(
         ready="False",
@@ -211,9 +213,39 @@ def _paused(report: Report) -> Standing | None:
     return Standing(ready="Unknown", reason=Reason.PAUSED, message=f"{_progress(report)}; spec.rollout.paused is true")
 
 
+def _stopped(report: Report) -> Standing | None:
+    if not report.situation.stopped:
+        return None
+    return Standing(ready="Unknown", reason=Reason.STOPPED, message=f"{_progress(report)}; {_stopping()}")
+
+
+def _awaiting_approval(report: Report) -> Standing | None:
+    """A canary group is done, and its author wants to be asked before it goes on."""
+    stage = report.plan.stage
+    if stage is None or not stage.awaits or report.plan.steps:
+        return None
+    done = f"{_workloads(stage.size)} done" if stage.size else "it selects no workload"
+    return Standing(
+        ready="Unknown",
+        reason=Reason.AWAITING_APPROVAL,
+        message=f"{_progress(report)}; canary group {stage.name!r}: {done}. Go on with the annotation "
+        f"{names.APPROVE}: {stage.awaits}",
+    )
+
+
+def _removal_held(report: Report) -> Standing | None:
+    moving = report.count(State.PENDING) + report.count(State.PROGRESSING)
+    if not report.plan.held or moving or report.plan.steps:
+        return None
+    return Standing(ready="Unknown", reason=Reason.REMOVAL_HELD, message=f"{_progress(report)}; {_holding(report)}")
+
+
 def _rolling_out(report: Report) -> Standing | None:
     late = f"; {_late(report)}" if report.late else ""
     first = "" if report.plan.first_is_done or not report.count(State.PENDING) else "; one goes first"
+    stage = report.plan.stage
+    if stage is not None and stage.name:
+        first += f"; canary group {stage.name!r}: {stage.done} of {stage.size} done"
     return Standing(
         ready="Unknown",
         reason=Reason.ROLLING_OUT,
@@ -231,7 +263,10 @@ _SITUATIONS: tuple[Row, ...] = (
     _halted,
     _done_with_failures,
     _done,
+    _stopped,
     _paused,
+    _awaiting_approval,
+    _removal_held,
     _rolling_out,
 )
 
@@ -246,13 +281,26 @@ def _progress(report: Report) -> str:
             (report.count(State.PENDING), "waiting"),
             (report.count(State.FAILED), "failed"),
             (report.count(State.SKIPPED), "skipped"),
-            (report.removing, "being removed"),
+            (report.removing, "to be removed" if report.plan.held else "being removed"),
         )
         if count
     ]
     everything = f"the empty selector selects {_workloads(report.matched)}; " if report.selects_everything else ""
     head = f"{everything}{report.count(State.UPDATED)} of {_workloads(counted)} {_verb(counted, 'runs', 'run')} "
     return head + (report.situation.update or "no revision") + (f"; {', '.join(parts)}" if parts else "")
+
+
+def _holding(report: Report) -> str:
+    stuck = sum(each.state is State.FAILED for each in report.situation.removing)
+    limit = report.situation.rollout.max_failures
+    why = "spec.rollout.removal is Manual" if report.situation.rollout.removal is Removal.MANUAL else ""
+    if stuck > limit:
+        why = f"{_workloads(stuck)} did not get through the removal (maxFailures: {limit})"
+    return f"{why}: approve the removal with the annotation {names.APPROVE}: {report.plan.held}"
+
+
+def _stopping() -> str:
+    return f"no workload is changed while the operator's namespace has the annotation {names.STOP}"
 
 
 def _late(report: Report) -> str:

@@ -49,7 +49,9 @@ class Target:
     it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: a new
     workload that is late, whose failure is its owner's unless one of our containers is to blame. *disturbed*: it lost
     its availability while it was watched. *excused*: the failure does not count against maxFailures. *outdated*: it
-    failed at another revision than the update's, which says nothing about that one.
+    failed at another revision than the update's, which says nothing about that one. *group*: the canary group that
+    selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the update's.
+    *left*: its owner took it out of the selection, so that it needs nobody's approval to lose what it has.
     """
 
     workload: WorkloadId
@@ -75,6 +77,9 @@ class Target:
     under_way: bool = False
     excused: bool = False
     outdated: bool = False
+    group: str = ""
+    pinned_to: str | None = None
+    left: bool = False
 
     @property
     def counts(self) -> bool:
@@ -94,11 +99,15 @@ def target(
     now: float,
     attempt: str = "",
     disturbed: bool = False,
+    current: str | None = None,
+    group: str = "",
+    left: bool = False,
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
     *attempt* is the `<revision>#<attempt>` under which a failure would be noted now. *disturbed*: it was seen to lose
-    its availability while it was watched.
+    its availability while it was watched. *current* is the revision that was rolled out completely last; it has soaked.
+    *group* and *left* are passed on.
     """
     entry = record_of(workload.record).entries.get(policy)
     revision = (entry.revision or None) if entry else None
@@ -106,7 +115,8 @@ def target(
     ours = progress.is_ours(workload, replica_sets, policy)
     arrived = progress.has_arrived(workload, replica_sets, policy)
     new = progress.is_new(workload, replica_sets)
-    soaked = progress.soaked_at(workload, rollout.min_ready_seconds, disturbed=disturbed) if revision else 0.0
+    watched = revision not in (None, current)
+    soaked = progress.soaked_at(workload, rollout.min_ready_seconds, disturbed=disturbed) if watched else 0.0
     under_way = ours and not arrived
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = bool(entry and entry.joined)
@@ -148,6 +158,9 @@ def target(
         disturbed=soaking and (disturbed or isinf(soaked)),
         excused=turned_back and note.excused,
         outdated=failing and not turned_back and revision != update,
+        group=group,
+        pinned_to=refusal.pinned_to if refusal else None,
+        left=left,
     )
 
 

@@ -44,16 +44,20 @@ NO_CONDITION = Condition(status="Unknown", reason="", message="", updated=0.0, c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
-    """What matters of a namespace."""
+    """What matters of a namespace; *stops*: where it is the operator's own, no workload is changed."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     terminating: bool = False
+    stops: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaSet:
-    """What matters of a ReplicaSet of a Deployment: *record* is its copy of the Deployment's record."""
+    """What matters of a ReplicaSet of a Deployment.
+
+    *record* is its copy of the Deployment's record, *labels* are its own: those of its Pods.
+    """
 
     name: str
     namespace: str
@@ -63,6 +67,7 @@ class ReplicaSet:
     number: int
     replicas: int
     record: str
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,13 +185,20 @@ def replica_set_from(body: Mapping[str, Any]) -> ReplicaSet | None:
         number=int(number) if number.isdecimal() else 0,
         replicas=max(at(body, "spec").get("replicas") or 0, at(body, "status").get("replicas") or 0),
         record=annotations.get(names.RECORD, ""),
+        labels=at(metadata, "labels"),
     )
 
 
 def namespace_from(body: Mapping[str, Any]) -> Namespace:
     """Return what matters of the Namespace *body*."""
     metadata = at(body, "metadata")
-    return Namespace(name=metadata["name"], labels=at(metadata, "labels"), terminating="deletionTimestamp" in metadata)
+    return Namespace(
+        name=metadata["name"],
+        labels=at(metadata, "labels"),
+        terminating="deletionTimestamp" in metadata,
+        # In an emergency nobody should have to know how "true" is spelt.
+        stops=at(metadata, "annotations").get(names.STOP, "false") != "false",
+    )
 
 
 def record_of(text: str | None) -> Record:

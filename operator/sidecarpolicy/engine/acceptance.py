@@ -107,7 +107,7 @@ async def ensure_revision(policy: Policy, world: World) -> Rejection | None:
         await _create(policy, revision, world)
     elif update is not None and update.revision.name != name:
         now = micro_timestamp(world.now())
-        again = {names.SINCE: now, names.ATTEMPT: str(stored.attempt + 1), names.HALT: None}
+        again = {names.SINCE: now, names.ATTEMPT: str(stored.attempt + 1), names.HALT: None, names.APPROVED: None}
         await _annotate(stored, policy.id, again, world)
     return None
 
@@ -126,6 +126,11 @@ async def halt(stored: StoredRevision, policy: PolicyId, reason: str, world: Wor
 async def resume(stored: StoredRevision, policy: PolicyId, world: World) -> None:
     """Erase the halt of *stored* and begin its next attempt: what failed may be tried again."""
     await _annotate(stored, policy, {names.HALT: None, names.ATTEMPT: str(stored.attempt + 1)}, world)
+
+
+async def approve(stored: StoredRevision, policy: PolicyId, approved: frozenset[str], world: World) -> None:
+    """Write down what the author has approved: it holds when the policy's annotation is gone again."""
+    await _annotate(stored, policy, {names.APPROVED: ",".join(sorted(approved))}, world)
 
 
 async def prune(policy: Policy, in_use: frozenset[str], world: World) -> None:

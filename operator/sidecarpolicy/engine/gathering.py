@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from sidecarpolicy.core import progress
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Situation
-from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.policy import Policy, Rollout
+from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Rejection
 from sidecarpolicy.core.targets import State, Target, target
 from sidecarpolicy.core.tree import Json, items
@@ -44,8 +45,6 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
     update = world.store.update_revision(seen.id)
     current = world.store.current_revision(seen.id)
     rollout = policy.rollout if policy is not None else Rollout()
-    if update is not None and update.completed and current is not None and update.number == current.number:
-        rollout = replace(rollout, min_ready_seconds=0)  # what was rolled out completely has soaked
     told = {(each["namespace"], each["name"]): each for each in items(seen.status, "failures")}
     targets: list[Target] = []
     removing: list[Target] = []
@@ -66,6 +65,9 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             now=world.now(),
             attempt=update.attempt_id if update and selected and not seen.deleting else "",
             disturbed=workload.id in memory.disturbed,
+            current=current.revision.name if current else None,
+            group=_canary_group(policy, workload, world) if selected and policy is not None else "",
+            left=policy is not None and not seen.deleting and _left(policy, workload, world),
         )
         _remember(memory.disturbed, each)
         each = _explained(each, seen.id, told, world)
@@ -85,10 +87,27 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         attempt=update.attempt_id if update else "",
         halted=update is not None and update.halt is not None,
         held_back=frozenset(name for name, (until, _) in memory.held_back.items() if until > world.now()),
+        stopped=world.stopped,
+        generation=seen.generation,
+        approved=approvals(seen.approve) | (update.approved if update is not None else frozenset()),
         targets=targets,
         removing=removing,
         assigned=frozenset(each for each, policies in world.writing.items() if seen.id in policies),
     )
+
+
+def _canary_group(policy: Policy, workload: Workload, world: World) -> str:
+    """The first canary group that selects *workload*, or nothing."""
+    namespace = world.store.namespace(workload.id.namespace)
+    selecting = (each for each in policy.rollout.canary if each.selects(workload.pod_labels, namespace.labels))
+    return next((each.name for each in selecting), "")
+
+
+def _left(policy: Policy, workload: Workload, world: World) -> bool:
+    """Whether the owner took *workload* out of the selection: an older template of his would still be selected."""
+    if policy.selector.matches(workload.pod_labels) or not world.store.selects_namespace(policy, workload):
+        return False
+    return any(policy.selector.matches(each.labels) for each in world.store.replica_sets(workload))
 
 
 def _explained(each: Target, policy: PolicyId, told: Mapping[tuple[str, str], Json], world: World) -> Target:

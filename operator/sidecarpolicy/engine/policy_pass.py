@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from sidecarpolicy.core import plan as planning
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.plan import Plan, Situation
+from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.selection import EVERYTHING
+from sidecarpolicy.core.stages import approval_of
 from sidecarpolicy.core.status import Rejection, Report, status_of
 from sidecarpolicy.core.targets import State
 from sidecarpolicy.engine import acceptance
@@ -60,6 +62,7 @@ class PolicyPasses:
             await self._accept(seen, memory)
             seen = self.world.store.policies.get(identity, seen)
             await self._resume(seen)
+            await self._approve(seen)
         situation = situation_of(seen, memory, self.world)
         if await self._examine(situation):
             situation = situation_of(seen, memory, self.world)
@@ -106,6 +109,17 @@ class PolicyPasses:
         if (about := policy_reference(seen.id, self.world)) is not None:
             self.world.events.emit(about, reason=EventReason.RESUMED, message=f"goes on after {seen.resume}")
 
+    async def _approve(self, seen: SeenPolicy) -> None:
+        """Write down what the author approves now, and drop what no longer means anything."""
+        stored = self.world.store.update_revision(seen.id)
+        if stored is None or seen.policy is None:
+            return
+        meant = {f"removal@{seen.generation}"}
+        meant |= {approval_of(each.name, stored.revision.name) for each in seen.policy.rollout.canary}
+        approved = (approvals(seen.approve) | stored.approved) & meant
+        if not approved <= stored.approved:
+            await acceptance.approve(stored, seen.id, approved, self.world)
+
     async def _examine(self, situation: Situation) -> bool:
         """Find out why late rollouts make no progress; return whether there was any to look at."""
         late = [each for each in situation.targets if each.failing or each.suspect]
@@ -146,7 +160,7 @@ class PolicyPasses:
         if seen.policy is None or situation.update != situation.current:
             return
         everyone = (*situation.targets, *situation.removing)
-        in_use = {name for each in everyone for name in (each.revision, each.note.previous) if name}
+        in_use = {name for each in everyone for name in (each.revision, each.note.previous, each.pinned_to) if name}
         await acceptance.prune(seen.policy, frozenset(in_use), self.world)
 
     def _withdraw(self, identity: PolicyId) -> None:

@@ -45,6 +45,7 @@ class SeenPolicy:
     deleting: bool
     finalizers: tuple[str, ...]
     resume: str
+    approve: str
     status: Json
     policy: Policy | None
     problems: str = ""
@@ -69,6 +70,7 @@ def seen_policy(body: Json) -> SeenPolicy:
         deleting="deletionTimestamp" in metadata,
         finalizers=tuple(metadata.get("finalizers") or ()),
         resume=at(metadata, "annotations").get(names.RESUME, ""),
+        approve=at(metadata, "annotations").get(names.APPROVE, ""),
         status=at(body, "status"),
         policy=policy,
         problems=problems,
@@ -126,11 +128,12 @@ class Store:
         """Whether *policy* selects *workload* now."""
         if not policy.id.cluster_wide and policy.id.namespace != workload.id.namespace:
             return False
-        if policy.namespace_selector is not None and not policy.namespace_selector.matches(
-            self.namespace(workload.id.namespace).labels
-        ):
-            return False
-        return policy.selector.matches(workload.pod_labels)
+        return self.selects_namespace(policy, workload) and policy.selector.matches(workload.pod_labels)
+
+    def selects_namespace(self, policy: Policy, workload: Workload) -> bool:
+        """Whether *policy* selects the namespace of *workload*, by its labels; a namespaced one has its own only."""
+        selector = policy.namespace_selector
+        return selector is None or selector.matches(self.namespace(workload.id.namespace).labels)
 
     def selecting(self, workload: Workload) -> Iterator[SeenPolicy]:
         """The policies that select *workload* and are not being deleted."""
@@ -231,6 +234,8 @@ class Store:
             self.namespaces[name] = new
         if old == new:
             return set()
+        if (old is not None and old.stops) != (new is not None and new.stops):  # the emergency switch
+            return {*self.policies, *self.workloads}
         keys: set[Key] = set(self._in_namespace.get(name, {}))
         return keys | {policy for policy in self.policies if policy.cluster_wide or policy.namespace == name}
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
+from sidecarpolicy import names
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import lacks_gate
+from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.world import World
 from sidecarpolicy.names import WarningReason
+
+APPROVAL = re.compile(r"removal@\d+|canary/[-a-z0-9]+@[-.a-z0-9]+")
 
 
 def warnings_of(seen: SeenPolicy, world: World) -> list[Warned]:
@@ -25,6 +31,10 @@ def warnings_of(seen: SeenPolicy, world: World) -> list[Warned]:
         for index, sidecar in enumerate(seen.policy.sidecars)
         if lacks_gate(sidecar)
     ]
+    if wrong := sorted(each for each in approvals(seen.approve) if not APPROVAL.fullmatch(each)):
+        message = f"must be removal@<generation> or canary/<group>@<revision>, not {wrong[0]!r}"
+        where = f"metadata.annotations[{names.APPROVE}]"
+        found.append(Warned(reason=WarningReason.INVALID_MARK, message=message, where=where))
     return found + _unknown_names(seen.policy, world)
 
 

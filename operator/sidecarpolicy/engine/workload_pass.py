@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import invalid_marks
+from sidecarpolicy.core.checks import Refusal, invalid_marks
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import Composition, compose
 from sidecarpolicy.core.patch import json_patch
@@ -25,7 +25,7 @@ from sidecarpolicy.core.workload import Workload, is_mangled
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Gone, Later, ObjectRef, Refused
 from sidecarpolicy.engine.resources import DEPLOYMENTS
 from sidecarpolicy.engine.world import Judgement, World
-from sidecarpolicy.names import EventReason, WarningReason
+from sidecarpolicy.names import EventReason, SkipReason, WarningReason
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ async def workload_pass(identity: WorkloadId, world: World) -> None:
         world.forget(identity)
         return
     steps = world.steps.pop(identity, {})
-    if workload.deleting or world.store.namespace(identity.namespace).terminating:
+    if world.stopped or workload.deleting or world.store.namespace(identity.namespace).terminating:
         return
     world.writing[identity] = frozenset(steps)
     try:
@@ -102,7 +102,7 @@ def desired_on(judgement: Judgement, steps: dict[PolicyId, Step], world: World) 
             held.add(policy)
         elif verdict is not None and verdict.removes:
             continue
-        elif verdict is not None:
+        elif not _may_have(verdict, step):
             held.add(policy)
         else:
             name = step.revision if step is not None and step.revision is not None else entry.revision
@@ -115,7 +115,8 @@ def desired_on(judgement: Judgement, steps: dict[PolicyId, Step], world: World) 
         if policy in judgement.record.entries or step.revision is None:
             continue
         revision = world.revision(policy, step.revision)
-        if revision is not None and judgement.verdicts.get(policy, step) is None:
+        selected = policy in judgement.verdicts
+        if revision is not None and selected and _may_have(judgement.verdicts[policy], step):
             assigned[policy] = revision
     orphaned = frozenset(policy for policy, step in steps.items() if step.orphans)
     assigned, held = _with_the_overridden(assigned, held, judgement, world)
@@ -125,6 +126,13 @@ def desired_on(judgement: Judgement, steps: dict[PolicyId, Step], world: World) 
         orphaned=orphaned & judgement.record.entries.keys(),
         joining=frozenset(policy for policy, step in steps.items() if step.joins),
     )
+
+
+def _may_have(verdict: Refusal | None, step: Step | None) -> bool:
+    """Whether the policy is kept in order; one that is pinned is too, and goes where its owner pins it."""
+    if verdict is None:
+        return True
+    return verdict.reason is SkipReason.PINNED and (step is None or step.revision == verdict.pinned_to)
 
 
 def _with_the_overridden(

@@ -11,10 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sidecarpolicy.core.checks import Refusal, Subject, judge
+from sidecarpolicy import names
+from sidecarpolicy.core import progress
+from sidecarpolicy.core.checks import Pin, Refusal, Subject, judge
 from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import rebuilt
+from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.record import Record
 from sidecarpolicy.core.revision import Revision
@@ -24,6 +27,7 @@ from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.port import Api, ApiError, Events, Resource
 from sidecarpolicy.engine.queue import WorkQueue
 from sidecarpolicy.engine.store import Key, Store
+from sidecarpolicy.names import OnFailure
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +101,11 @@ class World:
         for key in self.store.put(resource, body):
             self.queue.add(key)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the emergency switch is on: no workload is changed."""
+        return self.store.namespace(self.operator_namespace).stops
+
     def revision(self, policy: PolicyId, name: str) -> Revision | None:
         """Look a stored revision up; this is what the core calls *known*."""
         stored = self.store.revision(policy, name)
@@ -141,7 +150,9 @@ class World:
 
     def judgement(self, workload: Workload) -> Judgement:
         """Decode *workload* and judge every policy that selects it; kept until something that matters changes."""
-        candidates, leaving = self._revisions_on(workload)
+        pins = self._pins(workload)
+        candidates, leaving = self._revisions_on(workload, pins)
+        inspected = self._inspected(workload)
         namespace = self.store.namespace(workload.id.namespace)
         refused = self.refused(workload)
         missing = frozenset(set(record_of(workload.record).entries) - set(self.store.policies))
@@ -152,6 +163,8 @@ class World:
             namespace,
             dict(refused),
             missing,
+            inspected,
+            pins,
         )
         kept = self._judged.get(workload.id)
         if kept is not None and kept[0] == key:
@@ -174,6 +187,8 @@ class World:
             owners=content.claims.owners,
             refused=refused,
             missing=missing,
+            pins=pins,
+            inspected=inspected,
         )
         judgement = Judgement(
             template=content.template,
@@ -194,13 +209,45 @@ class World:
         self.mutated.pop(workload, None)
         self._judged.pop(workload, None)
 
-    def _revisions_on(self, workload: Workload) -> tuple[list[Revision], list[Revision]]:
+    def _pins(self, workload: Workload) -> dict[PolicyId, Pin]:
+        """What the owner of *workload* pins policies to, where that is not what they are rolling out anyway."""
+        text = workload.annotations.get(names.PIN)
+        if not text:
+            return {}
+        pinned = pins_of(text)
+        found = {}
+        for seen in self.store.selecting(workload):
+            asked, update = pinned.of(seen.id), self.store.update_revision(seen.id)
+            if asked is not None and update is not None and update.revision.name != asked:
+                stored = self.store.revision(seen.id, asked)
+                found[seen.id] = Pin(asked=asked, revision=stored.revision.name if stored else None)
+        return found
+
+    def _inspected(self, workload: Workload) -> frozenset[PolicyId]:
+        """Policies whose halted rollout has been left on *workload*, not complete, for somebody to look at."""
+        found = set()
+        for policy in record_of(workload.record).entries:
+            seen, update = self.store.policies.get(policy), self.store.update_revision(policy)
+            if seen is None or seen.policy is None or update is None or update.halt is None:
+                continue
+            if seen.policy.rollout.on_failure is not OnFailure.HALT:
+                continue
+            replica_sets = self.store.replica_sets(workload)
+            on_the_way = progress.is_ours(workload, replica_sets, policy)
+            if on_the_way and not progress.has_arrived(workload, replica_sets, policy):
+                found.add(policy)
+        return frozenset(found)
+
+    def _revisions_on(self, workload: Workload, pins: Mapping[PolicyId, Pin]) -> tuple[list[Revision], list[Revision]]:
         """What the policies that select *workload* want on it, and what others still have there."""
-        candidates = [
-            stored.revision
-            for seen in self.store.selecting(workload)
-            if (stored := self.store.update_revision(seen.id)) is not None
-        ]
+        candidates = []
+        for seen in self.store.selecting(workload):
+            pin = pins.get(seen.id)
+            update = self.store.update_revision(seen.id)
+            if pin is not None and pin.revision and (pinned := self.revision(seen.id, pin.revision)) is not None:
+                candidates.append(pinned)
+            elif update is not None:
+                candidates.append(update.revision)
         selecting = {each.policy for each in candidates}
         leaving = [
             revision
