@@ -3,8 +3,9 @@
 Its hash is taken over the author's own words, so an upgrade of the operator rolls nothing. What is injected is the
 canonical form that the API server returned when the revision was accepted; it is stored with the revision in a
 ControllerRevision (`sidepol-<policy>-<hash>`), whose annotations hold when it became the update revision and when
-every workload had it. Priority and creation time are part of it: order and precedence come from assigned revisions,
-never from live policies.
+every workload had it. The author's words stand beside it, so that an earlier spec can be put back as it was: from the
+canonical form they cannot be told, and other words would be another revision. Priority and creation time are part of
+it: order and precedence come from assigned revisions, never from live policies.
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ def to_controller_revision(stored: StoredRevision, *, policy: Policy, namespace:
             "name": revision.name,
             "priority": revision.priority,
             "created": revision.created,
+            "words": policy.words,
             "sidecars": [
                 {
                     "name": sidecar.name,
@@ -199,6 +201,20 @@ def _stored(body: Mapping[str, Any]) -> StoredRevision:
         halt=_halt(annotations.get(names.HALT)),
         approved=approvals(annotations.get(names.APPROVED, "")),
     )
+
+
+def words_of(body: Mapping[str, Any]) -> Json | None:
+    """Return the author's words that the ControllerRevision *body* holds, exactly those that its hash is taken over.
+
+    None where it holds none (an earlier version wrote it), or where somebody mangled them.
+    """
+    data = at(body, "data")
+    words: Json = at(data, "words")
+    try:
+        name = revision_name(PolicyId.parse(data["policy"]), words)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return words if words and name == data.get("name") else None
 
 
 def approvals(text: str) -> frozenset[str]:
