@@ -16,6 +16,9 @@ PLURALS = {POLICY: "sidecarpolicies", CLUSTER_POLICY: "clustersidecarpolicies"}
 # argocd-controller or helm: Flux takes fields of such managers over by prefix and then prunes them.
 FIELD_MANAGER = "sidecar-policy"
 
+# The field manager of what the command line writes in a person's name: annotations and specs of policies, pins.
+CLI_FIELD_MANAGER = "sidecarpolicy-cli"
+
 # The Lease, the Events' reportingController and the User-Agent.
 CONTROLLER = "sidecarpolicy"
 

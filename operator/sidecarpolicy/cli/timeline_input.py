@@ -1,26 +1,28 @@
 """What a timeline is drawn from: a Pod and its Events, out of files or a cluster, and the record of a witness.
 
-The cluster is asked through pykube, which is imported only then.
+What asks the cluster is imported only then.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from sidecarpolicy.cli.hints import listing, those
 from sidecarpolicy.cli.manifests import BadInput, objects, read
 from sidecarpolicy.core.timeline import BadWitness, Witness, read_witness
 from sidecarpolicy.core.timeline.moments import epoch
 from sidecarpolicy.core.timeline.seen import events_of, is_event
 from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.engine.port import ApiError, Gone, Refused, Resource
+from sidecarpolicy.engine.resources import PODS
 
-BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 400, 401, 403, 404
-TIMEOUT = 20.0
-MOST_NAMES = 5
+if TYPE_CHECKING:
+    from sidecarpolicy.cli.cluster import Cluster
+
+CORE_EVENTS = Resource(group="", version="v1", plural="events", kind="Event")
 GONE = "one that is gone says nothing any more: record it while it lives (sidecarpolicy timeline --help)"
 
 
@@ -46,9 +48,9 @@ def from_files(paths: Sequence[Path], pod: str, namespace: str) -> Subject:
     chosen = [body for body in pods if (not pod or _name(body) == pod) and namespace in ("", _namespace(body))]
     found = list(dict.fromkeys((_namespace(body), _name(body)) for body in chosen))
     if not found:
-        raise BadInput([f"{source}: must hold the Pod {pod!r}; {_those([_name(body) for body in pods], pod)}"])
+        raise BadInput([f"{source}: must hold the Pod {pod!r}; {those([_name(body) for body in pods], pod)}"])
     if len(found) > 1:
-        raise BadInput([f"{source}: holds {len(found)} Pods; name one: {_list([name for _, name in found])}"])
+        raise BadInput([f"{source}: holds {len(found)} Pods; name one: {listing([name for _, name in found])}"])
     states = sorted((body for body in chosen if _uid(body) == _uid(chosen[-1])), key=_version)
     _check(states[-1], source)
     return Subject(states=tuple(states), events=tuple(events_of(states[-1], filter(is_event, bodies))))
@@ -56,76 +58,41 @@ def from_files(paths: Sequence[Path], pod: str, namespace: str) -> Subject:
 
 def from_cluster(pod: str, namespace: str, *, kubeconfig: str, context: str) -> Subject:
     """Return the Pod *pod* as it is now, with its Events; raise BadInput where that cannot be had."""
-    import pykube  # a third of a second, and not needed for files
-    from pykube.exceptions import KubernetesError, PyKubeError
-    from requests import RequestException
+    from sidecarpolicy.cli.cluster import Cluster, explanation  # a second, and not needed for files
+    from sidecarpolicy.kube.connection import ConnectionProblem
 
     try:
-        config = pykube.KubeConfig.from_file(kubeconfig) if kubeconfig else pykube.KubeConfig.from_env()
-        if context:
-            config.set_current_context(context)
-        api = pykube.HTTPClient(config, timeout=TIMEOUT)
-        where = namespace or config.namespace or "default"
-        return _live(_Cluster(api, where), pod)
-    except KeyError as error:
-        raise BadInput([f"the kubeconfig has no {error}; compare with `kubectl config view`"]) from error
-    except RequestException as error:
-        raise BadInput([f"no answer from the API server: {error}"]) from error
-    except (PyKubeError, KubernetesError, OSError) as error:
-        raise BadInput([f"no way to the cluster: {error}; name a file with --kubeconfig or KUBECONFIG"]) from error
+        cluster = Cluster(kubeconfig, context)
+    except ConnectionProblem as problem:
+        raise BadInput([str(problem)]) from problem
+    try:
+        return _live(cluster, namespace or cluster.namespace, pod)
+    except ApiError as error:
+        raise BadInput([explanation(error, cluster.server)]) from error
 
 
-class _Cluster:
-    """GETs below one namespace."""
-
-    def __init__(self, api: Any, namespace: str) -> None:
-        self._api, self.namespace = api, namespace
-
-    def get(self, what: str, **params: str) -> tuple[int, Json]:
-        """Return the status and the JSON of the answer."""
-        answer = self._api.get(url=what, namespace=self.namespace, version="v1", params=params)
-        body: Json = answer.json() if "json" in answer.headers.get("Content-Type", "") else {"message": answer.text}
-        return answer.status_code, body
-
-
-def _live(cluster: _Cluster, pod: str) -> Subject:
-    status, state = cluster.get(f"pods/{pod}")
-    if status == NOT_FOUND:
-        raise BadInput([f"there is no Pod {pod!r} in namespace {cluster.namespace}{_hint(cluster, pod)}", GONE])
-    _allowed(status, state, f"get the Pod {pod}")
-    fields = f"involvedObject.kind=Pod,involvedObject.name={pod}"
-    status, found = cluster.get("events", fieldSelector=fields)
-    if status != FORBIDDEN:  # without them ranges are wider, and a note says so
-        _allowed(status, found, "list Events")
-    listed = [{"kind": "Event", **event} for event in items(found, "items")]
-    state = {"apiVersion": "v1", "kind": "Pod", **state}
-    return Subject(states=(state,), events=tuple(events_of(state, listed)), now=time.time())
+def _live(cluster: Cluster, namespace: str, pod: str) -> Subject:
+    try:
+        state = cluster.get(PODS, namespace, pod)
+    except Gone as error:
+        hint = _hint(cluster, namespace, pod)
+        raise BadInput([f"there is no Pod {pod!r} in namespace {namespace}{hint}", GONE]) from error
+    try:
+        selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
+        listed = cluster.list(CORE_EVENTS, namespace, field_selector=selector)
+    except Refused as error:
+        if error.reason != "Forbidden":
+            raise
+        listed = []  # without them ranges are wider, and a note says so
+    return Subject(states=(state,), events=tuple(events_of(state, listed)), now=cluster.now())
 
 
-def _allowed(status: int, body: Json, what: str) -> None:
-    if status in (FORBIDDEN, UNAUTHORIZED):
-        raise BadInput([f"the API server does not let you {what}: {body.get('message', status)}"])
-    if status >= BAD_REQUEST:  # every HTTP error
-        raise BadInput([f"could not {what}: {status}: {body.get('message', '')}"])
-
-
-def _hint(cluster: _Cluster, pod: str) -> str:
-    status, found = cluster.get("pods")
-    names = [_name(each) for each in items(found, "items")] if status < BAD_REQUEST else []
-    return f"; {_those(names, pod)}"
-
-
-def _those(names: Iterable[str], wanted: str) -> str:
-    known = list(dict.fromkeys(names))
-    if not known:
-        return "there is none at all"
-    alike = [name for name in known if name.startswith(wanted)] or get_close_matches(wanted, known, MOST_NAMES)
-    return f"did you mean {_list(alike)}?" if alike else f"there is {_list(known)}"
-
-
-def _list(names: Sequence[str]) -> str:
-    rest = f", and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + rest
+def _hint(cluster: Cluster, namespace: str, pod: str) -> str:
+    try:
+        names = [_name(each) for each in cluster.list(PODS, namespace)]
+    except ApiError:
+        return ""
+    return f"; {those(names, pod)}"
 
 
 def witness_from(paths: Sequence[Path]) -> Witness:

@@ -158,7 +158,7 @@ class HttpApi:
         try:
             await self._request("DELETE", "delete", resource, namespace, name)
         except Gone:
-            log.debug("delete %s: gone already", _what(resource, namespace, name))
+            log.debug("delete %s: gone already", what_of(resource, namespace, name))
 
     async def _request(
         self,
@@ -175,7 +175,7 @@ class HttpApi:
         shown: str = "",
     ) -> Json:
         """Make one request and return the object in its answer, or raise its ApiError."""
-        what = _what(resource, namespace, shown or name, subresource)
+        what = what_of(resource, namespace, shown or name, subresource)
         if self._session is None or self._session.closed:
             raise Later(verb=verb, what=what, message="the client is not open (yet, or any more)")
         try:
@@ -197,7 +197,14 @@ class HttpApi:
         for warning in response.headers.getall("Warning", ()):
             log.debug("%s %s: the server warns: %s", verb, what, warning)
         if response.status >= 300:
-            raise _error(verb, what, response, answer)
+            raise error_of(
+                verb,
+                what,
+                answer,
+                status=response.status,
+                phrase=response.reason or "",
+                retry_after=response.headers.get("Retry-After", ""),
+            )
         try:
             decoded: Json = orjson.loads(answer)
         except orjson.JSONDecodeError as error:
@@ -215,7 +222,7 @@ def path_of(resource: Resource, namespace: str, name: str, subresource: str = ""
     return "/" + "/".join(step for step in steps if step)
 
 
-def _what(resource: Resource, namespace: str, name: str, subresource: str = "") -> str:
+def what_of(resource: Resource, namespace: str, name: str, subresource: str = "") -> str:
     """Return what a person calls it: `deployments.apps shop/cart`."""
     kind = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     kind += f"/{subresource}" if subresource else ""
@@ -226,10 +233,12 @@ def _write(dry_run: bool) -> Mapping[str, str]:
     return _WRITE | {"dryRun": "All"} if dry_run else _WRITE
 
 
-def _error(verb: str, what: str, response: aiohttp.ClientResponse, answer: bytes) -> ApiError:
-    """Return the error that an answer is; the one place where HTTP becomes the tree of `engine.port`."""
-    status = response.status
-    reason, message = _reason_and_message(answer, response)
+def error_of(verb: str, what: str, answer: bytes, *, status: int, phrase: str, retry_after: str = "") -> ApiError:
+    """Return the error that an answer is; the one place where HTTP becomes the tree of `engine.port`.
+
+    *phrase* is what HTTP calls the *status*, *retry_after* the header, if any.
+    """
+    reason, message = _reason_and_message(answer, status, phrase)
     if status == 409:
         return Conflict(verb=verb, what=what, message=message, status=status, reason=reason)
     if status == 404:
@@ -241,12 +250,13 @@ def _error(verb: str, what: str, response: aiohttp.ClientResponse, answer: bytes
             message=message,
             status=status,
             reason=reason,
-            retry_after=_retry_after(response),
+            # A date (which no API server sends) is no wish.
+            retry_after=float(retry_after) if retry_after.isdecimal() else None,
         )
     return Refused(verb=verb, what=what, message=message, status=status, reason=reason)
 
 
-def _reason_and_message(answer: bytes, response: aiohttp.ClientResponse) -> tuple[str, str]:
+def _reason_and_message(answer: bytes, code: int, phrase: str) -> tuple[str, str]:
     """Return the reason and message of a Status object, or what can be told of an answer that is none."""
     try:
         status = orjson.loads(answer)
@@ -254,10 +264,10 @@ def _reason_and_message(answer: bytes, response: aiohttp.ClientResponse) -> tupl
         status = None
     if not isinstance(status, dict) or status.get("kind") != "Status":
         text = answer.decode(errors="replace").strip()[:_MESSAGE_LIMIT]
-        return "", f"{response.status} {response.reason}" + (f": {text}" if text else "")
+        return "", f"{code} {phrase}" + (f": {text}" if text else "")
     reason, message = status.get("reason", ""), status.get("message", "")
     details = status.get("details", {})
-    if response.status == 422 and not details:
+    if code == 422 and not details:
         return PATCH_DOES_NOT_FIT, "the patch does not fit the object: a test failed or a path is not there"
     if any(cause.get("reason") == NAMESPACE_TERMINATING for cause in details.get("causes", ())):
         reason = NAMESPACE_TERMINATING
@@ -278,9 +288,3 @@ def encoded(body: object) -> bytes:
         if character in text:
             text = text.replace(character, escape)
     return text
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Return the server's wish in seconds; a date (which no API server sends) is no wish."""
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else None
