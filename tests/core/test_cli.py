@@ -546,7 +546,7 @@ def test_the_examples_are_valid(command: Command, write: WriteFile) -> None:
     assert "warning" not in result.stderr
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/concepts.md", "docs/reference.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/concepts.md", "docs/reference.md", "docs/cli.md"])
 def test_every_reason_in_the_documents_exists(page: str) -> None:
     text = (ROOT / page).read_text()
     known = {
@@ -618,6 +618,13 @@ def test_help_lists_all_commands_without_importing_them(command: Command) -> Non
         "eject",
         "diff",
         "timeline",
+        "status",
+        "targets",
+        "pause",
+        "resume",
+        "approve",
+        "undo",
+        "pin",
         "run",
     ]
     assert __version__ in command("--version").stdout

@@ -17,6 +17,13 @@ COMMANDS = {
     "eject": ("sidecarpolicy.cli.eject", "Print manifests without the sidecars that were injected."),
     "diff": ("sidecarpolicy.cli.diff", "Show what inject would change."),
     "timeline": ("sidecarpolicy.cli.timeline", "Draw one Pod's life: who started when, and waited for whom."),
+    "status": ("sidecarpolicy.cli.status", "Show how far policies are, or wait for them."),
+    "targets": ("sidecarpolicy.cli.targets", "List the Deployments of a policy, and where each stands."),
+    "pause": ("sidecarpolicy.cli.pausing", "Hold the rollout of a policy."),
+    "resume": ("sidecarpolicy.cli.pausing", "Let a rollout go on that is paused or halted."),
+    "approve": ("sidecarpolicy.cli.approve", "Approve what a policy waits for."),
+    "undo": ("sidecarpolicy.cli.undo", "Put the spec of an earlier revision back."),
+    "pin": ("sidecarpolicy.cli.pin", "Keep a Deployment at one revision."),
     "run": ("sidecarpolicy.cli.run", "Run the operator."),
 }
 """By name: the module, whose attribute of that name is the command, and the command's help in one line."""
@@ -50,5 +57,6 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Native Kubernetes sidecars for whole fleets of Deployments.
 
-    inject, eject and diff read and print manifests and need no cluster; run is the operator.
+    inject, eject and diff read and print manifests and need no cluster; run is the operator; the others ask the cluster
+    of the current kubeconfig.
     """

@@ -1,0 +1,80 @@
+"""The stored revisions of a policy, and which of them is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from sidecarpolicy.cli.asking import Asked
+from sidecarpolicy.cli.hints import listing
+from sidecarpolicy.core.decode import author_words
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.revision import (
+    StoredRevision,
+    current_revision,
+    from_controller_revision,
+    revision_name,
+    words_of,
+)
+from sidecarpolicy.core.tree import Json, at, without_nulls
+
+WORDS = ("priority", "sidecars", "volumes", "application")
+"""The fields of a spec that shape a Pod template: what a revision is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A stored revision with its author's words; None where they are not stored."""
+
+    stored: StoredRevision
+    words: Json | None
+
+    @property
+    def name(self) -> str:
+        """The revision's name."""
+        return self.stored.revision.name
+
+
+def history(asked: Asked, identity: PolicyId) -> list[Past]:
+    """Return what is stored of a policy; what somebody mangled is passed over, as the operator does."""
+    found: list[Past] = []
+    for body in asked.revisions(identity):
+        try:
+            stored = from_controller_revision(body)
+        except (KeyError, TypeError, ValueError):
+            continue
+        if stored.revision.policy == identity:
+            found.append(Past(stored=stored, words=words_of(body)))
+    return sorted(found, key=lambda each: (each.stored.since, each.stored.number), reverse=True)
+
+
+def live_name(identity: PolicyId, body: Json) -> str:
+    """Return the name of the revision that the spec of *body* is; empty where no revision can be made of it."""
+    try:
+        return revision_name(identity, author_words(without_nulls(at(body, "spec"))))
+    except (TypeError, ValueError, AttributeError):
+        return ""
+
+
+def named(past: Sequence[Past], identity: PolicyId, wanted: str) -> Past:
+    """Return the revision that *wanted* names, by its name, its hash or its object; raise click.ClickException."""
+    for each in past:
+        if wanted in (each.name, each.name.removeprefix(f"{identity.name}-"), each.stored.object_name):
+            return each
+    known = f"there is {listing([each.name for each in past])} (the newest first)" if past else "there is none at all"
+    raise click.ClickException(f"{identity.label} has no revision {wanted!r}; {known}")
+
+
+def before(past: Sequence[Past], live: str) -> Past | None:
+    """Return the revision to go back to from *live*: the one rolled out completely last, or else the one before."""
+    current = current_revision([each.stored for each in past])
+    if current is not None and current.revision.name != live:
+        return next(each for each in past if each.stored is current)
+    return next((each for each in past if each.name != live), None)
+
+
+def with_words(spec: Json, words: Json) -> Json:
+    """Return *spec* with *words* for everything in it that shapes a Pod template; the rest stays."""
+    return {key: value for key, value in spec.items() if key not in WORDS} | words

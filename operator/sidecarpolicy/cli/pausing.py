@@ -1,0 +1,91 @@
+"""`sidecarpolicy pause` and `resume`: hold a rollout, and let it go on, after a halt too."""
+
+from __future__ import annotations
+
+import click
+
+from sidecarpolicy import names
+from sidecarpolicy.cli.asking import (
+    Asked,
+    annotate,
+    asks_cluster,
+    dry_run_option,
+    operator_namespace_option,
+    policy_argument,
+    say,
+)
+from sidecarpolicy.cli.gitops import git_manager
+from sidecarpolicy.cli.history import history
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.revision import Halt, update_revision
+from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.engine.resources import POLICIES
+
+
+@click.command()
+@policy_argument
+@dry_run_option
+@asks_cluster
+def pause(asked: Asked, policy: str, **_: object) -> None:
+    """Hold the rollout of a policy: no further existing Deployment is changed.
+
+    What is in flight is completed, and new Deployments get what was rolled out completely before. Sets
+    spec.rollout.paused.
+    """
+    identity = asked.policy_id(policy)
+    body = asked.policy(identity)
+    resource = POLICIES[identity.kind]
+    if _is_paused(body):
+        say(asked, resource, identity.name, "already paused")
+        return
+    asked.cluster.merge_patch(resource, identity.namespace, identity.name, {"spec": {"rollout": {"paused": True}}})
+    say(asked, resource, identity.name, "paused")
+    _tell_of_git(body)
+
+
+@click.command()
+@policy_argument
+@dry_run_option
+@operator_namespace_option
+@asks_cluster
+def resume(asked: Asked, policy: str, **_: object) -> None:
+    """Let the rollout of a policy go on that is paused, or halted because too many Deployments failed.
+
+    Sets spec.rollout.paused to false and, where the rollout is halted, the annotation sidecars.dev/resume to the id of
+    that halt: what failed is tried again.
+    """
+    identity = asked.policy_id(policy)
+    body = asked.policy(identity)
+    resource = POLICIES[identity.kind]
+    paused, halt = _is_paused(body), halt_of(asked, identity)
+    spec: Json = {"rollout": {"paused": False}} if paused else {}
+    done = ["spec.rollout.paused is false"] if paused else []
+    if halt is not None:
+        halt_id = halt.id
+        annotate(asked, resource, body, names.RESUME, lambda _: halt_id, spec=spec)
+        done.append(f"goes on after the halt {halt.id}")
+    elif paused:
+        asked.cluster.merge_patch(resource, identity.namespace, identity.name, {"spec": spec})
+    else:
+        say(asked, resource, identity.name, "is neither paused nor halted")
+        return
+    say(asked, resource, identity.name, f"resumed: {', '.join(done)}")
+    if halt is not None and halt.reason:
+        click.echo(f"it was halted because of {halt.reason}", err=True)
+    if paused:
+        _tell_of_git(body)
+
+
+def halt_of(asked: Asked, identity: PolicyId) -> Halt | None:
+    """Return the halt of the rollout that is under way, or None."""
+    stored = update_revision([each.stored for each in history(asked, identity)])
+    return stored.halt if stored is not None else None
+
+
+def _is_paused(body: Json) -> bool:
+    return bool(at(body, "spec", "rollout").get("paused"))
+
+
+def _tell_of_git(body: Json) -> None:
+    if (manager := git_manager(body)) is not None:
+        click.echo(f"{manager} may set spec.rollout.paused back: change it in Git as well", err=True)

@@ -1,0 +1,123 @@
+"""`sidecarpolicy targets`: every Deployment of a policy, and where it stands; what a status can only count."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+from rich.text import Text
+
+from sidecarpolicy.cli.asking import Asked, asks_cluster, operator_namespace_option, policy_argument
+from sidecarpolicy.cli.snapshot import needs_namespaces, snapshot
+from sidecarpolicy.cli.status_view import UNSEEN, Columns, console, show
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.plan import Situation
+from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.tree import Json
+
+REMOVING = "removing"
+STATES = (*(state.value for state in State), REMOVING)
+COLOURS = {State.UPDATED.value: "green", State.FAILED.value: "red", State.PROGRESSING.value: "yellow"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One Deployment. *state* is one of the counts of status.targets; *revision* what it bears now, or nothing."""
+
+    workload: WorkloadId
+    state: str
+    revision: str
+    reason: str
+    message: str
+
+
+@click.command(epilog="Exit codes: 0 listed, 1 it could not be found out, 2 wrong usage.")
+@policy_argument
+@click.option(
+    "--state", "states", type=click.Choice(STATES), multiple=True, help="Only those in this state; may be repeated."
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
+@operator_namespace_option
+@asks_cluster
+def targets(asked: Asked, policy: str, states: tuple[str, ...], output: str) -> None:
+    """List the Deployments that a policy selects: state, revision, and why.
+
+    Computed from the cluster's objects by the same functions as the operator's status, and as new as they are. Of a
+    ClusterSidecarPolicy those of all namespaces, or of the one that -n names. removing: not selected any more.
+    """
+    identity = asked.policy_id(policy)
+    asked.policy(identity)
+    found = snapshot(asked, identity)
+    seen = found.world.store.policies.get(identity)
+    if seen is None:
+        raise click.ClickException(f"{identity.label} has gone in this moment")
+    if seen.policy is None:
+        raise click.ClickException(f"{identity.label} selects nothing that could be told: {seen.problems}")
+    if needs_namespaces(seen) and not found.world.store.namespaces:
+        raise click.ClickException("; ".join(["it selects by the labels of namespaces", *found.notes]))
+    rows = rows_of(found.situation(seen))
+    chosen = [each for each in rows if not states or each.state in states]
+    for note in found.notes:
+        click.echo(note, err=True)
+    if output == "json":
+        click.echo(json.dumps(_json(identity, chosen, found.notes), indent=2, ensure_ascii=False))
+    else:
+        _print(chosen, rows)
+
+
+def rows_of(situation: Situation) -> list[Row]:
+    """Return every target, and those that are not selected any more, by namespace and name."""
+    rows = [
+        *(_row(each, each.state.value, situation) for each in situation.targets),
+        *(_row(each, REMOVING, situation) for each in situation.removing),
+    ]
+    return sorted(rows, key=lambda each: each.workload)
+
+
+def _row(each: Target, state: str, situation: Situation) -> Row:
+    reason, message = each.reason, each.message
+    if each.refusal is not None:
+        reason, message = each.refusal.reason.value, each.refusal.message
+    elif not message and each.busy and each.revision != situation.update:
+        message = "waits for another rollout of this Deployment"
+    return Row(workload=each.workload, state=state, revision=each.revision or "", reason=reason, message=message)
+
+
+def _json(identity: PolicyId, rows: Sequence[Row], notes: Sequence[str]) -> Json:
+    return {
+        "policy": {"kind": identity.kind, "namespace": identity.namespace, "name": identity.name},
+        "targets": [
+            {
+                "namespace": each.workload.namespace,
+                "name": each.workload.name,
+                "state": each.state,
+                "revision": each.revision,
+                "reason": each.reason,
+                "message": each.message,
+            }
+            for each in rows
+        ],
+        "notes": list(notes),
+    }
+
+
+def _print(chosen: Sequence[Row], rows: Sequence[Row]) -> None:
+    if not chosen:
+        counted = Counter(each.state for each in rows)
+        there = ", ".join(f"{counted[state]} {state}" for state in STATES if counted[state])
+        click.echo(f"none; there is {there}" if there else "the policy selects no Deployment", err=True)
+        return
+    table = Columns("NAMESPACE", "DEPLOYMENT", "STATE", "REVISION", "REASON", "MESSAGE")
+    for each in chosen:
+        table.add_row(
+            Text(each.workload.namespace),
+            Text(each.workload.name),
+            Text(each.state, style=COLOURS.get(each.state, "")),
+            Text(each.revision or UNSEEN),
+            Text(each.reason or UNSEEN),
+            Text(each.message),
+        )
+    show(table, console())

@@ -1,0 +1,82 @@
+"""`sidecarpolicy undo`: put the spec of an earlier revision back, word for word."""
+
+from __future__ import annotations
+
+import click
+
+from sidecarpolicy.cli.asking import (
+    Asked,
+    asks_cluster,
+    dry_run_option,
+    operator_namespace_option,
+    policy_argument,
+    say,
+)
+from sidecarpolicy.cli.gitops import git_manager
+from sidecarpolicy.cli.history import before, history, live_name, named, with_words
+from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Refused
+from sidecarpolicy.engine.resources import POLICIES
+
+
+@click.command()
+@policy_argument
+@click.option(
+    "--to-revision",
+    metavar="NAME|HASH",
+    help="Default: the one rolled out completely last, if that is another one, or else the one before.",
+)
+@click.option("--force", is_flag=True, help="Even where Argo CD or Flux would put it back.")
+@dry_run_option
+@operator_namespace_option
+@asks_cluster
+def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: object) -> None:
+    """Put back what an earlier revision of a policy injected.
+
+    Restores spec.sidecars, volumes, application and priority exactly as their author wrote them, so the policy has the
+    old revision again, under its old name. The selector, the rollout and the other fields stay as they are.
+    """
+    identity = asked.policy_id(policy)
+    body = asked.policy(identity)
+    if "deletionTimestamp" in body["metadata"]:
+        raise click.ClickException(f"{identity.label} is being deleted: apply it anew once it is gone")
+    manager = git_manager(body)
+    if manager is not None and not force:
+        raise click.ClickException(
+            f"{identity.label} comes from Git ({manager}), which would put it back: revert it in Git, or use --force"
+        )
+    past, live = history(asked, identity), live_name(identity, body)
+    resource = POLICIES[identity.kind]
+    target = named(past, identity, to_revision) if to_revision else before(past, live)
+    if target is None:
+        raise click.ClickException(f"{identity.label} has no earlier revision to go back to")
+    if target.name == live:
+        say(asked, resource, identity.name, f"not undone: it is at revision {live} already")
+        return
+    if target.words is None:
+        raise click.ClickException(
+            f"revision {target.name} was stored without its author's words (by an earlier version of the operator): "
+            "apply the old spec from where it is kept"
+        )
+    metadata, spec = body["metadata"], at(body, "spec")
+    operations: list[Json] = [
+        {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+        {"op": "test", "path": "/metadata/generation", "value": metadata["generation"]},
+        {"op": "replace", "path": "/spec", "value": with_words(spec, target.words)},
+    ]
+    try:
+        after = asked.cluster.json_patch(resource, identity.namespace, identity.name, operations)
+    except Refused as error:
+        if error.reason != PATCH_DOES_NOT_FIT:
+            raise
+        raise click.ClickException(
+            f"somebody else has just edited {identity.label}: look at it and try again"
+        ) from error
+    if live_name(identity, after) != target.name:  # a mutating webhook, or a schema with other defaults
+        changed = f"the API server made {live_name(identity, after)} of it: compare with kubectl get -o yaml"
+        click.echo(f"this is not {target.name} again; {changed}", err=True)
+    say(asked, resource, identity.name, f"rolled back to revision {target.name}")
+    if bool(at(after, "spec", "rollout").get("paused")):
+        click.echo("it is paused: nothing changes before `sidecarpolicy resume`", err=True)
+    if manager is not None:
+        click.echo(f"{manager} may put the newer spec back at any moment: revert it in Git as well", err=True)

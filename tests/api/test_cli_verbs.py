@@ -1,0 +1,377 @@
+"""The verbs of the command line on a real API server, with the operator at work behind it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import localcluster
+from sidecarpolicy import names
+from sidecarpolicy.cli.cluster import Cluster
+from sidecarpolicy.cli.main import main
+from sidecarpolicy.engine.port import Gone, Resource
+from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
+from tests.fleet import Fleet, image_of
+from tests.polling import poll
+
+Command = Callable[..., Result]
+HUGE = {"resources": {"requests": {"cpu": "100000"}}}
+
+
+@pytest.fixture
+def verb(fleet: Fleet) -> Command:
+    """Runs `sidecarpolicy VERB …` as the administrator, in the fleet's namespace."""
+
+    def run(*arguments: str) -> Result:
+        where = [f"--kubeconfig={fleet.cluster.kubeconfig}", f"--namespace={fleet.namespace}"]
+        return CliRunner().invoke(main, [*arguments, *where], catch_exceptions=False)
+
+    return run
+
+
+def a_proxy(namespace: str, tag: str = "1", *, rollout: Manifest | None = None, **container: object) -> Manifest:
+    """A policy whose proxy has image *tag*; workloads need not soak."""
+    sidecar = a_sidecar(role="Proxy", container={"image": f"example.test/proxy:{tag}"} | container)
+    return a_policy("web", namespace, sidecars=[sidecar], rollout={"minReadySeconds": 0} | (rollout or {}))
+
+
+def carts(namespace: str, count: int) -> list[Manifest]:
+    return [a_deployment(f"cart-{number}", namespace) for number in range(count)]
+
+
+def policy_of(fleet: Fleet) -> Manifest:
+    """The policy `web`, with managedFields."""
+    found: Manifest = json.loads(
+        fleet.kubectl("get", "sidecarpolicy", "web", "--output=json", "--show-managed-fields").stdout
+    )
+    return found
+
+
+def fields_of_the_cli(body: Manifest) -> Manifest:
+    """What the command line owns of *body*, by its managedFields."""
+    found: Manifest = {}
+    for entry in body["metadata"]["managedFields"]:
+        if entry["manager"] == names.CLI_FIELD_MANAGER:
+            assert entry["operation"] == "Update"
+            found |= entry["fieldsV1"]
+    return found
+
+
+def tags(fleet: Fleet) -> set[str]:
+    return {image_of(each, "proxy").rpartition(":")[2] for each in fleet.deployments().values()}
+
+
+def test_what_is_paused_waits_and_what_is_resumed_goes_on(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    dry = verb("pause", "web", "--dry-run")
+    assert (dry.exit_code, dry.stdout) == (0, "sidecarpolicy.sidecars.dev/web paused (server dry run)\n")
+    assert policy_of(fleet)["spec"]["rollout"]["paused"] is False
+    assert verb("pause", "sidepol/web").stdout == "sidecarpolicy.sidecars.dev/web paused\n"
+    assert verb("pause", "web").stdout == "sidecarpolicy.sidecars.dev/web already paused\n"
+    assert fields_of_the_cli(policy_of(fleet)) == {"f:spec": {"f:rollout": {"f:paused": {}}}}
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout={"paused": True}))
+    fleet.wait("Paused")
+    waiting = verb("status", "web")
+    assert waiting.exit_code == 3
+    assert "Paused" in waiting.stdout
+    assert "spec.rollout.paused is true" in waiting.stdout
+    resumed = verb("resume", "web")
+    assert resumed.stdout == "sidecarpolicy.sidecars.dev/web resumed: spec.rollout.paused is false\n"
+    fleet.wait("RolloutComplete")
+    assert tags(fleet) == {"2"}
+    assert verb("resume", "web").stdout == "sidecarpolicy.sidecars.dev/web is neither paused nor halted\n"
+
+
+def test_a_halt_is_a_failure_and_ends_with_resume(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 3), a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout={"progressDeadlineSeconds": 3}, **HUGE))
+    halted = fleet.wait("RolledBack")
+    failed = verb("status", "web", "--watch", "--timeout=60s")
+    assert failed.exit_code == 1
+    assert "RolledBack" in failed.stdout
+    assert "Insufficient cpu" in failed.stdout
+    halt = f"{halted['updateRevision']}#1"
+    resumed = verb("resume", "web")
+    assert resumed.stdout == f"sidecarpolicy.sidecars.dev/web resumed: goes on after the halt {halt}\n"
+    assert "Insufficient cpu" in resumed.stderr
+    policy = policy_of(fleet)
+    assert policy["metadata"]["annotations"][names.RESUME] == halt
+    assert fields_of_the_cli(policy) == {"f:metadata": {"f:annotations": {f"f:{names.RESUME}": {}}}}
+    poll(lambda: "#2" in fleet.condition("Ready").get("message", ""))  # the operator tried again, under the next id
+
+
+def test_undo_brings_back_the_same_revision_and_the_operator_rolls_it_out(fleet: Fleet, verb: Command) -> None:
+    policy = a_proxy(fleet.namespace)
+    policy["spec"] |= {
+        "priority": 3,
+        "volumes": [{"name": "logs", "emptyDir": {"sizeLimit": "1Gi"}}],
+        "application": {"env": [{"name": "A", "value": "x && y <z>"}]},
+    }
+    policy["spec"]["sidecars"][0]["container"] |= {
+        "ports": [{"containerPort": 15000}],
+        "resources": {"requests": {"cpu": "0.5"}},
+    }
+    fleet.apply(*carts(fleet.namespace, 2), policy)
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    template = fleet.templates()
+    before = policy_of(fleet)["spec"]
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout={"maxConcurrent": 7}))
+    second = poll(fleet.status, until=lambda status: status.get("currentRevision", first) != first)["currentRevision"]
+    generation = policy_of(fleet)["metadata"]["generation"]
+    dry = verb("undo", "web", "--dry-run")
+    assert f"rolled back to revision {first} (server dry run)" in dry.stdout
+    assert policy_of(fleet)["metadata"]["generation"] == generation
+    undone = verb("undo", "web")
+    assert undone.stdout == f"sidecarpolicy.sidecars.dev/web rolled back to revision {first}\n"
+    assert undone.stderr == ""
+    after = policy_of(fleet)["spec"]
+    assert {key: after[key] for key in ("priority", "volumes", "application", "sidecars")} == {
+        key: before[key] for key in ("priority", "volumes", "application", "sidecars")
+    }
+    assert after["rollout"]["maxConcurrent"] == 7
+    poll(fleet.status, until=lambda status: status.get("currentRevision") == first)
+    assert fleet.wait("RolloutComplete")["updateRevision"] == first
+    assert fleet.templates() == template
+    # The one before is now the newer one; and a revision may be named by its hash.
+    assert f"rolled back to revision {second}" in verb("undo", "web").stdout
+    again = verb("undo", "web", f"--to-revision={second.removeprefix('web-')}")
+    assert again.stdout == f"sidecarpolicy.sidecars.dev/web not undone: it is at revision {second} already\n"
+    unknown = verb("undo", "web", "--to-revision=nothing")
+    assert unknown.exit_code == 1
+    assert f"has no revision 'nothing'; there is {second}, {first}" in unknown.stderr
+
+
+def test_undo_leaves_to_git_what_comes_from_git(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 1), a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    policy = a_proxy(fleet.namespace, "2")
+    policy["metadata"]["labels"] = {"kustomize.toolkit.fluxcd.io/name": "apps"}
+    fleet.apply(policy)
+    fleet.wait("RolloutComplete")
+    refused = verb("undo", "web")
+    assert refused.exit_code == 1
+    assert "comes from Git (the Flux Kustomization apps), which would put it back: revert it in Git" in refused.stderr
+    forced = verb("undo", "web", "--force")
+    assert forced.exit_code == 0
+    assert "may put the newer spec back at any moment" in forced.stderr
+    poll(lambda: tags(fleet) == {"1"})
+
+
+def test_status_watches_to_the_end_and_no_longer_than_told(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 3), a_proxy(fleet.namespace, rollout={"paused": True}))
+    fleet.wait("Paused")
+    late = verb("status", "web", "--watch", "--timeout=1s")
+    assert late.exit_code == 3
+    assert late.stderr.startswith("timed out after 1 s: sidecarpolicy.sidecars.dev/web Paused: ")
+    command = [str(Path(sys.executable).with_name("sidecarpolicy")), "status", "web", "--watch", "--timeout=60s"]
+    where = [f"--kubeconfig={fleet.cluster.kubeconfig}", f"--namespace={fleet.namespace}"]
+    with subprocess.Popen([*command, *where], stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        first = watching.stdout.readline()
+        assert "Paused" in first
+        verb("resume", "web")
+        rest = watching.stdout.read().splitlines()
+    assert watching.returncode == 0
+    assert "RolloutComplete: 3 of 3 workloads run web-" in rest[-1]
+    assert "\x1b" not in "".join([first, *rest])
+    done = verb("status", "web", "--output=json")
+    assert done.exit_code == 0
+    (answer,) = json.loads(done.stdout)["policies"]
+    status = fleet.status()
+    assert (answer["verdict"], answer["targets"]) == ("Ready", status["targets"])
+    assert answer["updateRevision"] == status["updateRevision"]
+    table = verb("status")
+    assert [line.split()[:5] for line in table.stdout.splitlines() if fleet.namespace in line] == [
+        [fleet.namespace, "web", "Ready", "RolloutComplete", "3/3"]
+    ]
+
+
+def test_targets_are_what_the_status_counts(fleet: Fleet, verb: Command) -> None:
+    taken = {"containers": [{"name": "proxy", "image": "example.test/own:1"}]}
+    fleet.apply(
+        a_deployment("out", fleet.namespace, labels={names.INJECT: "false"}),
+        a_deployment("taken", fleet.namespace, pod=taken),
+        a_deployment("down", fleet.namespace, strategy={"type": "Recreate"}),
+        *carts(fleet.namespace, 3),
+    )
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout={"progressDeadlineSeconds": 3, "onFailure": "Halt"}, **HUGE))
+    status = fleet.wait("RolloutHalted")
+    (failure,) = status["failures"]
+    rows = json.loads(verb("targets", "web", "--output=json").stdout)["targets"]
+    counted = Counter(each["state"] for each in rows)
+    assert {state: counted[state] for state in ("skipped", "pending", "progressing", "updated", "failed")} == {
+        state: status["targets"][state] for state in ("skipped", "pending", "progressing", "updated", "failed")
+    }
+    failed = next(each for each in rows if each["state"] == "failed")
+    assert (failed["name"], failed["revision"], failed["reason"]) == (
+        failure["name"],
+        status["updateRevision"],
+        failure["reason"],
+    )
+    assert "Insufficient cpu" in failed["message"]
+    skipped = json.loads(verb("targets", "web", "--state=skipped", "--output=json").stdout)["targets"]
+    assert {each["reason"]: each["name"] for each in skipped} == {
+        each["reason"]: each["examples"][0].partition("/")[2] for each in status["skipped"]
+    }
+    assert {f"{fleet.namespace}/{each['name']}: {each['message']}" for each in skipped} == {
+        each["message"] for each in status["skipped"]
+    }
+    text = verb("targets", "web", "--state=skipped").stdout.splitlines()
+    assert [line.split()[1:3] for line in text[1:]] == [["down", "skipped"], ["out", "skipped"], ["taken", "skipped"]]
+    none = verb("targets", "web", "--state=updated")
+    assert (none.exit_code, none.stdout, none.stderr) == (0, "", "none; there is 3 skipped, 2 pending, 1 failed\n")
+
+
+def test_a_cluster_policy_is_listed_where_it_reaches_and_undone(fleet: Fleet, verb: Command) -> None:
+    name = f"mesh-{fleet.namespace}"
+    here = {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}}
+    own = a_sidecar(container={"image": "example.test/own:1"})
+    policy = a_cluster_policy(name, namespaceSelector=here, rollout={"minReadySeconds": 0, "removal": "Automatic"})
+    fleet.apply(*carts(fleet.namespace, 2), policy, a_policy("web", fleet.namespace, sidecars=[own]))
+    try:
+        first = fleet.wait("RolloutComplete", name, kind=names.CLUSTER_POLICY)["updateRevision"]
+        fleet.wait("AllSkipped")
+        for arguments in ((), ("--state=updated",)):
+            result = verb("targets", f"cluster/{name}", *arguments, "--output=json")
+            found = json.loads(result.stdout)
+            assert [(each["name"], each["state"]) for each in found["targets"]] == [
+                ("cart-0", "updated"),
+                ("cart-1", "updated"),
+            ]
+        everywhere = CliRunner().invoke(
+            main, ["targets", f"csidepol/{name}", f"--kubeconfig={fleet.cluster.kubeconfig}", "-o", "json"]
+        )
+        assert json.loads(everywhere.stdout)["targets"] == found["targets"]
+        overridden = json.loads(verb("targets", "web", "--output=json").stdout)["targets"]
+        assert {(each["reason"], each["message"]) for each in overridden} == {
+            ("Overridden", f"init container 'proxy' comes from ClusterSidecarPolicy {name}, which has precedence")
+        }
+        policy["spec"]["sidecars"][0]["container"]["image"] = "example.test/proxy:2"
+        fleet.apply(policy)
+        fleet.wait("RolloutComplete", name, kind=names.CLUSTER_POLICY)
+        assert tags(fleet) == {"2"}
+        undone = verb("undo", f"cluster/{name}")  # its revisions are in the operator's namespace
+        assert undone.stdout == f"clustersidecarpolicy.sidecars.dev/{name} rolled back to revision {first}\n"
+        fleet.wait("RolloutComplete", name, kind=names.CLUSTER_POLICY)
+        assert tags(fleet) == {"1"}
+    finally:
+        fleet.cluster.kubectl("delete", "clustersidecarpolicy", name, "--timeout=60s")
+
+
+def test_approve_writes_what_the_status_asks_for_beside_what_is_there(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace, rollout={"removal": "Manual"}))
+    fleet.wait("RolloutComplete")
+    idle = verb("approve", "web")
+    assert idle.exit_code == 1
+    assert "waits for no approval: RolloutComplete: 2 of 2 workloads run" in idle.stderr
+    assert verb("approve", "web", "canary/eu@web-1").stdout == (
+        "sidecarpolicy.sidecars.dev/web approved: canary/eu@web-1\n"
+    )
+    narrowed = a_proxy(fleet.namespace, rollout={"removal": "Manual"})
+    narrowed["spec"]["selector"] = {"matchLabels": {"app": "cart-0"}}
+    fleet.apply(narrowed)
+    fleet.wait("RemovalHeld")
+    removal = f"removal@{policy_of(fleet)['metadata']['generation']}"
+    assert verb("approve", "web").stdout == f"sidecarpolicy.sidecars.dev/web approved: {removal}\n"
+    policy = policy_of(fleet)
+    assert policy["metadata"]["annotations"][names.APPROVE] == f"canary/eu@web-1,{removal}"
+    assert fields_of_the_cli(policy) == {"f:metadata": {"f:annotations": {f"f:{names.APPROVE}": {}}}}
+    assert fleet.wait("RolloutComplete")["targets"]["removing"] == 0
+
+
+def test_pin_writes_one_annotation_and_nothing_else(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace))
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    before = fleet.deployment("cart-0")
+    pinned = f"web@{first.removeprefix('web-')}"
+    assert verb("pin", "web", "cart-0").stdout == f"deployment.apps/cart-0 pinned at {pinned}\n"
+    after = fleet.deployment("cart-0")
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"] | {names.PIN: pinned}
+    assert after["spec"] == before["spec"]
+    assert fields_of_the_cli(after) == {"f:metadata": {"f:annotations": {f"f:{names.PIN}": {}}}}
+    fleet.apply(a_proxy(fleet.namespace, "2"))
+    second = poll(fleet.status, until=lambda status: status.get("currentRevision", first) != first)["currentRevision"]
+    assert image_of(fleet.deployment("cart-0"), "proxy") == "example.test/proxy:1"
+    moved = verb("pin", "web", "deployment/cart-0", f"--to={second}")
+    assert moved.stdout == f"deployment.apps/cart-0 pinned at web@{second.removeprefix('web-')}\n"
+    fleet.wait_for(lambda cart: image_of(cart, "proxy") == "example.test/proxy:2", "cart-0")
+    assert "unpinned from" in verb("pin", "web", "cart-0", "--remove").stdout
+    assert names.PIN not in fleet.deployment("cart-0")["metadata"]["annotations"]
+    assert "has no revision 'abc'" in verb("pin", "web", "cart-0", "--to=abc").stderr
+    assert "there is no Deployment 'card-0'" in (missing := verb("pin", "web", "card-0")).stderr
+    assert "did you mean cart-0, cart-1?" in missing.stderr
+
+
+def test_what_is_not_there_is_said_with_what_is(fleet: Fleet, verb: Command, tmp_path: Path) -> None:
+    fleet.apply(a_policy("web", fleet.namespace))
+    missing = verb("status", "wed")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert missing.stderr == (
+        f"Error: there is no SidecarPolicy 'wed' in namespace {fleet.namespace}; did you mean web?\n"
+    )
+    unreachable = CliRunner().invoke(main, ["pause", "web", f"--kubeconfig={_elsewhere(fleet, tmp_path)}"])
+    assert unreachable.exit_code == 1
+    assert "no answer from the API server at https://127.0.0.1:1: Connection refused; is it up" in unreachable.stderr
+    # What the server says of kinds that are not installed, and what of an object: told apart by the reason.
+    cluster = Cluster(str(fleet.cluster.kubeconfig))
+    for group, reason in (("not-installed.dev", ""), (names.GROUP, "NotFound")):
+        resource = Resource(group=group, version=names.VERSION, plural="sidecarpolicies", kind=names.POLICY)
+        with pytest.raises(Gone) as error:
+            cluster.get(resource, fleet.namespace, "none")
+        assert error.value.reason == reason
+
+
+def _elsewhere(fleet: Fleet, folder: Path) -> Path:
+    """A kubeconfig for a place where nobody answers."""
+    found = json.loads(fleet.kubectl("config", "view", "--raw", "--output=json").stdout)
+    for each in found["clusters"]:
+        each["cluster"]["server"] = "https://127.0.0.1:1"
+    path = folder / "nobody.json"
+    path.write_text(json.dumps(found))
+    return path
+
+
+def test_who_sees_one_namespace_only_is_told_what_is_left_out(
+    fleet: Fleet, cluster: localcluster.Cluster, tmp_path: Path
+) -> None:
+    fleet.apply(a_deployment("out", fleet.namespace, labels={names.INJECT: "false"}), *carts(fleet.namespace, 1))
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    fleet.kubectl("create", "serviceaccount", "reader")
+    role = ["--clusterrole=view", f"--serviceaccount={fleet.namespace}:reader"]
+    fleet.kubectl("create", "rolebinding", "reader", *role)
+    token = fleet.kubectl("create", "token", "reader").stdout.strip()
+    config = json.loads(fleet.kubectl("config", "view", "--raw", "--output=json").stdout)
+    config["users"] = [{"name": each["name"], "user": {"token": token}} for each in config["users"]]
+    path = tmp_path / "reader.json"
+    path.write_text(json.dumps(config))
+    where = [f"--kubeconfig={path}", f"--namespace={fleet.namespace}"]
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, [*arguments, *where], catch_exceptions=False)
+
+    listed = run("targets", "web", "--output=json")
+    assert listed.exit_code == 0, listed.stderr
+    found = json.loads(listed.stdout)
+    assert {each["name"]: each["state"] for each in found["targets"]} == {"out": "skipped", "cart-0": "updated"}
+    assert any(
+        "what cluster policies override; forbidden to list clustersidecarpolicies" in each for each in found["notes"]
+    )
+    overview = run("status")
+    assert overview.exit_code == 0
+    assert "left out: forbidden to list clustersidecarpolicies.sidecars.dev" in overview.stderr
+    forbidden = run("pause", "web")
+    assert forbidden.exit_code == 1
+    assert f"forbidden to patch sidecarpolicies.sidecars.dev {fleet.namespace}/web: " in forbidden.stderr
+    assert "kubectl auth can-i patch sidecarpolicies.sidecars.dev" in forbidden.stderr

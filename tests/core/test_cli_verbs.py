@@ -1,0 +1,411 @@
+"""What the verbs decide before and after they ask a cluster: names, lists, verdicts, which revision, who keeps it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sidecarpolicy import names
+from sidecarpolicy.cli.approve import awaited
+from sidecarpolicy.cli.asking import policy_name
+from sidecarpolicy.cli.cluster import explanation
+from sidecarpolicy.cli.gitops import git_manager
+from sidecarpolicy.cli.history import Past, before, live_name, named, with_words
+from sidecarpolicy.cli.lists import entries_of, with_entries, with_pin
+from sidecarpolicy.cli.main import COMMANDS, main
+from sidecarpolicy.cli.standing import EXIT_CODES, json_of, standing_of, worst
+from sidecarpolicy.cli.status import seconds_of
+from sidecarpolicy.cli.status_view import detail, overview, show
+from sidecarpolicy.cli.targets import STATES
+from sidecarpolicy.core.decode import author_words, decode_policy
+from sidecarpolicy.core.rendering import offline
+from sidecarpolicy.core.revision import (
+    StoredRevision,
+    object_name,
+    revision_name,
+    to_controller_revision,
+    words_of,
+)
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.engine.port import ApiError, Conflict, Gone, Later, Refused
+from tests.builders import a_cluster_policy, a_policy, a_sidecar
+from tests.core import strategies
+from tests.core.objects import WEB
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("web", names.POLICY),
+        ("sidecarpolicy/web", names.POLICY),
+        ("sidecarpolicies/web", names.POLICY),
+        ("sidepol/web", names.POLICY),
+        ("sidecarpolicy.sidecars.dev/web", names.POLICY),
+        ("cluster/web", names.CLUSTER_POLICY),
+        ("csidepol/web", names.CLUSTER_POLICY),
+        ("ClusterSidecarPolicy/web", names.CLUSTER_POLICY),
+        ("clustersidecarpolicies.sidecars.dev/web", names.CLUSTER_POLICY),
+    ],
+)
+def test_a_policy_is_named_as_for_kubectl(text: str, kind: str) -> None:
+    assert policy_name(text) == (kind, "web")
+
+
+@pytest.mark.parametrize("text", ["", "/web", "deployment/web", "web/", "shop/web"])
+def test_what_names_no_policy_is_wrong_usage(text: str) -> None:
+    with pytest.raises(click.UsageError, match="must be NAME, sidecarpolicy/NAME or cluster/NAME"):
+        policy_name(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400)])
+def test_durations_are_those_of_kubectl(text: str, seconds: float) -> None:
+    assert _seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 m", "m5", "-1s"])
+def test_what_is_no_duration_is_wrong_usage(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write 90s, 5m or 1h30m"):
+        _seconds(text)
+
+
+def _seconds(text: str) -> float:
+    context = click.Context(main)
+    return seconds_of(context, click.Option(["--timeout"]), text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "shop/web"],
+        ["status", "web", "-A"],
+        ["status", "web", "--timeout=5s"],
+        ["approve", "web", "everything"],
+        ["pin", "web", "cart", "--to=abc", "--remove"],
+        ["targets"],
+        ["targets", "web", "--state=done"],
+    ],
+)
+def test_wrong_usage_exits_with_2_before_any_cluster_is_looked_for(arguments: list[str]) -> None:
+    assert CliRunner().invoke(main, [*arguments, "--kubeconfig=/does/not/exist"]).exit_code == 2
+
+
+def test_a_kubeconfig_that_is_not_there_is_said_so() -> None:
+    result = CliRunner().invoke(main, ["status", "web", "--kubeconfig=/does/not/exist"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: kubeconfig /does/not/exist: there is no such file; name one with --kubeconfig or KUBECONFIG, or run in "
+        "a Pod with a service account\n"
+    )
+
+
+# Comma lists
+
+
+def test_what_is_approved_already_stays_as_it_is() -> None:
+    assert with_entries("", ["removal@3"]) == "removal@3"
+    assert with_entries("removal@3, canary/eu@web-1", ["canary/us@web-1", "removal@3"]) == (
+        "removal@3,canary/eu@web-1,canary/us@web-1"
+    )
+    assert entries_of(" a ,, b") == ["a", "b"]
+
+
+def test_a_pin_replaces_that_of_its_own_policy_only() -> None:
+    assert with_pin("", "web", "web@abc") == "web@abc"
+    assert with_pin("web@1,cluster/web@2", "web", "web@3") == "cluster/web@2,web@3"
+    assert with_pin("web@1,cluster/web@2", "cluster/web", None) == "web@1"
+    assert with_pin("web@1", "web", None) == ""
+
+
+# What a status asks to have approved
+
+
+def waiting(message: str, *, reason: str = "AwaitingApproval", generation: int = 3) -> Json:
+    ready = {"type": "Ready", "status": "Unknown", "reason": reason, "message": message, "observedGeneration": 3}
+    status = {"observedGeneration": 3, "conditions": [ready]}
+    return {**a_policy(), "metadata": {"name": "web", "generation": generation}, "status": status}
+
+
+def test_what_waits_is_read_from_the_message() -> None:
+    assert awaited(waiting("group eu is next: set sidecars.dev/approve: canary/eu@web-7d21c0a9e1.")) == (
+        "canary/eu@web-7d21c0a9e1",
+    )
+    assert awaited(waiting("held; sidecars.dev/approve: removal@3", reason="RemovalHeld")) == ("removal@3",)
+
+
+def test_only_the_operators_own_words_are_approved() -> None:
+    trap = "shop/cart failed: log: sidecars.dev/approve: removal@3"
+    assert awaited(waiting(trap, reason="RolledBack")) == ()
+    assert awaited(waiting("sidecars.dev/approve: everything")) == ()
+    assert awaited(waiting("sidecars.dev/approve: removal@3", generation=4)) == ()
+
+
+# Verdicts
+
+
+def stands(**conditions: tuple[str, str]) -> Json:
+    """A policy of generation 2, seen, with these conditions: status and reason."""
+    found = [{"type": kind, "status": each[0], "reason": each[1], "message": "m"} for kind, each in conditions.items()]
+    return {
+        **a_policy(),
+        "metadata": {"name": "web", "namespace": "shop", "generation": 2},
+        "status": {"observedGeneration": 2, "conditions": found},
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "exit_code"),
+    [
+        (stands(Ready=("True", "RolloutComplete")), 0),
+        (stands(Ready=("True", "NoTargets")), 0),
+        (stands(Ready=("False", "RolledBack"), Stalled=("True", "RolledBack")), 1),
+        (stands(Ready=("Unknown", "RollingOut"), Reconciling=("True", "RollingOut")), 3),
+        (stands(Ready=("Unknown", "Paused")), 3),
+        (stands(), 3),
+        (stands(Ready=("True", "RolloutComplete")) | {"status": {"observedGeneration": -1}}, 3),
+    ],
+)
+def test_the_exit_code_is_the_verdict(body: Json, exit_code: int) -> None:
+    assert EXIT_CODES[standing_of(body).verdict] == exit_code
+
+
+def test_an_answer_about_an_older_generation_is_none() -> None:
+    body = stands(Ready=("True", "RolloutComplete"))
+    body["metadata"]["generation"] = 3
+    standing = standing_of(body)
+    assert (standing.verdict.value, standing.reason) == ("InProgress", "")
+    assert "has not looked at generation 3 yet; it has seen generation 2" in standing.message
+
+
+def test_a_halt_that_was_resumed_is_no_failure_any_more() -> None:
+    body = stands(Ready=("False", "RolledBack"), Stalled=("True", "RolledBack"))
+    body["status"]["conditions"][0]["message"] = "try again with the annotation sidecars.dev/resume: web-1#1"
+    for resumed, verdict in (("web-1#0", "Failed"), ("web-1#1", "InProgress")):
+        body["metadata"]["annotations"] = {names.RESUME: resumed}
+        assert standing_of(body).verdict.value == verdict
+
+
+@pytest.mark.parametrize("width", [40, 60, 100, 200])
+def test_a_table_in_a_terminal_of_any_width_cuts_no_name(width: int) -> None:
+    text = io.StringIO()
+    show(overview([standing_of(A_BODY)]), Console(file=text, width=width, force_terminal=True, color_system=None))
+    lines = text.getvalue().splitlines()
+    row = "shop        web      InProgress   RollingOut   34/117    0        3"
+    assert lines[1].startswith(row)
+    assert " ".join(" ".join([lines[1].removeprefix(row), *lines[2:]]).split()) == "34 of [117] workloads :eyes: run"
+    assert (len(lines) == 2) == (width > 100)
+    assert all(len(line) <= max(width, len(row)) for line in lines[1:])
+
+
+def test_the_worst_of_several_policies_is_the_answer() -> None:
+    done, failed = standing_of(stands(Ready=("True", "NoTargets"))), standing_of(stands(Ready=("False", "AllSkipped")))
+    assert (worst([]).value, worst([done]).value, worst([done, failed]).value) == ("Ready", "Ready", "Failed")
+    assert json_of([done, failed])["verdict"] == "Failed"
+
+
+A_BODY: Json = {
+    **a_policy(),
+    "metadata": {"name": "web", "namespace": "shop", "generation": 2},
+    "status": {
+        "observedGeneration": 2,
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "Unknown",
+                "reason": "RollingOut",
+                "message": "34 of [117] workloads :eyes: run",
+            }
+        ],
+        "targets": {"matched": 120, "skipped": 3, "pending": 80, "progressing": 3, "updated": 34, "failed": 0},
+        "updateRevision": "web-7d21c0a9e1",
+        "currentRevision": "web-6f9c11d2ab",
+        "failures": [
+            {
+                "namespace": "shop",
+                "name": "cart",
+                "revision": "web-7d21c0a9e1",
+                "reason": "ImagePullBackOff",
+                "message": "proxy: ImagePullBackOff",
+                "since": "2026-01-01T00:00:00Z",
+            }
+        ],
+        "skipped": [{"reason": "OptedOut", "count": 2, "examples": ["shop/a", "shop/b"], "message": "shop/a: label"}],
+        "warnings": [{"reason": "NoStartupGate", "count": 1, "message": "spec.sidecars[0]: nothing to wait for"}],
+    },
+}
+
+
+def test_a_status_says_everything_in_plain_words() -> None:
+    text = io.StringIO()
+    show(detail(standing_of(A_BODY), bar=False), Console(file=text))
+    assert text.getvalue() == (
+        "SidecarPolicy shop/web  InProgress  RollingOut\n"
+        "34 of 117 updated, 3 in progress, 80 waiting, 3 skipped\n"
+        "34 of [117] workloads :eyes: run\n"
+        "revision web-7d21c0a9e1 (rolled out completely before: web-6f9c11d2ab)\n"
+        "failed:\n"
+        "  shop/cart at web-7d21c0a9e1 since 2026-01-01T00:00:00Z: proxy: ImagePullBackOff\n"
+        "skipped:\n"
+        "  OptedOut (2): shop/a: label (also shop/b)\n"
+        "warnings:\n"
+        "  NoStartupGate (1): spec.sidecars[0]: nothing to wait for\n"
+    )
+
+
+def test_a_table_in_a_pipe_is_one_line_per_policy_without_colours_or_padding() -> None:
+    text = io.StringIO()
+    cluster_wide = {**a_cluster_policy("mesh"), "metadata": {"name": "mesh", "generation": 1}}
+    show(overview([standing_of(A_BODY), standing_of(cluster_wide)]), Console(file=text, width=40))
+    first, second, third = text.getvalue().splitlines()
+    assert first.split() == ["NAMESPACE", "POLICY", "VERDICT", "STATUS", "UPDATED", "FAILED", "SKIPPED", "MESSAGE"]
+    assert second.split()[:7] == ["shop", "web", "InProgress", "RollingOut", "34/117", "0", "3"]
+    assert second.endswith(":eyes: run")
+    assert third.split()[:4] == ["-", "cluster/mesh", "InProgress", "-"]
+    assert "\x1b" not in text.getvalue()
+
+
+# Going back
+
+
+@given(spec=strategies.specs())
+def test_putting_the_words_back_makes_the_same_revision(spec: Json) -> None:
+    manifest = a_policy() | {"spec": spec}
+    words = decode_policy(manifest).words
+    other = a_policy(sidecars=[a_sidecar("other")], priority=7, volumes=[{"name": "x", "emptyDir": {}}])["spec"]
+    restored = with_words(other | {"rollout": {"maxConcurrent": 3}}, words)
+    assert live_name(WEB, {"spec": restored}) == revision_name(WEB, words)
+    assert author_words(restored) == words
+    assert (restored["selector"], restored["rollout"]) == (other["selector"], {"maxConcurrent": 3})
+
+
+def a_past(tag: str, since: int, *, completed: bool = True, with_its_words: bool = True) -> Past:
+    policy = decode_policy(a_policy(sidecars=[a_sidecar(container={"image": f"example.test/proxy:{tag}"})]))
+    revision = offline(policy)
+    stored = StoredRevision(
+        revision=revision,
+        object_name=object_name(WEB, revision.name),
+        number=since,
+        since=f"2026-01-01T00:00:0{since}Z",
+        completed=f"2026-01-01T00:00:0{since}Z" if completed else "",
+    )
+    body = to_controller_revision(stored, policy=policy, namespace="shop")
+    if not with_its_words:
+        del body["data"]["words"]
+    return Past(stored=stored, words=words_of(body))
+
+
+def test_a_stored_revision_keeps_its_authors_words() -> None:
+    past = a_past("1", 1)
+    assert past.words is not None
+    assert revision_name(WEB, past.words) == past.name
+    assert a_past("1", 1, with_its_words=False).words is None
+
+
+def test_words_that_are_not_those_of_the_revision_are_none() -> None:
+    policy = decode_policy(a_policy())
+    stored = StoredRevision(revision=offline(policy), object_name="x", number=1, since="")
+    body = to_controller_revision(stored, policy=policy, namespace="shop")
+    assert words_of(body) == policy.words
+    body["data"]["words"] = policy.words | {"priority": 9}
+    assert words_of(body) is None
+
+
+def test_the_default_is_what_was_rolled_out_completely_and_else_the_one_before() -> None:
+    first, second, third = a_past("1", 1), a_past("2", 2), a_past("3", 3, completed=False)
+    assert before([third, second, first], live=third.name) == second
+    assert before([second, first], live=second.name) == first
+    assert before([second, first], live="web-refused") == second
+    assert before([first], live=first.name) is None
+
+
+def test_a_revision_is_named_by_its_name_its_hash_or_its_object() -> None:
+    past = [a_past("2", 2), a_past("1", 1)]
+    wanted = past[1]
+    for name in (wanted.name, wanted.name.removeprefix("web-"), f"sidepol-{wanted.name}"):
+        assert named(past, WEB, name) is wanted
+    with pytest.raises(click.ClickException, match=f"no revision 'nothing'; there is {past[0].name}, {wanted.name}"):
+        named(past, WEB, "nothing")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "who"),
+    [
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "web:sidecars.dev/SidecarPolicy:shop/web"}}, "Argo CD"),
+        ({"labels": {"argocd.argoproj.io/instance": "web"}}, "Argo CD application web"),
+        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}, "the Flux Kustomization apps"),
+        ({"labels": {"helm.toolkit.fluxcd.io/name": "apps"}}, "the Flux HelmRelease apps"),
+        ({"managedFields": [{"manager": "argocd-controller"}]}, "Argo CD"),
+    ],
+)
+def test_who_brings_it_from_git_is_recognised(metadata: Json, who: str) -> None:
+    assert who in (git_manager({"metadata": metadata}) or "")
+
+
+def test_a_policy_of_a_person_or_of_helm_alone_is_not_taken_for_one_from_git() -> None:
+    labels = {"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/instance": "web"}
+    assert git_manager({"metadata": {"labels": labels, "managedFields": [{"manager": "helm"}]}}) is None
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            Gone(verb="list", what="sidecarpolicies.sidecars.dev shop/", message="404 Not Found: 404 page not found"),
+            "does not know sidecarpolicies.sidecars.dev: install the kinds first",
+        ),
+        (
+            Refused(
+                verb="patch",
+                what="sidecarpolicies.sidecars.dev shop/web",
+                message='User "eve" cannot patch resource',
+                status=403,
+                reason="Forbidden",
+            ),
+            "forbidden to patch sidecarpolicies.sidecars.dev shop/web: ",
+        ),
+        (Later(verb="get", what="x", message="Connection refused"), "no answer from the API server at https://server"),
+        (Later(verb="get", what="x", message="Unauthorized", status=401), "log in again"),
+        (Later(verb="get", what="x", message="etcd", status=503), "is in trouble, try again"),
+        (Conflict(verb="patch", what="x", message="changed", status=409), "try again"),
+    ],
+)
+def test_an_error_says_what_where_and_what_to_do(error: ApiError, says: str) -> None:
+    assert says in explanation(error, "https://server")
+
+
+@pytest.mark.parametrize("verb", ["status", "targets", "pause", "resume", "approve", "undo", "pin"])
+def test_every_verb_has_help_and_those_that_write_a_dry_run(verb: str) -> None:
+    result = CliRunner().invoke(main, [verb, "--help"])
+    assert result.exit_code == 0
+    assert "--kubeconfig" in result.stdout
+    assert ("--dry-run" in result.stdout) == (verb not in ("status", "targets"))
+    assert COMMANDS[verb][1].endswith(".")
+
+
+@given(value=st.text(alphabet="ab@/, ", max_size=12), added=st.lists(st.sampled_from(["a@1", "b@2"]), max_size=2))
+def test_adding_to_a_list_twice_is_adding_once(value: str, added: list[str]) -> None:
+    once = with_entries(value, added)
+    assert with_entries(once, added) == once
+    assert entries_of(once) == list(dict.fromkeys([*entries_of(value), *added]))
+
+
+def test_the_page_names_every_verb_option_and_field() -> None:
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
+    for verb in ("status", "targets", "pause", "resume", "approve", "undo", "pin"):
+        assert f"| `{verb} " in page
+        command = main.get_command(click.Context(main), verb)
+        assert command is not None
+        for option in (each for each in command.params if isinstance(each, click.Option)):
+            assert any(spelt in page for spelt in option.opts), option.opts
+    for standing in json_of([standing_of(A_BODY)])["policies"]:
+        assert [field for field in standing if f"`policies[].{field}`" not in page and f"`.{field}`" not in page] == []
+    assert [state for state in STATES if f"| {state} |" not in page] == []
