@@ -12,7 +12,7 @@ from tests.polling import poll
 
 BUSYBOX = "sidecarpolicy.local/busybox:1"
 # Runs until it is told to stop, and then stops at once.
-IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+IDLE = ["sh", "-c", "trap 'exit 0' TERM; sleep 86400 & wait"]
 
 
 def an_idle(**fields: Any) -> Manifest:

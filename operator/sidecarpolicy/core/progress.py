@@ -28,13 +28,14 @@ def is_complete(workload: Workload) -> bool:
     Complete once is complete: a Pod or node lost later changes availability, not this. The reason alone does not do:
     the controller may have seen the newest generation (of a scaling, say) before it made the ReplicaSet for it.
     """
-    return (
-        workload.observed_generation >= workload.generation
-        and workload.updated_replicas == workload.status_replicas
-        and (
-            workload.progressing.reason == COMPLETE
-            or workload.replicas <= workload.updated_replicas <= workload.available_replicas
-        )
+    return workload.observed_generation >= workload.generation and _was_complete(workload)
+
+
+def _was_complete(workload: Workload) -> bool:
+    """Whether the template that the controller has seen last had been rolled out."""
+    return workload.updated_replicas == workload.status_replicas and (
+        workload.progressing.reason == COMPLETE
+        or workload.replicas <= workload.updated_replicas <= workload.available_replicas
     )
 
 
@@ -57,11 +58,15 @@ def is_ours(workload: Workload, replica_sets: Sequence[ReplicaSet], policy: Poli
 
 
 def has_arrived(workload: Workload, replica_sets: Sequence[ReplicaSet], policy: PolicyId) -> bool:
-    """Whether the Pods of the newest, complete ReplicaSet bear the policy's revision that the Deployment does."""
+    """Whether the Pods of the newest, complete ReplicaSet bear the policy's revision that the Deployment does.
+
+    A change that the controller has not seen yet is another's where that is so already: it undoes nothing of ours.
+    """
     revision = borne(workload.record, policy)
     newest = max(replica_sets, key=lambda each: each.number, default=None)
-    made = revision is None or newest is None or borne(newest.record, policy) == revision
-    return made and is_complete(workload)
+    if newest is None or revision is None:
+        return is_complete(workload)
+    return borne(newest.record, policy) == revision and _was_complete(workload)
 
 
 def soaked_at(workload: Workload, seconds: int, *, disturbed: bool = False) -> float:

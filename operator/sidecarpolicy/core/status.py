@@ -249,7 +249,7 @@ def _rolling_out(report: Report) -> Standing | None:
     return Standing(
         ready="Unknown",
         reason=Reason.ROLLING_OUT,
-        message=f"{_progress(report)}{first}{late}",
+        message=f"{_progress(report)}{first}{_left_alone(report)}{late}",
         reconciling=True,
     )
 
@@ -288,6 +288,15 @@ def _progress(report: Report) -> str:
     everything = f"the empty selector selects {_workloads(report.matched)}; " if report.selects_everything else ""
     head = f"{everything}{report.count(State.UPDATED)} of {_workloads(counted)} {_verb(counted, 'runs', 'run')} "
     return head + (report.situation.update or "no revision") + (f"; {', '.join(parts)}" if parts else "")
+
+
+def _left_alone(report: Report) -> str:
+    held = {name: each for name, each in report.situation.held_back.items() if report.situation.now < each.until}
+    if not held or not report.count(State.PENDING) + report.count(State.FAILED):
+        return ""
+    name = min(held, key=lambda name: (held[name].until, name))
+    others = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
+    return f"; namespace {name}{others} is left alone until {timestamp(held[name].until)}, for reasons of its own"
 
 
 def _holding(report: Report) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isinf
@@ -100,6 +100,7 @@ def target(
     attempt: str = "",
     disturbed: bool = False,
     current: str | None = None,
+    busy_until: float = 0.0,
     group: str = "",
     left: bool = False,
 ) -> Target:
@@ -107,7 +108,7 @@ def target(
 
     *attempt* is the `<revision>#<attempt>` under which a failure would be noted now. *disturbed*: it was seen to lose
     its availability while it was watched. *current* is the revision that was rolled out completely last; it has soaked.
-    *group* and *left* are passed on.
+    *busy_until*: when the soak of another policy's rollout on it ends. *group* and *left* are passed on.
     """
     entry = record_of(workload.record).entries.get(policy)
     revision = (entry.revision or None) if entry else None
@@ -141,11 +142,14 @@ def target(
         revision=revision,
         health=_health(workload),
         holds_slot=(under_way or soaking) and not joined and workload.replicas > 0,
-        busy=(joined or not under_way) and not (new and revision is None) and _is_moving(workload),
+        busy=(joined or not under_way)
+        and not (new and revision is None)
+        and (_is_moving(workload) or now < busy_until),
         new=new,
-        evidence=arrived and not soaking and revision == update and workload.replicas > 0,
+        # Where the newest rollout is another's, what the policy has there was rolled out before.
+        evidence=(arrived or not ours) and not soaking and revision == update and workload.replicas > 0,
         available=revision is not None and workload.available.status == "True",
-        looks_again=soaked if soaking and not isinf(soaked) else deadline if not late else None,
+        looks_again=_next((soaked if soaking else None, None if late else deadline, busy_until), now),
         late_since=(last or workload.replica_failure.changed) if late else None,
         reason="ProgressDeadlineExceeded" if late else "",
         message=(workload.progressing if under_way else workload.available).message if late else "",
@@ -162,6 +166,11 @@ def target(
         pinned_to=refusal.pinned_to if refusal else None,
         left=left,
     )
+
+
+def _next(moments: Iterable[float | None], now: float) -> float | None:
+    """The next of *moments*; what is over, or waits for something else than time, is none."""
+    return min((each for each in moments if each is not None and now < each and not isinf(each)), default=None)
 
 
 def _state(refusal: Refusal | None, revision: str | None, update: str | None, *, moving: bool, failed: bool) -> State:

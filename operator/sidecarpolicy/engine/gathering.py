@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from sidecarpolicy.core import progress
+from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Situation
 from sidecarpolicy.core.policy import Policy, Rollout
@@ -27,15 +29,14 @@ from sidecarpolicy.names import DeletionPolicy, SkipReason
 class Memory:
     """What the passes over one policy keep; all of it can be found again.
 
-    *held_back*: by namespace, until when it is left alone (seconds since the epoch) and for how long that is.
-    *disturbed*: workloads that lost their availability while they soaked.
+    *held_back*: by namespace. *disturbed*: workloads that lost their availability while they soaked.
     """
 
     generation: int = 0
     rejection: Rejection | None = None
     status_written: float = 0.0
     skipped: dict[WorkloadId, SkipReason] | None = None
-    held_back: dict[str, tuple[float, float]] = field(default_factory=dict)
+    held_back: dict[str, HoldBack] = field(default_factory=dict)
     disturbed: set[WorkloadId] = field(default_factory=set)
 
 
@@ -66,6 +67,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             attempt=update.attempt_id if update and selected and not seen.deleting else "",
             disturbed=workload.id in memory.disturbed,
             current=current.revision.name if current else None,
+            busy_until=_busy_until(seen.id, workload, world),
             group=_canary_group(policy, workload, world) if selected and policy is not None else "",
             left=policy is not None and not seen.deleting and _left(policy, workload, world),
         )
@@ -86,7 +88,8 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         frozen=memory.rejection is not None and not seen.deleting,
         attempt=update.attempt_id if update else "",
         halted=update is not None and update.halt is not None,
-        held_back=frozenset(name for name, (until, _) in memory.held_back.items() if until > world.now()),
+        now=world.now(),
+        held_back=memory.held_back,
         stopped=world.stopped,
         generation=seen.generation,
         approved=approvals(seen.approve) | (update.approved if update is not None else frozenset()),
@@ -94,6 +97,23 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         removing=removing,
         assigned=frozenset(each for each, policies in world.writing.items() if seen.id in policies),
     )
+
+
+def _busy_until(policy: PolicyId, workload: Workload, world: World) -> float:
+    """When another policy is done with *workload*: its rollout there soaks, or is about to begin."""
+    assigned = {*world.steps.get(workload.id, ()), *world.writing.get(workload.id, ())}
+    if assigned - {policy}:
+        return inf
+    replica_sets = world.store.replica_sets(workload)
+    ends = [0.0]
+    for other, entry in record_of(workload.record).entries.items():
+        seen, current = world.store.policies.get(other), world.store.current_revision(other)
+        if other == policy or not entry.revision or entry.joined or seen is None or seen.policy is None:
+            continue
+        soaked = current is not None and current.revision.name == entry.revision
+        if not soaked and progress.is_ours(workload, replica_sets, other):
+            ends.append(progress.soaked_at(workload, seen.policy.rollout.min_ready_seconds))
+    return max(ends)
 
 
 def _canary_group(policy: Policy, workload: Workload, world: World) -> str:

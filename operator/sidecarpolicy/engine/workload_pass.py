@@ -54,6 +54,8 @@ async def workload_pass(identity: WorkloadId, world: World) -> None:
         await _bring(workload, steps, world)
     finally:
         del world.writing[identity]
+        if steps:
+            world.queue_policies_on(identity)  # no other policy's step is planned while one is carried out
 
 
 async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) -> None:

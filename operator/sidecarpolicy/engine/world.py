@@ -106,6 +106,13 @@ class World:
         """Whether the emergency switch is on: no workload is changed."""
         return self.store.namespace(self.operator_namespace).stops
 
+    def queue_policies_on(self, identity: WorkloadId) -> None:
+        """Have every policy that selects a workload looked at again."""
+        workload = self.store.workloads.get(identity)
+        if workload is not None:
+            for seen in self.store.selecting(workload):
+                self.queue.add(seen.id)
+
     def revision(self, policy: PolicyId, name: str) -> Revision | None:
         """Look a stored revision up; this is what the core calls *known*."""
         stored = self.store.revision(policy, name)
