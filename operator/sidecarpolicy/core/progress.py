@@ -28,14 +28,13 @@ def is_complete(workload: Workload) -> bool:
     Complete once is complete: a Pod or node lost later changes availability, not this. The reason alone does not do:
     the controller may have seen the newest generation (of a scaling, say) before it made the ReplicaSet for it.
     """
-    return workload.observed_generation >= workload.generation and _was_complete(workload)
-
-
-def _was_complete(workload: Workload) -> bool:
-    """Whether the template that the controller has seen last had been rolled out."""
-    return workload.updated_replicas == workload.status_replicas and (
-        workload.progressing.reason == COMPLETE
-        or workload.replicas <= workload.updated_replicas <= workload.available_replicas
+    return (
+        workload.observed_generation >= workload.generation
+        and workload.updated_replicas == workload.status_replicas
+        and (
+            workload.progressing.reason == COMPLETE
+            or workload.replicas <= workload.updated_replicas <= workload.available_replicas
+        )
     )
 
 
@@ -44,13 +43,16 @@ def is_ours(workload: Workload, replica_sets: Sequence[ReplicaSet], policy: Poli
 
     Those before it are the older ReplicaSets that still have replicas; where none has, the one before the newest. A
     newest ReplicaSet with another revision than the Deployment is itself an older one: the controller has not made
-    the next yet. With no history to compare (revisionHistoryLimit 0) the change counts as ours.
+    the next yet. Where all replicas are in one with that revision, a change that the controller has not seen yet is
+    another's. With no history to compare (revisionHistoryLimit 0) the change counts as ours.
     """
     revision = borne(workload.record, policy)
     ordered = sorted(replica_sets, key=lambda each: each.number)
     older = ordered[:-1]
     if ordered and borne(ordered[-1].record, policy) != revision:
         older.append(ordered[-1])
+    elif older and workload.observed_generation < workload.generation and not any(each.replicas for each in older):
+        return False
     before = [each for each in older if each.replicas > 0] or older[-1:]
     if not before:
         return revision is not None
@@ -58,15 +60,11 @@ def is_ours(workload: Workload, replica_sets: Sequence[ReplicaSet], policy: Poli
 
 
 def has_arrived(workload: Workload, replica_sets: Sequence[ReplicaSet], policy: PolicyId) -> bool:
-    """Whether the Pods of the newest, complete ReplicaSet bear the policy's revision that the Deployment does.
-
-    A change that the controller has not seen yet is another's where that is so already: it undoes nothing of ours.
-    """
+    """Whether the Pods of the newest, complete ReplicaSet bear the policy's revision that the Deployment does."""
     revision = borne(workload.record, policy)
     newest = max(replica_sets, key=lambda each: each.number, default=None)
-    if newest is None or revision is None:
-        return is_complete(workload)
-    return borne(newest.record, policy) == revision and _was_complete(workload)
+    made = revision is None or newest is None or borne(newest.record, policy) == revision
+    return made and is_complete(workload)
 
 
 def soaked_at(workload: Workload, seconds: int, *, disturbed: bool = False) -> float:
