@@ -227,9 +227,9 @@ def test_a_workload_that_loses_its_availability_while_it_is_watched_fails_in_the
     lost = a_workload(record=B, conditions=conditions(updated=100, available="False", changed=110))
     watched = seen(lost, *OVER, now=200)
     assert (watched.state, watched.holds_slot, watched.evidence) == (State.PROGRESSING, True, False)
-    assert watched.looks_again == START + 710
+    assert watched.looks_again == START + 700
     failed = seen(lost, *OVER, now=710)
-    assert (failed.state, failed.holds_slot, failed.late_since) == (State.FAILED, True, START + 110)
+    assert (failed.state, failed.holds_slot, failed.late_since) == (State.FAILED, True, START + 100)
     assert failed.message == "Available is False"
 
 

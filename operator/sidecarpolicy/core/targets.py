@@ -125,8 +125,10 @@ def target(
     last = None
     if under_way:
         last = progress.last_progress(workload)
-    elif soaking and isinf(soaked):  # it lost its availability while it was watched
-        last = workload.available.changed
+    elif soaking and isinf(
+        soaked
+    ):  # it lost its availability while it was watched: to be up for a moment is no progress
+        last = workload.progressing.updated
     deadline = last + rollout.progress_deadline_seconds if last is not None else None
     if under_way and workload.replica_failure.status == "True":
         refused = workload.replica_failure.changed + REPLICA_FAILURE_SECONDS
