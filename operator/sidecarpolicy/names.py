@@ -141,6 +141,7 @@ class SkipReason(StrEnum):
     PINNED = "Pinned"
     OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"
     DOWNTIME = "Downtime"
+    BREAKS_AUTOSCALING = "BreaksAutoscaling"
     REFUSED = "Refused"
 
 
@@ -154,6 +155,11 @@ class WarningReason(StrEnum):
     INVALID_MARK = "InvalidMark"
     INVALID_RECORD = "InvalidRecord"
     MUTATED = "Mutated"
+    GATE_PROBES_APPLICATION = "GateProbesApplication"
+    SLOW_START = "SlowStart"
+    SHORT_TERMINATION = "ShortTermination"
+    QOS_CHANGE = "QosChange"
+    REQUESTS_CHANGE = "RequestsChange"
 
 
 class Reason(StrEnum):

@@ -411,11 +411,15 @@ def _why_skipped(targets: Iterable[Target]) -> str:
 
 
 def _warnings(warnings: Iterable[Warned]) -> list[Json]:
-    by_reason: dict[str, list[Warned]] = defaultdict(list)
-    for each in sorted(set(warnings), key=lambda each: (each.reason.value, each.where, each.message)):
-        by_reason[each.reason.value].append(each)
+    by_reason: dict[str, set[Warned]] = defaultdict(set)
+    for each in warnings:
+        by_reason[each.reason.value].add(each)
     return [
-        {"reason": reason, "count": len(found), "message": shortened(_located(found[0]))}
+        {
+            "reason": reason,
+            "count": len(found),
+            "message": shortened(_located(min(found, key=lambda each: (each.where, each.message)))),
+        }
         for reason, found in sorted(by_reason.items())
     ][:MOST_LISTED]
 

@@ -14,7 +14,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.engine.policy_pass import PolicyPasses
 from sidecarpolicy.engine.port import ApiError, Conflict, Gone, Json, Later, Leadership, Refused, Resource
 from sidecarpolicy.engine.queue import ShutDown
-from sidecarpolicy.engine.resources import LABEL_SELECTORS, WATCHED
+from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
 from sidecarpolicy.engine.store import Key
 from sidecarpolicy.engine.workload_pass import workload_pass
 from sidecarpolicy.engine.world import World
@@ -70,9 +70,13 @@ class Engine:
         for resource in WATCHED:
             bodies: list[Json] = []
             version = 0
-            async for page in self.world.api.list(resource, label_selector=LABEL_SELECTORS.get(resource, "")):
-                bodies += page.items
-                version = int(page.resource_version)
+            try:
+                async for page in self.world.api.list(resource, label_selector=LABEL_SELECTORS.get(resource, "")):
+                    bodies += page.items
+                    version = int(page.resource_version)
+            except Gone:
+                if resource not in OPTIONAL:
+                    raise
             for key in self.world.store.replace(resource, bodies, version):
                 self._add(key)
 

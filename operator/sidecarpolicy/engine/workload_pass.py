@@ -22,6 +22,7 @@ from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Workload, is_mangled
+from sidecarpolicy.engine.foresight import foreseen
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Gone, Later, ObjectRef, Refused
 from sidecarpolicy.engine.resources import DEPLOYMENTS
 from sidecarpolicy.engine.world import Judgement, World
@@ -224,6 +225,7 @@ def _warn(workload: Workload, judgement: Judgement, desired: Desired, composed: 
         common.append(
             Warned(reason=WarningReason.MUTATED, message="an admission webhook changes what is injected", where=where)
         )
+    to_come = foreseen(workload, judgement, desired.assigned, desired.held, world)
     by_policy: dict[PolicyId, tuple[Warned, ...]] = {}
     for policy in {*judgement.verdicts, *judgement.record.entries, *desired.assigned}:
         own = list(common)
@@ -231,6 +233,7 @@ def _warn(workload: Workload, judgement: Judgement, desired: Desired, composed: 
         revision = desired.assigned.get(policy)
         if revision is not None and entry is not None:
             own += _of_composition(revision, composed, where)
+        own += (Warned(reason=each.reason, message=each.message, where=where) for each in to_come.get(policy, ()))
         by_policy[policy] = tuple(own)
     previous = world.warned.get(workload.id, {})
     if by_policy != previous:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from sidecarpolicy import names
 from sidecarpolicy.core import progress
+from sidecarpolicy.core.arithmetic.findings import Finding
 from sidecarpolicy.core.checks import Pin, Refusal, Subject, judge
 from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -30,6 +31,9 @@ from sidecarpolicy.engine.store import Key, Store
 from sidecarpolicy.names import OnFailure
 
 log = logging.getLogger(__name__)
+
+Foreseen = Mapping[PolicyId, tuple[Finding, ...]]
+"""What the arithmetic says of one workload, by the policy that is there or to come."""
 
 # After this many tries in a row that came to nothing, a workload is reported as refused and no longer holds a slot.
 MOST_TRIES = 5
@@ -94,6 +98,7 @@ class World:
     mutated: dict[WorkloadId, bytes] = field(default_factory=dict)
     diagnosed: dict[WorkloadId, Diagnosed] = field(default_factory=dict)
     told_missing: set[tuple[str, PolicyId]] = field(default_factory=set)
+    foreseen: dict[WorkloadId, tuple[object, Foreseen]] = field(default_factory=dict)
     _judged: dict[WorkloadId, tuple[object, Judgement]] = field(default_factory=dict)
 
     def note(self, resource: Resource, body: Json) -> None:
@@ -163,6 +168,7 @@ class World:
         namespace = self.store.namespace(workload.id.namespace)
         refused = self.refused(workload)
         missing = frozenset(set(record_of(workload.record).entries) - set(self.store.policies))
+        autoscalers = self.store.autoscalers(workload.id)
         key = (
             (workload.uid, workload.generation, workload.deleting, workload.labels, workload.body),
             tuple(each.name for each in candidates),
@@ -172,6 +178,7 @@ class World:
             missing,
             inspected,
             pins,
+            autoscalers,
         )
         kept = self._judged.get(workload.id)
         if kept is not None and kept[0] == key:
@@ -196,6 +203,7 @@ class World:
             missing=missing,
             pins=pins,
             inspected=inspected,
+            autoscalers=autoscalers,
         )
         judgement = Judgement(
             template=content.template,
@@ -214,6 +222,7 @@ class World:
         self.diagnosed.pop(workload, None)
         self.warned.pop(workload, None)
         self.mutated.pop(workload, None)
+        self.foreseen.pop(workload, None)
         self._judged.pop(workload, None)
 
     def _pins(self, workload: Workload) -> dict[PolicyId, Pin]:
