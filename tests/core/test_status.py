@@ -16,8 +16,9 @@ from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Situation, plan
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.status import Rejection, Report, Warned, micro_timestamp, shortened, status_of, timestamp
+from sidecarpolicy.core.status import Rejection, Report, Warned, shortened, status_of
 from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.times import micro_timestamp, timestamp
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.names import OnFailure, Reason, SkipReason, Strategy, WarningReason
 from tests.core.objects import START, WEB

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sidecarpolicy import names
@@ -18,6 +17,7 @@ from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Plan, Situation
 from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.names import OnFailure, Reason, Removal, WarningReason
 
@@ -422,16 +422,6 @@ def _warnings(warnings: Iterable[Warned]) -> list[Json]:
 
 def _located(warned: Warned) -> str:
     return f"{warned.where}: {warned.message}" if warned.where else warned.message
-
-
-def timestamp(seconds: float) -> str:
-    """Return seconds since the epoch as RFC 3339 text, whole seconds, as metav1.Time has it."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def micro_timestamp(seconds: float) -> str:
-    """Return seconds since the epoch as RFC 3339 text with microseconds, as metav1.MicroTime has it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def shortened(text: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
 
@@ -18,14 +17,10 @@ from sidecarpolicy import names
 from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.record import Mangled, Record, parse
+from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, compact, items
 
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
-
-
-def seconds_of(timestamp: str | None) -> float:
-    """Return RFC 3339 text as seconds since the epoch; 0.0 where there is none."""
-    return datetime.fromisoformat(timestamp).timestamp() if timestamp else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
