@@ -9,35 +9,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Refusal, invalid_marks
+from sidecarpolicy.core.checks import invalid_marks
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.injection import Composition, compose
+from sidecarpolicy.core.injection import Composition
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.record import NOTHING_NOTED, ItemKey, text_of
+from sidecarpolicy.core.record import ItemKey, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Workload, is_mangled
+from sidecarpolicy.engine.desired import Desired, composed_on, desired_on
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Gone, Later, ObjectRef, Refused
 from sidecarpolicy.engine.resources import DEPLOYMENTS
 from sidecarpolicy.engine.world import Judgement, World
-from sidecarpolicy.names import EventReason, SkipReason, WarningReason
+from sidecarpolicy.names import EventReason, WarningReason
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desired:
-    """What a workload should carry: *assigned* revisions, *held* policies, *orphaned* ones, and who comes newly."""
-
-    assigned: dict[PolicyId, Revision]
-    held: frozenset[PolicyId]
-    orphaned: frozenset[PolicyId]
-    joining: frozenset[PolicyId]
 
 
 async def workload_pass(identity: WorkloadId, world: World) -> None:
@@ -61,17 +51,7 @@ async def workload_pass(identity: WorkloadId, world: World) -> None:
 async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) -> None:
     judgement = world.judgement(workload)
     desired = desired_on(judgement, steps, world)
-    composed = compose(
-        judgement.template,
-        judgement.record,
-        desired.assigned,
-        known=world.revision,
-        claims=workload.content.claims,
-        held=desired.held,
-        joining=desired.joining,
-        orphaned=desired.orphaned,
-        notes={policy: step.note for policy, step in steps.items() if step.note != NOTHING_NOTED},
-    )
+    composed = composed_on(workload, judgement, desired, steps, world)
     _warn(workload, judgement, desired, composed, world)
     operations = json_patch(
         uid=workload.uid,
@@ -89,69 +69,6 @@ async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) 
         return
     await _write(workload, operations, steps, desired, world)
     _tell(workload, judgement, composed, desired, steps, world)
-
-
-def desired_on(judgement: Judgement, steps: dict[PolicyId, Step], world: World) -> Desired:
-    """Return what the judged workload should carry, given the steps assigned to it."""
-    assigned: dict[PolicyId, Revision] = {}
-    held: set[PolicyId] = set()
-    for policy, entry in judgement.record.entries.items():
-        verdict = judgement.verdicts.get(policy)
-        step = steps.get(policy)
-        if step is not None and step.revision is None:
-            continue
-        if policy not in world.store.policies:
-            held.add(policy)
-        elif verdict is not None and verdict.removes:
-            continue
-        elif not _may_have(verdict, step):
-            held.add(policy)
-        else:
-            name = step.revision if step is not None and step.revision is not None else entry.revision
-            revision = world.revision(policy, name)
-            if revision is None:
-                held.add(policy)
-            else:
-                assigned[policy] = revision
-    for policy, step in steps.items():
-        if policy in judgement.record.entries or step.revision is None:
-            continue
-        revision = world.revision(policy, step.revision)
-        selected = policy in judgement.verdicts
-        if revision is not None and selected and _may_have(judgement.verdicts[policy], step):
-            assigned[policy] = revision
-    orphaned = frozenset(policy for policy, step in steps.items() if step.orphans)
-    assigned, held = _with_the_overridden(assigned, held, judgement, world)
-    return Desired(
-        assigned=assigned,
-        held=frozenset(held),
-        orphaned=orphaned & judgement.record.entries.keys(),
-        joining=frozenset(policy for policy, step in steps.items() if step.joins),
-    )
-
-
-def _may_have(verdict: Refusal | None, step: Step | None) -> bool:
-    """Whether the policy is kept in order; one that is pinned is too, and goes where its owner pins it."""
-    if verdict is None:
-        return True
-    return verdict.reason is SkipReason.PINNED and (step is None or step.revision == verdict.pinned_to)
-
-
-def _with_the_overridden(
-    assigned: dict[PolicyId, Revision], held: set[PolicyId], judgement: Judgement, world: World
-) -> tuple[dict[PolicyId, Revision], set[PolicyId]]:
-    """Keep an overridden policy's items until one that overrides it arrives: both go in one patch."""
-    above = set(assigned) | held
-    for policy, entry in judgement.record.entries.items():
-        verdict = judgement.verdicts.get(policy)
-        if verdict is None or verdict.overridden_by is None or verdict.overridden_by in above:
-            continue
-        revision = world.revision(policy, entry.revision)
-        if revision is None:
-            held = held | {policy}
-        else:
-            assigned = {**assigned, policy: revision}
-    return assigned, held
 
 
 def _is_repair(judgement: Judgement, composed: Composition) -> bool:
