@@ -26,16 +26,20 @@ class Desired:
     joining: frozenset[PolicyId]
 
 
-def desired_on(judgement: Judgement, steps: Mapping[PolicyId, Step], world: World) -> Desired:
-    """Return what the judged workload should carry, given the steps assigned to it."""
+def desired_on(
+    judgement: Judgement, steps: Mapping[PolicyId, Step], world: World, resting: frozenset[PolicyId] = frozenset()
+) -> Desired:
+    """Return what the judged workload should carry, given the steps assigned to it; *resting* policies wait."""
     assigned: dict[PolicyId, Revision] = {}
     held: set[PolicyId] = set()
     for policy, entry in judgement.record.entries.items():
         verdict = judgement.verdicts.get(policy)
         step = steps.get(policy)
-        if step is not None and step.revision is None:
+        if policy in resting:
+            held.add(policy)
+        elif step is not None and step.revision is None:
             continue
-        if policy not in world.store.policies:
+        elif policy not in world.store.policies:
             held.add(policy)
         elif verdict is not None and verdict.removes:
             continue
@@ -49,7 +53,7 @@ def desired_on(judgement: Judgement, steps: Mapping[PolicyId, Step], world: Worl
             else:
                 assigned[policy] = revision
     for policy, step in steps.items():
-        if policy in judgement.record.entries or step.revision is None:
+        if policy in judgement.record.entries or policy in resting or step.revision is None:
             continue
         revision = world.revision(policy, step.revision)
         selected = policy in judgement.verdicts

@@ -1,17 +1,21 @@
 """Bring one workload to what is assigned to it: compose, compare, one JSON Patch.
 
 The pass decides nothing about a rollout. It takes the steps that the policies' plans left for it, keeps every other
-policy at the revision that the record names, repairs what is not as that revision makes it, and carries out what the
-owner's own marks ask for. If it ran twice the second time would write nothing.
+policy at the revision that the record names, repairs what is not as that revision makes it, unless another writer
+keeps undoing that, and carries out what the owner's own marks ask for. If it ran twice the second time would write
+nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.checks import invalid_marks
+from sidecarpolicy.core.claims import template_items
+from sidecarpolicy.core.drift import drifted, mends
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import Composition
 from sidecarpolicy.core.patch import json_patch
@@ -20,11 +24,13 @@ from sidecarpolicy.core.record import ItemKey, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.core.workload import Workload, is_mangled
+from sidecarpolicy.core.undone import Decision, Wait
+from sidecarpolicy.core.workload import Workload, is_mangled, record_of
 from sidecarpolicy.engine.desired import Desired, composed_on, desired_on
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Gone, Later, ObjectRef, Refused
 from sidecarpolicy.engine.resources import DEPLOYMENTS
-from sidecarpolicy.engine.world import Judgement, World
+from sidecarpolicy.engine.undoing import decisions_on, noted, remember
+from sidecarpolicy.engine.world import REFUSAL_SECONDS, Judgement, Mutation, World
 from sidecarpolicy.names import EventReason, WarningReason
 
 log = logging.getLogger(__name__)
@@ -50,10 +56,31 @@ async def workload_pass(identity: WorkloadId, world: World) -> None:
 
 async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) -> None:
     judgement = world.judgement(workload)
-    desired = desired_on(judgement, steps, world)
-    composed = composed_on(workload, judgement, desired, steps, world)
+    desired = desired_on(judgement, {}, world)
+    composed = composed_on(workload, judgement, desired, {}, world)
+    decisions = decisions_on(workload, judgement, composed.template, steps, world)
+    resting = _rest(workload, decisions, world)
+    if resting:
+        judgement = _without_the_lost(judgement, resting, workload)
+    if steps or resting:
+        desired = desired_on(judgement, steps, world, resting)
+        composed = composed_on(workload, judgement, desired, steps, world)
     _warn(workload, judgement, desired, composed, world)
-    operations = json_patch(
+    _tell_of_missing(workload, judgement, world)
+    if not _operations(workload, judgement, composed) or (is_mangled(workload.record) and not composed.record):
+        return
+    composed = replace(composed, record=noted(composed.record, desired.held, decisions, workload, world))
+    operations = _operations(workload, judgement, composed)
+    if _is_repair(judgement, composed) and not await _may_repair(workload, judgement, composed, operations, world):
+        return
+    answer = await _write(workload, operations, steps, desired, world)
+    remember(composed.record, desired.held, decisions, workload, answer, world)
+    world.note(DEPLOYMENTS, answer)
+    _tell(workload, judgement, composed, desired, steps, world)
+
+
+def _operations(workload: Workload, judgement: Judgement, composed: Composition) -> list[Json]:
+    return json_patch(
         uid=workload.uid,
         generation=workload.generation,
         before=judgement.template,
@@ -62,13 +89,21 @@ async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) 
         record=workload.record,
         new_record=text_of(composed.record),
     )
-    _tell_of_missing(workload, judgement, world)
-    if not operations or (is_mangled(workload.record) and not composed.record):
-        return
-    if _is_repair(judgement, composed) and not await _may_repair(workload, operations, world):
-        return
-    await _write(workload, operations, steps, desired, world)
-    _tell(workload, judgement, composed, desired, steps, world)
+
+
+def _rest(workload: Workload, decisions: Mapping[PolicyId, Decision], world: World) -> frozenset[PolicyId]:
+    """The policies that wait here, because another writer keeps undoing them; the pass comes again when one is due."""
+    waits = {policy: decision.until for policy, decision in decisions.items() if isinstance(decision, Wait)}
+    if waits:
+        world.queue.add_after(workload.id, max(0.05, min(waits.values()) - world.now()))
+    return frozenset(waits)
+
+
+def _without_the_lost(judgement: Judgement, resting: frozenset[PolicyId], workload: Workload) -> Judgement:
+    """Return *judgement* without the entries that the record has lost and that wait: they are not written again yet."""
+    lost = resting - record_of(workload.record).entries.keys()
+    entries = {policy: entry for policy, entry in judgement.record.entries.items() if policy not in lost}
+    return replace(judgement, record=replace(judgement.record, entries=entries))
 
 
 def _is_repair(judgement: Judgement, composed: Composition) -> bool:
@@ -78,26 +113,37 @@ def _is_repair(judgement: Judgement, composed: Composition) -> bool:
     return before == after and judgement.template != composed.template
 
 
-async def _may_repair(workload: Workload, operations: list[Json], world: World) -> bool:
+async def _may_repair(
+    workload: Workload, judgement: Judgement, composed: Composition, operations: list[Json], world: World
+) -> bool:
     """Whether a repair is ours to make, and would not be undone at once by an admission webhook."""
     takes_down = workload.recreates and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
-    if workload.controller or takes_down:
-        return False
-    if world.mutated.get(workload.id) == workload.body:
+    if workload.controller or takes_down or world.mutation(workload) is not None:
         return False
     answer = await world.api.json_patch(DEPLOYMENTS, workload.id.namespace, workload.id.name, operations, dry_run=True)
-    if at(answer, "spec", "template") != workload.content.template:
+    template = at(answer, "spec", "template")
+    undone = drifted(judgement.template, judgement.record, composed.template)
+    if mends(judgement.template, composed.template, template, undone):
         world.mutated.pop(workload.id, None)
         return True
-    world.mutated[workload.id] = workload.body
-    for policy in world.judgement(workload).record.entries:
+    there = {key for key, _ in template_items(at(template, "spec"))}
+    world.mutated[workload.id] = Mutation(
+        body=workload.body,
+        missing={policy: gone for policy, items in undone.items() if (gone := items - there)},
+        until=world.now() + REFUSAL_SECONDS,
+    )
+    if world.mutated[workload.id].missing:
+        world.queue.add_after(workload.id, REFUSAL_SECONDS)
+    world.queue.add(workload.id)  # to warn of it
+    for policy in judgement.record.entries:
         world.queue.add(policy)
     return False
 
 
 async def _write(
     workload: Workload, operations: list[Json], steps: dict[PolicyId, Step], desired: Desired, world: World
-) -> None:
+) -> Json:
+    """Send the patch and return the server's answer, which has still to be noted."""
     identity = workload.id
     try:
         body = await world.api.json_patch(DEPLOYMENTS, identity.namespace, identity.name, operations)
@@ -119,7 +165,7 @@ async def _write(
         for policy in {*desired.assigned, *steps}:
             world.queue.add(policy)
     world.postponed.pop(identity, None)
-    world.note(DEPLOYMENTS, body)
+    return body
 
 
 def _warn(workload: Workload, judgement: Judgement, desired: Desired, composed: Composition, world: World) -> None:
@@ -137,7 +183,7 @@ def _warn(workload: Workload, judgement: Judgement, desired: Desired, composed: 
                 where=where,
             )
         )
-    if world.mutated.get(workload.id) == workload.body:
+    if (mutation := world.mutation(workload)) is not None and not mutation.missing:
         common.append(
             Warned(reason=WarningReason.MUTATED, message="an admission webhook changes what is injected", where=where)
         )
