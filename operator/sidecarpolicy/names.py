@@ -174,6 +174,7 @@ class Reason(StrEnum):
     ALL_SKIPPED = "AllSkipped"
     ROLLOUT_HALTED = "RolloutHalted"
     ROLLED_BACK = "RolledBack"
+    FIELD_CONFLICT = "FieldConflict"
     COMPLETED_WITH_FAILURES = "CompletedWithFailures"
     ROLLOUT_COMPLETE = "RolloutComplete"
     STOPPED = "Stopped"
@@ -195,3 +196,4 @@ class EventReason(StrEnum):
     RESUMED = "RolloutResumed"
     RECORD_REBUILT = "RecordRebuilt"
     POLICY_MISSING = "PolicyMissing"
+    FIELD_CONFLICT = "FieldConflict"

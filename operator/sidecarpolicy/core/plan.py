@@ -158,7 +158,7 @@ def _stage(situation: Situation) -> Stage | None:
 def _held(situation: Situation) -> str:
     """The approval that a removal waits for: by the author's wish, or because too many of them are stuck."""
     approval = f"removal@{situation.generation}"
-    stuck = sum(each.state is State.FAILED for each in situation.removing)
+    stuck = sum(each.state is State.FAILED and not each.excused for each in situation.removing)
     wanted = situation.rollout.removal is Removal.MANUAL or stuck > situation.rollout.max_failures
     waiting = any(each.recorded and not each.left for each in situation.removing)
     if situation.orphaning or not wanted or not waiting or approval in situation.approved:
@@ -207,6 +207,7 @@ def _joining(situation: Situation) -> list[Step]:
         and each.revision is None
         and each.refusal is None
         and not each.turned_back
+        and not each.is_left_alone
         and each.workload not in situation.assigned
     ]
 
@@ -217,6 +218,8 @@ def _to_their_pins(situation: Situation, holding: set[WorkloadId], budget: int) 
     taken = len(holding)
     for each in _in_order(situation.targets):
         if each.pinned_to in (None, each.revision) or each.busy or each.workload in situation.assigned:
+            continue
+        if each.is_left_alone:
             continue
         joins = each.new and each.revision is None
         if not joins and each.health is not Health.EMPTY and each.workload not in holding:
@@ -241,6 +244,7 @@ def _updates(
         if each.refusal is None
         and each.revision != situation.update
         and not each.busy
+        and not each.is_left_alone
         and each.workload not in situation.assigned
         and not (each.new and each.revision is None and joining)
         and not (each.turned_back and not each.excused)
@@ -300,6 +304,7 @@ def _removals(situation: Situation, holding: set[WorkloadId], budget: int, *, he
         each
         for each in (*situation.removing, *(situation.targets if situation.deleting else ()))
         if each.recorded and each.workload not in situation.assigned and not each.busy and (each.left or not held)
+        if not each.is_left_alone
     ]
     steps: list[Step] = []
     taken = len(holding)

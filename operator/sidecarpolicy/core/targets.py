@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isinf
 
@@ -12,7 +12,9 @@ from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
+from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
+from sidecarpolicy.names import Reason
 
 # A ReplicaSet that cannot make Pods (a quota, an admission rule) has failed when that held for this long, in seconds.
 REPLICA_FAILURE_SECONDS = 60
@@ -52,6 +54,7 @@ class Target:
     failed at another revision than the update's, which says nothing about that one. *group*: the canary group that
     selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the update's.
     *left*: its owner took it out of the selection, so that it needs nobody's approval to lose what it has.
+    *conflict*: another writer keeps undoing what the policy has on it.
     """
 
     workload: WorkloadId
@@ -80,6 +83,12 @@ class Target:
     group: str = ""
     pinned_to: str | None = None
     left: bool = False
+    conflict: Conflict | None = None
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether nothing is attempted yet, because another writer would undo it."""
+        return self.conflict is not None and self.conflict.waits
 
     @property
     def counts(self) -> bool:
@@ -173,6 +182,32 @@ def target(
 def _next(moments: Iterable[float | None], now: float) -> float | None:
     """The next of *moments*; what is over, or waits for something else than time, is none."""
     return min((each for each in moments if each is not None and now < each and not isinf(each)), default=None)
+
+
+def in_conflict(each: Target, conflict: Conflict) -> Target:
+    """Return *each* in *conflict* with another writer: failed, excused, and in nobody's way.
+
+    What was put back and only has to last is failed in place of updated; a rollout that goes on there is what it is.
+    """
+    if each.refusal is not None or (conflict.put_back and each.state is not State.UPDATED):
+        again = [seconds for seconds in (each.looks_again, conflict.until) if seconds is not None]
+        return replace(each, conflict=conflict, looks_again=min(again, default=None))
+    return replace(
+        each,
+        state=State.FAILED,
+        conflict=conflict,
+        reason=Reason.FIELD_CONFLICT.value,
+        message=conflict.message,
+        excused=True,
+        holds_slot=False,
+        evidence=False,
+        available=each.available and conflict.put_back,
+        under_way=False,
+        failing=False,
+        suspect=False,
+        late_since=None,
+        looks_again=conflict.until,
+    )
 
 
 def _state(refusal: Refusal | None, revision: str | None, update: str | None, *, moving: bool, failed: bool) -> State:

@@ -86,6 +86,7 @@ class Engine:
         while True:
             leads = self.leadership.leading
             if leads and not led:
+                self.world.written.clear()  # another process may have written since
                 log.info("leading: looking at %d policies and %d workloads", *self._sizes())
                 for policy in self.world.store.policies:
                     self._add(policy)

@@ -17,10 +17,11 @@ from sidecarpolicy.core.plan import Situation
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Rejection
-from sidecarpolicy.core.targets import State, Target, target
+from sidecarpolicy.core.targets import State, Target, in_conflict, target
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.store import SeenPolicy
+from sidecarpolicy.engine.undoing import conflict_of
 from sidecarpolicy.engine.world import World
 from sidecarpolicy.names import DeletionPolicy, SkipReason
 
@@ -73,6 +74,9 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         )
         _remember(memory.disturbed, each)
         each = _explained(each, seen.id, told, world)
+        removing_it = not selected or seen.deleting
+        if (conflict := conflict_of(seen.id, workload, world, removing=removing_it)) is not None:
+            each = in_conflict(each, conflict)
         if selected and not seen.deleting:
             targets.append(each)
         elif not workload.deleting and (each.recorded or each.holds_slot):

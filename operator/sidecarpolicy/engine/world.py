@@ -20,10 +20,11 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import rebuilt
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.record import Record
+from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.undone import Limits, Undone
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.port import Api, ApiError, Events, Resource
 from sidecarpolicy.engine.queue import WorkQueue
@@ -71,6 +72,33 @@ class Diagnosed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What this process wrote last of one policy on one workload; *revision* is empty where it took it away.
+
+    *undone*: how often that had been undone. *by_admission*: the server's own answer did not have all of it.
+    """
+
+    uid: str
+    revision: str
+    items: frozenset[ItemKey]
+    undone: Undone
+    by_admission: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutation:
+    """What admission makes of a repair of one workload, tried without writing: nothing that mends *body*.
+
+    *missing*: by policy, items that it takes away altogether. That is looked at again from *until* on, in seconds
+    since the epoch.
+    """
+
+    body: bytes
+    missing: Mapping[PolicyId, frozenset[ItemKey]]
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """One workload, decoded, with the verdict on every policy that selects it."""
 
@@ -89,16 +117,19 @@ class World:
     queue: WorkQueue[Key]
     operator_namespace: str
     store: Store = field(default_factory=Store)
+    limits: Limits = Limits()
     now: Callable[[], float] = time.time
     steps: dict[WorkloadId, dict[PolicyId, Step]] = field(default_factory=lambda: defaultdict(dict))
     writing: dict[WorkloadId, frozenset[PolicyId]] = field(default_factory=dict)
     refusals: dict[WorkloadId, Refused] = field(default_factory=dict)
     postponed: dict[WorkloadId, Postponed] = field(default_factory=dict)
     warned: dict[WorkloadId, dict[PolicyId, tuple[Warned, ...]]] = field(default_factory=lambda: defaultdict(dict))
-    mutated: dict[WorkloadId, bytes] = field(default_factory=dict)
+    mutated: dict[WorkloadId, Mutation] = field(default_factory=dict)
+    written: dict[WorkloadId, dict[PolicyId, Written]] = field(default_factory=dict)
     diagnosed: dict[WorkloadId, Diagnosed] = field(default_factory=dict)
     told_missing: set[tuple[str, PolicyId]] = field(default_factory=set)
     foreseen: dict[WorkloadId, tuple[object, Foreseen]] = field(default_factory=dict)
+    told_conflicts: set[tuple[str, PolicyId]] = field(default_factory=set)
     _judged: dict[WorkloadId, tuple[object, Judgement]] = field(default_factory=dict)
 
     def note(self, resource: Resource, body: Json) -> None:
@@ -159,6 +190,13 @@ class World:
         """How many seconds from now *workload* may be written again."""
         postponed = self.postponed.get(workload)
         return max(0.0, postponed.until - self.now()) if postponed else 0.0
+
+    def mutation(self, workload: Workload) -> Mutation | None:
+        """What admission makes of a repair of *workload* as it is now, where that is known and would mend nothing."""
+        found = self.mutated.get(workload.id)
+        if found is None or found.body != workload.body or (found.missing and self.now() >= found.until):
+            return None
+        return found
 
     def judgement(self, workload: Workload) -> Judgement:
         """Decode *workload* and judge every policy that selects it; kept until something that matters changes."""
@@ -223,6 +261,7 @@ class World:
         self.warned.pop(workload, None)
         self.mutated.pop(workload, None)
         self.foreseen.pop(workload, None)
+        self.written.pop(workload, None)
         self._judged.pop(workload, None)
 
     def _pins(self, workload: Workload) -> dict[PolicyId, Pin]:
