@@ -9,8 +9,8 @@ PYTHON ?= python3
 CLUSTER ?= dev
 NODE ?= auto
 KWOK ?= 0
-# Each worker has a control plane of its own; a file of tests stays with one worker.
-PARALLEL ?= --numprocesses=2 --dist=loadgroup
+# Each worker has a control plane of its own; which tests it runs is in tests/scheduling.py.
+PARALLEL ?= --numprocesses=2
 
 VENV := .venv
 BIN := $(VENV)/bin
