@@ -30,14 +30,18 @@ class Memory:
     """What the passes over one policy keep; all of it can be found again.
 
     *held_back*: by namespace. *disturbed*: workloads that lost their availability while they soaked.
+    *status_written*, *status_differs*: when it was last written, and since when there is something new to write.
+    *explained*: why workloads failed, also when they have been turned back.
     """
 
     generation: int = 0
     rejection: Rejection | None = None
     status_written: float = 0.0
+    status_differs: float = 0.0
     skipped: dict[WorkloadId, SkipReason] | None = None
     held_back: dict[str, HoldBack] = field(default_factory=dict)
     disturbed: set[WorkloadId] = field(default_factory=set)
+    explained: dict[tuple[str, str], Json] = field(default_factory=dict)
 
 
 def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
@@ -47,6 +51,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
     current = world.store.current_revision(seen.id)
     rollout = policy.rollout if policy is not None else Rollout()
     told = {(each["namespace"], each["name"]): each for each in items(seen.status, "failures")}
+    told |= memory.explained
     targets: list[Target] = []
     removing: list[Target] = []
     for workload in world.store.reached_by(seen.id):
@@ -73,6 +78,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         )
         _remember(memory.disturbed, each)
         each = _explained(each, seen.id, told, world)
+        _keep(memory.explained, each)
         if selected and not seen.deleting:
             targets.append(each)
         elif not workload.deleting and (each.recorded or each.holds_slot):
@@ -169,3 +175,12 @@ def _remember(disturbed: set[WorkloadId], each: Target) -> None:
         disturbed.add(each.workload)
     else:
         disturbed.discard(each.workload)
+
+
+def _keep(explained: dict[tuple[str, str], Json], each: Target) -> None:
+    """Note why a workload fails: it may be turned back before the status has told it."""
+    place = (each.workload.namespace, each.workload.name)
+    if each.failing and each.message:
+        explained[place] = {"reason": each.reason, "message": each.message}
+    elif not each.turned_back:
+        explained.pop(place, None)
