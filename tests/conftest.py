@@ -23,6 +23,8 @@ from localcluster.current import is_wanted
 from sidecarpolicy import names
 from tests import kube
 from tests.polling import poll
+from tests.results import pytest_addoption as pytest_addoption
+from tests.results import pytest_terminal_summary as pytest_terminal_summary
 from tests.running import Operator
 from tests.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
