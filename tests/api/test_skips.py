@@ -88,7 +88,7 @@ def test_it_is_skipped_with_a_reason_and_the_other_proceeds(fleet: Fleet, case: 
 
 def test_a_deployment_that_a_controller_made_is_left_to_it(fleet: Fleet) -> None:
     fleet.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "maker", "namespace": fleet.namespace}})
-    maker = json.loads(fleet.kubectl("get", "configmap", "maker", "--output=json").stdout)["metadata"]
+    maker = fleet.get("configmaps/maker")["metadata"]
     odd = a_deployment("odd", fleet.namespace)
     odd["metadata"]["ownerReferences"] = [
         {"apiVersion": "v1", "kind": "ConfigMap", "name": "maker", "uid": maker["uid"], "controller": True}

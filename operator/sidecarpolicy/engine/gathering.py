@@ -31,14 +31,18 @@ class Memory:
     """What the passes over one policy keep; all of it can be found again.
 
     *held_back*: by namespace. *disturbed*: workloads that lost their availability while they soaked.
+    *status_written*, *status_differs*: when it was last written, and since when there is something new to write.
+    *explained*: why workloads failed, also when they have been turned back.
     """
 
     generation: int = 0
     rejection: Rejection | None = None
     status_written: float = 0.0
+    status_differs: float = 0.0
     skipped: dict[WorkloadId, SkipReason] | None = None
     held_back: dict[str, HoldBack] = field(default_factory=dict)
     disturbed: set[WorkloadId] = field(default_factory=set)
+    explained: dict[tuple[str, str], Json] = field(default_factory=dict)
 
 
 def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
@@ -48,6 +52,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
     current = world.store.current_revision(seen.id)
     rollout = policy.rollout if policy is not None else Rollout()
     told = {(each["namespace"], each["name"]): each for each in items(seen.status, "failures")}
+    told |= memory.explained
     targets: list[Target] = []
     removing: list[Target] = []
     for workload in world.store.reached_by(seen.id):
@@ -74,6 +79,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         )
         _remember(memory.disturbed, each)
         each = _explained(each, seen.id, told, world)
+        _keep(memory.explained, each)
         removing_it = not selected or seen.deleting
         if (conflict := conflict_of(seen.id, workload, world, removing=removing_it)) is not None:
             each = in_conflict(each, conflict)
@@ -173,3 +179,12 @@ def _remember(disturbed: set[WorkloadId], each: Target) -> None:
         disturbed.add(each.workload)
     else:
         disturbed.discard(each.workload)
+
+
+def _keep(explained: dict[tuple[str, str], Json], each: Target) -> None:
+    """Note why a workload fails: it may be turned back before the status has told it."""
+    place = (each.workload.namespace, each.workload.name)
+    if each.failing and each.message:
+        explained[place] = {"reason": each.reason, "message": each.message}
+    elif not each.turned_back:
+        explained.pop(place, None)

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 # A status is written only when it differs, and at most this often per policy, in seconds.
 STATUS_INTERVAL = 1.0
 
-# How much longer a status waits, in seconds, for steps that are being carried out.
+# How long a status that differs waits, in seconds, for steps that are being carried out.
 STATUS_PATIENCE = 0.3
 
 
@@ -194,14 +194,16 @@ class PolicyPasses:
         status = status_of(report, seen.status, now)
         tell(seen, memory, situation, status, self.world)
         if status == seen.status:
+            memory.status_differs = 0.0
             return
-        wait = memory.status_written + STATUS_INTERVAL - now
+        memory.status_differs = memory.status_differs or now
+        due = memory.status_written + STATUS_INTERVAL
         if plan.steps or situation.assigned:  # what is being written at this moment belongs into it
-            wait += STATUS_PATIENCE
-        if wait > 0:
-            self.world.queue.add_after(seen.id, wait)
+            due = max(due, memory.status_differs + STATUS_PATIENCE)
+        if due > now:
+            self.world.queue.add_after(seen.id, due - now, urgent=True)
             return
-        memory.status_written = now
+        memory.status_written, memory.status_differs = now, 0.0
         resource = POLICIES[seen.id.kind]
         try:
             body = await self.world.api.json_patch(
