@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -291,3 +292,19 @@ def test_a_change_of_the_record_alone_is_no_rollout() -> None:
     """Adopting writes only the record: the controller copies it to the newest ReplicaSet and rolls nothing."""
     adopted = seen(a_workload(record=B), a_replica_set(1, None, 0), a_replica_set(2, B, 2), now=40)
     assert (adopted.state, adopted.holds_slot) == (State.UPDATED, False)
+
+
+def test_a_hotfix_in_the_soak_ends_neither_the_soak_nor_the_slot() -> None:
+    complete = a_workload(record=B, conditions=conditions(updated=100))
+    soaking = seen(complete, *OVER, now=110)
+    assert soaking.watched is not None
+    hotfixed = a_workload(record=B, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=112))
+    history = [*(replace(each, replicas=0) for each in OVER[:-1]), OVER[-1], a_replica_set(3, B, 1)]
+    for before, holds_slot in (
+        (soaking.watched, True),
+        (None, False),
+        (replace(soaking.watched, revision="old"), False),
+    ):
+        found = target(WEB, "web-b", hotfixed, history, None, rollout=ROLLOUT, now=START + 113, before=before)
+        assert (found.holds_slot, found.evidence) == (holds_slot, not holds_slot)
+    assert seen(complete, *OVER, now=131).watched is None

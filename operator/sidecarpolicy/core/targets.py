@@ -39,6 +39,18 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """An unfinished rollout, as it was seen last: of *revision*; *disturbed*: it lost its availability in its soak.
+
+    ReplicaSets do not show when one of them was complete, so an owner's hotfix in a soak would look like one after it.
+    Without this, after a restart, it does; nothing else depends on it.
+    """
+
+    revision: str
+    disturbed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One policy on one workload, at one moment.
 
@@ -49,8 +61,8 @@ class Target:
 
     *under_way*: the policy's rollout on it is not complete. *failing*: that has failed and nothing has been done about
     it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: a new
-    workload that is late, whose failure is its owner's unless one of our containers is to blame. *disturbed*: it lost
-    its availability while it was watched. *excused*: the failure does not count against maxFailures. *outdated*: it
+    workload that is late, whose failure is its owner's unless one of our containers is to blame. *watched*: its
+    rollout is not over, and this is what to remember of it. *excused*: the failure does not count against maxFailures. *outdated*: it
     failed at another revision than the update's, which says nothing about that one. *group*: the canary group that
     selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the update's.
     *left*: its owner took it out of the selection, so that it needs nobody's approval to lose what it has.
@@ -76,7 +88,7 @@ class Target:
     failing: bool = False
     turned_back: bool = False
     suspect: bool = False
-    disturbed: bool = False
+    watched: Watched | None = None
     under_way: bool = False
     excused: bool = False
     outdated: bool = False
@@ -107,7 +119,7 @@ def target(
     rollout: Rollout,
     now: float,
     attempt: str = "",
-    disturbed: bool = False,
+    before: Watched | None = None,
     current: str | None = None,
     busy_until: float = 0.0,
     group: str = "",
@@ -115,14 +127,16 @@ def target(
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
-    *attempt* is the `<revision>#<attempt>` under which a failure would be noted now. *disturbed*: it was seen to lose
-    its availability while it was watched. *current* is the revision that was rolled out completely last; it has soaked.
+    *attempt* is the `<revision>#<attempt>` under which a failure would be noted now. *before*: an unfinished
+    rollout on it that was seen. *current* is the revision that was rolled out completely last; it has soaked.
     *busy_until*: when the soak of another policy's rollout on it ends. *group* and *left* are passed on.
     """
     entry = record_of(workload.record).entries.get(policy)
     revision = (entry.revision or None) if entry else None
     note = entry.note if entry else NOTHING_NOTED
-    ours = progress.is_ours(workload, replica_sets, policy)
+    unfinished = before is not None and before.revision == revision
+    disturbed = before is not None and unfinished and before.disturbed
+    ours = unfinished or progress.is_ours(workload, replica_sets, policy)
     arrived = progress.has_arrived(workload, replica_sets, policy)
     new = progress.is_new(workload, replica_sets)
     watched = revision not in (None, current)
@@ -134,9 +148,7 @@ def target(
     last = None
     if under_way:
         last = progress.last_progress(workload)
-    elif soaking and isinf(
-        soaked
-    ):  # it lost its availability while it was watched: to be up for a moment is no progress
+    elif soaking and isinf(soaked):  # it is unavailable again, and to have been up for a moment is no progress
         last = workload.progressing.updated
     deadline = last + rollout.progress_deadline_seconds if last is not None else None
     if under_way and workload.replica_failure.status == "True":
@@ -170,7 +182,9 @@ def target(
         turned_back=turned_back,
         suspect=suspect,
         under_way=under_way,
-        disturbed=soaking and (disturbed or isinf(soaked)),
+        watched=Watched(revision=revision, disturbed=soaking and (disturbed or isinf(soaked)))
+        if revision is not None and watched and (under_way or soaking) and not joined
+        else None,
         excused=turned_back and note.excused,
         outdated=failing and not turned_back and revision != update,
         group=group,

@@ -17,7 +17,7 @@ from sidecarpolicy.core.plan import Situation
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Rejection
-from sidecarpolicy.core.targets import State, Target, in_conflict, target
+from sidecarpolicy.core.targets import State, Target, Watched, in_conflict, target
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.store import SeenPolicy
@@ -30,7 +30,7 @@ from sidecarpolicy.names import DeletionPolicy, SkipReason
 class Memory:
     """What the passes over one policy keep; all of it can be found again.
 
-    *held_back*: by namespace. *disturbed*: workloads that lost their availability while they soaked.
+    *held_back*: by namespace. *watched*: unfinished rollouts that were seen.
     *status_written*, *status_differs*: when it was last written, and since when there is something new to write.
     *explained*: why workloads failed, also when they have been turned back.
     """
@@ -41,7 +41,7 @@ class Memory:
     status_differs: float = 0.0
     skipped: dict[WorkloadId, SkipReason] | None = None
     held_back: dict[str, HoldBack] = field(default_factory=dict)
-    disturbed: set[WorkloadId] = field(default_factory=set)
+    watched: dict[WorkloadId, Watched] = field(default_factory=dict)
     explained: dict[tuple[str, str], Json] = field(default_factory=dict)
 
 
@@ -55,6 +55,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
     told |= memory.explained
     targets: list[Target] = []
     removing: list[Target] = []
+    watched: dict[WorkloadId, Watched] = {}
     for workload in world.store.reached_by(seen.id):
         selected = policy is not None and world.store.selects(policy, workload)
         if not selected and not _carries(seen.id, workload, world):
@@ -71,13 +72,14 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             rollout=rollout,
             now=world.now(),
             attempt=update.attempt_id if update and selected and not seen.deleting else "",
-            disturbed=workload.id in memory.disturbed,
+            before=memory.watched.get(workload.id),
             current=current.revision.name if current else None,
             busy_until=_busy_until(seen.id, workload, world),
             group=_canary_group(policy, workload, world) if selected and policy is not None else "",
             left=policy is not None and not seen.deleting and _left(policy, workload, world),
         )
-        _remember(memory.disturbed, each)
+        if each.watched is not None:
+            watched[workload.id] = each.watched
         each = _explained(each, seen.id, told, world)
         _keep(memory.explained, each)
         removing_it = not selected or seen.deleting
@@ -87,6 +89,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             targets.append(each)
         elif not workload.deleting and (each.recorded or each.holds_slot):
             removing.append(each)
+    memory.watched = watched
     return Situation(
         policy=seen.id,
         rollout=rollout,
@@ -171,14 +174,6 @@ def _carries(policy: PolicyId, workload: Workload, world: World) -> bool:
     if policy in record_of(workload.record).entries:
         return True
     return any(progress.borne(each.record, policy) is not None for each in world.store.replica_sets(workload))
-
-
-def _remember(disturbed: set[WorkloadId], each: Target) -> None:
-    """Note who lost availability while watched: a crash loop that is up for a moment has not soaked."""
-    if each.disturbed:
-        disturbed.add(each.workload)
-    else:
-        disturbed.discard(each.workload)
 
 
 def _keep(explained: dict[tuple[str, str], Json], each: Target) -> None:
