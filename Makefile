@@ -9,8 +9,8 @@ PYTHON ?= python3
 CLUSTER ?= dev
 NODE ?= auto
 KWOK ?= 0
-# Each worker has a control plane of its own; a file of tests stays with one worker.
-PARALLEL ?= --numprocesses=2 --dist=loadgroup
+# Each worker has a control plane of its own; which tests it runs is in tests/scheduling.py.
+PARALLEL ?= --numprocesses=2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,8 +62,8 @@ test: $(READY) ## Pure tests, tests on a real API server, tests on a real node
 	UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/pytest -m 'not long' $(PARALLEL)
 
 .PHONY: test-long
-test-long: $(READY) ## What takes minutes: run by the author of a change
-	UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/pytest -m long
+test-long: $(READY) ## What takes minutes: run by the author of a change (RESULTS=file: and write down how it went)
+	UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/pytest -m long $(RESULTS:%=--results=%)
 
 .PHONY: demo
 demo: $(READY) ## Everything this does, shown on a real Kubernetes (NODE; KEEP=1 leaves it running)

@@ -23,7 +23,10 @@ from localcluster.current import is_wanted
 from sidecarpolicy import names
 from tests import kube
 from tests.polling import poll
+from tests.results import pytest_addoption as pytest_addoption
+from tests.results import pytest_terminal_summary as pytest_terminal_summary
 from tests.running import Operator
+from tests.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 ROOT = Path(__file__).parent.parent
 OPERATOR = "sidecarpolicy"
@@ -102,11 +105,3 @@ def operator(operator_kubeconfig: Path) -> Iterator[Operator]:
     """The operator, running for the whole session; a test that stops it starts it again."""
     with Operator(operator_kubeconfig) as running:
         yield running
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests with one worker: they share an operator and a control plane. There is one real node."""
-    for item in items:
-        on_the_node = item.path.is_relative_to(ROOT / "tests/node")
-        item.add_marker(pytest.mark.xdist_group("node" if on_the_node else item.path.name))

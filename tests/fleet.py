@@ -10,6 +10,7 @@ from typing import Any
 
 import localcluster
 from sidecarpolicy import names
+from tests import kube
 from tests.builders import Manifest
 from tests.polling import poll
 
@@ -22,6 +23,7 @@ class Fleet:
 
     def __init__(self, cluster: localcluster.Cluster, namespace: str) -> None:
         self.cluster, self.namespace = cluster, namespace
+        self._api = kube.client(cluster.kubeconfig)
 
     def kubectl(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run kubectl in the namespace."""
@@ -32,16 +34,20 @@ class Fleet:
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
         return self.kubectl("apply", *(["--server-side"] if server_side else []), "--filename=-", input=text).stdout
 
+    def get(self, path: str, *, version: str = "v1", **query: str) -> Manifest:
+        """Read an object (`pods/cart`) or a collection (`pods`) of the namespace, as the API server has it.
+
+        Tests look many times a second, and a kubectl of their own for each look would keep a whole core busy.
+        """
+        return kube.read(self._api, path, version=version, namespace=self.namespace, **query)
+
     def deployment(self, name: str = "cart") -> Manifest:
         """One Deployment, with managedFields."""
-        answer = self.kubectl("get", "deployment", name, "--output=json", "--show-managed-fields")
-        found: Manifest = json.loads(answer.stdout)
-        return found
+        return self.get(f"deployments/{name}", version="apps/v1")
 
     def deployments(self) -> dict[str, Manifest]:
         """All Deployments, by name."""
-        found = json.loads(self.kubectl("get", "deployments", "--output=json", "--show-managed-fields").stdout)["items"]
-        return {each["metadata"]["name"]: each for each in found}
+        return {each["metadata"]["name"]: each for each in self.get("deployments", version="apps/v1")["items"]}
 
     def templates(self) -> dict[str, Manifest]:
         """The Pod templates of all Deployments, by name."""
@@ -49,7 +55,9 @@ class Fleet:
 
     def status(self, policy: str = "web", kind: str = names.POLICY) -> Manifest:
         """The status of a policy, as its observedGeneration says: empty while it is not the newest."""
-        found = json.loads(self.kubectl("get", names.PLURALS[kind], policy, "--output=json").stdout)
+        where = self.namespace if kind == names.POLICY else None
+        path = f"{names.PLURALS[kind]}/{policy}"
+        found = kube.read(self._api, path, version=names.API_VERSION, namespace=where)
         status: Manifest = found.get("status", {})
         return status if status.get("observedGeneration") == found["metadata"]["generation"] else {}
 
@@ -73,8 +81,8 @@ class Fleet:
 
     def events(self, about: str) -> list[Manifest]:
         """The Events about the object of that name."""
-        found = json.loads(self.kubectl("get", "events", "--output=json").stdout)["items"]
-        return [each for each in found if each["involvedObject"]["name"] == about]
+        found: list[Manifest] = self.get("events", fieldSelector=f"involvedObject.name={about}")["items"]
+        return found
 
     def messages(self, about: str, reason: str) -> list[str]:
         """What the Events about an object with that reason say."""

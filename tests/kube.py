@@ -62,6 +62,17 @@ def answer_to(api: pykube.HTTPClient, plural: str) -> int:
     return status
 
 
+def read(api: pykube.HTTPClient, path: str, *, version: str, namespace: str | None, **query: str) -> Manifest:
+    """Return an object or a collection as the API server has it.
+
+    Raises pykube.exceptions.HTTPError with the server's message.
+    """
+    response = api.get(version=version, namespace=namespace, url=path, params=query)
+    api.raise_for_status(response)
+    found: Manifest = response.json()
+    return found
+
+
 def create(api: pykube.HTTPClient, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
     """Create what *manifest* says, unknown fields refused, and return what the server made of it.
 

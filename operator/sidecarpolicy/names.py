@@ -144,6 +144,7 @@ class SkipReason(StrEnum):
     PINNED = "Pinned"
     OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"
     DOWNTIME = "Downtime"
+    BREAKS_AUTOSCALING = "BreaksAutoscaling"
     REFUSED = "Refused"
 
 
@@ -157,6 +158,11 @@ class WarningReason(StrEnum):
     INVALID_MARK = "InvalidMark"
     INVALID_RECORD = "InvalidRecord"
     MUTATED = "Mutated"
+    GATE_PROBES_APPLICATION = "GateProbesApplication"
+    SLOW_START = "SlowStart"
+    SHORT_TERMINATION = "ShortTermination"
+    QOS_CHANGE = "QosChange"
+    REQUESTS_CHANGE = "RequestsChange"
 
 
 class Reason(StrEnum):
@@ -171,6 +177,7 @@ class Reason(StrEnum):
     ALL_SKIPPED = "AllSkipped"
     ROLLOUT_HALTED = "RolloutHalted"
     ROLLED_BACK = "RolledBack"
+    FIELD_CONFLICT = "FieldConflict"
     COMPLETED_WITH_FAILURES = "CompletedWithFailures"
     ROLLOUT_COMPLETE = "RolloutComplete"
     STOPPED = "Stopped"
@@ -192,3 +199,4 @@ class EventReason(StrEnum):
     RESUMED = "RolloutResumed"
     RECORD_REBUILT = "RecordRebuilt"
     POLICY_MISSING = "PolicyMissing"
+    FIELD_CONFLICT = "FieldConflict"

@@ -1,4 +1,4 @@
-"""Looking at a fleet many times a second while something happens to it, by LIST and nothing else.
+"""Looking at a fleet many times a second, and at every change, while something happens to it: see replay.py.
 
 `counts` is short and shares nothing with the operator: what a status says is held against it.
 """
@@ -6,28 +6,44 @@
 from __future__ import annotations
 
 import json
-import threading
+import math
 import time
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import pykube
 
 from sidecarpolicy import names
+from tests.api.replay import Replay
 from tests.builders import Manifest
 from tests.kube import SidecarPolicy
 
+PERIOD = 0.04
+"""Seconds between two samples of what does not change."""
 CLOCK_TOLERANCE = 0.2
 COUNTED = ("matched", "pending", "progressing", "updated", "available")
+ADDED_UP = ("skipped", "pending", "progressing", "updated", "failed")
+
+
+@cache
+def _entries(record: str) -> dict[str, Any]:
+    """What a record says of each policy."""
+    entries: dict[str, Any] = json.loads(record)["policies"] if record else {}
+    return entries
+
+
+def _on(deployment: Manifest) -> dict[str, Any]:
+    return _entries(deployment["metadata"].get("annotations", {}).get(names.RECORD, ""))
 
 
 def revision_on(deployment: Manifest, policy: str) -> str | None:
     """The revision of *policy* (a record's key) that the Deployment bears."""
-    record = json.loads(deployment["metadata"].get("annotations", {}).get(names.RECORD, '{"policies":{}}'))
-    entry = record["policies"].get(policy)
+    entry = _on(deployment).get(policy)
     return entry["revision"] if entry else None
 
 
@@ -41,7 +57,7 @@ def is_complete(deployment: Manifest) -> bool:
     )
 
 
-def counts(deployments: list[Manifest], policy: str, update: str, soak: float, now: float) -> dict[str, int]:
+def counts(deployments: Sequence[Manifest], policy: str, update: str, soak: float, now: float) -> dict[str, int]:
     """What the status should say of a rollout in which nothing is skipped, fails or is removed."""
     result = dict.fromkeys(COUNTED, 0)
     for each in deployments:
@@ -63,9 +79,9 @@ def counts(deployments: list[Manifest], policy: str, update: str, soak: float, n
 
 @dataclass(slots=True)
 class Samples:
-    """What was seen: LISTs of the Deployments and the policy's status, each with its time."""
+    """What was seen: the Deployments as a LIST shows them and the policy's status, each with its time."""
 
-    lists: list[tuple[float, list[Manifest]]] = field(default_factory=list)
+    lists: list[tuple[float, Sequence[Manifest]]] = field(default_factory=list)
     statuses: list[tuple[float, Manifest]] = field(default_factory=list)
 
     def in_flight(self, revision: str | None = None) -> list[int]:
@@ -83,62 +99,39 @@ class Samples:
         """Statuses that match no LIST of the *within* seconds before them."""
         found = []
         for seen, status in self.statuses:
-            said = {
-                key: status["targets"][key] for key in ("matched", "pending", "progressing", "updated", "available")
-            }
-            total = sum(status["targets"][key] for key in ("skipped", "pending", "progressing", "updated", "failed"))
-            if total != status["targets"]["matched"]:
-                found.append(f"does not add up: {status['targets']}")
-                continue
-            then = [
-                counts(deployments, policy, status["updateRevision"], soak, moment + tolerance)
-                for moment, deployments in self.lists
-                if seen - within <= moment <= seen + CLOCK_TOLERANCE
-                for tolerance in (0.0, -CLOCK_TOLERANCE, CLOCK_TOLERANCE)
-            ]
-            if said not in then:
-                found.append(f"said {said}, but it was {then}")
+            targets = status["targets"]
+            if sum(targets[key] for key in ADDED_UP) != targets["matched"]:
+                found.append(f"does not add up: {targets}")
+            elif (age := self.age(seen, status, policy, soak)) > within:
+                found.append(f"said {targets}, which was so {age:.2f} s before")
         return found
+
+    def age(self, seen: float, status: Manifest, policy: str, soak: float) -> float:
+        """How many seconds before *seen* the status was true last; infinite if it never was."""
+        said = {key: status["targets"][key] for key in COUNTED}
+        before = bisect_right(self.lists, seen + CLOCK_TOLERANCE, key=lambda sample: sample[0])
+        for moment, deployments in reversed(self.lists[:before]):
+            for tolerance in (0.0, -CLOCK_TOLERANCE, CLOCK_TOLERANCE):
+                if said == counts(deployments, policy, status["updateRevision"], soak, moment + tolerance):
+                    return max(0.0, seen - moment)
+        return math.inf
 
 
 def _any_revision(deployment: Manifest) -> str | None:
-    record = json.loads(deployment["metadata"].get("annotations", {}).get(names.RECORD, '{"policies":{}}'))
-    return next((entry["revision"] for entry in record["policies"].values()), None)
+    return next((entry["revision"] for entry in _on(deployment).values()), None)
 
 
 @contextmanager
 def sampled(api: pykube.HTTPClient, namespace: str, policy: str = "web") -> Iterator[Samples]:
-    """Sample *namespace* in the background until the block ends."""
-    samples, stop = Samples(), threading.Event()
-    failures: list[BaseException] = []
-
-    def look() -> None:
-        mine = pykube.HTTPClient(api.config)
-        try:
-            while not stop.wait(0.04):
-                moment = time.time()
-                samples.lists.append((moment, _list(mine, namespace)))
-                status = _status(mine, namespace, policy)
-                if status.get("observedGeneration", -1) >= 0:
-                    samples.statuses.append((time.time(), status))
-        except BaseException as error:
-            failures.append(error)
-            raise
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    """Sample *namespace* in the background until the block ends; only then there are samples."""
+    samples = Samples()
+    with Replay(api, pykube.Deployment, namespace) as deployments, Replay(api, SidecarPolicy, namespace) as policies:
         yield samples
-    finally:
-        stop.set()
-        thread.join()
-    assert failures == []
-
-
-def _list(api: pykube.HTTPClient, namespace: str) -> list[Manifest]:
-    return [each.obj for each in pykube.Deployment.objects(api, namespace=namespace)]
-
-
-def _status(api: pykube.HTTPClient, namespace: str, policy: str) -> dict[str, Any]:
-    found = SidecarPolicy.objects(api, namespace=namespace).get_or_none(name=policy)
-    return found.obj.get("status", {}) if found else {}
+    (began, _), end = deployments.history[0], time.time()
+    ticks = [began + PERIOD * number for number in range(int((end - began) / PERIOD))]
+    for moment in sorted({*ticks, *(moment for moment, _ in deployments.history)}):
+        samples.lists.append((moment, deployments.at(moment)))
+    for moment in sorted({*ticks, *(moment for moment, _ in policies.history)}):
+        for each in policies.at(moment):
+            if each["metadata"]["name"] == policy and each["status"].get("observedGeneration", -1) >= 0:
+                samples.statuses.append((moment, each["status"]))

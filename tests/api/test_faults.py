@@ -92,7 +92,8 @@ def test_an_operator_killed_in_the_middle_goes_on_where_it_was(fleet: Fleet, ope
 
 
 def test_a_terminating_namespace_is_never_blocked(fleet: Fleet, api: pykube.HTTPClient) -> None:
-    fleet.apply(a_deployment("cart", fleet.namespace))
+    # The namespace controller looks again after half of its Pods' grace period.
+    fleet.apply(a_deployment("cart", fleet.namespace, pod={"terminationGracePeriodSeconds": 1}))
     fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK))
     fleet.wait("RolloutComplete")
     fleet.cluster.kubectl("delete", "namespace", fleet.namespace, "--timeout=60s")

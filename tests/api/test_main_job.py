@@ -143,7 +143,7 @@ def test_going_back_takes_the_old_revision_up_again(fleet: Fleet) -> None:
         fleet.apply(a_quick_policy(fleet.namespace, sidecars=[a_sidecar(container=image)]))
         revisions.append(fleet.wait("RolloutComplete")["updateRevision"])
     assert revisions[0] == revisions[2] != revisions[1]
-    stored = json.loads(fleet.kubectl("get", "controllerrevisions", "--output=json").stdout)["items"]
+    stored = fleet.get("controllerrevisions", version="apps/v1")["items"]
     assert sorted(each["metadata"]["name"] for each in stored) == sorted(f"sidepol-{name}" for name in set(revisions))
 
 

@@ -45,8 +45,8 @@ def test_every_status_is_true_and_never_more_than_the_budget_is_in_flight(fleet:
     with sampled(api, fleet.namespace) as samples:
         fleet.apply(a_proxy(fleet.namespace, rollout=soak))
         fleet.kubectl("wait", "--for=condition=Ready", "sidecarpolicy/web", "--timeout=120s")
-    for number in range(MANY):
-        fleet.kubectl("rollout", "status", f"deployment/cart-{number:02}", "--timeout=5s")
+    said = fleet.kubectl("rollout", "status", *(f"deployment/{name}" for name in fleet.deployments()), "--timeout=5s")
+    assert said.stdout.count("successfully rolled out") == MANY
     assert samples.untrue(key(fleet), soak["minReadySeconds"]) == []
     assert len(samples.statuses) > MANY
     in_flight = samples.in_flight()
@@ -204,7 +204,7 @@ def test_old_revisions_go_and_those_in_use_stay(fleet: Fleet) -> None:
         newest = fleet.wait("RolloutComplete")["updateRevision"]
 
     def stored() -> list[str]:
-        found = json.loads(fleet.kubectl("get", "controllerrevisions", "--output=json").stdout)["items"]
+        found = fleet.get("controllerrevisions", version="apps/v1")["items"]
         return [each["metadata"]["name"] for each in found]
 
     kept = poll(stored, until=lambda names: len(names) <= 3)

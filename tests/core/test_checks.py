@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from sidecarpolicy import names
+from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler
 from sidecarpolicy.core.checks import Pin, Refusal, Subject, invalid_marks, judge
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
+from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.injection import inject
 from sidecarpolicy.core.record import Entry, ItemKey, Record
 from sidecarpolicy.core.revision import Revision
@@ -32,7 +34,7 @@ def a_subject(
     """A Deployment that nothing is wrong with, as the checks see it."""
     facts = {
         name: deployment.pop(name)
-        for name in ("owners", "refused", "missing", "pins", "inspected")
+        for name in ("owners", "refused", "missing", "pins", "inspected", "autoscalers")
         if name in deployment
     }
     body = a_deployment(**deployment)
@@ -62,6 +64,7 @@ def refused(subject: Subject, *others: Revision, revision: Revision = REVISION, 
 
 OWNER = {"ownerReferences": [{"kind": "Shop", "name": "cart", "uid": "1", "controller": True}]}
 RECREATE = {"type": "Recreate"}
+SCALED_BY_CPU = (Autoscaler(name="cart", scales=WorkloadId(namespace="shop", name="cart"), resources=("cpu",)),)
 
 
 def test_a_workload_that_nothing_is_wrong_with_is_not_refused() -> None:
@@ -294,6 +297,7 @@ def test_our_own_ports_are_no_conflict() -> None:
         ({"paused": True}, "DeploymentPaused", "rollout resume"),
         ({"strategy": RECREATE}, "Downtime", names.ALLOW_DOWNTIME),
         ({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}}}, "Downtime", "100%"),
+        ({"autoscalers": SCALED_BY_CPU}, "BreaksAutoscaling", "no cpu is requested by 'proxy'"),
     ],
 )
 def test_a_change_that_would_be_undone_wait_or_hurt_is_not_made(deployment: Json, reason: str, word: str) -> None:
@@ -310,6 +314,39 @@ def test_a_change_that_would_be_undone_wait_or_hurt_is_not_made(deployment: Json
 def test_an_owner_who_allows_downtime() -> None:
     assert verdict(a_subject(strategy=RECREATE, annotations={names.ALLOW_DOWNTIME: "true"})) is None
     assert refused(a_subject(strategy=RECREATE, annotations={names.ALLOW_DOWNTIME: "yes"})) == ("Downtime", False)
+
+
+@pytest.mark.parametrize(
+    ("container", "pod", "scales_on"),
+    [
+        ({}, {}, False),
+        ({"requests": {"memory": "1Mi"}}, {}, False),
+        ({"requests": {"cpu": "0"}}, {}, True),
+        ({"limits": {"cpu": "10m"}}, {}, True),
+        ({}, {"resources": {"requests": {"cpu": "1"}}}, True),
+        ({}, {"resources": {"limits": {"cpu": "1"}}}, True),
+    ],
+)
+def test_an_autoscaler_needs_a_request_of_every_container(container: Json, pod: Json, scales_on: bool) -> None:
+    subject = a_subject(autoscalers=SCALED_BY_CPU, pod={"containers": [{"name": "app", "image": "a"}], **pod})
+    revision = a_revision(a_sidecar(container={"resources": container} if container else {}))
+    assert (verdict(subject, revision=revision) is None) is scales_on
+
+
+def test_a_broken_autoscaler_is_named_with_what_to_do() -> None:
+    by_both = replace(SCALED_BY_CPU[0], name="a", resources=("cpu", "memory"))
+    cpu = {"resources": {"requests": {"cpu": "10m"}}}
+    revision = a_revision(a_sidecar(container=cpu), a_sidecar("vault", container=cpu), a_sidecar("own"))
+    own = revision.sidecar("own")
+    assert own is not None
+    adopted = {"initContainers": [own.container], "containers": [{"name": "app", "image": "a"}]}
+    found = verdict(a_subject(autoscalers=(by_both,), pod=adopted), revision=revision)
+    assert found is not None
+    assert found.message == (
+        "HorizontalPodAutoscaler 'a' scales it by memory utilization, and would stop: no memory is requested by "
+        "'proxy', 'vault'; give the sidecar a request, or let the autoscaler measure the application's container "
+        "alone (type ContainerResource)"
+    )
 
 
 def test_an_owner_reference_that_controls_nothing_is_no_hindrance() -> None:
@@ -334,6 +371,7 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
         },
         "paused": True,
         "strategy": RECREATE,
+        "autoscalers": SCALED_BY_CPU,
     }
     revision = a_revision(a_sidecar(container=PORT), volumes=LOGS)
     high = a_revision(name="high", priority=1)
@@ -369,6 +407,8 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["inspected"] = frozenset()
     look()
     everything["strategy"] = {}
+    look()
+    everything["autoscalers"] = ()
     look()
     refusals = {}
     look()

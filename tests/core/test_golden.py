@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from sidecarpolicy import names
+from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.checks import Refusal, Subject, judge, pins_among
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
@@ -37,6 +38,7 @@ class Case:
     policies: tuple[Policy, ...]
     refused: str
     inspected: frozenset[PolicyId]
+    autoscalers: tuple[Autoscaler, ...]
 
     @classmethod
     def read(cls, folder: Path) -> Case:
@@ -50,6 +52,11 @@ class Case:
             policies=tuple(decode_policy(each) for each in yaml.safe_load_all((folder / "policy.yaml").read_text())),
             refused=refused.read_text().strip() if refused.exists() else "",
             inspected=frozenset(map(PolicyId.parse, inspected.read_text().split() if inspected.exists() else ())),
+            autoscalers=tuple(
+                found
+                for each in before
+                if each["kind"] == "HorizontalPodAutoscaler" and (found := autoscaler_from(each))
+            ),
         )
 
     @property
@@ -81,6 +88,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Refusal | None]]:
         refused={each.name: case.refused for each in revisions.values() if case.refused},
         pins=pins_among(workload.annotations, revisions.values()),
         inspected=case.inspected,
+        autoscalers=case.autoscalers,
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}

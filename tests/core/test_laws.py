@@ -31,6 +31,7 @@ from sidecarpolicy.core.record import (
 )
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items, with_items
+from sidecarpolicy.core.undone import NOT_UNDONE, Undone
 from tests.core.strategies import CONTAINERS, Edit, edits, moves, revisions, templates
 
 NOTHING = Record()
@@ -285,6 +286,7 @@ NOTES = st.builds(
     unhealthy_before=st.booleans(),
     failed=st.sampled_from(["", "web-2#1"]),
     excused=st.booleans(),
+    undone=st.just(NOT_UNDONE) | st.builds(Undone, count=st.integers(1, 99), last=st.just(1767225600.0)),
 )
 ENTRIES = st.one_of(
     st.builds(
@@ -320,7 +322,20 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
         st.dictionaries(
             st.sampled_from(
                 [
-                    *("policies", "orphaned", "revision", "adopted", "joined", "previous", "failed", "", "app"),
+                    *(
+                        "policies",
+                        "orphaned",
+                        "revision",
+                        "adopted",
+                        "joined",
+                        "previous",
+                        "failed",
+                        "undone",
+                        "count",
+                        "last",
+                        "",
+                        "app",
+                    ),
                     *IDENTITY,
                     "SidecarPolicy/a/b",
                 ]

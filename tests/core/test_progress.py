@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -90,6 +91,23 @@ def test_is_ours(what: str, record: str | None, history: list[tuple[int, str | N
 
 
 @pytest.mark.parametrize(
+    ("what", "history", "ours"),
+    [
+        ("all replicas have what it has: another changes it", [(1, A, 0), (2, B, 2)], False),
+        ("its ReplicaSet is made, and old replicas are left", [(1, A, 2), (2, B, 0)], True),
+        ("its ReplicaSet is not made yet", [(1, None, 0), (2, A, 2)], True),
+        ("there is no history to compare", [(2, B, 2)], True),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_whose_a_change_is_that_the_controller_has_not_seen(
+    what: str, history: list[tuple[int, str | None, int]], ours: bool
+) -> None:
+    replica_sets = [a_replica_set(number, borne, replicas) for number, borne, replicas in history]
+    assert progress.is_ours(a_workload(record=B, generation=3, observed=2), replica_sets, WEB) == ours
+
+
+@pytest.mark.parametrize(
     ("what", "workload", "history", "arrived"),
     [
         ("complete", {"record": B}, [(1, A, 0), (2, B, 2)], True),
@@ -114,6 +132,7 @@ def test_has_arrived(
         ("it has been available all the time", "True", 50, 130),
         ("it became available with its completion", "True", 100, 130),
         ("it lost availability while it was watched", "False", 110, inf),
+        ("it lost availability in the very second of its completion", "False", 100, inf),
         ("it is available again, so it starts again", "True", 120, 150),
         ("it lost availability after that", "False", 131, 130),
         ("it has not been available for long, and yet is complete", "False", 50, 130),
@@ -209,9 +228,9 @@ def test_a_workload_that_loses_its_availability_while_it_is_watched_fails_in_the
     lost = a_workload(record=B, conditions=conditions(updated=100, available="False", changed=110))
     watched = seen(lost, *OVER, now=200)
     assert (watched.state, watched.holds_slot, watched.evidence) == (State.PROGRESSING, True, False)
-    assert watched.looks_again == START + 710
+    assert watched.looks_again == START + 700
     failed = seen(lost, *OVER, now=710)
-    assert (failed.state, failed.holds_slot, failed.late_since) == (State.FAILED, True, START + 110)
+    assert (failed.state, failed.holds_slot, failed.late_since) == (State.FAILED, True, START + 100)
     assert failed.message == "Available is False"
 
 
@@ -227,6 +246,22 @@ def test_the_owners_rollout_makes_a_target_busy_and_holds_no_slot() -> None:
     assert (owners.state, owners.busy, owners.holds_slot) == (State.PENDING, True, False)
     given_up = a_workload(record=A, status=(3, 1, 2), conditions=conditions("ProgressDeadlineExceeded"))
     assert not seen(given_up, *history).busy
+
+
+def test_what_was_rolled_out_stays_evidence_while_another_changes_the_workload() -> None:
+    history = [a_replica_set(1, A, 0), a_replica_set(2, B, 2)]
+    unseen = seen(a_workload(record=B, generation=3, observed=2), *history, now=900)
+    rolling = a_workload(record=B, generation=3, status=(3, 1, 2), conditions=ROLLING)
+    for found in (unseen, seen(rolling, *history, a_replica_set(3, B, 1), now=900)):
+        assert (found.state, found.evidence, found.holds_slot, found.busy) == (State.UPDATED, True, False, True)
+
+
+def test_a_workload_is_left_until_another_policy_is_done_with_it() -> None:
+    history = [a_replica_set(1, None, 0), a_replica_set(2, A, 2)]
+    found = target(
+        WEB, "web-b", a_workload(record=A), history, None, rollout=ROLLOUT, now=START + 900, busy_until=START + 930
+    )
+    assert (found.state, found.busy, found.looks_again) == (State.PENDING, True, START + 930)
 
 
 def test_what_joined_takes_no_slot_proves_nothing_and_is_left_to_its_own_first_rollout() -> None:
@@ -257,3 +292,19 @@ def test_a_change_of_the_record_alone_is_no_rollout() -> None:
     """Adopting writes only the record: the controller copies it to the newest ReplicaSet and rolls nothing."""
     adopted = seen(a_workload(record=B), a_replica_set(1, None, 0), a_replica_set(2, B, 2), now=40)
     assert (adopted.state, adopted.holds_slot) == (State.UPDATED, False)
+
+
+def test_a_hotfix_in_the_soak_ends_neither_the_soak_nor_the_slot() -> None:
+    complete = a_workload(record=B, conditions=conditions(updated=100))
+    soaking = seen(complete, *OVER, now=110)
+    assert soaking.watched is not None
+    hotfixed = a_workload(record=B, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=112))
+    history = [*(replace(each, replicas=0) for each in OVER[:-1]), OVER[-1], a_replica_set(3, B, 1)]
+    for before, holds_slot in (
+        (soaking.watched, True),
+        (None, False),
+        (replace(soaking.watched, revision="old"), False),
+    ):
+        found = target(WEB, "web-b", hotfixed, history, None, rollout=ROLLOUT, now=START + 113, before=before)
+        assert (found.holds_slot, found.evidence) == (holds_slot, not holds_slot)
+    assert seen(complete, *OVER, now=131).watched is None

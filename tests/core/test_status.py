@@ -16,9 +16,11 @@ from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Situation, plan
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.status import Rejection, Report, Warned, micro_timestamp, shortened, status_of, timestamp
-from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.status import Rejection, Report, Warned, shortened, status_of
+from sidecarpolicy.core.targets import State, Target, in_conflict
+from sidecarpolicy.core.times import micro_timestamp, timestamp
 from sidecarpolicy.core.tree import Json
+from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import OnFailure, Reason, SkipReason, Strategy, WarningReason
 from tests.core.objects import START, WEB
 
@@ -80,6 +82,12 @@ LEFT = Rollout(max_failures=1, on_failure=OnFailure.HALT)
 def of(*states: State) -> list[Target]:
     """Targets in these states."""
     return [a_target(state, number) for number, state in enumerate(states, start=1)]
+
+
+def fought(number: int, **changes: Any) -> Target:
+    """A target that another writer keeps undoing."""
+    conflict = Conflict(by="'helm'", what="init container 'proxy'", times=3, until=NOW + 600, waits=True)
+    return in_conflict(a_target(State.UPDATED, number, **changes), conflict)
 
 
 def turned_back(number: int, **changes: Any) -> Target:
@@ -236,6 +244,31 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
         {"targets": [a_target(F, 1, revision="web-0", outdated=True), *of(P)]},
         {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
     ),
+    (
+        "done but for one that another writer keeps undoing",
+        {"targets": [*of(U), fought(2)]},
+        {"Accepted": "True Accepted", "Ready": "False FieldConflict", "Stalled": "True FieldConflict"},
+    ),
+    (
+        "done but for one that another writer undoes and one that failed",
+        {"targets": [*of(F), fought(2)], "rollout": ONE},
+        {"Accepted": "True Accepted", "Ready": "False FieldConflict", "Stalled": "True FieldConflict"},
+    ),
+    (
+        "another writer keeps undoing one, and others go on",
+        {"targets": [*of(G, P), fought(2)]},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
+        "another writer keeps undoing one, and others failed",
+        {"targets": [*of(F, U), fought(2)]},
+        {"Accepted": "True Accepted", "Ready": "False RolledBack", "Stalled": "True RolledBack"},
+    ),
+    (
+        "another writer keeps bringing back what is removed",
+        {"targets": of(U), "removing": [fought(90)]},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
     ("done", {"targets": of(U, S)}, {"Accepted": "True Accepted", "Ready": "True RolloutComplete"}),
     (
         "done, and paused",
@@ -276,6 +309,24 @@ def test_the_sentence_has_every_number() -> None:
     targets = of(*[U] * 34, *[G] * 3, *[P] * 80, *[S] * 3)
     (ready,) = (each for each in status_of(a_report(targets), {}, NOW)["conditions"] if each["type"] == "Ready")
     assert ready["message"] == "34 of 117 workloads run web-b; 3 in progress, 80 waiting, 3 skipped"
+
+
+def test_the_sentence_of_a_conflict_says_where_who_what_and_when_next() -> None:
+    report = a_report([*of(State.UPDATED), fought(2), fought(3)])
+    assert ready_of(status_of(report, {}, NOW))["message"] == (
+        "1 of 3 workloads run web-b; 2 failed; shop/cart-02 (and 1 more): 'helm' keeps undoing init container "
+        "'proxy', 3 times so far; next attempt at 2026-01-01T01:10:00Z"
+    )
+
+
+def test_a_conflict_over_a_removal_is_told_too() -> None:
+    report = a_report(of(State.UPDATED), removing=[fought(90)])
+    assert "; shop/cart-90: 'helm' keeps undoing" in ready_of(status_of(report, {}, NOW))["message"]
+
+
+def test_a_conflict_over_a_lost_record_is_told_with_the_revision_that_is_wanted() -> None:
+    (failure,) = status_of(a_report([fought(1, revision=None)]), {}, NOW)["failures"]
+    assert (failure["revision"], failure["reason"], failure["since"]) == ("web-b", "FieldConflict", timestamp(NOW))
 
 
 def test_the_sentence_of_a_halt_says_who_since_when_and_what_to_do() -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sidecarpolicy.core import plan as planning
+from sidecarpolicy.core import progress
 from sidecarpolicy.core.checks import Refusal
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.held_back import HoldBack, holding_back
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Plan, Situation, Step
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import borne
@@ -29,11 +31,15 @@ GIVES_UP = 600.0  # progressDeadlineSeconds of every Deployment here
 CONTESTED = Refusal(reason=SkipReason.NAME_CONFLICT, message="somebody else declares it too")
 
 
+# The owner's version, and what each policy has on it.
+Template = tuple[int, tuple[tuple[PolicyId, str], ...]]
+
+
 @dataclass(slots=True)
 class Set:
     """A ReplicaSet: the template it was made for, and its copy of the record."""
 
-    template: tuple[int, str | None]
+    template: Template
     number: int
     record: str
     replicas: int
@@ -57,6 +63,8 @@ class Deployment:
     tier: str = ""
     left: bool = False
     pinned_to: str | None = None
+    recreates: bool = False
+    bad_versions: frozenset[int] = frozenset()
     generation: int = 1
     observed: int = 0
     version: int = 1  # the owner's own
@@ -79,6 +87,17 @@ class Deployment:
         return borne(self.record, WEB)
 
     @property
+    def template(self) -> Template:
+        """What makes it roll out when it changes."""
+        entries = record_of(self.record).entries.items()
+        return self.version, tuple(sorted((policy, entry.revision) for policy, entry in entries if entry.revision))
+
+    def bears(self, revisions: frozenset[str]) -> bool:
+        """Whether one of *revisions*, of whichever policy, is on it; "" stands for none at all."""
+        on_it = {revision for _, revision in self.template[1]}
+        return bool(on_it & revisions) or ("" in revisions and not on_it)
+
+    @property
     def joined(self) -> bool:
         """Whether that came to it while it was new."""
         entry = record_of(self.record).entries.get(WEB)
@@ -89,16 +108,27 @@ class Deployment:
         """Whether the controller has nothing left to do."""
         return self.observed == self.generation and self.progressing.reason == "NewReplicaSetAvailable"
 
-    def write(self, revision: str | None, *, joined: bool = False, note: Note = NOTHING_NOTED) -> None:
+    def write(
+        self, revision: str | None, *, policy: PolicyId = WEB, joined: bool = False, note: Note = NOTHING_NOTED
+    ) -> None:
         """Write a revision into the template and the record; a note stays even without one."""
-        entries = {}
+        entries = {each: entry for each, entry in record_of(self.record).entries.items() if each != policy}
         if revision is not None:
-            entries = {WEB: Entry(revision=revision, items=ITEMS, joined=joined, note=note)}
+            entries[policy] = Entry(revision=revision, items=ITEMS, joined=joined, note=note)
         elif note.failed:
-            entries = {WEB: Entry(revision="", note=note)}
+            entries[policy] = Entry(revision="", note=note)
         self.record = text_of(Record(entries=entries))
         self.hotfixed = self.taken_over = False
         self.generation += 1
+
+    def scale(self, replicas: int) -> None:
+        """An autoscaler scales it; the new Pods are not ready at once, and no rollout begins."""
+        self.replicas = self.sets[-1].replicas = replicas
+        self.generation += 1
+
+    def lose_a_node(self, now: float) -> None:
+        """Too few of its Pods are left."""
+        self.available = self._condition("False", "MinimumReplicasUnavailable", now)
 
     def hotfix(self) -> None:
         """The owner changes his own template."""
@@ -109,17 +139,21 @@ class Deployment:
 
     def tick(self, now: float) -> None:
         """Let the Deployment controller do what it does in one tick."""
-        template = (self.version, self.revision)
+        template = self.template
         if self.observed < self.generation:
             self.observed = self.generation
             if self.sets and self.sets[-1].template == template:
                 self.sets[-1].record = self.record
                 return
+            if self.recreates:
+                self.lose_a_node(now)
+                for each in self.sets:
+                    each.replicas = 0
             self._roll(template, now)
         elif self.complete:
-            if self.revision in self.crashes and self.available.status == "True" and self._complete_since(now) <= TICK:
+            if self.bears(self.crashes) and self.available.status == "True" and self._complete_since(now) <= TICK:
                 self.available = self._condition("False", "MinimumReplicasUnavailable", now)
-        elif self.revision in self.breaks:
+        elif self.bears(self.breaks) or self.version in self.bad_versions:
             if now - self.progressing.updated >= GIVES_UP and self.progressing.status == "True":
                 self.progressing = self._condition("False", "ProgressDeadlineExceeded", now)
         else:
@@ -131,7 +165,7 @@ class Deployment:
     def _complete_since(self, now: float) -> float:
         return now - self.progressing.updated
 
-    def _roll(self, template: tuple[int, str | None], now: float) -> None:
+    def _roll(self, template: Template, now: float) -> None:
         again = next((each for each in self.sets if each.template == template), None)
         if again is not None:
             self.sets.remove(again)
@@ -172,7 +206,7 @@ class Deployment:
             deleting=False,
             controller="",
             paused=False,
-            recreates=False,
+            recreates=self.recreates,
             progress_deadline=int(GIVES_UP),
             replicas=self.replicas,
             observed_generation=self.observed,
@@ -208,7 +242,7 @@ def established(name: str, *, revision: str | None = None, healthy: bool = True,
     if revision:
         found.write(revision)
     found.observed = found.generation
-    found.sets = [Set(template=(1, revision), number=1, record=found.record, replicas=found.replicas)]
+    found.sets = [Set(template=found.template, number=1, record=found.record, replicas=found.replicas)]
     found.progressing = replace(found._condition("True", "NewReplicaSetAvailable", LONG_AGO))
     found.available = found._condition(
         "True" if healthy else "False", "MinimumReplicas", LONG_AGO if healthy else LONG_AGO - TICK
@@ -222,6 +256,9 @@ class World:
 
     deployments: list[Deployment]
     rollout: Rollout
+    policy: PolicyId = WEB
+    name: str = ""
+    others: list[World] = field(default_factory=list)
     update: str | None = "web-a"
     current: str | None = None
     completed: set[str] = field(default_factory=set)
@@ -231,6 +268,8 @@ class World:
     approved: set[str] = field(default_factory=set)
     generation: int = 1
     stopped: bool = False
+    without_quota: set[str] = field(default_factory=set)
+    held_back: dict[str, HoldBack] = field(default_factory=dict)
     known: set[str | None] = field(default_factory=set)
     now: float = START
     lines: list[str] = field(default_factory=list)
@@ -266,6 +305,14 @@ class World:
         self.halted.discard(self.attempt)
         self.attempts[self.update] = self.attempts.get(self.update, 1) + 1
 
+    def done_with(self, deployment: Deployment) -> float:
+        """When the soak of this policy's rollout on *deployment* ends."""
+        revision = borne(deployment.record, self.policy)
+        seen, sets = deployment.seen(), deployment.replica_sets()
+        if revision in (None, self.current) or not progress.is_ours(seen, sets, self.policy):
+            return 0.0
+        return progress.soaked_at(seen, self.rollout.min_ready_seconds)
+
     def approve(self, approval: str) -> None:
         """The author approves what the status asks for."""
         self.say(f"approved: {approval}")
@@ -281,7 +328,7 @@ class World:
             if selected and refusal is None and each.pinned_to not in (None, self.update):
                 refusal = Refusal(reason=SkipReason.PINNED, message="", pinned_to=each.pinned_to)
             found = target(
-                WEB,
+                self.policy,
                 self.update,
                 each.seen(),
                 each.replica_sets(),
@@ -290,15 +337,19 @@ class World:
                 now=self.now,
                 attempt=self.attempt if selected else "",
                 current=self.current,
+                busy_until=max((other.done_with(each) for other in self.others), default=0.0),
                 group=next((group.name for group in self.rollout.canary if group.selects({"tier": each.tier}, {})), ""),
                 left=each.left,
             )
             if selected:
+                found = replace(
+                    found, excused=found.excused or (found.failing and each.namespace in self.without_quota)
+                )
                 targets.append(found)
             elif found.recorded or found.holds_slot:
                 removing.append(found)
         return Situation(
-            policy=WEB,
+            policy=self.policy,
             rollout=self.rollout,
             update=self.update,
             current=self.current,
@@ -306,6 +357,8 @@ class World:
             deleting=self.deleting,
             attempt=self.attempt,
             halted=self.attempt in self.halted,
+            now=self.now,
+            held_back=self.held_back,
             stopped=self.stopped,
             generation=self.generation,
             approved=frozenset(self.approved),
@@ -318,6 +371,12 @@ class World:
         self.now += TICK
         for each in self.deployments:
             each.tick(self.now)
+        return self.decide()
+
+    def decide(self) -> Plan:
+        """Plan the policy and write its steps."""
+        before = self.situation()
+        self.held_back = holding_back(self.held_back, before.targets, self.now)
         before = self.looked = self.situation()
         plan = planning.plan(before)
         if plan.halts:
@@ -335,7 +394,7 @@ class World:
 
     def _apply(self, step: Step) -> None:
         deployment = next(each for each in self.deployments if each.id == step.workload)
-        deployment.write(step.revision, joined=step.joins, note=step.note)
+        deployment.write(step.revision, policy=self.policy, joined=step.joins, note=step.note)
         if step.revision is not None:
             self.touched.setdefault(step.revision, set()).add(deployment.name)
 
@@ -363,7 +422,7 @@ class World:
 
     def end(self) -> dict[str, str | None]:
         """Which revision is where."""
-        return {each.name: each.revision for each in self.deployments}
+        return {each.name: borne(each.record, self.policy) for each in self.deployments}
 
     def _ready(self, situation: Situation, plan: Plan) -> str:
         status = status_of(Report(generation=1, situation=situation, plan=plan), {}, self.now)
@@ -386,7 +445,7 @@ class World:
 
     def _clock(self) -> str:
         minutes, seconds = divmod(int(self.now - START), 60)
-        return f"{minutes:02}:{seconds:02}"
+        return f"{minutes:02}:{seconds:02}" + (f"  {self.name}" if self.name else "")
 
     def transcript(self) -> str:
         """The whole story, and how it ends."""

@@ -16,8 +16,9 @@ from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Situation, plan
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.status import Rejection, Report, status_of
-from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.targets import State, Target, in_conflict
 from sidecarpolicy.core.tree import Json, items
+from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import Approval, Reason, Removal, SkipReason
 from tests.builders import a_cluster_policy, a_policy
 from tests.core.objects import START, WEB, at_second
@@ -28,6 +29,7 @@ UPDATE, CURRENT = "web-7d21c0a9e1", "web-6f9c11d2ab"
 
 S, P, G, U, F = State.SKIPPED, State.PENDING, State.PROGRESSING, State.UPDATED, State.FAILED
 PAUSED = Rollout(paused=True)
+FOUGHT = Conflict(by="'helm'", what="init container 'proxy'", times=3, until=NOW + 600, waits=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,15 +245,8 @@ def _ended() -> Iterator[Example]:
     yield Example(
         name="field-conflict",
         words="done, except where another writer keeps undoing us",
-        status=to_come(
-            a_status(U, U, F, rollout=Rollout(max_failures=1)),
-            "False",
-            "FieldConflict",
-            "helm undoes the sidecars of shop/cart-003: 3 times since 2026-01-01T00:50:00Z; next try at 01:10:00Z",
-            abnormal="Stalled",
-        ),
+        status=a_status(targets=(*targets(U, U), in_conflict(targets(U, first=3)[0], FOUGHT))),
         reason="FieldConflict",
-        reported=False,
         **bad,
     )
 

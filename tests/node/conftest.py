@@ -17,7 +17,7 @@ import pykube
 import pytest
 
 import localcluster
-from localcluster import images
+from localcluster import images, node_lock
 from localcluster.errors import NodeTakenError
 from tests import kube
 from tests.fleet import Fleet
@@ -26,6 +26,7 @@ from tests.running import Operator
 ROOT = Path(__file__).parents[2]
 OPERATOR = "sidecarpolicy"
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
+NAME = "node-tests"
 PATIENCE = 300.0
 """Seconds to wait for the machine's one real node."""
 
@@ -52,10 +53,13 @@ def node() -> Iterator[localcluster.Cluster]:
 def _start(deadline: float) -> localcluster.Cluster:
     while True:
         try:
-            return localcluster.start(f"node-tests-{os.getpid()}", node=True)
+            return localcluster.start(f"{NAME}-{os.getpid()}", node=True)
         except NodeTakenError:
             if time.monotonic() > deadline:
                 raise
+            owner = node_lock.owner()
+            if owner is not None and owner.cluster.startswith(NAME) and not owner.starter.alive:
+                localcluster.stop(owner.cluster)  # tests that were killed left it behind
             time.sleep(1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from tests.polling import poll
 
 BUSYBOX = "sidecarpolicy.local/busybox:1"
 # Runs until it is told to stop, and then stops at once.
-IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+IDLE = ["sh", "-c", "trap 'exit 0' TERM; sleep 86400 & wait"]
 
 
 def an_idle(**fields: Any) -> Manifest:
@@ -27,7 +26,7 @@ def an_idle_deployment(name: str, namespace: str, **changes: Any) -> Manifest:
 
 def pods(fleet: Fleet, app: str) -> list[Manifest]:
     """The Pods of a Deployment that are not on their way out."""
-    found = json.loads(fleet.kubectl("get", "pods", f"--selector=app={app}", "--output=json").stdout)["items"]
+    found = fleet.get("pods", labelSelector=f"app={app}")["items"]
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -92,8 +91,8 @@ def test_the_proxy_is_ready_before_the_applications_first_line_and_answers_until
 
 def ready_endpoints(fleet: Fleet, service: str) -> int:
     """How many addresses of a Service take traffic."""
-    selector = f"--selector=kubernetes.io/service-name={service}"
-    slices = json.loads(fleet.kubectl("get", "endpointslices", selector, "--output=json").stdout)["items"]
+    selector = f"kubernetes.io/service-name={service}"
+    slices = fleet.get("endpointslices", version="discovery.k8s.io/v1", labelSelector=selector)["items"]
     return sum(endpoint["conditions"]["ready"] for each in slices for endpoint in each["endpoints"] or [])
 
 

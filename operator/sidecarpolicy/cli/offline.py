@@ -16,6 +16,7 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.deployments import Manifest, with_change
 from sidecarpolicy.cli.manifests import BadInput
 from sidecarpolicy.cli.policies import Given
+from sidecarpolicy.core.arithmetic.findings import Change, findings
 from sidecarpolicy.core.checks import Refusal, Subject, invalid_marks, judge, pins_among
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
@@ -90,6 +91,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         record=record,
         missing=unknown,
         pins=pins_among(workload.annotations, revisions),
+        autoscalers=[each for each in given.autoscalers if each.scales == workload.id],
     )
     verdicts = judge(subject, revisions)
     kept = {policy for policy, refusal in verdicts.items() if refusal is not None and not refusal.removes}
@@ -115,6 +117,12 @@ def injected(manifest: Manifest, given: Given) -> Result:
         *(_verdict(given.revisions[policy], refusal, record, edited) for policy, refusal in verdicts.items()),
         *_leaving(record, given, verdicts.keys(), composed),
         *_warnings(manifest, composed),
+        *(
+            note
+            for policy, refusal in verdicts.items()
+            if not refusal
+            for note in _foreseen(policy, manifest, composed, given)
+        ),
     ]
     return Result(manifest=manifest, body=body, notes=tuple(notes))
 
@@ -251,6 +259,19 @@ def _warnings(manifest: Manifest, composed: Composition) -> list[Note]:
         ),
     ]
     return [_warning(reason, message) for reason, message in found]
+
+
+def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given: Given) -> list[Note]:
+    """What the arithmetic says of one policy on the Deployment, as it does in the policy's status."""
+    provided = composed.record.entries[policy].items
+    change = Change(
+        now=at(manifest.template, "spec"),
+        after=at(composed.template, "spec"),
+        ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
+        progress_deadline=given.policies[policy].rollout.progress_deadline_seconds,
+        deployment_deadline=manifest.workload.progress_deadline,
+    )
+    return [_warning(each.reason, each.message) for each in findings(change)]
 
 
 def _warning(reason: WarningReason, message: str) -> Note:

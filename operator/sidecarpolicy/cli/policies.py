@@ -1,12 +1,13 @@
-"""The policies and namespaces that files hold, as the operator would see them in a cluster."""
+"""The policies, namespaces and autoscalers that files hold, as the operator would see them in a cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.manifests import BadInput, Document, Place, objects
+from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.checks import invalid_marks
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -24,7 +25,7 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What decides: the policies, what they inject, and the namespaces whose labels are known.
+    """What decides: the policies, what they inject, the namespaces whose labels are known, and the autoscalers.
 
     *default_namespace* is that of manifests without one.
     """
@@ -32,6 +33,7 @@ class Given:
     policies: Mapping[PolicyId, Policy]
     revisions: Mapping[PolicyId, Revision]
     namespaces: Mapping[str, Namespace]
+    autoscalers: Sequence[Autoscaler]
     default_namespace: str
 
     def namespace(self, name: str) -> Namespace:
@@ -63,8 +65,9 @@ class Given:
 def given(policy_files: Iterable[Document], manifests: Iterable[Document], *, default_namespace: str) -> Given:
     """Return what files declare; raise BadInput with every problem of every policy.
 
-    Policies are taken from *policy_files* alone, Namespaces from both.
+    Policies are taken from *policy_files* alone, Namespaces and HorizontalPodAutoscalers from both.
     """
+    autoscalers: list[Autoscaler] = []
     policies: dict[PolicyId, Policy] = {}
     places: dict[PolicyId, Place] = {}
     namespaces: dict[str, Namespace] = {}
@@ -75,6 +78,13 @@ def given(policy_files: Iterable[Document], manifests: Iterable[Document], *, de
             namespace, wrong = _namespace(body)
             problems += [f"{place}: {problem}" for problem in wrong]
             namespaces[namespace.name] = namespace
+        elif body.get("kind") == "HorizontalPodAutoscaler":
+            try:
+                autoscaler = autoscaler_from(in_namespace(body, default_namespace))
+            except (AttributeError, KeyError, TypeError):
+                problems.append(f"{place}: must be a HorizontalPodAutoscaler, with name, scaleTargetRef and metrics")
+            else:
+                autoscalers += [autoscaler] if autoscaler else []
     for place, body in objects(policy_files):
         if not _is_policy(body):
             continue
@@ -97,6 +107,7 @@ def given(policy_files: Iterable[Document], manifests: Iterable[Document], *, de
         policies=policies,
         revisions={policy.id: _readable(offline(policy)) for policy in policies.values()},
         namespaces=namespaces,
+        autoscalers=sorted(autoscalers, key=lambda each: each.name),
         default_namespace=default_namespace,
     )
 

@@ -56,6 +56,18 @@ def refuse_unknown_variables(environ: Mapping[str, str], command: click.Command)
     default=DEFAULTS.lease_seconds,
     help="Seconds after which another replica may lead if this one falls silent.",
 )
+@click.option(
+    "--undone-window-seconds",
+    type=click.FloatRange(min=1),
+    default=DEFAULTS.undone_window_seconds,
+    help="Reverts by another writer count together where they come within so many seconds of each other.",
+)
+@click.option(
+    "--undone-threshold",
+    type=click.IntRange(min=2),
+    default=DEFAULTS.undone_threshold,
+    help="After so many of them the next attempt is ten minutes later, doubling to an hour.",
+)
 @click.option("--health", default=DEFAULTS.health, help="host:port of /healthz; empty for none.")
 @click.option(
     "--log-level",

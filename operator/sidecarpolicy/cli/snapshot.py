@@ -1,8 +1,8 @@
 """The cluster as the operator sees it, filled from LISTs: what a policy's targets are computed from.
 
 The store, the checks and the states are the operator's own; only what it alone knows cannot be had, and is said: what
-the API server answered to its patches (of that the status tells up to three examples), and which workloads lost their
-availability while it watched.
+the API server answered to its patches (of that the status tells up to three examples), what admission made of them, and
+which workloads lost their availability while it watched.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.engine.examination import examine
 from sidecarpolicy.engine.gathering import Memory, situation_of
-from sidecarpolicy.engine.port import Api, ApiError, Events, Resource
+from sidecarpolicy.engine.port import Api, ApiError, Events, Gone, Resource
 from sidecarpolicy.engine.port import Refused as Forbidden
 from sidecarpolicy.engine.queue import WorkQueue
 from sidecarpolicy.engine.resources import (
+    AUTOSCALERS,
     DEPLOYMENTS,
     LABEL_SELECTORS,
     NAMESPACES,
+    OPTIONAL,
     POLICIES,
     REPLICA_SETS,
     REVISIONS,
@@ -65,6 +67,10 @@ class Snapshot:
             listed = self.cluster.list(resource, namespace, label_selector=LABEL_SELECTORS.get(resource, ""))
         except Forbidden as error:
             self._leave_out(error, what)
+            return
+        except Gone:
+            if resource not in OPTIONAL:
+                raise
             return
         for body in listed:
             self.world.store.put(resource, body)
@@ -128,6 +134,7 @@ def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:
     if reach and reach != asked.operator_namespace:
         found.fill(REVISIONS, asked.operator_namespace, what="what cluster policies inject, and so override")
     found.fill(REPLICA_SETS, reach)
+    found.fill(AUTOSCALERS, reach, what="whether a sidecar without requests would stop an autoscaler")
     found.fill(DEPLOYMENTS, reach)
     return found
 

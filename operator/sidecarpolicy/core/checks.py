@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sidecarpolicy import names
+from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, needs_requests, requests
 from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import application_containers, canonical_item
@@ -53,7 +54,8 @@ class Subject:
     *owners*: items that somebody else declares. *refused*: by revision, what the API server said of the patch that it
     would not have. *missing*: policies in the record that do not exist any more. *leaving*: those that do not select
     it any more (`judge` fills it in). *pins*: what their owner pins policies to, where that is not what they want
-    to inject. *inspected*: policies whose failed rollout is left on it for inspection.
+    to inject. *inspected*: policies whose failed rollout is left on it for inspection. *autoscalers*: those that
+    scale it.
     """
 
     workload: Workload
@@ -63,6 +65,7 @@ class Subject:
     owners: Mapping[ItemKey, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     missing: frozenset[PolicyId] = frozenset()
+    autoscalers: Sequence[Autoscaler] = ()
     leaving: frozenset[PolicyId] = frozenset()
     pins: Mapping[PolicyId, Pin] = field(default_factory=dict)
     inspected: frozenset[PolicyId] = frozenset()
@@ -265,6 +268,24 @@ def would_go_down(subject: Subject, revision: Revision, above: Sequence[Revision
     return None
 
 
+def breaks_autoscaling(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """An autoscaler goes by the share of what is requested, and a sidecar requests nothing: it would stop scaling."""
+    if subject.applied(revision) or not needs_requests(subject.spec):
+        return None
+    ours = [each for each in revision.sidecars if not subject.adopted(revision, each.name)]
+    for autoscaler in subject.autoscalers:
+        for resource in autoscaler.resources:
+            lacking = [repr(each.name) for each in ours if not requests(each.container, resource)]
+            if lacking:
+                return Refusal(
+                    reason=SkipReason.BREAKS_AUTOSCALING,
+                    message=f"HorizontalPodAutoscaler {autoscaler.name!r} scales it by {resource} utilization, and "
+                    f"would stop: no {resource} is requested by {', '.join(lacking)}; give the sidecar a request, or "
+                    "let the autoscaler measure the application's container alone (type ContainerResource)",
+                )
+    return None
+
+
 def is_refused(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
     """The API server would not have our patch of this workload."""
     message = subject.refused.get(revision.name)
@@ -282,6 +303,7 @@ CHECKS: tuple[Check, ...] = (
     is_pinned,
     has_halted_rollout,
     would_go_down,
+    breaks_autoscaling,
     is_refused,
 )
 

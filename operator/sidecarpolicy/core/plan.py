@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
@@ -45,7 +46,8 @@ class Situation:
     being written at this moment. *removing*: workloads that are not selected and still carry the policy. *orphaning*:
     the policy is being deleted and leaves its sidecars to the owners. *frozen*: nothing changes but new workloads.
     *attempt*: the `<revision>#<attempt>` under which failures are noted now. *halted*: the rollout is halted under it.
-    *held_back*: namespaces whose own trouble made a workload fail, where nothing is tried for a while. *stopped*: by
+    *held_back*: namespaces whose own trouble made a workload fail; *now* (seconds since the epoch) tells which of them
+    are left alone and which have one workload tried at a time. *stopped*: by
     the emergency switch; no workload is changed. *generation*: the policy's, for approvals; *approved*: what its author
     has approved.
     """
@@ -60,7 +62,8 @@ class Situation:
     frozen: bool = False
     attempt: str = ""
     halted: bool = False
-    held_back: frozenset[str] = frozenset()
+    now: float = 0.0
+    held_back: Mapping[str, HoldBack] = field(default_factory=dict)
     stopped: bool = False
     generation: int = 0
     approved: frozenset[str] = frozenset()
@@ -132,9 +135,16 @@ def plan(situation: Situation) -> Plan:
         halts=halts,
         stage=stage,
         held=held,
-        looks_again=min((each.looks_again for each in everyone if each.looks_again is not None), default=None),
+        looks_again=_looks_again(situation),
         counts=counts,
     )
+
+
+def _looks_again(situation: Situation) -> float | None:
+    """When time alone changes something: a soak or a deadline ends, a namespace has been left alone for long enough."""
+    moments = [each.looks_again for each in (*situation.targets, *situation.removing)]
+    moments += [each.until for each in situation.held_back.values() if situation.now < each.until]
+    return min((each for each in moments if each is not None), default=None)
 
 
 def _stage(situation: Situation) -> Stage | None:
@@ -148,7 +158,7 @@ def _stage(situation: Situation) -> Stage | None:
 def _held(situation: Situation) -> str:
     """The approval that a removal waits for: by the author's wish, or because too many of them are stuck."""
     approval = f"removal@{situation.generation}"
-    stuck = sum(each.state is State.FAILED for each in situation.removing)
+    stuck = sum(each.state is State.FAILED and not each.excused for each in situation.removing)
     wanted = situation.rollout.removal is Removal.MANUAL or stuck > situation.rollout.max_failures
     waiting = any(each.recorded and not each.left for each in situation.removing)
     if situation.orphaning or not wanted or not waiting or approval in situation.approved:
@@ -197,6 +207,7 @@ def _joining(situation: Situation) -> list[Step]:
         and each.revision is None
         and each.refusal is None
         and not each.turned_back
+        and not each.is_left_alone
         and each.workload not in situation.assigned
     ]
 
@@ -207,6 +218,8 @@ def _to_their_pins(situation: Situation, holding: set[WorkloadId], budget: int) 
     taken = len(holding)
     for each in _in_order(situation.targets):
         if each.pinned_to in (None, each.revision) or each.busy or each.workload in situation.assigned:
+            continue
+        if each.is_left_alone:
             continue
         joins = each.new and each.revision is None
         if not joins and each.health is not Health.EMPTY and each.workload not in holding:
@@ -223,16 +236,19 @@ def _updates(
 ) -> list[Step]:
     """Those in progress first (they hold a slot already), then the healthy, the unhealthy, and those without Pods."""
     joining = situation.current is not None
+    resting = {namespace for namespace, each in situation.held_back.items() if situation.now < each.until}
+    tried = {each.namespace for each in holding}
     waiting = [
         each
         for each in situation.targets
         if each.refusal is None
         and each.revision != situation.update
         and not each.busy
+        and not each.is_left_alone
         and each.workload not in situation.assigned
         and not (each.new and each.revision is None and joining)
         and not (each.turned_back and not each.excused)
-        and each.workload.namespace not in situation.held_back
+        and each.workload.namespace not in resting
         and (stage is None or each.workload in stage.open)
     ]
     moving = holding - situation.assigned
@@ -246,11 +262,14 @@ def _updates(
     for each in _in_order(each for each in waiting if each.health is not Health.EMPTY):
         if at_update >= budget:
             break
+        if each.workload.namespace in situation.held_back.keys() & tried:
+            continue  # one at a time, until one has completed
         if each.workload not in holding:
             if taken >= budget:
                 continue
             taken += 1
         at_update += 1
+        tried.add(each.workload.namespace)
         steps.append(_to_update(each, situation, why))
     others = sum(each.health is not Health.EMPTY for each in waiting)
     proven = not first or all(each.health is Health.EMPTY for each in situation.targets if each.refusal is None)
@@ -285,6 +304,7 @@ def _removals(situation: Situation, holding: set[WorkloadId], budget: int, *, he
         each
         for each in (*situation.removing, *(situation.targets if situation.deleting else ()))
         if each.recorded and each.workload not in situation.assigned and not each.busy and (each.left or not held)
+        if not each.is_left_alone
     ]
     steps: list[Step] = []
     taken = len(holding)

@@ -43,13 +43,16 @@ def is_ours(workload: Workload, replica_sets: Sequence[ReplicaSet], policy: Poli
 
     Those before it are the older ReplicaSets that still have replicas; where none has, the one before the newest. A
     newest ReplicaSet with another revision than the Deployment is itself an older one: the controller has not made
-    the next yet. With no history to compare (revisionHistoryLimit 0) the change counts as ours.
+    the next yet. Where all replicas are in one with that revision, a change that the controller has not seen yet is
+    another's. With no history to compare (revisionHistoryLimit 0) the change counts as ours.
     """
     revision = borne(workload.record, policy)
     ordered = sorted(replica_sets, key=lambda each: each.number)
     older = ordered[:-1]
     if ordered and borne(ordered[-1].record, policy) != revision:
         older.append(ordered[-1])
+    elif older and workload.observed_generation < workload.generation and not any(each.replicas for each in older):
+        return False
     before = [each for each in older if each.replicas > 0] or older[-1:]
     if not before:
         return revision is not None

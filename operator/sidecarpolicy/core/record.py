@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.times import seconds_of, timestamp
 from sidecarpolicy.core.tree import compact
+from sidecarpolicy.core.undone import NOT_UNDONE, Undone
 
 INIT_CONTAINERS, VOLUMES, ENV, VOLUME_MOUNTS = "initContainers", "volumes", "env", "volumeMounts"
 
@@ -43,13 +45,15 @@ class Note:
 
     *previous*: the revision that the workload had before (empty: none), to go back to. *unhealthy_before*: it was
     unhealthy when the step was made, so its failure is not ours. *failed*: `<revision>#<attempt>` that failed here and
-    was turned back. *excused*: the cause was the namespace's, and does not count against maxFailures.
+    was turned back. *excused*: the cause was the namespace's, and does not count against maxFailures. *undone*: how
+    often another writer undid what is here, and when it was put back last.
     """
 
     previous: str = ""
     unhealthy_before: bool = False
     failed: str = ""
     excused: bool = False
+    undone: Undone = NOT_UNDONE
 
 
 NOTHING_NOTED = Note()
@@ -133,8 +137,16 @@ def _entry(value: Mapping[str, Any]) -> Entry:
             unhealthy_before=value.get("unhealthyBefore", False) is True,
             failed=_text(value["failed"]) if "failed" in value else "",
             excused=value.get("excused", False) is True,
+            undone=_undone(value["undone"]) if "undone" in value else NOT_UNDONE,
         ),
     )
+
+
+def _undone(value: Mapping[str, Any]) -> Undone:
+    count, last = value["count"], _text(value["last"])
+    if type(count) is not int or count < 1 or timestamp(seconds_of(last)) != last:
+        raise Mangled("undone has no count, or no time")
+    return Undone(count=count, last=seconds_of(last))
 
 
 def _noted(note: Note) -> dict[str, Any]:
@@ -145,6 +157,7 @@ def _noted(note: Note) -> dict[str, Any]:
             ("unhealthyBefore", note.unhealthy_before),
             ("failed", note.failed),
             ("excused", note.excused),
+            ("undone", {"count": note.undone.count, "last": timestamp(note.undone.last)} if note.undone else None),
         )
         if value
     }

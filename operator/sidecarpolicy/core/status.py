@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sidecarpolicy import names
@@ -18,6 +17,7 @@ from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Plan, Situation
 from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.names import OnFailure, Reason, Removal, WarningReason
 
@@ -132,7 +132,7 @@ def _being_deleted(report: Report) -> Standing | None:
         ready="Unknown",
         reason=Reason.REMOVAL_HELD if held and not stopped else Reason.REMOVING,
         message=f"the policy is being deleted; {_workloads(left)} still {_verb(left, 'carries', 'carry')} its sidecars"
-        f"{late}{wait}",
+        f"{late}{_fought_over(report)}{wait}",
         reconciling=not held and not stopped,
     )
 
@@ -187,10 +187,24 @@ def _halted(report: Report) -> Standing | None:
     )
 
 
+def _undone(report: Report) -> Standing | None:
+    """Done, except where another writer keeps undoing us."""
+    contested = [each for each in report.situation.targets if each.reason == Reason.FIELD_CONFLICT]
+    if not contested or _is_moving(report):
+        return None
+    first = min(contested, key=lambda each: each.workload)
+    others = f" (and {len(contested) - 1} more)" if len(contested) > 1 else ""
+    return Standing(
+        ready="False",
+        reason=Reason.FIELD_CONFLICT,
+        message=f"{_progress(report)}; {first.workload}{others}: {first.message}",
+        stalled=True,
+    )
+
+
 def _done_with_failures(report: Report) -> Standing | None:
     stuck = sum(each in report.late for each in report.situation.removing)
-    moving = report.count(State.PENDING) + report.count(State.PROGRESSING) + report.removing - stuck
-    if not report.count(State.FAILED) + stuck or moving:
+    if not report.count(State.FAILED) + stuck or _is_moving(report):
         return None
     return Standing(
         ready="False",
@@ -198,6 +212,12 @@ def _done_with_failures(report: Report) -> Standing | None:
         message=f"{_progress(report)}; {_late(report)}",
         stalled=True,
     )
+
+
+def _is_moving(report: Report) -> bool:
+    """Whether anything waits, goes on or is still to be removed; a removal that is stuck is none."""
+    stuck = sum(each in report.late for each in report.situation.removing)
+    return report.count(State.PENDING) + report.count(State.PROGRESSING) + report.removing - stuck > 0
 
 
 def _done(report: Report) -> Standing | None:
@@ -249,7 +269,7 @@ def _rolling_out(report: Report) -> Standing | None:
     return Standing(
         ready="Unknown",
         reason=Reason.ROLLING_OUT,
-        message=f"{_progress(report)}{first}{late}",
+        message=f"{_progress(report)}{first}{_left_alone(report)}{late}{_fought_over(report)}",
         reconciling=True,
     )
 
@@ -261,6 +281,7 @@ _SITUATIONS: tuple[Row, ...] = (
     _all_skipped,
     _budget_exceeded,
     _halted,
+    _undone,
     _done_with_failures,
     _done,
     _stopped,
@@ -290,6 +311,15 @@ def _progress(report: Report) -> str:
     return head + (report.situation.update or "no revision") + (f"; {', '.join(parts)}" if parts else "")
 
 
+def _left_alone(report: Report) -> str:
+    held = {name: each for name, each in report.situation.held_back.items() if report.situation.now < each.until}
+    if not held or not report.count(State.PENDING) + report.count(State.FAILED):
+        return ""
+    name = min(held, key=lambda name: (held[name].until, name))
+    others = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
+    return f"; namespace {name}{others} is left alone until {timestamp(held[name].until)}, for reasons of its own"
+
+
 def _holding(report: Report) -> str:
     stuck = sum(each.state is State.FAILED for each in report.situation.removing)
     limit = report.situation.rollout.max_failures
@@ -314,6 +344,13 @@ def _late(report: Report) -> str:
         f"{first.workload}{others} made no progress since {timestamp(first.late_since or 0.0)} "
         f"(progressDeadlineSeconds: {limit}): {first.message}"
     )
+
+
+def _fought_over(report: Report) -> str:
+    """`; shop/cart: 'helm' keeps undoing …`, of the first removal that another writer undoes, if any."""
+    fought = [each for each in report.situation.removing if each.reason == Reason.FIELD_CONFLICT]
+    first = min(fought, key=lambda each: each.workload, default=None)
+    return f"; {first.workload}: {first.message}" if first else ""
 
 
 def _worst(report: Report) -> str:
@@ -364,7 +401,7 @@ def _failures(targets: Iterable[Target], update: str | None, previous: Sequence[
     for each in targets:
         if each.state is not State.FAILED:
             continue
-        revision = (update if each.turned_back else each.revision) or ""
+        revision = ("" if each.turned_back else each.revision) or update or ""
         before = told.get((each.workload.namespace, each.workload.name, revision), {})
         since = before.get("since") or timestamp(now if each.late_since is None else each.late_since)
         failures.append(
@@ -402,27 +439,21 @@ def _why_skipped(targets: Iterable[Target]) -> str:
 
 
 def _warnings(warnings: Iterable[Warned]) -> list[Json]:
-    by_reason: dict[str, list[Warned]] = defaultdict(list)
-    for each in sorted(set(warnings), key=lambda each: (each.reason.value, each.where, each.message)):
-        by_reason[each.reason.value].append(each)
+    by_reason: dict[str, set[Warned]] = defaultdict(set)
+    for each in warnings:
+        by_reason[each.reason.value].add(each)
     return [
-        {"reason": reason, "count": len(found), "message": shortened(_located(found[0]))}
+        {
+            "reason": reason,
+            "count": len(found),
+            "message": shortened(_located(min(found, key=lambda each: (each.where, each.message)))),
+        }
         for reason, found in sorted(by_reason.items())
     ][:MOST_LISTED]
 
 
 def _located(warned: Warned) -> str:
     return f"{warned.where}: {warned.message}" if warned.where else warned.message
-
-
-def timestamp(seconds: float) -> str:
-    """Return seconds since the epoch as RFC 3339 text, whole seconds, as metav1.Time has it."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def micro_timestamp(seconds: float) -> str:
-    """Return seconds since the epoch as RFC 3339 text with microseconds, as metav1.MicroTime has it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def shortened(text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isinf
 
@@ -12,7 +12,9 @@ from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
+from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
+from sidecarpolicy.names import Reason
 
 # A ReplicaSet that cannot make Pods (a quota, an admission rule) has failed when that held for this long, in seconds.
 REPLICA_FAILURE_SECONDS = 60
@@ -37,6 +39,18 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """An unfinished rollout, as it was seen last: of *revision*; *disturbed*: it lost its availability in its soak.
+
+    ReplicaSets do not show when one of them was complete, so an owner's hotfix in a soak would look like one after it.
+    Without this, after a restart, it does; nothing else depends on it.
+    """
+
+    revision: str
+    disturbed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One policy on one workload, at one moment.
 
@@ -47,11 +61,12 @@ class Target:
 
     *under_way*: the policy's rollout on it is not complete. *failing*: that has failed and nothing has been done about
     it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: a new
-    workload that is late, whose failure is its owner's unless one of our containers is to blame. *disturbed*: it lost
-    its availability while it was watched. *excused*: the failure does not count against maxFailures. *outdated*: it
+    workload that is late, whose failure is its owner's unless one of our containers is to blame. *watched*: its
+    rollout is not over, and this is what to remember of it. *excused*: the failure does not count against maxFailures. *outdated*: it
     failed at another revision than the update's, which says nothing about that one. *group*: the canary group that
     selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the update's.
     *left*: its owner took it out of the selection, so that it needs nobody's approval to lose what it has.
+    *conflict*: another writer keeps undoing what the policy has on it.
     """
 
     workload: WorkloadId
@@ -73,13 +88,19 @@ class Target:
     failing: bool = False
     turned_back: bool = False
     suspect: bool = False
-    disturbed: bool = False
+    watched: Watched | None = None
     under_way: bool = False
     excused: bool = False
     outdated: bool = False
     group: str = ""
     pinned_to: str | None = None
     left: bool = False
+    conflict: Conflict | None = None
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether nothing is attempted yet, because another writer would undo it."""
+        return self.conflict is not None and self.conflict.waits
 
     @property
     def counts(self) -> bool:
@@ -98,21 +119,24 @@ def target(
     rollout: Rollout,
     now: float,
     attempt: str = "",
-    disturbed: bool = False,
+    before: Watched | None = None,
     current: str | None = None,
+    busy_until: float = 0.0,
     group: str = "",
     left: bool = False,
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
-    *attempt* is the `<revision>#<attempt>` under which a failure would be noted now. *disturbed*: it was seen to lose
-    its availability while it was watched. *current* is the revision that was rolled out completely last; it has soaked.
-    *group* and *left* are passed on.
+    *attempt* is the `<revision>#<attempt>` under which a failure would be noted now. *before*: an unfinished
+    rollout on it that was seen. *current* is the revision that was rolled out completely last; it has soaked.
+    *busy_until*: when the soak of another policy's rollout on it ends. *group* and *left* are passed on.
     """
     entry = record_of(workload.record).entries.get(policy)
     revision = (entry.revision or None) if entry else None
     note = entry.note if entry else NOTHING_NOTED
-    ours = progress.is_ours(workload, replica_sets, policy)
+    unfinished = before is not None and before.revision == revision
+    disturbed = before is not None and unfinished and before.disturbed
+    ours = unfinished or progress.is_ours(workload, replica_sets, policy)
     arrived = progress.has_arrived(workload, replica_sets, policy)
     new = progress.is_new(workload, replica_sets)
     watched = revision not in (None, current)
@@ -124,8 +148,8 @@ def target(
     last = None
     if under_way:
         last = progress.last_progress(workload)
-    elif soaking and isinf(soaked):  # it lost its availability while it was watched
-        last = workload.available.changed
+    elif soaking and isinf(soaked):  # it is unavailable again, and to have been up for a moment is no progress
+        last = workload.progressing.updated
     deadline = last + rollout.progress_deadline_seconds if last is not None else None
     if under_way and workload.replica_failure.status == "True":
         refused = workload.replica_failure.changed + REPLICA_FAILURE_SECONDS
@@ -141,11 +165,14 @@ def target(
         revision=revision,
         health=_health(workload),
         holds_slot=(under_way or soaking) and not joined and workload.replicas > 0,
-        busy=(joined or not under_way) and not (new and revision is None) and _is_moving(workload),
+        busy=(joined or not under_way)
+        and not (new and revision is None)
+        and (_is_moving(workload) or now < busy_until),
         new=new,
-        evidence=arrived and not soaking and revision == update and workload.replicas > 0,
+        # Where the newest rollout is another's, what the policy has there was rolled out before.
+        evidence=(arrived or not ours) and not soaking and revision == update and workload.replicas > 0,
         available=revision is not None and workload.available.status == "True",
-        looks_again=soaked if soaking and not isinf(soaked) else deadline if not late else None,
+        looks_again=_next((soaked if soaking else None, None if late else deadline, busy_until), now),
         late_since=(last or workload.replica_failure.changed) if late else None,
         reason="ProgressDeadlineExceeded" if late else "",
         message=(workload.progressing if under_way else workload.available).message if late else "",
@@ -155,12 +182,45 @@ def target(
         turned_back=turned_back,
         suspect=suspect,
         under_way=under_way,
-        disturbed=soaking and (disturbed or isinf(soaked)),
+        watched=Watched(revision=revision, disturbed=soaking and (disturbed or isinf(soaked)))
+        if revision is not None and watched and (under_way or soaking) and not joined
+        else None,
         excused=turned_back and note.excused,
         outdated=failing and not turned_back and revision != update,
         group=group,
         pinned_to=refusal.pinned_to if refusal else None,
         left=left,
+    )
+
+
+def _next(moments: Iterable[float | None], now: float) -> float | None:
+    """The next of *moments*; what is over, or waits for something else than time, is none."""
+    return min((each for each in moments if each is not None and now < each and not isinf(each)), default=None)
+
+
+def in_conflict(each: Target, conflict: Conflict) -> Target:
+    """Return *each* in *conflict* with another writer: failed, excused, and in nobody's way.
+
+    What was put back and only has to last is failed in place of updated; a rollout that goes on there is what it is.
+    """
+    if each.refusal is not None or (conflict.put_back and each.state is not State.UPDATED):
+        again = [seconds for seconds in (each.looks_again, conflict.until) if seconds is not None]
+        return replace(each, conflict=conflict, looks_again=min(again, default=None))
+    return replace(
+        each,
+        state=State.FAILED,
+        conflict=conflict,
+        reason=Reason.FIELD_CONFLICT.value,
+        message=conflict.message,
+        excused=True,
+        holds_slot=False,
+        evidence=False,
+        available=each.available and conflict.put_back,
+        under_way=False,
+        failing=False,
+        suspect=False,
+        late_since=None,
+        looks_again=conflict.until,
     )
 
 

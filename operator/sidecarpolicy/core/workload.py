@@ -10,22 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sidecarpolicy import names
 from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.record import Mangled, Record, parse
+from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, compact, items
 
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
-
-
-def seconds_of(timestamp: str | None) -> float:
-    """Return RFC 3339 text as seconds since the epoch; 0.0 where there is none."""
-    return datetime.fromisoformat(timestamp).timestamp() if timestamp else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +65,14 @@ class ReplicaSet:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+class Writer(NamedTuple):
+    """Another field manager of a Deployment: when it last took a field (RFC 3339), and whether one of the template."""
+
+    since: str
+    manager: str
+    of_template: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """The decoded rest of a Deployment: its Pod template, and what others claim of it."""
@@ -80,7 +83,10 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What matters of a Deployment; *record* is the text of our annotation, None where it is absent."""
+    """What matters of a Deployment.
+
+    *record* is the text of our annotation, None where it is absent. *writers* are the field managers that are not ours.
+    """
 
     id: WorkloadId
     uid: str
@@ -105,6 +111,7 @@ class Workload:
     available: Condition
     replica_failure: Condition
     body: bytes
+    writers: tuple[Writer, ...] = ()
 
     @property
     def content(self) -> Content:
@@ -158,6 +165,15 @@ def workload_from(body: Mapping[str, Any]) -> Workload:
                 "lastApplied": annotations.get(LAST_APPLIED),
             }
         ).encode(),
+        writers=tuple(
+            Writer(
+                since=entry.get("time") or "",
+                manager=str(entry.get("manager")),
+                of_template="f:template" in at(entry, "fieldsV1", "f:spec"),
+            )
+            for entry in items(metadata, "managedFields")
+            if not entry.get("subresource") and entry.get("manager") != names.FIELD_MANAGER
+        ),
     )
 
 

@@ -28,7 +28,8 @@ from sidecarpolicy.core.revision import (
     revision_name,
     to_controller_revision,
 )
-from sidecarpolicy.core.status import Rejection, micro_timestamp
+from sidecarpolicy.core.status import Rejection
+from sidecarpolicy.core.times import micro_timestamp
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Json, Refused
 from sidecarpolicy.engine.resources import POD_TEMPLATES, POLICIES, REVISIONS
 from sidecarpolicy.engine.store import SeenPolicy

@@ -14,7 +14,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.engine.policy_pass import PolicyPasses
 from sidecarpolicy.engine.port import ApiError, Conflict, Gone, Json, Later, Leadership, Refused, Resource
 from sidecarpolicy.engine.queue import ShutDown
-from sidecarpolicy.engine.resources import LABEL_SELECTORS, WATCHED
+from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
 from sidecarpolicy.engine.store import Key
 from sidecarpolicy.engine.workload_pass import workload_pass
 from sidecarpolicy.engine.world import World
@@ -70,9 +70,13 @@ class Engine:
         for resource in WATCHED:
             bodies: list[Json] = []
             version = 0
-            async for page in self.world.api.list(resource, label_selector=LABEL_SELECTORS.get(resource, "")):
-                bodies += page.items
-                version = int(page.resource_version)
+            try:
+                async for page in self.world.api.list(resource, label_selector=LABEL_SELECTORS.get(resource, "")):
+                    bodies += page.items
+                    version = int(page.resource_version)
+            except Gone:
+                if resource not in OPTIONAL:
+                    raise
             for key in self.world.store.replace(resource, bodies, version):
                 self._add(key)
 
@@ -82,6 +86,7 @@ class Engine:
         while True:
             leads = self.leadership.leading
             if leads and not led:
+                self.world.written.clear()  # another process may have written since
                 log.info("leading: looking at %d policies and %d workloads", *self._sizes())
                 for policy in self.world.store.policies:
                     self._add(policy)

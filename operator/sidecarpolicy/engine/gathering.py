@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from sidecarpolicy.core import progress
+from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Situation
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Rejection
-from sidecarpolicy.core.targets import State, Target, target
+from sidecarpolicy.core.targets import State, Target, Watched, in_conflict, target
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.store import SeenPolicy
+from sidecarpolicy.engine.undoing import conflict_of
 from sidecarpolicy.engine.world import World
 from sidecarpolicy.names import DeletionPolicy, SkipReason
 
@@ -27,16 +30,19 @@ from sidecarpolicy.names import DeletionPolicy, SkipReason
 class Memory:
     """What the passes over one policy keep; all of it can be found again.
 
-    *held_back*: by namespace, until when it is left alone (seconds since the epoch) and for how long that is.
-    *disturbed*: workloads that lost their availability while they soaked.
+    *held_back*: by namespace. *watched*: unfinished rollouts that were seen.
+    *status_written*, *status_differs*: when it was last written, and since when there is something new to write.
+    *explained*: why workloads failed, also when they have been turned back.
     """
 
     generation: int = 0
     rejection: Rejection | None = None
     status_written: float = 0.0
+    status_differs: float = 0.0
     skipped: dict[WorkloadId, SkipReason] | None = None
-    held_back: dict[str, tuple[float, float]] = field(default_factory=dict)
-    disturbed: set[WorkloadId] = field(default_factory=set)
+    held_back: dict[str, HoldBack] = field(default_factory=dict)
+    watched: dict[WorkloadId, Watched] = field(default_factory=dict)
+    explained: dict[tuple[str, str], Json] = field(default_factory=dict)
 
 
 def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
@@ -46,8 +52,10 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
     current = world.store.current_revision(seen.id)
     rollout = policy.rollout if policy is not None else Rollout()
     told = {(each["namespace"], each["name"]): each for each in items(seen.status, "failures")}
+    told |= memory.explained
     targets: list[Target] = []
     removing: list[Target] = []
+    watched: dict[WorkloadId, Watched] = {}
     for workload in world.store.reached_by(seen.id):
         selected = policy is not None and world.store.selects(policy, workload)
         if not selected and not _carries(seen.id, workload, world):
@@ -64,17 +72,24 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             rollout=rollout,
             now=world.now(),
             attempt=update.attempt_id if update and selected and not seen.deleting else "",
-            disturbed=workload.id in memory.disturbed,
+            before=memory.watched.get(workload.id),
             current=current.revision.name if current else None,
+            busy_until=_busy_until(seen.id, workload, world),
             group=_canary_group(policy, workload, world) if selected and policy is not None else "",
             left=policy is not None and not seen.deleting and _left(policy, workload, world),
         )
-        _remember(memory.disturbed, each)
+        if each.watched is not None:
+            watched[workload.id] = each.watched
         each = _explained(each, seen.id, told, world)
+        _keep(memory.explained, each)
+        removing_it = not selected or seen.deleting
+        if (conflict := conflict_of(seen.id, workload, world, removing=removing_it)) is not None:
+            each = in_conflict(each, conflict)
         if selected and not seen.deleting:
             targets.append(each)
         elif not workload.deleting and (each.recorded or each.holds_slot):
             removing.append(each)
+    memory.watched = watched
     return Situation(
         policy=seen.id,
         rollout=rollout,
@@ -86,7 +101,8 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         frozen=memory.rejection is not None and not seen.deleting,
         attempt=update.attempt_id if update else "",
         halted=update is not None and update.halt is not None,
-        held_back=frozenset(name for name, (until, _) in memory.held_back.items() if until > world.now()),
+        now=world.now(),
+        held_back=memory.held_back,
         stopped=world.stopped,
         generation=seen.generation,
         approved=approvals(seen.approve) | (update.approved if update is not None else frozenset()),
@@ -94,6 +110,23 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         removing=removing,
         assigned=frozenset(each for each, policies in world.writing.items() if seen.id in policies),
     )
+
+
+def _busy_until(policy: PolicyId, workload: Workload, world: World) -> float:
+    """When another policy is done with *workload*: its rollout there soaks, or is about to begin."""
+    assigned = {*world.steps.get(workload.id, ()), *world.writing.get(workload.id, ())}
+    if assigned - {policy}:
+        return inf
+    replica_sets = world.store.replica_sets(workload)
+    ends = [0.0]
+    for other, entry in record_of(workload.record).entries.items():
+        seen, current = world.store.policies.get(other), world.store.current_revision(other)
+        if other == policy or not entry.revision or entry.joined or seen is None or seen.policy is None:
+            continue
+        soaked = current is not None and current.revision.name == entry.revision
+        if not soaked and progress.is_ours(workload, replica_sets, other):
+            ends.append(progress.soaked_at(workload, seen.policy.rollout.min_ready_seconds))
+    return max(ends)
 
 
 def _canary_group(policy: Policy, workload: Workload, world: World) -> str:
@@ -143,9 +176,10 @@ def _carries(policy: PolicyId, workload: Workload, world: World) -> bool:
     return any(progress.borne(each.record, policy) is not None for each in world.store.replica_sets(workload))
 
 
-def _remember(disturbed: set[WorkloadId], each: Target) -> None:
-    """Note who lost availability while watched: a crash loop that is up for a moment has not soaked."""
-    if each.disturbed:
-        disturbed.add(each.workload)
-    else:
-        disturbed.discard(each.workload)
+def _keep(explained: dict[tuple[str, str], Json], each: Target) -> None:
+    """Note why a workload fails: it may be turned back before the status has told it."""
+    place = (each.workload.namespace, each.workload.name)
+    if each.failing and each.message:
+        explained[place] = {"reason": each.reason, "message": each.message}
+    elif not each.turned_back:
+        explained.pop(place, None)

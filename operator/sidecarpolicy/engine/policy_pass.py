@@ -11,7 +11,8 @@ import logging
 from dataclasses import dataclass, field, replace
 
 from sidecarpolicy.core import plan as planning
-from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.held_back import holding_back
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Plan, Situation
 from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.selection import EVERYTHING
@@ -35,12 +36,8 @@ log = logging.getLogger(__name__)
 # A status is written only when it differs, and at most this often per policy, in seconds.
 STATUS_INTERVAL = 1.0
 
-# How much longer a status waits, in seconds, for steps that are being carried out.
+# How long a status that differs waits, in seconds, for steps that are being carried out.
 STATUS_PATIENCE = 0.3
-
-# How long a namespace is left alone after its own trouble made a workload fail; it doubles from time to time.
-HOLD_BACK_SECONDS = 600.0
-MOST_HOLD_BACK_SECONDS = 3600.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +52,8 @@ class PolicyPasses:
         seen = self.world.store.policies.get(identity)
         if seen is None:
             self.memories.pop(identity, None)
-            self._withdraw(identity)
+            for workload in self._withdraw(identity):
+                self.world.queue_policies_on(workload)
             return
         memory = self.memories.setdefault(identity, Memory())
         if not seen.deleting:
@@ -66,15 +64,17 @@ class PolicyPasses:
         situation = situation_of(seen, memory, self.world)
         if await self._examine(situation):
             situation = situation_of(seen, memory, self.world)
-        self._hold_back(memory, situation)
+        memory.held_back = holding_back(memory.held_back, situation.targets, self.world.now())
         plan = planning.plan(situation)
         if plan.halts:
             situation = await self._halt(seen, situation)
             plan = planning.plan(situation)
-        self._withdraw(identity)
+        withdrawn = self._withdraw(identity) - {step.workload for step in plan.steps}
         for step in plan.steps:
             self.world.steps[step.workload][identity] = step
             self.world.queue.add_after(step.workload, self.world.wait_of(step.workload))
+        for workload in withdrawn:
+            self.world.queue_policies_on(workload)  # one of them may have waited for this step
         if seen.deleting and self._is_gone(seen, situation):
             await acceptance.drop_finalizer(seen, self.world)
             return
@@ -132,16 +132,6 @@ class PolicyPasses:
                     log.warning("could not look at the Pods of %s: %s", each.workload, error)
         return bool(late)
 
-    def _hold_back(self, memory: Memory, situation: Situation) -> None:
-        """Leave a namespace alone whose own trouble made a workload fail: ten minutes first, an hour at most."""
-        now = self.world.now()
-        for each in situation.targets:
-            if each.failing and each.excused:
-                until, seconds = memory.held_back.get(each.workload.namespace, (0.0, HOLD_BACK_SECONDS / 2))
-                if until <= now:
-                    seconds = min(MOST_HOLD_BACK_SECONDS, seconds * 2)
-                    memory.held_back[each.workload.namespace] = (now + seconds, seconds)
-
     async def _halt(self, seen: SeenPolicy, situation: Situation) -> Situation:
         """Write the halt down before anything else is done about it."""
         stored = self.world.store.update_revision(seen.id)
@@ -163,11 +153,13 @@ class PolicyPasses:
         in_use = {name for each in everyone for name in (each.revision, each.note.previous, each.pinned_to) if name}
         await acceptance.prune(seen.policy, frozenset(in_use), self.world)
 
-    def _withdraw(self, identity: PolicyId) -> None:
-        for workload, steps in list(self.world.steps.items()):
-            steps.pop(identity, None)
-            if not steps:
+    def _withdraw(self, identity: PolicyId) -> set[WorkloadId]:
+        """Take back the policy's steps that nobody carries out yet; return where there were any."""
+        withdrawn = {workload for workload, steps in self.world.steps.items() if steps.pop(identity, None)}
+        for workload in withdrawn:
+            if not self.world.steps[workload]:
                 del self.world.steps[workload]
+        return withdrawn
 
     def _is_gone(self, seen: SeenPolicy, situation: Situation) -> bool:
         """Whether nothing holds a deleted policy back any more."""
@@ -202,14 +194,16 @@ class PolicyPasses:
         status = status_of(report, seen.status, now)
         tell(seen, memory, situation, status, self.world)
         if status == seen.status:
+            memory.status_differs = 0.0
             return
-        wait = memory.status_written + STATUS_INTERVAL - now
+        memory.status_differs = memory.status_differs or now
+        due = memory.status_written + STATUS_INTERVAL
         if plan.steps or situation.assigned:  # what is being written at this moment belongs into it
-            wait += STATUS_PATIENCE
-        if wait > 0:
-            self.world.queue.add_after(seen.id, wait)
+            due = max(due, memory.status_differs + STATUS_PATIENCE)
+        if due > now:
+            self.world.queue.add_after(seen.id, due - now, urgent=True)
             return
-        memory.status_written = now
+        memory.status_written, memory.status_differs = now, 0.0
         resource = POLICIES[seen.id.kind]
         try:
             body = await self.world.api.json_patch(

@@ -12,13 +12,19 @@ POLICIES = {
 DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
 REPLICA_SETS = Resource(group="apps", version="v1", plural="replicasets", kind="ReplicaSet")
 REVISIONS = Resource(group="apps", version="v1", plural="controllerrevisions", kind="ControllerRevision")
+AUTOSCALERS = Resource(
+    group="autoscaling", version="v2", plural="horizontalpodautoscalers", kind="HorizontalPodAutoscaler"
+)
 NAMESPACES = Resource(group="", version="v1", plural="namespaces", kind="Namespace")
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
 EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event")
 POD_TEMPLATES = Resource(group="", version="v1", plural="podtemplates", kind="PodTemplate")
 
 # Everything that is watched, in the order in which it is listed: what says what should be before what is.
-WATCHED = (NAMESPACES, *POLICIES.values(), REVISIONS, REPLICA_SETS, DEPLOYMENTS)
+WATCHED = (NAMESPACES, *POLICIES.values(), REVISIONS, REPLICA_SETS, AUTOSCALERS, DEPLOYMENTS)
+
+# Where the API server does not serve these there are none.
+OPTIONAL = frozenset({AUTOSCALERS})
 
 # Only ControllerRevisions of ours: those of StatefulSets and DaemonSets live in the same collection.
 LABEL_SELECTORS = {REVISIONS: names.POLICY_NAME_LABEL}

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
+from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Policy
@@ -29,7 +30,7 @@ from sidecarpolicy.core.workload import (
     workload_from,
 )
 from sidecarpolicy.engine.port import Json, Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REPLICA_SETS, REVISIONS
+from sidecarpolicy.engine.resources import AUTOSCALERS, DEPLOYMENTS, NAMESPACES, POLICIES, REPLICA_SETS, REVISIONS
 
 Key = PolicyId | WorkloadId
 
@@ -89,6 +90,8 @@ class Store:
         self._by_uid: dict[str, WorkloadId] = {}
         self._revisions: dict[PolicyId, dict[str, StoredRevision]] = defaultdict(dict)
         self._owner_of_replica_set: dict[str, str] = {}
+        self._autoscalers: dict[WorkloadId, dict[str, Autoscaler]] = defaultdict(dict)
+        self._scaled_by: dict[str, WorkloadId] = {}
         self._versions: dict[tuple[Resource, str, str], int] = {}
         self._deleted: dict[tuple[Resource, str, str], int] = {}
 
@@ -101,6 +104,10 @@ class Store:
     def replica_sets(self, workload: Workload) -> Sequence[ReplicaSet]:
         """The ReplicaSets that *workload* controls."""
         return tuple(self._replica_sets.get(workload.uid, {}).values())
+
+    def autoscalers(self, workload: WorkloadId) -> Sequence[Autoscaler]:
+        """What scales *workload* by the share of what its containers request, by name."""
+        return tuple(each for _, each in sorted(self._autoscalers.get(workload, {}).items()))
 
     def revisions(self, policy: PolicyId) -> Sequence[StoredRevision]:
         """All stored revisions of *policy*."""
@@ -194,6 +201,8 @@ class Store:
             return self._workload(WorkloadId(namespace=namespace, name=name), workload_from(body) if present else None)
         if resource == REPLICA_SETS:
             return self._replica_set(namespace, name, replica_set_from(body) if present else None)
+        if resource == AUTOSCALERS:
+            return self._autoscaler(namespace, name, autoscaler_from(body) if present else None)
         if resource == NAMESPACES:
             return self._namespace(name, namespace_from(body) if present else None)
         if resource == REVISIONS:
@@ -227,6 +236,19 @@ class Store:
             self._replica_sets[owner][place] = new
         workload = self.workloads.get(self._by_uid[owner]) if owner in self._by_uid else None
         return self._concerned(workload) if workload is not None and old != new else set()
+
+    def _autoscaler(self, namespace: str, name: str, new: Autoscaler | None) -> set[Key]:
+        place = f"{namespace}/{name}"
+        scaled = self._scaled_by.pop(place, None)
+        old = self._autoscalers[scaled].pop(name, None) if scaled is not None else None
+        if new is not None:
+            self._autoscalers[new.scales][name] = new
+            self._scaled_by[place] = new.scales
+        if old == new:
+            return set()
+        concerned = {each.scales for each in (old, new) if each is not None} & self.workloads.keys()
+        keys: set[Key] = set(concerned)
+        return keys | {policy for each in concerned for policy in self._concerned(self.workloads[each])}
 
     def _namespace(self, name: str, new: Namespace | None) -> set[Key]:
         old = self.namespaces.pop(name, None)

@@ -9,13 +9,16 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from sidecarpolicy import names
 from sidecarpolicy.core.plan import Situation
 from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.undone import Conflict
+from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.gathering import Memory
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.workload_pass import policy_reference, reference
 from sidecarpolicy.engine.world import World
-from sidecarpolicy.names import EventReason, SkipReason
+from sidecarpolicy.names import EventReason, Reason, SkipReason
 
 
 def tell(seen: SeenPolicy, memory: Memory, situation: Situation, status: Json, world: World) -> None:
@@ -57,6 +60,8 @@ def _tell_of_failures(seen: SeenPolicy, situation: Situation, world: World) -> N
     for each in situation.targets:
         key = (each.workload.namespace, each.workload.name, each.revision or "")
         workload = world.store.workloads.get(each.workload)
+        if workload is not None:
+            _tell_of_a_conflict(seen, workload, each.conflict, world)
         if not each.failing or key in told or workload is None:
             continue
         message = f"{each.revision} of {seen.id.label}: {each.message}"
@@ -64,6 +69,28 @@ def _tell_of_failures(seen: SeenPolicy, situation: Situation, world: World) -> N
         if about is not None:
             what = f"{each.workload}: {each.revision}: {each.message}"
             world.events.emit(about, reason=EventReason.FAILED, message=what, warning=True)
+
+
+def _tell_of_a_conflict(seen: SeenPolicy, workload: Workload, conflict: Conflict | None, world: World) -> None:
+    """An Event, once for each conflict, on the Deployment and on the policy; what the status tells has been told."""
+    key = (workload.uid, seen.id)
+    if conflict is None:
+        world.told_conflicts.discard(key)
+        return
+    listed = {
+        (each["namespace"], each["name"])
+        for each in items(seen.status, "failures")
+        if each["reason"] == Reason.FIELD_CONFLICT
+    }
+    if key in world.told_conflicts or workload.id in listed or conflict.put_back:
+        return
+    world.told_conflicts.add(key)
+    what = f"{conflict.by} keeps undoing {conflict.what}"
+    message = f'{what} of {seen.id.label}; the label {names.INJECT}: "false" would keep that out'
+    world.events.emit(reference(workload), reason=EventReason.FIELD_CONFLICT, message=message, warning=True)
+    if (about := policy_reference(seen.id, world)) is not None:
+        message = f"{workload.id}: {what}"
+        world.events.emit(about, reason=EventReason.FIELD_CONFLICT, message=message, warning=True)
 
 
 def _failure_key(each: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -1,43 +1,40 @@
 """Bring one workload to what is assigned to it: compose, compare, one JSON Patch.
 
 The pass decides nothing about a rollout. It takes the steps that the policies' plans left for it, keeps every other
-policy at the revision that the record names, repairs what is not as that revision makes it, and carries out what the
-owner's own marks ask for. If it ran twice the second time would write nothing.
+policy at the revision that the record names, repairs what is not as that revision makes it, unless another writer
+keeps undoing that, and carries out what the owner's own marks ask for. If it ran twice the second time would write
+nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Refusal, invalid_marks
+from sidecarpolicy.core.checks import invalid_marks
+from sidecarpolicy.core.claims import template_items
+from sidecarpolicy.core.drift import drifted, mends
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.injection import Composition, compose
+from sidecarpolicy.core.injection import Composition
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.record import NOTHING_NOTED, ItemKey, text_of
+from sidecarpolicy.core.record import ItemKey, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.core.workload import Workload, is_mangled
+from sidecarpolicy.core.undone import Decision, Wait
+from sidecarpolicy.core.workload import Workload, is_mangled, record_of
+from sidecarpolicy.engine.desired import Desired, composed_on, desired_on
+from sidecarpolicy.engine.foresight import foreseen
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Gone, Later, ObjectRef, Refused
 from sidecarpolicy.engine.resources import DEPLOYMENTS
-from sidecarpolicy.engine.world import Judgement, World
-from sidecarpolicy.names import EventReason, SkipReason, WarningReason
+from sidecarpolicy.engine.undoing import decisions_on, noted, remember
+from sidecarpolicy.engine.world import REFUSAL_SECONDS, Judgement, Mutation, World
+from sidecarpolicy.names import EventReason, WarningReason
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desired:
-    """What a workload should carry: *assigned* revisions, *held* policies, *orphaned* ones, and who comes newly."""
-
-    assigned: dict[PolicyId, Revision]
-    held: frozenset[PolicyId]
-    orphaned: frozenset[PolicyId]
-    joining: frozenset[PolicyId]
 
 
 async def workload_pass(identity: WorkloadId, world: World) -> None:
@@ -54,24 +51,37 @@ async def workload_pass(identity: WorkloadId, world: World) -> None:
         await _bring(workload, steps, world)
     finally:
         del world.writing[identity]
+        if steps:
+            world.queue_policies_on(identity)  # no other policy's step is planned while one is carried out
 
 
 async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) -> None:
     judgement = world.judgement(workload)
-    desired = desired_on(judgement, steps, world)
-    composed = compose(
-        judgement.template,
-        judgement.record,
-        desired.assigned,
-        known=world.revision,
-        claims=workload.content.claims,
-        held=desired.held,
-        joining=desired.joining,
-        orphaned=desired.orphaned,
-        notes={policy: step.note for policy, step in steps.items() if step.note != NOTHING_NOTED},
-    )
+    desired = desired_on(judgement, {}, world)
+    composed = composed_on(workload, judgement, desired, {}, world)
+    decisions = decisions_on(workload, judgement, composed.template, steps, world)
+    resting = _rest(workload, decisions, world)
+    if resting:
+        judgement = _without_the_lost(judgement, resting, workload)
+    if steps or resting:
+        desired = desired_on(judgement, steps, world, resting)
+        composed = composed_on(workload, judgement, desired, steps, world)
     _warn(workload, judgement, desired, composed, world)
-    operations = json_patch(
+    _tell_of_missing(workload, judgement, world)
+    if not _operations(workload, judgement, composed) or (is_mangled(workload.record) and not composed.record):
+        return
+    composed = replace(composed, record=noted(composed.record, desired.held, decisions, workload, world))
+    operations = _operations(workload, judgement, composed)
+    if _is_repair(judgement, composed) and not await _may_repair(workload, judgement, composed, operations, world):
+        return
+    answer = await _write(workload, operations, steps, desired, world)
+    remember(composed.record, desired.held, decisions, workload, answer, world)
+    world.note(DEPLOYMENTS, answer)
+    _tell(workload, judgement, composed, desired, steps, world)
+
+
+def _operations(workload: Workload, judgement: Judgement, composed: Composition) -> list[Json]:
+    return json_patch(
         uid=workload.uid,
         generation=workload.generation,
         before=judgement.template,
@@ -80,76 +90,21 @@ async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) 
         record=workload.record,
         new_record=text_of(composed.record),
     )
-    _tell_of_missing(workload, judgement, world)
-    if not operations or (is_mangled(workload.record) and not composed.record):
-        return
-    if _is_repair(judgement, composed) and not await _may_repair(workload, operations, world):
-        return
-    await _write(workload, operations, steps, desired, world)
-    _tell(workload, judgement, composed, desired, steps, world)
 
 
-def desired_on(judgement: Judgement, steps: dict[PolicyId, Step], world: World) -> Desired:
-    """Return what the judged workload should carry, given the steps assigned to it."""
-    assigned: dict[PolicyId, Revision] = {}
-    held: set[PolicyId] = set()
-    for policy, entry in judgement.record.entries.items():
-        verdict = judgement.verdicts.get(policy)
-        step = steps.get(policy)
-        if step is not None and step.revision is None:
-            continue
-        if policy not in world.store.policies:
-            held.add(policy)
-        elif verdict is not None and verdict.removes:
-            continue
-        elif not _may_have(verdict, step):
-            held.add(policy)
-        else:
-            name = step.revision if step is not None and step.revision is not None else entry.revision
-            revision = world.revision(policy, name)
-            if revision is None:
-                held.add(policy)
-            else:
-                assigned[policy] = revision
-    for policy, step in steps.items():
-        if policy in judgement.record.entries or step.revision is None:
-            continue
-        revision = world.revision(policy, step.revision)
-        selected = policy in judgement.verdicts
-        if revision is not None and selected and _may_have(judgement.verdicts[policy], step):
-            assigned[policy] = revision
-    orphaned = frozenset(policy for policy, step in steps.items() if step.orphans)
-    assigned, held = _with_the_overridden(assigned, held, judgement, world)
-    return Desired(
-        assigned=assigned,
-        held=frozenset(held),
-        orphaned=orphaned & judgement.record.entries.keys(),
-        joining=frozenset(policy for policy, step in steps.items() if step.joins),
-    )
+def _rest(workload: Workload, decisions: Mapping[PolicyId, Decision], world: World) -> frozenset[PolicyId]:
+    """The policies that wait here, because another writer keeps undoing them; the pass comes again when one is due."""
+    waits = {policy: decision.until for policy, decision in decisions.items() if isinstance(decision, Wait)}
+    if waits:
+        world.queue.add_after(workload.id, max(0.05, min(waits.values()) - world.now()))
+    return frozenset(waits)
 
 
-def _may_have(verdict: Refusal | None, step: Step | None) -> bool:
-    """Whether the policy is kept in order; one that is pinned is too, and goes where its owner pins it."""
-    if verdict is None:
-        return True
-    return verdict.reason is SkipReason.PINNED and (step is None or step.revision == verdict.pinned_to)
-
-
-def _with_the_overridden(
-    assigned: dict[PolicyId, Revision], held: set[PolicyId], judgement: Judgement, world: World
-) -> tuple[dict[PolicyId, Revision], set[PolicyId]]:
-    """Keep an overridden policy's items until one that overrides it arrives: both go in one patch."""
-    above = set(assigned) | held
-    for policy, entry in judgement.record.entries.items():
-        verdict = judgement.verdicts.get(policy)
-        if verdict is None or verdict.overridden_by is None or verdict.overridden_by in above:
-            continue
-        revision = world.revision(policy, entry.revision)
-        if revision is None:
-            held = held | {policy}
-        else:
-            assigned = {**assigned, policy: revision}
-    return assigned, held
+def _without_the_lost(judgement: Judgement, resting: frozenset[PolicyId], workload: Workload) -> Judgement:
+    """Return *judgement* without the entries that the record has lost and that wait: they are not written again yet."""
+    lost = resting - record_of(workload.record).entries.keys()
+    entries = {policy: entry for policy, entry in judgement.record.entries.items() if policy not in lost}
+    return replace(judgement, record=replace(judgement.record, entries=entries))
 
 
 def _is_repair(judgement: Judgement, composed: Composition) -> bool:
@@ -159,26 +114,37 @@ def _is_repair(judgement: Judgement, composed: Composition) -> bool:
     return before == after and judgement.template != composed.template
 
 
-async def _may_repair(workload: Workload, operations: list[Json], world: World) -> bool:
+async def _may_repair(
+    workload: Workload, judgement: Judgement, composed: Composition, operations: list[Json], world: World
+) -> bool:
     """Whether a repair is ours to make, and would not be undone at once by an admission webhook."""
     takes_down = workload.recreates and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
-    if workload.controller or takes_down:
-        return False
-    if world.mutated.get(workload.id) == workload.body:
+    if workload.controller or takes_down or world.mutation(workload) is not None:
         return False
     answer = await world.api.json_patch(DEPLOYMENTS, workload.id.namespace, workload.id.name, operations, dry_run=True)
-    if at(answer, "spec", "template") != workload.content.template:
+    template = at(answer, "spec", "template")
+    undone = drifted(judgement.template, judgement.record, composed.template)
+    if mends(judgement.template, composed.template, template, undone):
         world.mutated.pop(workload.id, None)
         return True
-    world.mutated[workload.id] = workload.body
-    for policy in world.judgement(workload).record.entries:
+    there = {key for key, _ in template_items(at(template, "spec"))}
+    world.mutated[workload.id] = Mutation(
+        body=workload.body,
+        missing={policy: gone for policy, items in undone.items() if (gone := items - there)},
+        until=world.now() + REFUSAL_SECONDS,
+    )
+    if world.mutated[workload.id].missing:
+        world.queue.add_after(workload.id, REFUSAL_SECONDS)
+    world.queue.add(workload.id)  # to warn of it
+    for policy in judgement.record.entries:
         world.queue.add(policy)
     return False
 
 
 async def _write(
     workload: Workload, operations: list[Json], steps: dict[PolicyId, Step], desired: Desired, world: World
-) -> None:
+) -> Json:
+    """Send the patch and return the server's answer, which has still to be noted."""
     identity = workload.id
     try:
         body = await world.api.json_patch(DEPLOYMENTS, identity.namespace, identity.name, operations)
@@ -200,7 +166,7 @@ async def _write(
         for policy in {*desired.assigned, *steps}:
             world.queue.add(policy)
     world.postponed.pop(identity, None)
-    world.note(DEPLOYMENTS, body)
+    return body
 
 
 def _warn(workload: Workload, judgement: Judgement, desired: Desired, composed: Composition, world: World) -> None:
@@ -218,10 +184,11 @@ def _warn(workload: Workload, judgement: Judgement, desired: Desired, composed: 
                 where=where,
             )
         )
-    if world.mutated.get(workload.id) == workload.body:
+    if (mutation := world.mutation(workload)) is not None and not mutation.missing:
         common.append(
             Warned(reason=WarningReason.MUTATED, message="an admission webhook changes what is injected", where=where)
         )
+    to_come = foreseen(workload, judgement, desired.assigned, desired.held, world)
     by_policy: dict[PolicyId, tuple[Warned, ...]] = {}
     for policy in {*judgement.verdicts, *judgement.record.entries, *desired.assigned}:
         own = list(common)
@@ -229,6 +196,7 @@ def _warn(workload: Workload, judgement: Judgement, desired: Desired, composed: 
         revision = desired.assigned.get(policy)
         if revision is not None and entry is not None:
             own += _of_composition(revision, composed, where)
+        own += (Warned(reason=each.reason, message=each.message, where=where) for each in to_come.get(policy, ()))
         by_policy[policy] = tuple(own)
     previous = world.warned.get(workload.id, {})
     if by_policy != previous:

@@ -13,16 +13,18 @@ from dataclasses import dataclass, field
 
 from sidecarpolicy import names
 from sidecarpolicy.core import progress
+from sidecarpolicy.core.arithmetic.findings import Finding
 from sidecarpolicy.core.checks import Pin, Refusal, Subject, judge
 from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import rebuilt
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.record import Record
+from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.undone import Limits, Undone
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.port import Api, ApiError, Events, Resource
 from sidecarpolicy.engine.queue import WorkQueue
@@ -30,6 +32,9 @@ from sidecarpolicy.engine.store import Key, Store
 from sidecarpolicy.names import OnFailure
 
 log = logging.getLogger(__name__)
+
+Foreseen = Mapping[PolicyId, tuple[Finding, ...]]
+"""What the arithmetic says of one workload, by the policy that is there or to come."""
 
 # After this many tries in a row that came to nothing, a workload is reported as refused and no longer holds a slot.
 MOST_TRIES = 5
@@ -67,6 +72,33 @@ class Diagnosed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What this process wrote last of one policy on one workload; *revision* is empty where it took it away.
+
+    *undone*: how often that had been undone. *by_admission*: the server's own answer did not have all of it.
+    """
+
+    uid: str
+    revision: str
+    items: frozenset[ItemKey]
+    undone: Undone
+    by_admission: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutation:
+    """What admission makes of a repair of one workload, tried without writing: nothing that mends *body*.
+
+    *missing*: by policy, items that it takes away altogether. That is looked at again from *until* on, in seconds
+    since the epoch.
+    """
+
+    body: bytes
+    missing: Mapping[PolicyId, frozenset[ItemKey]]
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """One workload, decoded, with the verdict on every policy that selects it."""
 
@@ -85,15 +117,19 @@ class World:
     queue: WorkQueue[Key]
     operator_namespace: str
     store: Store = field(default_factory=Store)
+    limits: Limits = Limits()
     now: Callable[[], float] = time.time
     steps: dict[WorkloadId, dict[PolicyId, Step]] = field(default_factory=lambda: defaultdict(dict))
     writing: dict[WorkloadId, frozenset[PolicyId]] = field(default_factory=dict)
     refusals: dict[WorkloadId, Refused] = field(default_factory=dict)
     postponed: dict[WorkloadId, Postponed] = field(default_factory=dict)
     warned: dict[WorkloadId, dict[PolicyId, tuple[Warned, ...]]] = field(default_factory=lambda: defaultdict(dict))
-    mutated: dict[WorkloadId, bytes] = field(default_factory=dict)
+    mutated: dict[WorkloadId, Mutation] = field(default_factory=dict)
+    written: dict[WorkloadId, dict[PolicyId, Written]] = field(default_factory=dict)
     diagnosed: dict[WorkloadId, Diagnosed] = field(default_factory=dict)
     told_missing: set[tuple[str, PolicyId]] = field(default_factory=set)
+    foreseen: dict[WorkloadId, tuple[object, Foreseen]] = field(default_factory=dict)
+    told_conflicts: set[tuple[str, PolicyId]] = field(default_factory=set)
     _judged: dict[WorkloadId, tuple[object, Judgement]] = field(default_factory=dict)
 
     def note(self, resource: Resource, body: Json) -> None:
@@ -105,6 +141,13 @@ class World:
     def stopped(self) -> bool:
         """Whether the emergency switch is on: no workload is changed."""
         return self.store.namespace(self.operator_namespace).stops
+
+    def queue_policies_on(self, identity: WorkloadId) -> None:
+        """Have every policy that selects a workload looked at again."""
+        workload = self.store.workloads.get(identity)
+        if workload is not None:
+            for seen in self.store.selecting(workload):
+                self.queue.add(seen.id)
 
     def revision(self, policy: PolicyId, name: str) -> Revision | None:
         """Look a stored revision up; this is what the core calls *known*."""
@@ -148,6 +191,13 @@ class World:
         postponed = self.postponed.get(workload)
         return max(0.0, postponed.until - self.now()) if postponed else 0.0
 
+    def mutation(self, workload: Workload) -> Mutation | None:
+        """What admission makes of a repair of *workload* as it is now, where that is known and would mend nothing."""
+        found = self.mutated.get(workload.id)
+        if found is None or found.body != workload.body or (found.missing and self.now() >= found.until):
+            return None
+        return found
+
     def judgement(self, workload: Workload) -> Judgement:
         """Decode *workload* and judge every policy that selects it; kept until something that matters changes."""
         pins = self._pins(workload)
@@ -156,6 +206,7 @@ class World:
         namespace = self.store.namespace(workload.id.namespace)
         refused = self.refused(workload)
         missing = frozenset(set(record_of(workload.record).entries) - set(self.store.policies))
+        autoscalers = self.store.autoscalers(workload.id)
         key = (
             (workload.uid, workload.generation, workload.deleting, workload.labels, workload.body),
             tuple(each.name for each in candidates),
@@ -165,6 +216,7 @@ class World:
             missing,
             inspected,
             pins,
+            autoscalers,
         )
         kept = self._judged.get(workload.id)
         if kept is not None and kept[0] == key:
@@ -189,6 +241,7 @@ class World:
             missing=missing,
             pins=pins,
             inspected=inspected,
+            autoscalers=autoscalers,
         )
         judgement = Judgement(
             template=content.template,
@@ -207,6 +260,8 @@ class World:
         self.diagnosed.pop(workload, None)
         self.warned.pop(workload, None)
         self.mutated.pop(workload, None)
+        self.foreseen.pop(workload, None)
+        self.written.pop(workload, None)
         self._judged.pop(workload, None)
 
     def _pins(self, workload: Workload) -> dict[PolicyId, Pin]:

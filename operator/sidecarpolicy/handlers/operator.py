@@ -15,6 +15,7 @@ from typing import Any
 import kopf
 
 from sidecarpolicy import names
+from sidecarpolicy.core.undone import Limits
 from sidecarpolicy.engine.engine import Engine
 from sidecarpolicy.engine.queue import WorkQueue
 from sidecarpolicy.engine.world import World
@@ -38,6 +39,8 @@ class OperatorSettings:
     workers: int = 16
     resync_seconds: float = 600.0
     lease_seconds: int = 15
+    undone_window_seconds: float = 600.0
+    undone_threshold: int = 3
     health: str = "0.0.0.0:8080"
 
 
@@ -60,7 +63,11 @@ async def operate(settings: OperatorSettings) -> None:
             retry_period=settings.lease_seconds * 2 / 15,
         )
         world = World(
-            api=api, events=events, queue=WorkQueue(base=0.2, cap=60.0), operator_namespace=settings.namespace
+            api=api,
+            events=events,
+            queue=WorkQueue(base=0.2, cap=60.0),
+            operator_namespace=settings.namespace,
+            limits=Limits(window=settings.undone_window_seconds, threshold=settings.undone_threshold),
         )
         engine = Engine(
             world=world, leadership=election, workers=settings.workers, resync_seconds=settings.resync_seconds

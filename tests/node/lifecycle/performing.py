@@ -50,7 +50,7 @@ def act(stage: Stage, scenario: Scenario, action: Action) -> None:
             chosen = [] if grace is None else [f"--grace-period={grace}"]
             stage.kubectl("delete", "pod", scenario.name, "--wait=false", *chosen)
         case PatchImage(container=name):
-            pod = json.loads(stage.kubectl("get", "pod", scenario.name, "--output=json").stdout)
+            pod = stage.get(f"pods/{scenario.name}")
             number = [each["name"] for each in pod["spec"]["initContainers"]].index(name)
             patch = [{"op": "replace", "path": f"/spec/initContainers/{number}/image", "value": OTHER_IMAGE}]
             stage.kubectl("patch", "pod", scenario.name, "--type=json", f"--patch={json.dumps(patch)}")

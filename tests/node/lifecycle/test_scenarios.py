@@ -18,9 +18,12 @@ from tests.node.lifecycle.stage import a_stage
 from tests.node.lifecycle.table import SCENARIOS
 from tests.node.lifecycle.watching import PodWatch
 
-pytestmark = pytest.mark.long
-
 AT_ONCE = 16
+
+# One of each kind, none of which waits for the kubelet's back-off: `make test` runs these, `make test-long` the others.
+QUICK = frozenset(
+    {"1", "2", "5", "9-Never", "16", "20", "21-Always", "22", "25", "26-deleted", "28", "30", "31", "32", "33"}
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,10 @@ def _patience(scenario: Scenario) -> int:
     return -max([0, *scenario.at_least.values()])
 
 
-@pytest.mark.parametrize("scenario", [pytest.param(each, id=each.number) for each in SCENARIOS])
+def _marks(scenario: Scenario) -> tuple[pytest.MarkDecorator, ...]:
+    return () if scenario.number in QUICK else (pytest.mark.long,)
+
+
+@pytest.mark.parametrize("scenario", [pytest.param(each, id=each.number, marks=_marks(each)) for each in SCENARIOS])
 def test_a_pod_lives_as_promised(scenario: Scenario, performances: dict[str, Future[None]]) -> None:
     performances[scenario.number].result()

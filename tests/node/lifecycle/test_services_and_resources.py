@@ -55,8 +55,8 @@ def a_service(name: str, target: int | str) -> Manifest:
 
 def takes_traffic(stage: Stage, service: str) -> bool:
     """Whether a Service has a ready endpoint on the sidecar's port."""
-    selector = f"--selector=kubernetes.io/service-name={service}"
-    slices = json.loads(stage.kubectl("get", "endpointslices", selector, "--output=json").stdout)["items"]
+    selector = f"kubernetes.io/service-name={service}"
+    slices = stage.get("endpointslices", version="discovery.k8s.io/v1", labelSelector=selector)["items"]
     return any(
         endpoint["conditions"]["ready"] and [port["port"] for port in each["ports"]] == [PORT]
         for each in slices
@@ -92,9 +92,7 @@ def test_46_a_services_endpoint_follows_the_sidecars_readiness_and_serves_during
     stage.kubectl("scale", "deployment", "cart", "--replicas=1")
     for name in services:
         poll(partial(takes_traffic, stage, name))
-    addresses = {
-        name: stage.kubectl("get", "service", name, "--output=jsonpath={.spec.clusterIP}").stdout for name in services
-    }
+    addresses = {name: stage.get(f"services/{name}")["spec"]["clusterIP"] for name in services}
     for address in addresses.values():
         poll(partial(answers, address, 80))
     (pod,) = (each["metadata"]["name"] for each in pods(stage, "cart"))
@@ -129,7 +127,7 @@ def a_quota(name: str, **hard: str) -> Manifest:
 
 def used(stage: Stage, quota: str) -> str:
     """How much of a quota's CPU is in use."""
-    found = json.loads(stage.kubectl("get", "resourcequota", quota, "--output=json").stdout)
+    found = stage.get(f"resourcequotas/{quota}")
     amount: str = found.get("status", {}).get("used", {}).get("requests.cpu", "")
     return amount
 

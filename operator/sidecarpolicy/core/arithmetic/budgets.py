@@ -13,7 +13,7 @@ stop, and 2; and each sidecar's own hook. Only `preStop.sleep` has a known lengt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecarpolicy.core.arithmetic.requests import is_sidecar
@@ -53,12 +53,11 @@ class StartupBudget:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminationBudget:
     """Seconds for stopping. *application*: the longest `preStop.sleep` among the regular containers. *sidecars*: by
-    name, the `preStop.sleep` of each, 0 for none. *unknown*: hooks of unknown length."""
+    name, the `preStop.sleep` of each, 0 for none. Hooks of other kinds take nobody knows how long."""
 
     grace: int = GRACE_PERIOD
     application: int = 0
     sidecars: Mapping[str, int]
-    unknown: tuple[str, ...] = ()
 
     @property
     def needed(self) -> int:
@@ -97,18 +96,11 @@ def termination_budget(spec: Mapping[str, object]) -> TerminationBudget:
         grace=grace if isinstance(grace, int) else GRACE_PERIOD,
         application=max((_sleep(each) for each in regular), default=0),
         sidecars={each["name"]: _sleep(each) for each in sidecars},
-        unknown=tuple(name for each in (*regular, *sidecars) for name in _unknown_hook(each)),
     )
 
 
 def _sleep(container: Mapping[str, object]) -> int:
     return _seconds(at(container, "lifecycle", "preStop", "sleep"), "seconds", 0)
-
-
-def _unknown_hook(container: Mapping[str, object]) -> Iterator[str]:
-    hook = at(container, "lifecycle", "preStop")
-    if hook and "sleep" not in hook:
-        yield f"preStop of {container['name']!r}"
 
 
 def _seconds(fields: Mapping[str, object], name: str, default: int) -> int:

@@ -2,78 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sidecarpolicy.core.arithmetic.autoscaling import autoscaling_conflict
 from sidecarpolicy.core.arithmetic.budgets import LAST_SECONDS, startup_budget, termination_budget
-from sidecarpolicy.core.arithmetic.finding import Concern, Finding, named
 from sidecarpolicy.core.arithmetic.qos import QosClass, container_classes, qos_class
-from sidecarpolicy.core.arithmetic.requests import is_sidecar
-from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.arithmetic.requests import costs, describe, is_sidecar
+from sidecarpolicy.core.reading import InvalidInput
+from sidecarpolicy.core.tree import Json, at, items, with_items
+from sidecarpolicy.names import WarningReason
 
+INIT_CONTAINERS = "initContainers"
 _NETWORK_HANDLERS = ("httpGet", "tcpSocket", "grpc")
-_THE_POD_ITSELF = ("", "localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something to know beforehand: a reason, and a sentence with the numbers that it was made of."""
+
+    reason: WarningReason
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A Pod spec *before* and *after* composition.
+    """One policy comes to a workload, or is there: the Pod spec as it is *now*, and as it is *after* composition.
 
-    *ours*: names of the init containers of *after* that policies put there. *progress_deadline*: seconds, the
-    policy's; *deployment_deadline*: the Deployment's own, None where it is not known.
+    *ours*: names of the init containers of *after* that the policy puts there. *progress_deadline*: seconds, the
+    policy's; *deployment_deadline*: the Deployment's own.
     """
 
-    before: Json
+    now: Json
     after: Json
     ours: frozenset[str]
     progress_deadline: int = 600
-    deployment_deadline: int | None = None
+    deployment_deadline: int = 600
 
     @property
-    def sidecars(self) -> list[Json]:
-        """Our containers, in start order."""
-        return [each for each in items(self.after, "initContainers") if each["name"] in self.ours]
+    def without(self) -> Json:
+        """The Pod spec without the policy's sidecars, be they there already or not."""
+        others = [each for each in items(self.after, INIT_CONTAINERS) if each["name"] not in self.ours]
+        return with_items(self.after, INIT_CONTAINERS, others)
 
 
 Check = Callable[[Change], Iterable[Finding]]
 
 
-def findings(change: Change, autoscalers: Sequence[Mapping[str, object]] = ()) -> tuple[Finding, ...]:
-    """Return all that is to be said about *change*; *autoscalers* are those that scale the workload.
-
-    Nothing is said of a workload that gets no sidecar.
-
-    :raises InvalidInput: where a quantity is none, with its path in a Pod.
-    """
-    if not change.sidecars:
-        return ()
-    conflict = autoscaling_conflict(change.sidecars, change.after, autoscalers)
-    found = [finding for check in CHECKS for finding in check(change)]
-    return tuple([conflict, *found] if conflict else found)
+def findings(change: Change) -> tuple[Finding, ...]:
+    """Return all that is to be said about *change*; nothing where the policy brings no sidecar."""
+    return tuple(finding for check in CHECKS for finding in check(change)) if change.ours else ()
 
 
 def slow_start(change: Change) -> Iterable[Finding]:
     """The gates may take as long as a rollout may go without a step forward."""
     budget = startup_budget(change.after)
-    limits = {"spec.rollout.progressDeadlineSeconds": change.progress_deadline}
-    if change.deployment_deadline is not None:
-        limits["the Deployment's progressDeadlineSeconds"] = change.deployment_deadline
+    limits = {
+        "spec.rollout.progressDeadlineSeconds": change.progress_deadline,
+        "the Deployment's progressDeadlineSeconds": change.deployment_deadline,
+    }
     limit, seconds = min(limits.items(), key=lambda each: each[1])
     if budget.seconds < seconds or not any(gate.container in change.ours for gate in budget.gates):
         return
     gates = ", ".join(f"{gate.container} {gate.seconds} s" for gate in budget.gates)
     others = f", besides {' and '.join(budget.unknown)}" if budget.unknown else ""
     yield Finding(
-        reason=Concern.SLOW_START,
+        reason=WarningReason.SLOW_START,
         message=f"the startup probes may hold the application back for {budget.seconds} s ({gates}){others}, and "
         f"{limit} is {seconds}: a slow start would count as a failure; allow more time, or shorten the probes",
-        numbers={
-            "seconds": budget.seconds,
-            "gates": len(budget.gates),
-            "unknown": len(budget.unknown),
-            "progressDeadlineSeconds": seconds,
-        },
     )
 
 
@@ -84,41 +79,43 @@ def short_termination(change: Change) -> Iterable[Finding]:
         count = len(budget.sidecars)
         hook = f"the application's preStop sleeps {budget.application} s and " if budget.application else ""
         yield Finding(
-            reason=Concern.SHORT_TERMINATION,
+            reason=WarningReason.SHORT_TERMINATION,
             message=f"terminationGracePeriodSeconds is {budget.grace}, but {hook}the kubelet needs {LAST_SECONDS} s: "
             f"nothing is left in which the application and then {_sidecars(count)} could stop, and they are killed; "
             f"set it to more than {budget.needed}",
-            numbers={
-                "terminationGracePeriodSeconds": budget.grace,
-                "needed": budget.needed,
-                "sidecars": count,
-                "unknown": len(budget.unknown),
-            },
         )
     for name, seconds in budget.sidecars.items():
         if name in change.ours and seconds > budget.grace:
             yield Finding(
-                reason=Concern.SHORT_TERMINATION,
+                reason=WarningReason.SHORT_TERMINATION,
                 message=f"preStop of sidecar {name!r} sleeps {seconds} s, longer than terminationGracePeriodSeconds "
                 f"({budget.grace}): the API server refuses that; a native sidecar stops after the application "
                 "anyway, so the sleep is hardly needed",
-                numbers={"terminationGracePeriodSeconds": budget.grace, "needed": seconds, "sidecar": name},
             )
 
 
 def qos_change(change: Change) -> Iterable[Finding]:
-    """Its Pods would be evicted earlier than before."""
-    before, after = qos_class(change.before), qos_class(change.after)
-    if not after.is_worse_than(before):
+    """Its Pods would be evicted earlier than without us: a sidecar can only make that of Guaranteed ones."""
+    before = qos_class(change.without)
+    if before is not QosClass.GUARANTEED or (after := qos_class(change.after)) is before:
         return
-    guilty = [name for name, each in container_classes(change.after) if name in change.ours and each is not before]
-    because = f", because of {named(guilty)}" if guilty and before is QosClass.GUARANTEED else ""
+    worse = [name for name, each in container_classes(change.after) if name in change.ours and each is not before]
+    guilty = worse or sorted(change.ours)  # where the Pod has limits of its own, each alone may be Guaranteed
     yield Finding(
-        reason=Concern.QOS_CHANGE,
-        message=f"its Pods change from {before} to {after}{because}; to keep {before}, every sidecar needs cpu and "
-        "memory limits equal to its requests",
-        numbers={"before": before.value, "after": after.value},
+        reason=WarningReason.QOS_CHANGE,
+        message=f"its Pods change from {before} to {after}, because of {_named(guilty)}; to keep {before}, every "
+        "sidecar needs cpu and memory limits equal to its requests",
     )
+
+
+def requests_change(change: Change) -> Iterable[Finding]:
+    """Its Pods will request something else than now, as the scheduler and quota count it."""
+    changing = [each for each in costs(change.now, change.after) if each.changes]
+    if changing:
+        yield Finding(
+            reason=WarningReason.REQUESTS_CHANGE,
+            message=f"each Pod will request {describe(changing)}; nodes and quota need room for that",
+        )
 
 
 def gate_probes_application(change: Change) -> Iterable[Finding]:
@@ -139,23 +136,40 @@ def gate_probes_application(change: Change) -> Iterable[Finding]:
             )
             if owner is not None:
                 yield Finding(
-                    reason=Concern.GATE_PROBES_APPLICATION,
+                    reason=WarningReason.GATE_PROBES_APPLICATION,
                     message=f"the startup probe of sidecar {container['name']!r} asks port {port}, which is that of "
-                    f"the application's container {owner['name']!r}: that one starts only after the sidecar has "
+                    f"container {owner['name']!r}: that one starts only after the sidecar has "
                     "started, so neither would; probe a port of the sidecar's own",
-                    numbers={"sidecar": container["name"], "port": port, "container": owner["name"]},
                 )
 
 
-CHECKS: tuple[Check, ...] = (gate_probes_application, slow_start, short_termination, qos_change)
+def _readable(check: Check) -> Check:
+    """Leave a quantity that is none to the API server, which refuses it in its own words."""
+
+    def checked(change: Change) -> Iterable[Finding]:
+        try:
+            return tuple(check(change))
+        except InvalidInput:
+            return ()
+
+    return checked
 
 
-def _probed_ports(probe: Mapping[str, object]) -> Iterable[int | str]:
-    """Yield the port that a probe asks, unless it asks another host."""
+CHECKS: tuple[Check, ...] = (
+    gate_probes_application,
+    slow_start,
+    short_termination,
+    _readable(qos_change),
+    _readable(requests_change),
+)
+
+
+def _probed_ports(probe: Mapping[str, object]) -> Iterator[int | str]:
+    """Yield the port of the Pod that a probe asks; with a host it asks somebody else."""
     for handler in _NETWORK_HANDLERS:
         asked = at(probe, handler)
         port = asked.get("port")
-        if isinstance(port, int | str) and (asked.get("host") or "") in _THE_POD_ITSELF:
+        if isinstance(port, int | str) and not asked.get("host"):
             yield port
 
 
@@ -166,3 +180,7 @@ def _declares(container: Mapping[str, object], port: int | str) -> bool:
 
 def _sidecars(count: int) -> str:
     return f"{count} sidecar" if count == 1 else f"{count} sidecars, one after the other,"
+
+
+def _named(containers: list[str]) -> str:
+    return f"sidecar{'s' if len(containers) > 1 else ''} {', '.join(repr(each) for each in containers)}"

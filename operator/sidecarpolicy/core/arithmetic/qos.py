@@ -22,11 +22,6 @@ class QosClass(StrEnum):
     BURSTABLE = "Burstable"
     BEST_EFFORT = "BestEffort"
 
-    def is_worse_than(self, other: QosClass) -> bool:
-        """Whether a Pod of this class is evicted before one of *other*."""
-        ranks = list(QosClass)
-        return ranks.index(self) > ranks.index(other)
-
 
 def qos_class(spec: Mapping[str, object]) -> QosClass:
     """Return the class of Pods of *spec*.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 
 from sidecarpolicy.core.reading import InvalidInput, Problem
@@ -31,10 +32,19 @@ def parse_quantity(value: object, path: str = "") -> Fraction:
     """
     # A YAML float has been rounded to binary already; its shortest decimal form is what the author wrote.
     text = repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-    found = _QUANTITY.fullmatch(text) if isinstance(text, str) and len(text) <= _LONGEST else None
-    if found is None:
+    size = _size(text) if isinstance(text, str) and len(text) <= _LONGEST else None
+    if size is None:
         message = f"must be a quantity such as 250m, 1.5 or 64Mi, not {_shown(value)}"
         raise InvalidInput((Problem(path=path, message=message),))
+    return size
+
+
+@lru_cache(maxsize=1024)  # a fleet repeats itself, and reading is half of what the arithmetic costs
+def _size(text: str) -> Fraction | None:
+    """The quantity *text*, or None where it is none."""
+    found = _QUANTITY.fullmatch(text)
+    if found is None:
+        return None
     whole, _, decimals = found["number"].partition(".")
     size = Fraction(int((whole + decimals) or "0"), 10 ** len(decimals))
     suffix = found["suffix"]
@@ -46,6 +56,7 @@ def parse_quantity(value: object, path: str = "") -> Fraction:
     return -size if found["sign"] == "-" else size
 
 
+@lru_cache(maxsize=1024)
 def format_quantity(size: Fraction, *, binary: bool = False) -> str:
     """Return *size* (base units) in canonical form: no fraction, and the largest suffix that loses nothing.
 

@@ -53,8 +53,9 @@ class Cost:
 
     @property
     def changes(self) -> bool:
-        """Whether the Pod requests something else than before."""
-        return self.before != self.after
+        """Whether the scheduler and quota count something else than before."""
+        before, after = self.before or Demand(), self.after or Demand()
+        return before.effective != after.effective
 
 
 def demands(spec: Mapping[str, object]) -> dict[str, Demand]:

@@ -1,0 +1,70 @@
+"""Which items of ours somebody else has changed, moved or taken away, and who that was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidecarpolicy.core.claims import template_items
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.record import INIT_CONTAINERS, ItemKey, Record
+from sidecarpolicy.core.times import seconds_of
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.workload import Workload
+
+
+def drifted(template: Json, record: Record, wanted: Json) -> Mapping[PolicyId, frozenset[ItemKey]]:
+    """Return, by policy, the items of *record* that *template* does not have as *wanted* has them.
+
+    What goes with a container that the owner took away, and what comes to one that he added, is no drift: he undid
+    nothing. Where all are there and only their order is wrong it is the init containers that have drifted.
+    """
+    if template == wanted:
+        return {}
+    live, repaired = dict(template_items(at(template, "spec"))), dict(template_items(at(wanted, "spec")))
+    present = {
+        each["name"] for listed in (INIT_CONTAINERS, "containers") for each in items(at(template, "spec"), listed)
+    }
+    found = {
+        policy: frozenset(
+            item
+            for item in entry.items
+            if item in repaired
+            and live.get(item) != repaired[item]
+            and (not item.container or item.container in present)
+        )
+        for policy, entry in record.entries.items()
+    }
+    if not any(found.values()) and live.keys() == repaired.keys():
+        found = {
+            policy: frozenset(item for item in entry.items if item.list == INIT_CONTAINERS)
+            for policy, entry in record.entries.items()
+        }
+    return {policy: undone for policy, undone in found.items() if undone}
+
+
+def mends(template: Json, wanted: Json, answer: Json, undone: Mapping[PolicyId, frozenset[ItemKey]]) -> bool:
+    """Whether *answer*, what the server would make of a repair of *template*, is any nearer to *wanted*.
+
+    *undone* is what has drifted. A webhook that takes its items away again mends nothing, whatever else it changes.
+    """
+    live, repaired, there = (dict(template_items(at(each, "spec"))) for each in (template, wanted, answer))
+    changed = {item for found in undone.values() for item in found if live.get(item) != repaired[item]}
+    return template != answer and (not changed or any(live.get(item) != there.get(item) for item in changed))
+
+
+def culprit(workload: Workload, undone: frozenset[ItemKey], since: float) -> str:
+    """Return who undid those items after *since* (seconds since the epoch), as the beginning of a sentence.
+
+    Whoever owns a field of an item has changed it. Whoever only takes items away owns nothing of them afterwards, and
+    managedFields tell no more than who took any field since; of these a manager of the template is the likelier. One
+    that has not is named with a doubt: to take away what it never owned changes nothing of its entry.
+    """
+    touched = workload.content.claims.touched
+    if (found := next((touched[item] for item in sorted(undone) if item in touched), None)) is not None:
+        return repr(found)
+    lately = [each for each in workload.writers if seconds_of(each.since) >= int(since)]
+    if lately:
+        return repr(max(lately, key=lambda each: (each.of_template, each.since)).manager)
+    others = [each for each in workload.writers if each.of_template]
+    perhaps = f" (perhaps {max(others).manager!r})" if others else ""
+    return f"another writer{perhaps}"

@@ -1,0 +1,20 @@
+"""Times as Kubernetes spells them: RFC 3339 in UTC. Everywhere else a time is a number of seconds since the epoch."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def seconds_of(text: str | None) -> float:
+    """Return RFC 3339 text as seconds since the epoch; 0.0 where there is none. ValueError for anything else."""
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
+
+
+def timestamp(seconds: float) -> str:
+    """Return seconds since the epoch as RFC 3339 text, whole seconds, as metav1.Time has it."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micro_timestamp(seconds: float) -> str:
+    """Return seconds since the epoch as RFC 3339 text with microseconds, as metav1.MicroTime has it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

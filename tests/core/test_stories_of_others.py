@@ -1,0 +1,116 @@
+"""Stories of what happens besides a rollout: autoscalers, lost nodes, owners, quotas, another policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sidecarpolicy import names
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.targets import State
+from tests.core.stories import TENTH, a_world, an_updated_world, everywhere, tell, thirty, ticks
+from tests.core.world import TICK, World, established
+
+LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
+
+
+def test_an_autoscaler_and_a_lost_node_long_after_the_rollout_are_nothing_of_ours() -> None:
+    world = an_updated_world()
+    world.run()
+    world.say("an autoscaler scales app-07, and app-11 loses a node")
+    world["app-07"].scale(9)
+    world["app-11"].lose_a_node(world.now)
+    for _ in range(100):
+        made = world.tick()
+        assert (made.in_flight, made.counts[State.FAILED], made.steps) == (0, 0, ())
+    tell(world, "scaled-and-a-node-lost-long-after")
+    assert world.settled().startswith("RolloutComplete")
+
+
+def test_an_owners_own_bad_rollout_in_the_middle_is_not_counted() -> None:
+    world = an_updated_world()
+    ticks(world, 6)
+    (untouched, *_) = (each for each in world.deployments if each.revision == "web-a")
+    world.say(f"the owner of {untouched.name} rolls out something that never gets ready")
+    untouched.bad_versions = frozenset({untouched.version + 1})
+    untouched.hotfix()
+    world.run()
+    waiting = world.end()
+    world.say(f"the owner of {untouched.name} mends it")
+    untouched.hotfix()
+    world.run()
+    tell(world, "an-owners-own-bad-rollout")
+    assert not world.halted
+    assert {name for name, revision in waiting.items() if revision != "web-b"} <= {untouched.name}
+    assert everywhere(world, "web-b")
+    assert world.settled().startswith("RolloutComplete")
+
+
+def test_one_that_is_recreated_is_counted_like_any_other() -> None:
+    deployments = thirty(revision="web-a")
+    for each in deployments[:15]:
+        each.recreates = True
+    broken = next(each for each in deployments if each.name == "app-07")
+    broken.breaks = frozenset({"web-b"})
+    world = an_updated_world(deployments)
+    world.run()
+    tell(world, "recreated")
+    assert world.settled().startswith("RolledBack")
+    assert broken.revision == "web-a"
+    assert all(each.complete for each in deployments)
+
+
+def test_a_quota_in_one_namespace_of_a_cluster_policy_holds_back_that_namespace() -> None:
+    deployments = [
+        established(f"app-{number:02}", revision="web-a", namespace=namespace)
+        for number, namespace in enumerate(["shop", "bank", "mail"] * 5)
+    ]
+    for each in deployments:
+        each.breaks = frozenset({"web-b"}) if each.namespace == "bank" else frozenset()
+    world = an_updated_world(deployments, replace(TENTH, max_concurrent=2))
+    world.without_quota = {"bank"}
+    ticks(world, 150)
+    bank = {each.name for each in deployments if each.namespace == "bank"}
+    assert not world.halted, "it is the namespace's own trouble"
+    assert {name for name, revision in world.end().items() if revision == "web-b"} == world.end().keys() - bank
+    assert len(world.touched["web-b"] & bank) <= 3, "after ten minutes, and twenty, one is tried again"
+    world.say("bank gets a larger quota")
+    world.without_quota = set()
+    for each in deployments:
+        each.breaks = frozenset()
+    world.run()
+    tell(world, "a-quota-in-one-namespace")
+    assert everywhere(world, "web-b")
+    assert world.settled().startswith("RolloutComplete")
+
+
+def test_two_policies_cross_without_meeting_on_a_deployment() -> None:
+    deployments = [established(f"app-{number:02}", revision="web-a") for number in range(12)]
+    web = an_updated_world(deployments, replace(TENTH, max_concurrent=2))
+    log = a_world(deployments, replace(TENTH, max_concurrent=3), policy=LOG, update="log-a", name="log")
+    web.name, log.lines = "web", web.lines
+    web.others, log.others = [log], [web]
+    together(web, log)
+    web.lines.append(f"{log.transcript().splitlines()[-1]}")
+    tell(web, "two-policies-cross")
+    assert everywhere(web, "web-b")
+    assert everywhere(log, "log-a")
+
+
+def together(*worlds: World) -> None:
+    """Let worlds with the same Deployments tick together until all of them rest."""
+    for _ in range(200):
+        for world in worlds:
+            world.now += TICK
+        for each in worlds[0].deployments:
+            each.tick(worlds[0].now)
+        before = [each.template for each in worlds[0].deployments]
+        plans = [world.decide() for world in worlds]
+        moved = [
+            made
+            for made, old in zip((each.template for each in worlds[0].deployments), before, strict=True)
+            if made != old
+        ]
+        assert len(moved) == sum(len(plan.steps) for plan in plans), "each rollout is one policy's"
+        if all(world.settled().startswith("RolloutComplete") for world in worlds):
+            return
+    raise AssertionError(f"still moving: {worlds[0].lines}")
