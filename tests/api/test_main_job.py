@@ -109,9 +109,15 @@ def test_a_restart_writes_nothing_but_the_lease(
     fleet: Fleet, cluster: localcluster.Cluster, operator: Operator
 ) -> None:
     taken = a_deployment("taken", fleet.namespace, pod={"initContainers": [{"name": "proxy", "image": "their:1"}]})
-    fleet.apply(a_cart(fleet.namespace), taken)
+    resources = {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"cpu": "1m", "memory": "1Mi"}}
+    container = {"name": "app", "image": "example.test/app:1", "resources": resources}
+    guaranteed = a_deployment("guaranteed", fleet.namespace, pod={"containers": [container]})
+    fleet.apply(a_cart(fleet.namespace), taken, guaranteed)
     fleet.apply(a_quick_policy(fleet.namespace, sidecars=THREE, **LOGS))
     fleet.wait("RolloutComplete")
+    # What it warns of about workloads is not lost either.
+    warned = [each["reason"] for each in poll(lambda: fleet.status().get("warnings", []))]
+    assert "QosChange" in warned
     operator.stop()
     audit = Audit.begin(cluster)
     operator.start()

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 # A status is written only when it differs, and at most this often per policy, in seconds.
 STATUS_INTERVAL = 1.0
 
+# When a status is tried again that waits for workloads to be looked at for the first time, in seconds.
+UNLOOKED_SECONDS = 0.1
+
 # How long a status that differs waits, in seconds, for steps that are being carried out.
 STATUS_PATIENCE = 0.3
 
@@ -183,6 +186,11 @@ class PolicyPasses:
 
     async def _report(self, seen: SeenPolicy, memory: Memory, situation: Situation, plan: Plan) -> None:
         now = self.world.now()
+        everyone = (*situation.targets, *situation.removing)
+        if not {each.workload for each in everyone} <= self.world.looked_at:
+            # What it warns of is known when each workload has been looked at once: soon after a start.
+            self.world.queue.add_after(seen.id, UNLOOKED_SECONDS)
+            return
         report = Report(
             generation=seen.generation,
             situation=situation,

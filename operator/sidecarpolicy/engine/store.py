@@ -81,7 +81,8 @@ def seen_policy(body: Json) -> SeenPolicy:
 class Store:
     """The last known state of everything that is watched."""
 
-    def __init__(self) -> None:
+    def __init__(self, operator_namespace: str = "") -> None:
+        self._operator_namespace = operator_namespace
         self.policies: dict[PolicyId, SeenPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
@@ -267,8 +268,11 @@ class Store:
         if body is not None:
             with contextlib.suppress(KeyError, TypeError, ValueError):  # mangled by somebody: as if it were not there
                 stored = from_controller_revision(body)
-                self._revisions[stored.revision.policy][place] = stored
-                touched.add(stored.revision.policy)
+                policy = stored.revision.policy
+                # Anybody may have written one elsewhere, and would choose what every namespace gets.
+                if namespace == (policy.namespace or self._operator_namespace):
+                    self._revisions[policy][place] = stored
+                    touched.add(policy)
         keys: set[Key] = set(touched)
         for policy in touched:
             seen = self.policies.get(policy)

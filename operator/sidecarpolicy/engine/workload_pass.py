@@ -44,7 +44,8 @@ async def workload_pass(identity: WorkloadId, world: World) -> None:
         world.forget(identity)
         return
     steps = world.steps.pop(identity, {})
-    if world.stopped or workload.deleting or world.store.namespace(identity.namespace).terminating:
+    world.looked_at.add(identity)
+    if workload.deleting or world.store.namespace(identity.namespace).terminating:
         return
     world.writing[identity] = frozenset(steps)
     try:
@@ -68,6 +69,8 @@ async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) 
         composed = composed_on(workload, judgement, desired, steps, world)
     _warn(workload, judgement, desired, composed, world)
     _tell_of_missing(workload, judgement, world)
+    if world.stopped:
+        return
     if not _operations(workload, judgement, composed) or (is_mangled(workload.record) and not composed.record):
         return
     composed = replace(composed, record=noted(composed.record, desired.held, decisions, workload, world))

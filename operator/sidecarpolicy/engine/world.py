@@ -116,7 +116,7 @@ class World:
     events: Events
     queue: WorkQueue[Key]
     operator_namespace: str
-    store: Store = field(default_factory=Store)
+    store: Store = field(init=False)
     limits: Limits = Limits()
     now: Callable[[], float] = time.time
     steps: dict[WorkloadId, dict[PolicyId, Step]] = field(default_factory=lambda: defaultdict(dict))
@@ -128,9 +128,13 @@ class World:
     written: dict[WorkloadId, dict[PolicyId, Written]] = field(default_factory=dict)
     diagnosed: dict[WorkloadId, Diagnosed] = field(default_factory=dict)
     told_missing: set[tuple[str, PolicyId]] = field(default_factory=set)
+    looked_at: set[WorkloadId] = field(default_factory=set)
     foreseen: dict[WorkloadId, tuple[object, Foreseen]] = field(default_factory=dict)
     told_conflicts: set[tuple[str, PolicyId]] = field(default_factory=set)
     _judged: dict[WorkloadId, tuple[object, Judgement]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.operator_namespace)
 
     def note(self, resource: Resource, body: Json) -> None:
         """Take in what the server answered to a write or a read of ours, and queue what it concerns."""
@@ -259,6 +263,7 @@ class World:
         self.postponed.pop(workload, None)
         self.diagnosed.pop(workload, None)
         self.warned.pop(workload, None)
+        self.looked_at.discard(workload)
         self.mutated.pop(workload, None)
         self.foreseen.pop(workload, None)
         self.written.pop(workload, None)
