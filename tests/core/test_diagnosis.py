@@ -139,6 +139,30 @@ NO_MAP = 'configmap "proxy-config" not found'
             "proxy: CrashLoopBackOff: exit code 1: no route",
             False,
         ),
+        (
+            a_status("proxy", exited(3, message="cannot bind"), restartCount=1, lastState=exited(3)),
+            "CrashLoopBackOff",
+            "proxy: CrashLoopBackOff: exit code 3: cannot bind",
+            False,
+        ),
+        (
+            a_status("proxy", RUNNING, started=False, restartCount=2, lastState=exited(3, message="cannot bind")),
+            "CrashLoopBackOff",
+            "proxy: CrashLoopBackOff: exit code 3: cannot bind",
+            False,
+        ),
+        (
+            a_status("proxy", RUNNING, started=False, restartCount=2, lastState=exited(137)),
+            "StartupProbe",
+            "proxy: startup probe does not succeed, restarted 2 times",
+            False,
+        ),
+        (
+            a_status("proxy", RUNNING, started=True, ready=True, restartCount=2, lastState=exited(3)),
+            "CrashLoopBackOff",
+            "proxy: CrashLoopBackOff: exit code 3",
+            False,
+        ),
         (a_status("proxy", exited(137, "OOMKilled")), "Error", "proxy: exit code 137, OOMKilled", False),
         (a_status("proxy", exited(1, message="bad flag")), "Error", "proxy: exit code 1: bad flag", False),
         (

@@ -20,6 +20,10 @@ UNSCHEDULABLE = "Unschedulable"
 STARTUP_PROBE = "StartupProbe"
 NOT_READY = "NotReady"
 FAILED_MOUNT = "FailedMount"
+CRASH_LOOP = "CrashLoopBackOff"
+
+# How a process ends that is stopped by TERM or KILL.
+STOPPED = (128 + 15, 128 + 9)
 
 # What a container waits for while nothing is wrong.
 ORDINARY_WAITS = frozenset({"", "ContainerCreating", "PodInitializing"})
@@ -91,7 +95,11 @@ def _of_containers(pod: Json, ours: Sequence[str], limits: Mapping[str, int]) ->
                 ours=name in ours,
                 of_namespace=of_namespace,
             )
-    # Nothing waits and nothing has crashed: then something runs and is not ready.
+    # Nothing waits: then something runs that has crashed again and again, or is not ready.
+    for name in names:
+        if (statuses[name].get("restartCount") or 0) > 1 and _has_crashed(statuses[name]):
+            message = f"{name}: {CRASH_LOOP}: {_crash(statuses[name])}"
+            yield Diagnosis(reason=CRASH_LOOP, message=message, container=name, ours=name in ours)
     for name in names:
         running = at(statuses[name], "state").get("running")
         if running is not None and statuses[name].get("started") and not statuses[name].get("ready"):
@@ -104,20 +112,30 @@ def _of_container(status: Json, limit: int | None) -> tuple[str, str, bool] | No
     waiting = at(status, "state", "waiting")
     reason = str(waiting.get("reason") or "")
     said = str(waiting.get("message") or "")
-    if reason == "CrashLoopBackOff" or (waiting and reason in ORDINARY_WAITS and _crash(status)):
-        return "CrashLoopBackOff", f"CrashLoopBackOff: {_crash(status) or said}", False
+    exited = at(status, "state", "terminated")
+    restarts = status.get("restartCount") or 0
+    starts = at(status, "state").get("running") is not None and status.get("started") is False
+    if reason == CRASH_LOOP or (waiting and reason in ORDINARY_WAITS and _crash(status)):
+        return CRASH_LOOP, f"{CRASH_LOOP}: {_crash(status) or said}", False
+    if exited.get("exitCode") and restarts:  # between a crash and the next start, which comes at once at first
+        return CRASH_LOOP, f"{CRASH_LOOP}: {_exit(exited)}", False
+    if starts and restarts and _has_crashed(status):
+        return CRASH_LOOP, f"{CRASH_LOOP}: {_crash(status)}", False
     if waiting and reason not in ORDINARY_WAITS:
         absent = reason == "CreateContainerConfigError" and any(f"{kind} " in said for kind in ABSENT)
         return reason, f"{reason}: {said}" if said else reason, absent
-    exited = at(status, "state", "terminated")
-    if exited and exited.get("exitCode"):
+    if exited.get("exitCode"):
         return "Error", _exit(exited), False
-    if at(status, "state").get("running") is not None and status.get("started") is False:
+    if starts:
         given_up = f" (the kubelet gives up after {limit} s)" if limit else ""
-        restarts = status.get("restartCount") or 0
         times = f", restarted {restarts} times" if restarts else ""
         return STARTUP_PROBE, f"startup probe does not succeed{given_up}{times}", False
     return None
+
+
+def _has_crashed(status: Json) -> bool:
+    """Whether it ended by itself the last time, with an error: the kubelet stops with TERM and KILL."""
+    return at(status, "lastState", "terminated").get("exitCode", 0) not in (0, *STOPPED)
 
 
 def _crash(status: Json) -> str:

@@ -12,6 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -20,6 +21,9 @@ from sidecarpolicy.core.record import NOTHING_NOTED, Note
 from sidecarpolicy.core.stages import Stage, stage_of
 from sidecarpolicy.core.targets import Health, State, Target
 from sidecarpolicy.names import OnFailure, Removal, Strategy
+
+# In which order workloads are picked that hold no slot.
+URGENCY = {health: place for place, health in enumerate(Health, start=1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +220,8 @@ def _to_their_pins(situation: Situation, holding: set[WorkloadId], budget: int) 
     """Those that their owners pin go where they are pinned, whatever becomes of the rollout."""
     steps: list[Step] = []
     taken = len(holding)
-    for each in _in_order(situation.targets):
-        if each.pinned_to in (None, each.revision) or each.busy or each.workload in situation.assigned:
+    for each in _in_order(each for each in situation.targets if each.pinned_to is not None):
+        if each.pinned_to == each.revision or each.busy or each.workload in situation.assigned:
             continue
         if each.is_left_alone:
             continue
@@ -341,8 +345,9 @@ def _in_order(targets: Iterable[Target]) -> list[Target]:
 
 
 def _urgency(each: Target) -> int:
-    return 0 if each.holds_slot else 1 + list(Health).index(each.health)
+    return 0 if each.holds_slot else URGENCY[each.health]
 
 
+@lru_cache(maxsize=2**16)
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

@@ -148,8 +148,8 @@ def _explained(each: Target, policy: PolicyId, told: Mapping[tuple[str, str], Js
 
     Of one that has been turned back nothing can be seen any more; what was told of it is told again.
     """
-    if each.turned_back and not each.message:
-        before = told.get((each.workload.namespace, each.workload.name), {})
+    before = told.get((each.workload.namespace, each.workload.name), {})
+    if each.turned_back and (before or not each.message):
         return replace(each, reason=before.get("reason", ""), message=before.get("message", ""))
     found = world.diagnosed.get(each.workload)
     workload = world.store.workloads.get(each.workload)
