@@ -30,11 +30,13 @@ from sidecarpolicy.names import DeletionPolicy, SkipReason
 class Memory:
     """What the passes over one policy keep; all of it can be found again.
 
-    *held_back*: by namespace. *watched*: unfinished rollouts that were seen.
+    *passed*: when the last pass began (seconds since the epoch). *held_back*: by namespace. *watched*: unfinished
+    rollouts that were seen.
     *status_written*, *status_differs*: when it was last written, and since when there is something new to write.
     *explained*: why workloads failed, also when they have been turned back.
     """
 
+    passed: float = 0.0
     generation: int = 0
     rejection: Rejection | None = None
     status_written: float = 0.0

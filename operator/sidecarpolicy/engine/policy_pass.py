@@ -33,6 +33,10 @@ from sidecarpolicy.names import EventReason, Reason
 
 log = logging.getLogger(__name__)
 
+# How long, in seconds, changes are gathered before a policy is looked at again: in a large rollout each look takes
+# longer than the next change, and the steps would wait behind the looks.
+PASS_INTERVAL = 0.05
+
 # A status is written only when it differs, and at most this often per policy, in seconds.
 STATUS_INTERVAL = 1.0
 
@@ -59,6 +63,11 @@ class PolicyPasses:
                 self.world.queue_policies_on(workload)
             return
         memory = self.memories.setdefault(identity, Memory())
+        now = self.world.now()
+        if now < (due := memory.passed + PASS_INTERVAL):
+            self.world.queue.add_after(identity, due - now, urgent=True)
+            return
+        memory.passed = now
         if not seen.deleting:
             await self._accept(seen, memory)
             seen = self.world.store.policies.get(identity, seen)
