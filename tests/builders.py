@@ -75,3 +75,26 @@ def a_waiting_deployment(name: str = "new", namespace: str = "shop") -> Manifest
     """A Deployment whose Pods no node takes: it stays new, however slow the machine that runs the operator is."""
     app = {"name": "app", "image": "example.test/app:1"}
     return a_deployment(name, namespace, pod={"containers": [app], "nodeSelector": {"no.such": "node"}})
+
+
+def an_admission_rule(name: str, namespace: str, expression: str, message: str) -> tuple[Manifest, Manifest]:
+    """A rule about updates of Deployments, in CEL, and its binding to *namespace*; *message*: what it says."""
+    full = f"{name}-{namespace}"
+    updates = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}
+    about = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": full}}
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    return (
+        about
+        | {
+            "kind": "ValidatingAdmissionPolicy",
+            "spec": {
+                "matchConstraints": {"resourceRules": [updates]},
+                "validations": [{"expression": expression, "message": message}],
+            },
+        },
+        about
+        | {
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "spec": {"policyName": full, "validationActions": ["Deny"], "matchResources": here},
+        },
+    )

@@ -93,6 +93,12 @@ class Fleet:
         self.kubectl("delete", "sidecarpolicy", policy, f"--wait={str(wait).lower()}", "--timeout=60s")
 
 
+def delete_admission_rule(fleet: Fleet, rule: tuple[Manifest, Manifest]) -> None:
+    """Take away what `builders.an_admission_rule` made."""
+    name = rule[0]["metadata"]["name"]
+    fleet.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name)
+
+
 def init_names(deployment: Manifest) -> list[str]:
     """The names of its init containers, in their order."""
     return [each["name"] for each in deployment["spec"]["template"]["spec"].get("initContainers", [])]

@@ -192,6 +192,7 @@ class EventReason(StrEnum):
 
     INJECTED = "SidecarsInjected"
     REMOVED = "SidecarsRemoved"
+    REMOVAL_GIVEN_UP = "RemovalGivenUp"
     SKIPPED = "SidecarsSkipped"
     REJECTED = "PolicyRejected"
     FAILED = "RolloutFailed"

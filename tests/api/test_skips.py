@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-import localcluster
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry
 from sidecarpolicy.core.workload import record_of
-from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
-from tests.fleet import Fleet, init_names
+from tests.builders import Manifest, a_deployment, a_policy, a_sidecar, an_admission_rule
+from tests.fleet import Fleet, delete_admission_rule, init_names
 from tests.polling import poll
 
 QUICK = {"minReadySeconds": 0}
@@ -138,44 +137,11 @@ def test_a_policy_of_higher_precedence_overrides_one_of_lower(fleet: Fleet) -> N
     assert [each["image"] for each in fleet.deployment()["spec"]["template"]["spec"]["initContainers"]] == ["low:1"]
 
 
-def test_what_admission_refuses_is_reported_with_the_servers_words(fleet: Fleet, cluster: localcluster.Cluster) -> None:
-    name = f"no-proxy-{fleet.namespace}"
-    policy = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "matchConstraints": {
-                "resourceRules": [
-                    {
-                        "apiGroups": ["apps"],
-                        "apiVersions": ["v1"],
-                        "operations": ["UPDATE"],
-                        "resources": ["deployments"],
-                    }
-                ]
-            },
-            "validations": [
-                {
-                    "expression": "object.metadata.name != 'odd' || !has(object.spec.template.spec.initContainers)",
-                    "message": "no init containers in odd, please",
-                }
-            ],
-        },
-    }
-    binding = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": name},
-        "spec": {
-            "policyName": name,
-            "validationActions": ["Deny"],
-            "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}}},
-        },
-    }
+def test_what_admission_refuses_is_reported_with_the_servers_words(fleet: Fleet) -> None:
+    rule = "object.metadata.name != 'odd' || !has(object.spec.template.spec.initContainers)"
+    forbids = an_admission_rule("no-proxy", fleet.namespace, rule, "no init containers in odd, please")
     fleet.apply(a_deployment("odd", fleet.namespace), a_deployment("cart", fleet.namespace))
-    cluster.kubectl("apply", "--filename=-", input=json.dumps(policy))
-    cluster.kubectl("apply", "--filename=-", input=json.dumps(binding))
+    fleet.apply(*forbids)
     try:
         patch = '--patch={"spec":{"template":{"spec":{"initContainers":[{"name":"x","image":"x"}]}}}}'
         poll(
@@ -188,7 +154,33 @@ def test_what_admission_refuses_is_reported_with_the_servers_words(fleet: Fleet,
         assert "no init containers in odd, please" in skipped["message"]
         assert init_names(fleet.deployment("cart")) == ["proxy"]
     finally:
-        cluster.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name)
+        delete_admission_rule(fleet, forbids)
+
+
+def test_what_cannot_be_removed_holds_neither_the_others_nor_the_policy_for_ever(fleet: Fleet) -> None:
+    impatient = {"minReadySeconds": 0, "maxConcurrent": 1, "progressDeadlineSeconds": 8}
+    names = ("cart", "odd", "orders")
+    fleet.apply(*(a_deployment(name, fleet.namespace) for name in names))
+    fleet.apply(a_policy("web", fleet.namespace, rollout=impatient))
+    fleet.wait("RolloutComplete")
+    rule = "object.metadata.name != 'odd' || has(object.spec.template.spec.initContainers)"
+    forbids = an_admission_rule("keep", fleet.namespace, rule, "odd keeps its sidecars")
+    fleet.apply(*forbids)
+    try:
+        removes = [{"op": "remove", "path": "/spec/template/spec/initContainers"}]
+        patch = ("patch", "deployment", "odd", "--dry-run=server", "--type=json", f"--patch={json.dumps(removes)}")
+        poll(lambda: fleet.kubectl(*patch, check=False).returncode != 0)
+        before = fleet.deployment("odd")["spec"]["template"]
+        fleet.kubectl("delete", "sidecarpolicy", "web", "--wait=false")
+        message = poll(lambda: fleet.condition("Ready").get("message", ""), until=lambda words: "odd keeps" in words)
+        assert f"{fleet.namespace}/odd cannot be changed" in message
+        fleet.kubectl("wait", "--for=delete", "sidecarpolicy/web", "--timeout=60s")
+        assert [init_names(fleet.deployment(name)) for name in names] == [[], ["proxy"], []]
+        assert fleet.deployment("odd")["spec"]["template"] == before
+        (given_up,) = poll(lambda: fleet.messages("odd", "RemovalGivenUp"))
+        assert "odd keeps its sidecars" in given_up
+    finally:
+        delete_admission_rule(fleet, forbids)
 
 
 def test_an_owners_equal_container_is_adopted_and_never_removed(fleet: Fleet) -> None:

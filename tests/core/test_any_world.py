@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 from hypothesis import given
@@ -18,7 +19,7 @@ from tests.core.stories import (
     EARLY,
     noted,
 )
-from tests.core.world import Deployment, World, established
+from tests.core.world import TICK, Deployment, World, established
 
 
 def draw_deployment(draw: st.DrawFn, name: str, *, new: bool) -> Deployment:
@@ -250,3 +251,29 @@ def step(world: World, watch: Watch, shuffled: Any) -> None:
         assert world.attempt in world.halted
     mixed = replace(looked, targets=shuffled(looked.targets), removing=shuffled(looked.removing))
     assert plan(mixed) == made
+
+
+@given(st.integers(0, 2**32))
+def test_any_interleaving_of_ticks_gives_the_same_end(seed: int) -> None:
+    """Controllers and planner take turns as they like: some see nothing for a while, the planner looks late."""
+
+    def fresh() -> World:
+        deployments = [established(f"app-{number:02}", revision="web-a", ticks=1 + number % 3) for number in range(8)]
+        deployments[2].breaks = deployments[5].breaks = frozenset({"web-b"})
+        deployments[6].replicas = deployments[6].sets[0].replicas = 0
+        rollout = Rollout(max_concurrent=2, min_ready_seconds=10, progress_deadline_seconds=120, max_failures=2)
+        return World(deployments, rollout, update="web-b", current="web-a", completed={"web-a"})
+
+    whole = fresh()
+    whole.run()
+    world, random = fresh(), Random(seed)
+    for _ in range(60):
+        world.now += TICK
+        for each in world.deployments:
+            if random.random() < 0.6:
+                each.tick(world.now)
+        if random.random() < 0.6:
+            world.decide()
+    world.run()
+    assert world.end() == whole.end()
+    assert world.settled().partition(":")[0] == whole.settled().partition(":")[0]

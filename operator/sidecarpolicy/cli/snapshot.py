@@ -101,6 +101,7 @@ class Snapshot:
                     self.world.refusals[workload.id] = Refused(
                         uid=workload.uid,
                         generation=workload.generation,
+                        message=message,
                         messages={update.revision.name: message},
                         until=inf,
                     )

@@ -42,6 +42,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unwritable:
+    """The API server's words about a patch that it would not have, and when it is tried again (since the epoch)."""
+
+    until: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """Everything a plan depends on.
 
@@ -53,7 +61,7 @@ class Situation:
     *held_back*: namespaces whose own trouble made a workload fail; *now* (seconds since the epoch) tells which of them
     are left alone and which have one workload tried at a time. *stopped*: by
     the emergency switch; no workload is changed. *generation*: the policy's, for approvals; *approved*: what its author
-    has approved.
+    has approved. *unwritable*: workloads to remove from, of which the API server would not have the patch.
     """
 
     policy: PolicyId
@@ -71,6 +79,7 @@ class Situation:
     stopped: bool = False
     generation: int = 0
     approved: frozenset[str] = frozenset()
+    unwritable: Mapping[WorkloadId, Unwritable] = field(default_factory=dict)
     targets: Sequence[Target] = ()
     removing: Sequence[Target] = ()
     assigned: frozenset[WorkloadId] = frozenset()
@@ -148,6 +157,7 @@ def _looks_again(situation: Situation) -> float | None:
     """When time alone changes something: a soak or a deadline ends, a namespace has been left alone for long enough."""
     moments = [each.looks_again for each in (*situation.targets, *situation.removing)]
     moments += [each.until for each in situation.held_back.values() if situation.now < each.until]
+    moments += [each.until for each in situation.unwritable.values()]
     return min((each for each in moments if each is not None), default=None)
 
 
@@ -307,7 +317,11 @@ def _removals(situation: Situation, holding: set[WorkloadId], budget: int, *, he
     leaving = [
         each
         for each in (*situation.removing, *(situation.targets if situation.deleting else ()))
-        if each.recorded and each.workload not in situation.assigned and not each.busy and (each.left or not held)
+        if each.recorded
+        and each.workload not in situation.assigned
+        and each.workload not in situation.unwritable
+        and not each.busy
+        and (each.left or not held)
         if not each.is_left_alone
     ]
     steps: list[Step] = []

@@ -132,7 +132,7 @@ def _being_deleted(report: Report) -> Standing | None:
         ready="Unknown",
         reason=Reason.REMOVAL_HELD if held and not stopped else Reason.REMOVING,
         message=f"the policy is being deleted; {_workloads(left)} still {_verb(left, 'carries', 'carry')} its sidecars"
-        f"{late}{_fought_over(report)}{wait}",
+        f"{late}{_fought_over(report)}{_refused(report)}{wait}",
         reconciling=not held and not stopped,
     )
 
@@ -269,7 +269,7 @@ def _rolling_out(report: Report) -> Standing | None:
     return Standing(
         ready="Unknown",
         reason=Reason.ROLLING_OUT,
-        message=f"{_progress(report)}{first}{_left_alone(report)}{late}{_fought_over(report)}",
+        message=f"{_progress(report)}{first}{_left_alone(report)}{late}{_fought_over(report)}{_refused(report)}",
         reconciling=True,
     )
 
@@ -309,6 +309,16 @@ def _progress(report: Report) -> str:
     everything = f"the empty selector selects {_workloads(report.matched)}; " if report.selects_everything else ""
     head = f"{everything}{report.count(State.UPDATED)} of {_workloads(counted)} {_verb(counted, 'runs', 'run')} "
     return head + (report.situation.update or "no revision") + (f"; {', '.join(parts)}" if parts else "")
+
+
+def _refused(report: Report) -> str:
+    """Of removals that the API server would not have, the first in its words."""
+    refused = report.situation.unwritable
+    if not refused:
+        return ""
+    first = min(refused)
+    others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    return f"; {first}{others} cannot be changed: {refused[first].message}"
 
 
 def _left_alone(report: Report) -> str:

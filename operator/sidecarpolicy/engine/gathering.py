@@ -13,7 +13,7 @@ from math import inf
 from sidecarpolicy.core import progress
 from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.plan import Situation
+from sidecarpolicy.core.plan import Situation, Unwritable
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Rejection
@@ -31,7 +31,7 @@ class Memory:
     """What the passes over one policy keep; all of it can be found again.
 
     *passed*: when the last pass began (seconds since the epoch). *held_back*: by namespace. *watched*: unfinished
-    rollouts that were seen.
+    rollouts that were seen. *unwritten*: since when workloads to remove from could not be written.
     *status_written*, *status_differs*: when it was last written, and since when there is something new to write.
     *explained*: why workloads failed, also when they have been turned back.
     """
@@ -43,6 +43,7 @@ class Memory:
     status_differs: float = 0.0
     skipped: dict[WorkloadId, SkipReason] | None = None
     held_back: dict[str, HoldBack] = field(default_factory=dict)
+    unwritten: dict[WorkloadId, float] = field(default_factory=dict)
     watched: dict[WorkloadId, Watched] = field(default_factory=dict)
     explained: dict[tuple[str, str], Json] = field(default_factory=dict)
 
@@ -58,6 +59,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
     targets: list[Target] = []
     removing: list[Target] = []
     watched: dict[WorkloadId, Watched] = {}
+    unwritable: dict[WorkloadId, Unwritable] = {}
     for workload in world.store.reached_by(seen.id):
         selected = policy is not None and world.store.selects(policy, workload)
         if not selected and not _carries(seen.id, workload, world):
@@ -91,6 +93,8 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             targets.append(each)
         elif not workload.deleting and (each.recorded or each.holds_slot):
             removing.append(each)
+            if (refused := world.unwritable(workload)) is not None:
+                unwritable[workload.id] = refused
     memory.watched = watched
     return Situation(
         policy=seen.id,
@@ -108,6 +112,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         stopped=world.stopped,
         generation=seen.generation,
         approved=approvals(seen.approve) | (update.approved if update is not None else frozenset()),
+        unwritable=unwritable,
         targets=targets,
         removing=removing,
         assigned=frozenset(each for each, policies in world.writing.items() if seen.id in policies),

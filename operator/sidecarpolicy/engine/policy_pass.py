@@ -27,7 +27,7 @@ from sidecarpolicy.engine.resources import POLICIES
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.telling import tell
 from sidecarpolicy.engine.warned import warnings_of
-from sidecarpolicy.engine.workload_pass import policy_reference
+from sidecarpolicy.engine.workload_pass import policy_reference, reference
 from sidecarpolicy.engine.world import World
 from sidecarpolicy.names import EventReason, Reason
 
@@ -87,7 +87,7 @@ class PolicyPasses:
             self.world.queue.add_after(step.workload, self.world.wait_of(step.workload))
         for workload in withdrawn:
             self.world.queue_policies_on(workload)  # one of them may have waited for this step
-        if seen.deleting and self._is_gone(seen, situation):
+        if seen.deleting and self._is_gone(seen, memory, situation):
             await acceptance.drop_finalizer(seen, self.world)
             return
         try:
@@ -173,14 +173,33 @@ class PolicyPasses:
                 del self.world.steps[workload]
         return withdrawn
 
-    def _is_gone(self, seen: SeenPolicy, situation: Situation) -> bool:
+    def _is_gone(self, seen: SeenPolicy, memory: Memory, situation: Situation) -> bool:
         """Whether nothing holds a deleted policy back any more."""
         namespace = seen.id.namespace
         if namespace and self.world.store.namespace(namespace).terminating:
             return True
+        released = self._released(seen, memory, situation)
         return not any(
-            each.recorded or (each.holds_slot and each.state is not State.FAILED) for each in situation.removing
+            (each.recorded and each.workload not in released) or (each.holds_slot and each.state is not State.FAILED)
+            for each in situation.removing
         )
+
+    def _released(self, seen: SeenPolicy, memory: Memory, situation: Situation) -> set[WorkloadId]:
+        """Where a removal could not be written for progressDeadlineSeconds: that must not hold the policy for ever."""
+        now, limit = self.world.now(), situation.rollout.progress_deadline_seconds
+        memory.unwritten = {each: memory.unwritten.get(each, now) for each in situation.unwritable}
+        released = {each for each, since in memory.unwritten.items() if now >= since + limit}
+        for each in sorted(released):
+            workload = self.world.store.workloads.get(each)
+            if workload is not None:
+                why = situation.unwritable[each].message
+                message = f"the sidecars of {seen.id.label} are left, because they cannot be removed: {why}"
+                self.world.events.emit(
+                    reference(workload), reason=EventReason.REMOVAL_GIVEN_UP, message=message, warning=True
+                )
+        if memory.unwritten:
+            self.world.queue.add_after(seen.id, max(0.05, min(memory.unwritten.values()) + limit - now))
+        return released
 
     async def _note_completion(self, seen: SeenPolicy, situation: Situation, plan: Plan) -> Situation:
         """Write down when every target that is not skipped has completed the update revision, one at least for real."""

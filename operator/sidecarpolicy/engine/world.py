@@ -19,7 +19,7 @@ from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import rebuilt
 from sidecarpolicy.core.pins import pins_of
-from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.plan import Step, Unwritable
 from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
@@ -49,6 +49,7 @@ class Refused:
 
     uid: str
     generation: int
+    message: str
     messages: Mapping[str, str]
     until: float
 
@@ -168,12 +169,19 @@ class World:
             return {}
         return refused.messages
 
+    def unwritable(self, workload: Workload) -> Unwritable | None:
+        """What the server said of the last patch of *workload* as it is now, where it would not have it."""
+        self.refused(workload)
+        refused = self.refusals.get(workload.id)
+        return Unwritable(until=refused.until, message=refused.message) if refused else None
+
     def refuse(self, workload: Workload, message: str, revisions: frozenset[str]) -> None:
         """Remember that the server would not have *revisions* on *workload* as it is now."""
         log.warning("%s", message)
         self.refusals[workload.id] = Refused(
             uid=workload.uid,
             generation=workload.generation,
+            message=message,
             messages=dict.fromkeys(revisions, message),
             until=self.now() + REFUSAL_SECONDS,
         )
