@@ -302,6 +302,7 @@ class TestWhatTheCommandSaysWhenItCannot:
         assert "holds 2 Pods; name one: plain, stuck" in timeline_command(*files).output
         assert "did you mean plain?" in timeline_command("plan", *files).output
         assert timeline_command("plain", *files).exit_code == 0
+        assert timeline_command("pod/plain", *files).exit_code == 0
 
     def test_it_needs_a_pod_or_a_file(self) -> None:
         assert timeline_command().exit_code == 2

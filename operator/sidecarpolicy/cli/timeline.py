@@ -56,7 +56,7 @@ def timeline(
     """Draw when each container of a Pod started, was ready and stopped, and who waited for whom.
 
     \b
-    A Pod of a cluster, or one that was saved:
+    A Pod of a cluster (pod/NAME will do), or one that was saved:
       sidecarpolicy timeline cart-7c9d -n shop
       sidecarpolicy timeline cart-7c9d -n shop -o html --to cart.html
       kubectl get pod,events -n shop -o yaml | sidecarpolicy timeline cart-7c9d -f -
@@ -74,7 +74,7 @@ def timeline(
     if files and (context or kubeconfig):
         raise click.UsageError("-f reads files and asks no cluster: leave out --context and --kubeconfig")
     try:
-        subject = _subject(pod, namespace, files, kubeconfig=kubeconfig, context=context)
+        subject = _subject(pod.removeprefix("pod/"), namespace, files, kubeconfig=kubeconfig, context=context)
         drawn = _timeline(subject, witnesses)
     except BadInput as error:
         batch.give_up(error, exit_code=1)
