@@ -452,3 +452,13 @@ def test_other_marks_are_reported(labels: dict[str, str], annotations: dict[str,
 
 def test_a_record_entry_without_items_is_no_conflict() -> None:
     assert verdict(a_subject(record=Record(entries={WEB: Entry(revision="web-0")}))) is None
+
+
+def test_a_pin_moves_nothing_that_another_reason_keeps() -> None:
+    pinned = {REVISION.policy: Pin(asked="web-0123456789", revision="web-0123456789")}
+    moves = verdict(a_subject(pins=pinned))
+    assert moves is not None and moves.pinned_to == "web-0123456789"
+    stays = verdict(a_subject(pins=pinned, strategy=RECREATE))
+    assert stays is not None
+    assert (stays.reason, stays.pinned_to) == (SkipReason.PINNED, None)
+    assert "it stays as it is, Downtime:" in stays.message

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.plan import Situation, Unwritable, plan
 from sidecarpolicy.core.policy import CanaryGroup
-from sidecarpolicy.core.targets import State
+from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.names import Approval, Removal
+from tests.core.objects import START, WEB
 from tests.core.stories import (
     CANARY,
     EARLY,
@@ -164,6 +167,9 @@ def test_removals_that_are_stuck_hold_the_rest() -> None:
     assert world.settled().startswith("RemovalHeld")
     world.approve("removal@2")
     world.run()
+    assert world.settled().startswith("RemovalHeld"), "that is about removing, not about going on"
+    world.approve("removal@2#stuck")
+    world.run()
     tell(world, "removals-that-are-stuck")
     assert everywhere(world, None)
 
@@ -212,3 +218,40 @@ def test_the_emergency_switch_stops_everything() -> None:
     tell(world, "stopped")
     assert world.settled().startswith("RolledBack")
     assert not carrying(world, "web-b")
+
+
+def test_a_group_that_failed_for_reasons_of_its_namespace_proves_nothing() -> None:
+    world = a_tiered_world(CANARY)
+    for each in world.deployments:
+        if each.tier:
+            each.namespace, each.breaks = "bank", frozenset({"web-b"})
+    world.without_quota = {"bank"}
+    ticks(world, 40)
+    assert not world.halted
+    assert {world[name].tier for name in world.touched["web-b"]} == {"canary"}
+    assert "namespace bank is left alone until" in world.settled()
+
+
+def test_a_refused_step_is_not_planned_again_at_once() -> None:
+    """What was turned back, pinned or handed over in vain waits as removals do."""
+    failed = Target(
+        workload=WorkloadId(namespace="shop", name="cart"),
+        state=State.FAILED,
+        revision="web-b",
+        failing=True,
+        recorded=True,
+        holds_slot=True,
+    )
+    situation = Situation(policy=WEB, rollout=TENTH, update="web-b", current="web-a", attempt="web-b#1", halted=True)
+    pinned = replace(failed, failing=False, state=State.SKIPPED, pinned_to="web-a")
+    leaving = replace(situation, deleting=True, update=None)
+    refused = {failed.workload: Unwritable(until=START + 600, message="a change freeze")}
+    for each in (
+        replace(situation, targets=[failed]),
+        replace(situation, targets=[pinned]),
+        replace(leaving, removing=[failed], orphaning=True),
+        replace(leaving, removing=[replace(failed, state=State.UPDATED, failing=False)]),
+    ):
+        assert len(plan(each).steps) == 1
+        again = plan(replace(each, unwritable=refused))
+        assert (again.steps, again.looks_again) == ((), START + 600)

@@ -320,11 +320,20 @@ def judge(
     present = list(leaving)
     subject = replace(subject, leaving=frozenset(each.policy for each in present))
     for revision in sorted(candidates, key=precedence):
-        refusal = next((found for check in CHECKS if (found := check(subject, revision, present))), None)
+        refusal = _first(CHECKS, subject, revision, present)
+        if refusal is not None and refusal.pinned_to is not None:  # to move it is a change like any other
+            after = CHECKS[CHECKS.index(is_pinned) + 1 :]
+            if (other := _first(after, subject, revision, present)) is not None:
+                message = f"{refusal.message}; it stays as it is, {other.reason}: {other.message}"
+                refusal = replace(refusal, pinned_to=None, message=message)
         verdicts[revision.policy] = refusal
         if refusal is None or (not refusal.removes and revision.policy in subject.record.entries):
             present.append(revision)
     return verdicts
+
+
+def _first(checks: Sequence[Check], subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    return next((found for check in checks if (found := check(subject, revision, above))), None)
 
 
 def pins_among(annotations: Mapping[str, str], revisions: Iterable[Revision]) -> dict[PolicyId, Pin]:

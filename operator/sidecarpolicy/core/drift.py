@@ -36,7 +36,7 @@ def drifted(template: Json, record: Record, wanted: Json) -> Mapping[PolicyId, f
     }
     if not any(found.values()) and live.keys() == repaired.keys():
         found = {
-            policy: frozenset(item for item in entry.items if item.list == INIT_CONTAINERS)
+            policy: frozenset(item for item in entry.items if item.list == INIT_CONTAINERS and item in repaired)
             for policy, entry in record.entries.items()
         }
     return {policy: undone for policy, undone in found.items() if undone}

@@ -61,7 +61,7 @@ class Situation:
     *held_back*: namespaces whose own trouble made a workload fail; *now* (seconds since the epoch) tells which of them
     are left alone and which have one workload tried at a time. *stopped*: by
     the emergency switch; no workload is changed. *generation*: the policy's, for approvals; *approved*: what its author
-    has approved. *unwritable*: workloads to remove from, of which the API server would not have the patch.
+    has approved. *unwritable*: workloads of which the API server would not have our last patch.
     """
 
     policy: PolicyId
@@ -171,13 +171,21 @@ def _stage(situation: Situation) -> Stage | None:
 
 def _held(situation: Situation) -> str:
     """The approval that a removal waits for: by the author's wish, or because too many of them are stuck."""
-    approval = f"removal@{situation.generation}"
     stuck = sum(each.state is State.FAILED and not each.excused for each in situation.removing)
-    wanted = situation.rollout.removal is Removal.MANUAL or stuck > situation.rollout.max_failures
     waiting = any(each.recorded and not each.left for each in situation.removing)
-    if situation.orphaning or not wanted or not waiting or approval in situation.approved:
+    if situation.orphaning or not waiting:
         return ""
-    return approval
+    wanted = []
+    if situation.rollout.removal is Removal.MANUAL:
+        wanted.append(removal_approval(situation.generation))
+    if stuck > situation.rollout.max_failures:
+        wanted.append(removal_approval(situation.generation, stuck=True))
+    return next((approval for approval in wanted if approval not in situation.approved), "")
+
+
+def removal_approval(generation: int, *, stuck: bool = False) -> str:
+    """How an approval of a removal is spelt; *stuck*: of going on although too many make no progress."""
+    return f"removal@{generation}" + ("#stuck" if stuck else "")
 
 
 def _started(steps: Iterable[Step], situation: Situation) -> set[WorkloadId]:
@@ -207,6 +215,7 @@ def _turnings_back(situation: Situation) -> list[Step]:
         and not each.note.unhealthy_before
         and each.refusal is None
         and each.workload not in situation.assigned
+        and each.workload not in situation.unwritable
     ]
 
 
@@ -232,6 +241,8 @@ def _to_their_pins(situation: Situation, holding: set[WorkloadId], budget: int) 
     taken = len(holding)
     for each in _in_order(each for each in situation.targets if each.pinned_to is not None):
         if each.pinned_to == each.revision or each.busy or each.workload in situation.assigned:
+            continue
+        if each.workload in situation.unwritable:
             continue
         if each.is_left_alone:
             continue
@@ -341,7 +352,7 @@ def _handovers(situation: Situation) -> list[Step]:
     return [
         Step(workload=each.workload, revision=None, orphans=True, why="the policy is being deleted and orphans them")
         for each in _in_order((*situation.targets, *situation.removing))
-        if each.recorded and each.workload not in situation.assigned
+        if each.recorded and each.workload not in situation.assigned and each.workload not in situation.unwritable
     ]
 
 

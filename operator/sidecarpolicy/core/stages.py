@@ -1,9 +1,10 @@
 """How far a rollout may go now: one canary group after the other, and then the rest.
 
 A group is done when each of its workloads has the update revision, complete and soaked, or has failed (too many of
-those halt the rollout by another rule) or needs nothing. Where its approval is Manual the rollout then waits for the
-author's word. Membership is read anew from the targets each time: workloads that have the revision already are counted
-first, so a group given by a number keeps its members however many Deployments come and go.
+those halt the rollout by another rule) or needs nothing. Where none has it and one failed for reasons of its namespace
+or another writer's, the group has proved nothing, and is waited for. Where its approval is Manual the rollout then
+waits for the author's word. Membership is read anew from the targets each time: workloads that have the revision
+already are counted first, so a group given by a number keeps its members however many Deployments come and go.
 """
 
 from __future__ import annotations
@@ -53,9 +54,11 @@ def stage_of(groups: Sequence[CanaryGroup], ordered: Sequence[Target], update: s
             size = share_of(group.most, considered)
             members, pool = pool[:size], pool[size:]
         open_ |= {each.workload for each in members}
-        done = sum(each.state in SETTLED for each in members)
+        done = sum(each.state in (State.UPDATED, State.SKIPPED) for each in members)
+        excused = any(each.state is State.FAILED and each.excused for each in members)
+        proven = any(each.state is State.UPDATED for each in members) or not excused
         approval = approval_of(group.name, update)
-        if any(not _is_settled(each) for each in members):
+        if not proven or any(not _is_settled(each) for each in members):
             return Stage(name=group.name, open=open_, done=done, size=len(members))
         if group.approval is Approval.MANUAL and approval not in approved:
             return Stage(name=group.name, open=open_, done=done, size=len(members), awaits=approval)

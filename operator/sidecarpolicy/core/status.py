@@ -19,7 +19,7 @@ from sidecarpolicy.core.plan import Plan, Situation
 from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.names import OnFailure, Reason, Removal, WarningReason
+from sidecarpolicy.names import OnFailure, Reason, WarningReason
 
 MOST_LISTED = 10
 MOST_EXAMPLES = 3
@@ -333,8 +333,8 @@ def _left_alone(report: Report) -> str:
 def _holding(report: Report) -> str:
     stuck = sum(each.state is State.FAILED for each in report.situation.removing)
     limit = report.situation.rollout.max_failures
-    why = "spec.rollout.removal is Manual" if report.situation.rollout.removal is Removal.MANUAL else ""
-    if stuck > limit:
+    why = "spec.rollout.removal is Manual"
+    if report.plan.held.endswith("#stuck"):
         why = f"{_workloads(stuck)} did not get through the removal (maxFailures: {limit})"
     return f"{why}: approve the removal with the annotation {names.APPROVE}: {report.plan.held}"
 

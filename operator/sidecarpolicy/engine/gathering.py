@@ -31,7 +31,8 @@ class Memory:
     """What the passes over one policy keep; all of it can be found again.
 
     *passed*: when the last pass began (seconds since the epoch). *held_back*: by namespace. *watched*: unfinished
-    rollouts that were seen. *unwritten*: since when workloads to remove from could not be written.
+    rollouts that were seen. *unwritten*: since when, and why, workloads to remove from could not be
+    written.
     *status_written*, *status_differs*: when it was last written, and since when there is something new to write.
     *explained*: why workloads failed, also when they have been turned back.
     """
@@ -43,7 +44,7 @@ class Memory:
     status_differs: float = 0.0
     skipped: dict[WorkloadId, SkipReason] | None = None
     held_back: dict[str, HoldBack] = field(default_factory=dict)
-    unwritten: dict[WorkloadId, float] = field(default_factory=dict)
+    unwritten: dict[WorkloadId, tuple[float, str]] = field(default_factory=dict)
     watched: dict[WorkloadId, Watched] = field(default_factory=dict)
     explained: dict[tuple[str, str], Json] = field(default_factory=dict)
 
@@ -93,8 +94,8 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             targets.append(each)
         elif not workload.deleting and (each.recorded or each.holds_slot):
             removing.append(each)
-            if (refused := world.unwritable(workload)) is not None:
-                unwritable[workload.id] = refused
+        if (refused := world.unwritable(workload)) is not None:
+            unwritable[workload.id] = refused
     memory.watched = watched
     return Situation(
         policy=seen.id,
@@ -132,7 +133,9 @@ def _busy_until(policy: PolicyId, workload: Workload, world: World) -> float:
             continue
         soaked = current is not None and current.revision.name == entry.revision
         if not soaked and progress.is_ours(workload, replica_sets, other):
-            ends.append(progress.soaked_at(workload, seen.policy.rollout.min_ready_seconds))
+            ends_at = progress.soaked_at(workload, seen.policy.rollout.min_ready_seconds)
+            late = workload.progressing.updated + seen.policy.rollout.progress_deadline_seconds
+            ends.append(min(ends_at, late))  # what has failed is in nobody's way
     return max(ends)
 
 

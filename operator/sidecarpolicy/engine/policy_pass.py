@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from sidecarpolicy.core import plan as planning
 from sidecarpolicy.core.held_back import holding_back
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.plan import Plan, Situation
+from sidecarpolicy.core.plan import Plan, Situation, removal_approval
 from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.stages import approval_of
@@ -64,7 +64,8 @@ class PolicyPasses:
             return
         memory = self.memories.setdefault(identity, Memory())
         now = self.world.now()
-        if now < (due := memory.passed + PASS_INTERVAL):
+        due = memory.passed + PASS_INTERVAL
+        if memory.passed <= now < due:  # a clock that was set back holds nothing up
             self.world.queue.add_after(identity, due - now, urgent=True)
             return
         memory.passed = now
@@ -77,6 +78,7 @@ class PolicyPasses:
         if await self._examine(situation):
             situation = situation_of(seen, memory, self.world)
         memory.held_back = holding_back(memory.held_back, situation.targets, self.world.now())
+        situation = replace(situation, held_back=memory.held_back)
         plan = planning.plan(situation)
         if plan.halts:
             situation = await self._halt(seen, situation)
@@ -126,7 +128,7 @@ class PolicyPasses:
         stored = self.world.store.update_revision(seen.id)
         if stored is None or seen.policy is None:
             return
-        meant = {f"removal@{seen.generation}"}
+        meant = {removal_approval(seen.generation), removal_approval(seen.generation, stuck=True)}
         meant |= {approval_of(each.name, stored.revision.name) for each in seen.policy.rollout.canary}
         approved = (approvals(seen.approve) | stored.approved) & meant
         if not approved <= stored.approved:
@@ -187,18 +189,24 @@ class PolicyPasses:
     def _released(self, seen: SeenPolicy, memory: Memory, situation: Situation) -> set[WorkloadId]:
         """Where a removal could not be written for progressDeadlineSeconds: that must not hold the policy for ever."""
         now, limit = self.world.now(), situation.rollout.progress_deadline_seconds
-        memory.unwritten = {each: memory.unwritten.get(each, now) for each in situation.unwritable}
-        released = {each for each, since in memory.unwritten.items() if now >= since + limit}
-        for each in sorted(released):
-            workload = self.world.store.workloads.get(each)
+        for each in situation.removing:
+            if each.recorded and (refused := situation.unwritable.get(each.workload)) is not None:
+                since, _ = memory.unwritten.get(each.workload, (now, ""))
+                memory.unwritten[each.workload] = (since, refused.message)
+            elif not each.recorded:
+                memory.unwritten.pop(each.workload, None)
+        released = {identity for identity, (since, _) in memory.unwritten.items() if now >= since + limit}
+        for identity in sorted(released):
+            workload = self.world.store.workloads.get(identity)
             if workload is not None:
-                why = situation.unwritable[each].message
+                _, why = memory.unwritten[identity]
                 message = f"the sidecars of {seen.id.label} are left, because they cannot be removed: {why}"
                 self.world.events.emit(
                     reference(workload), reason=EventReason.REMOVAL_GIVEN_UP, message=message, warning=True
                 )
-        if memory.unwritten:
-            self.world.queue.add_after(seen.id, max(0.05, min(memory.unwritten.values()) + limit - now))
+        waiting = [since + limit for since, _ in memory.unwritten.values() if now < since + limit]
+        if waiting:
+            self.world.queue.add_after(seen.id, max(0.05, min(waiting) - now))
         return released
 
     async def _note_completion(self, seen: SeenPolicy, situation: Situation, plan: Plan) -> Situation:
@@ -233,7 +241,7 @@ class PolicyPasses:
             memory.status_differs = 0.0
             return
         memory.status_differs = memory.status_differs or now
-        due = memory.status_written + STATUS_INTERVAL
+        due = memory.status_written + STATUS_INTERVAL if memory.status_written <= now else now
         if plan.steps or situation.assigned:  # what is being written at this moment belongs into it
             due = max(due, memory.status_differs + STATUS_PATIENCE)
         if due > now:

@@ -225,7 +225,7 @@ class Store:
             self._by_uid[new.uid] = identity
         keys: set[Key] = {identity}
         for each in (old, new):
-            keys |= self._concerned(each) if each is not None else set()
+            keys |= self.concerned(each) if each is not None else set()
         return keys
 
     def _replica_set(self, namespace: str, name: str, new: ReplicaSet | None) -> set[Key]:
@@ -236,7 +236,7 @@ class Store:
             self._owner_of_replica_set[place] = owner
             self._replica_sets[owner][place] = new
         workload = self.workloads.get(self._by_uid[owner]) if owner in self._by_uid else None
-        return self._concerned(workload) if workload is not None and old != new else set()
+        return self.concerned(workload) if workload is not None and old != new else set()
 
     def _autoscaler(self, namespace: str, name: str, new: Autoscaler | None) -> set[Key]:
         place = f"{namespace}/{name}"
@@ -249,7 +249,7 @@ class Store:
             return set()
         concerned = {each.scales for each in (old, new) if each is not None} & self.workloads.keys()
         keys: set[Key] = set(concerned)
-        return keys | {policy for each in concerned for policy in self._concerned(self.workloads[each])}
+        return keys | {policy for each in concerned for policy in self.concerned(self.workloads[each])}
 
     def _namespace(self, name: str, new: Namespace | None) -> set[Key]:
         old = self.namespaces.pop(name, None)
@@ -290,9 +290,9 @@ class Store:
         reached = self.reached_by(identity)
         keys |= {each.id for each in reached}
         # Another policy may gain or lose a workload by precedence.
-        return keys | {each for workload in reached for each in self._concerned(workload)}
+        return keys | {each for workload in reached for each in self.concerned(workload)}
 
-    def _concerned(self, workload: Workload) -> set[Key]:
+    def concerned(self, workload: Workload) -> set[Key]:
         """The policies that select *workload* or have something on it or on its Pods."""
         concerned: set[Key] = {seen.id for seen in self.selecting(workload)}
         concerned |= set(record_of(workload.record).entries)

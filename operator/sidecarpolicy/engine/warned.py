@@ -13,7 +13,7 @@ from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.world import World
 from sidecarpolicy.names import WarningReason
 
-APPROVAL = re.compile(r"removal@\d+|canary/[-a-z0-9]+@[-.a-z0-9]+")
+APPROVAL = re.compile(r"removal@\d+(#stuck)?|canary/[-a-z0-9]+@[-.a-z0-9]+")
 
 
 def warnings_of(seen: SeenPolicy, world: World) -> list[Warned]:
@@ -32,7 +32,9 @@ def warnings_of(seen: SeenPolicy, world: World) -> list[Warned]:
         if lacks_gate(sidecar)
     ]
     if wrong := sorted(each for each in approvals(seen.approve) if not APPROVAL.fullmatch(each)):
-        message = f"must be removal@<generation> or canary/<group>@<revision>, not {wrong[0]!r}"
+        message = (
+            f"must be removal@<generation>, removal@<generation>#stuck or canary/<group>@<revision>, not {wrong[0]!r}"
+        )
         where = f"metadata.annotations[{names.APPROVE}]"
         found.append(Warned(reason=WarningReason.INVALID_MARK, message=message, where=where))
     return found + _unknown_names(seen.policy, world)

@@ -137,7 +137,7 @@ async def _may_repair(
         until=world.now() + REFUSAL_SECONDS,
     )
     if world.mutated[workload.id].missing:
-        world.queue.add_after(workload.id, REFUSAL_SECONDS)
+        world.queue.add_after(workload.id, REFUSAL_SECONDS + 1.0)
     world.queue.add(workload.id)  # to warn of it
     for policy in judgement.record.entries:
         world.queue.add(policy)

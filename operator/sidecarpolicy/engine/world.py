@@ -148,11 +148,11 @@ class World:
         return self.store.namespace(self.operator_namespace).stops
 
     def queue_policies_on(self, identity: WorkloadId) -> None:
-        """Have every policy that selects a workload looked at again."""
+        """Have every policy looked at again that selects a workload, or has something on it or its Pods."""
         workload = self.store.workloads.get(identity)
         if workload is not None:
-            for seen in self.store.selecting(workload):
-                self.queue.add(seen.id)
+            for key in self.store.concerned(workload):
+                self.queue.add(key)
 
     def revision(self, policy: PolicyId, name: str) -> Revision | None:
         """Look a stored revision up; this is what the core calls *known*."""
@@ -166,6 +166,7 @@ class World:
             return {}
         if (refused.uid, refused.generation) != (workload.uid, workload.generation) or self.now() >= refused.until:
             del self.refusals[workload.id]
+            self.queue_policies_on(workload.id)  # they may try again
             return {}
         return refused.messages
 
@@ -185,6 +186,7 @@ class World:
             messages=dict.fromkeys(revisions, message),
             until=self.now() + REFUSAL_SECONDS,
         )
+        self.queue.add_after(workload.id, REFUSAL_SECONDS + 1.0)
 
     def postpone(self, workload: Workload, error: ApiError, revisions: frozenset[str], *, seconds: float) -> None:
         """Remember that writing *workload* failed for the moment; try again in *seconds*, doubling.
