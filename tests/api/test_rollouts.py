@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pykube
 
+import localcluster
 from tests.api.sampling import is_complete, revision_on, sampled
-from tests.builders import Manifest, a_deployment, a_policy, a_sidecar, a_waiting_deployment
-from tests.fleet import Fleet, image_of, init_names, traces
+from tests.audit import Audit
+from tests.builders import Manifest, a_deployment, a_policy, a_sidecar, a_waiting_deployment, an_admission_rule
+from tests.fleet import Fleet, delete_admission_rule, image_of, init_names, traces
 from tests.polling import poll
 from tests.running import Operator
 
@@ -154,6 +159,56 @@ def test_a_halt_survives_a_restart_and_ends_with_its_own_resume_only(fleet: Flee
     fleet.apply(a_proxy(fleet.namespace, "3"))
     fleet.wait("RolloutComplete")
     assert tags(fleet) == ["3"] * 4
+
+
+def test_a_halt_survives_a_change_of_the_leader(fleet: Fleet, operator: Operator, operator_kubeconfig: Path) -> None:
+    fleet.apply(*carts(fleet.namespace, 4))
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    bad(fleet)
+    before = fleet.wait("RolledBack")
+    poll(lambda: tags(fleet) == ["1"] * 4)
+    standby = Operator(operator_kubeconfig)
+    with ThreadPoolExecutor() as threads:
+        leads = threads.submit(standby.start)
+        poll(lambda: standby.log)
+        operator.stop(signal.SIGKILL)
+        leads.result()
+    try:
+        fleet.apply(a_waiting_deployment("new", fleet.namespace))
+        fleet.wait_for(lambda new: image_of(new, "proxy").endswith(":1"), "new")
+        after = poll(fleet.status, until=lambda status: status["targets"]["matched"] == 5)
+        assert after["failures"] == before["failures"]
+        assert fleet.condition("Ready")["reason"] == "RolledBack"
+        assert [tag for tag in tags(fleet) if tag != "1"] == []
+    finally:
+        standby.stop()
+        operator.start()
+
+
+def test_a_turning_back_that_is_refused_is_not_tried_again_at_once(fleet: Fleet, cluster: localcluster.Cluster) -> None:
+    fleet.apply(*carts(fleet.namespace, 2))
+    fleet.apply(a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    from_2 = "oldObject.spec.template.spec.?initContainers.orValue([]).exists(each, each.image.endsWith(':2'))"
+    freeze = an_admission_rule("freeze", fleet.namespace, f"!{from_2}", "there is a change freeze")
+    fleet.apply(*freeze)
+    try:
+        audit = Audit.begin(cluster)
+        bad(fleet)
+        (failure,) = fleet.wait("RolledBack")["failures"]
+        poll(lambda: [each for each in audit.requests() if each.name == failure["name"] and each.code == 422])
+        # Others are looked at meanwhile, and the policy with them, many times.
+        for number in range(3):
+            fleet.apply(a_waiting_deployment(f"new-{number}", fleet.namespace))
+            fleet.wait_for(lambda new: image_of(new, "proxy").endswith(":1"), f"new-{number}")
+        tried = [each for each in audit.requests() if each.name == failure["name"] and each.code == 422]
+        assert len(tried) == 1
+    finally:
+        delete_admission_rule(fleet, freeze)
+    over = ("annotate", "--overwrite", "deployment", failure["name"], "the-freeze=is-over")
+    poll(lambda: fleet.kubectl(*over, check=False).returncode == 0)
+    poll(lambda: set(tags(fleet)) == {"1"})
 
 
 def test_going_back_to_the_old_spec_ends_a_halt_at_once(fleet: Fleet) -> None:
