@@ -18,13 +18,13 @@ from sidecarpolicy.cli.asking import policy_name
 from sidecarpolicy.cli.cluster import explanation
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.history import Past, before, live_name, named, with_words
-from sidecarpolicy.cli.lists import entries_of, with_entries, with_pin
 from sidecarpolicy.cli.main import COMMANDS, main
 from sidecarpolicy.cli.standing import EXIT_CODES, json_of, standing_of, worst
 from sidecarpolicy.cli.status import seconds_of
 from sidecarpolicy.cli.status_view import detail, overview, show
 from sidecarpolicy.cli.targets import STATES
 from sidecarpolicy.core.decode import author_words, decode_policy
+from sidecarpolicy.core.lists import entries_of, with_entries, with_pin
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.revision import (
     StoredRevision,

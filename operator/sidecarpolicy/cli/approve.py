@@ -9,8 +9,8 @@ import click
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked, annotate, asks_cluster, dry_run_option, policy_argument, say
-from sidecarpolicy.cli.lists import entries_of, with_entries
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.lists import entries_of, with_entries
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import POLICIES
 from sidecarpolicy.engine.warned import APPROVAL

@@ -16,9 +16,9 @@ from sidecarpolicy.cli.asking import (
 )
 from sidecarpolicy.cli.hints import those
 from sidecarpolicy.cli.history import history, named
-from sidecarpolicy.cli.lists import entries_of, policy_of, with_pin
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.pins import pin_text
+from sidecarpolicy.core.lists import entries_of, policy_of, with_pin
+from sidecarpolicy.core.pins import pin_text, pinned_name
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.port import ApiError, Gone
@@ -45,7 +45,7 @@ def pin(asked: Asked, policy: str, deployment: str, to: str | None, remove: bool
     if deployment not in (name, f"deployment/{name}", f"deployments/{name}", f"deploy/{name}") or not name:
         raise click.UsageError(f"{deployment!r} names no Deployment: it must be NAME or deployment/NAME")
     body = _deployment(asked, identity.namespace or asked.namespace, name)
-    mine = f"cluster/{identity.name}" if identity.cluster_wide else identity.name
+    mine = pinned_name(identity)
     value = at(body, "metadata", "annotations").get(names.PIN, "")
     pinned = [each for each in entries_of(value) if policy_of(each) == mine]
     if remove:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.lists import entries_of
 from sidecarpolicy.names import CLUSTER_POLICY, POLICY
 
 ENTRY = re.compile(r"(?P<cluster>cluster/)?(?P<policy>[a-z0-9]([-.a-z0-9]*[a-z0-9])?)@(?P<hash>[0-9a-f]{10})")
@@ -28,7 +29,7 @@ def pins_of(text: str) -> Pins:
     """Read the annotation's value; nothing is pinned on the strength of what cannot be read."""
     revisions: dict[tuple[bool, str], str] = {}
     problems: list[str] = []
-    for entry in filter(None, (part.strip() for part in text.split(","))):
+    for entry in entries_of(text):
         found = ENTRY.fullmatch(entry)
         if found is None:
             problems.append(
@@ -44,4 +45,9 @@ def pins_of(text: str) -> Pins:
 def pin_text(policy: PolicyId, revision: str) -> str:
     """Return how the annotation spells *revision* of *policy*."""
     assert policy.kind in (POLICY, CLUSTER_POLICY)
-    return f"{'cluster/' if policy.cluster_wide else ''}{policy.name}@{revision.rpartition('-')[2]}"
+    return f"{pinned_name(policy)}@{revision.rpartition('-')[2]}"
+
+
+def pinned_name(policy: PolicyId) -> str:
+    """Return how the annotation spells *policy*."""
+    return f"{'cluster/' if policy.cluster_wide else ''}{policy.name}"

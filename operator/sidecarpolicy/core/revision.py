@@ -18,6 +18,7 @@ from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.lists import entries_of
 from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.tree import Json, at, compact, items
 from sidecarpolicy.names import Position, Role
@@ -219,7 +220,7 @@ def words_of(body: Mapping[str, Any]) -> Json | None:
 
 def approvals(text: str) -> frozenset[str]:
     """Return the entries of a comma list of approvals."""
-    return frozenset(filter(None, (entry.strip() for entry in text.split(","))))
+    return frozenset(entries_of(text))
 
 
 def halt_text(halt: Halt) -> str:
