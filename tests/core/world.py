@@ -338,7 +338,7 @@ class World:
                 attempt=self.attempt if selected else "",
                 current=self.current,
                 busy_until=max((other.done_with(each) for other in self.others), default=0.0),
-                group=next((group.name for group in self.rollout.canary if group.selects({"tier": each.tier}, {})), ""),
+                group=self.rollout.canary_group({"tier": each.tier}, {}),
                 left=each.left,
             )
             if selected:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -83,6 +84,11 @@ class Situation:
     targets: Sequence[Target] = ()
     removing: Sequence[Target] = ()
     assigned: frozenset[WorkloadId] = frozenset()
+
+    @property
+    def out_of_reach(self) -> AbstractSet[WorkloadId]:
+        """Where no step is begun: one is being written, or the API server would not have the last."""
+        return self.assigned | self.unwritable.keys()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +208,7 @@ def _turnings_back(situation: Situation) -> list[Step]:
     """A failed workload goes back to what it had, free of budget, whether or not the rollout goes on."""
     if situation.rollout.on_failure is OnFailure.HALT:
         return []
+    out_of_reach = situation.out_of_reach
     return [
         Step(
             workload=each.workload,
@@ -214,8 +221,7 @@ def _turnings_back(situation: Situation) -> list[Step]:
         and each.revision == situation.update
         and not each.note.unhealthy_before
         and each.refusal is None
-        and each.workload not in situation.assigned
-        and each.workload not in situation.unwritable
+        and each.workload not in out_of_reach
     ]
 
 
@@ -238,13 +244,10 @@ def _joining(situation: Situation) -> list[Step]:
 def _to_their_pins(situation: Situation, holding: set[WorkloadId], budget: int) -> list[Step]:
     """Those that their owners pin go where they are pinned, whatever becomes of the rollout."""
     steps: list[Step] = []
-    taken = len(holding)
+    taken, out_of_reach = len(holding), situation.out_of_reach
     for each in _in_order(each for each in situation.targets if each.pinned_to is not None):
-        if each.pinned_to == each.revision or each.busy or each.workload in situation.assigned:
-            continue
-        if each.workload in situation.unwritable:
-            continue
-        if each.is_left_alone:
+        waits = each.busy or each.is_left_alone or each.workload in out_of_reach
+        if each.pinned_to == each.revision or waits:
             continue
         joins = each.new and each.revision is None
         if not joins and each.health is not Health.EMPTY and each.workload not in holding:
@@ -325,14 +328,11 @@ def _note_before(each: Target, update: str | None) -> Note:
 
 def _removals(situation: Situation, holding: set[WorkloadId], budget: int, *, held: bool) -> list[Step]:
     """Take out what is there without being wanted; where that is *held*, only what its owner takes out himself."""
+    out_of_reach = situation.out_of_reach
     leaving = [
         each
         for each in (*situation.removing, *(situation.targets if situation.deleting else ()))
-        if each.recorded
-        and each.workload not in situation.assigned
-        and each.workload not in situation.unwritable
-        and not each.busy
-        and (each.left or not held)
+        if each.recorded and each.workload not in out_of_reach and not each.busy and (each.left or not held)
         if not each.is_left_alone
     ]
     steps: list[Step] = []
@@ -349,10 +349,11 @@ def _removals(situation: Situation, holding: set[WorkloadId], budget: int, *, he
 
 def _handovers(situation: Situation) -> list[Step]:
     """No template changes, so there is no budget."""
+    out_of_reach = situation.out_of_reach
     return [
         Step(workload=each.workload, revision=None, orphans=True, why="the policy is being deleted and orphans them")
         for each in _in_order((*situation.targets, *situation.removing))
-        if each.recorded and each.workload not in situation.assigned and each.workload not in situation.unwritable
+        if each.recorded and each.workload not in out_of_reach
     ]
 
 

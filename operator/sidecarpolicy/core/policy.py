@@ -134,6 +134,10 @@ class Rollout:
         """How many of *workloads* may be in flight at once: rounded down, at least 1."""
         return share_of(self.max_concurrent, workloads)
 
+    def canary_group(self, labels: Mapping[str, str], namespace_labels: Mapping[str, str]) -> str:
+        """The first canary group that selects such a Pod template by its selectors, or nothing."""
+        return next((each.name for each in self.canary if each.selects(labels, namespace_labels)), "")
+
 
 def share_of(share: int | float, workloads: int) -> int:
     """How many of *workloads* a number, or a float for a share of them, stands for: rounded down, at least 1."""

@@ -8,7 +8,7 @@ output only: nothing is decided from it. It never lists the targets: 10,000 of t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,7 +193,7 @@ def _undone(report: Report) -> Standing | None:
     if not contested or _is_moving(report):
         return None
     first = min(contested, key=lambda each: each.workload)
-    others = f" (and {len(contested) - 1} more)" if len(contested) > 1 else ""
+    others = _and_more(contested)
     return Standing(
         ready="False",
         reason=Reason.FIELD_CONFLICT,
@@ -317,7 +317,7 @@ def _refused(report: Report) -> str:
     if not refused:
         return ""
     first = min(refused)
-    others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    others = _and_more(refused)
     return f"; {first}{others} cannot be changed: {refused[first].message}"
 
 
@@ -326,7 +326,7 @@ def _left_alone(report: Report) -> str:
     if not held or not report.count(State.PENDING) + report.count(State.FAILED):
         return ""
     name = min(held, key=lambda name: (held[name].until, name))
-    others = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
+    others = _and_more(held)
     return f"; namespace {name}{others} is left alone until {timestamp(held[name].until)}, for reasons of its own"
 
 
@@ -349,7 +349,7 @@ def _late(report: Report) -> str:
         return _worst(report)
     first = late[0]
     limit = report.situation.rollout.progress_deadline_seconds
-    others = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
+    others = _and_more(late)
     return (
         f"{first.workload}{others} made no progress since {timestamp(first.late_since or 0.0)} "
         f"(progressDeadlineSeconds: {limit}): {first.message}"
@@ -371,7 +371,7 @@ def _worst(report: Report) -> str:
     )
     if not failed:
         return "what failed has gone or recovered since"
-    others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    others = _and_more(failed)
     said = f": {failed[0].message}" if failed[0].message else ""
     return f"{failed[0].workload}{others} failed{said}"
 
@@ -469,6 +469,11 @@ def _located(warned: Warned) -> str:
 def shortened(text: str) -> str:
     """Return *text* within what the schema allows for a message."""
     return text if len(text) <= MOST_MESSAGE else text[: MOST_MESSAGE - 1] + "…"
+
+
+def _and_more(found: Sized) -> str:
+    """What follows the first of several that is told about."""
+    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
 
 
 def _workloads(count: int) -> str:

@@ -150,10 +150,7 @@ def target(
         last = progress.last_progress(workload)
     elif soaking and isinf(soaked):  # it is unavailable again, and to have been up for a moment is no progress
         last = workload.progressing.updated
-    deadline = last + rollout.progress_deadline_seconds if last is not None else None
-    if under_way and workload.replica_failure.status == "True":
-        refused = workload.replica_failure.changed + REPLICA_FAILURE_SECONDS
-        deadline = refused if deadline is None else min(deadline, refused)
+    deadline = _deadline(workload, last, rollout.progress_deadline_seconds, under_way=under_way)
     late = deadline is not None and now >= deadline
     suspect = late and joined
     failing = late and not joined
@@ -191,6 +188,15 @@ def target(
         pinned_to=refusal.pinned_to if refusal else None,
         left=left,
     )
+
+
+def _deadline(workload: Workload, last: float | None, seconds: int, *, under_way: bool) -> float | None:
+    """When a rollout that made progress *last* has failed (since the epoch); None where nothing is waited for."""
+    deadline = last + seconds if last is not None else None
+    if not under_way or workload.replica_failure.status != "True":
+        return deadline
+    refused = workload.replica_failure.changed + REPLICA_FAILURE_SECONDS
+    return refused if deadline is None else min(deadline, refused)
 
 
 def _next(moments: Iterable[float | None], now: float) -> float | None:

@@ -65,9 +65,8 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         selected = policy is not None and world.store.selects(policy, workload)
         if not selected and not _carries(seen.id, workload, world):
             continue
-        refusal = None
-        if selected and not seen.deleting:
-            refusal = world.judgement(workload).verdicts.get(seen.id)
+        wanted = selected and not seen.deleting
+        refusal = world.judgement(workload).verdicts.get(seen.id) if wanted else None
         each = target(
             seen.id,
             update.revision.name if update else None,
@@ -76,21 +75,20 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             refusal,
             rollout=rollout,
             now=world.now(),
-            attempt=update.attempt_id if update and selected and not seen.deleting else "",
+            attempt=update.attempt_id if update and wanted else "",
             before=memory.watched.get(workload.id),
             current=current.revision.name if current else None,
             busy_until=_busy_until(seen.id, workload, world),
-            group=_canary_group(policy, workload, world) if selected and policy is not None else "",
+            group=rollout.canary_group(workload.pod_labels, world.store.namespace(workload.id.namespace).labels),
             left=policy is not None and not seen.deleting and _left(policy, workload, world),
         )
         if each.watched is not None:
             watched[workload.id] = each.watched
         each = _explained(each, seen.id, told, world)
         _keep(memory.explained, each)
-        removing_it = not selected or seen.deleting
-        if (conflict := conflict_of(seen.id, workload, world, removing=removing_it)) is not None:
+        if (conflict := conflict_of(seen.id, workload, world, removing=not wanted)) is not None:
             each = in_conflict(each, conflict)
-        if selected and not seen.deleting:
+        if wanted:
             targets.append(each)
         elif not workload.deleting and (each.recorded or each.holds_slot):
             removing.append(each)
@@ -137,13 +135,6 @@ def _busy_until(policy: PolicyId, workload: Workload, world: World) -> float:
             late = workload.progressing.updated + seen.policy.rollout.progress_deadline_seconds
             ends.append(min(ends_at, late))  # what has failed is in nobody's way
     return max(ends)
-
-
-def _canary_group(policy: Policy, workload: Workload, world: World) -> str:
-    """The first canary group that selects *workload*, or nothing."""
-    namespace = world.store.namespace(workload.id.namespace)
-    selecting = (each for each in policy.rollout.canary if each.selects(workload.pod_labels, namespace.labels))
-    return next((each.name for each in selecting), "")
 
 
 def _left(policy: Policy, workload: Workload, world: World) -> bool:
