@@ -16,7 +16,7 @@ import localcluster
 from sidecarpolicy import names
 from sidecarpolicy.cli.cluster import Cluster
 from sidecarpolicy.cli.main import main
-from sidecarpolicy.engine.port import Gone, Resource
+from sidecarpolicy.engine.port import NotFound, Resource
 from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
 from tests.fleet import Fleet, image_of
 from tests.polling import poll
@@ -327,7 +327,7 @@ def test_what_is_not_there_is_said_with_what_is(fleet: Fleet, verb: Command, tmp
     cluster = Cluster(str(fleet.cluster.kubeconfig))
     for group, reason in (("not-installed.dev", ""), (names.GROUP, "NotFound")):
         resource = Resource(group=group, version=names.VERSION, plural="sidecarpolicies", kind=names.POLICY)
-        with pytest.raises(Gone) as error:
+        with pytest.raises(NotFound) as error:
             cluster.get(resource, fleet.namespace, "none")
         assert error.value.reason == reason
 

@@ -24,10 +24,10 @@ from sidecarpolicy.engine.port import (
     PATCH_DOES_NOT_FIT,
     ApiError,
     Conflict,
-    Gone,
-    Later,
-    Refused,
+    NotFound,
+    Rejected,
     Resource,
+    Transient,
 )
 from sidecarpolicy.kube.client import PAGE, HttpApi
 from sidecarpolicy.kube.connection import Login
@@ -100,7 +100,7 @@ async def test_an_object_is_created_read_patched_and_deleted(api: HttpApi, shop:
     assert {entry["manager"] for entry in patched["metadata"]["managedFields"]} == {names.FIELD_MANAGER}
     await api.delete(CONFIG_MAPS, shop, "a")
     await api.delete(CONFIG_MAPS, shop, "a")
-    with pytest.raises(Gone, match=f"get configmaps {shop}/a: "):
+    with pytest.raises(NotFound, match=f"get configmaps {shop}/a: "):
         await api.get(CONFIG_MAPS, shop, "a")
 
 
@@ -118,7 +118,7 @@ async def test_cluster_scoped_objects_and_subresources_have_their_paths(api: Htt
 
 async def test_a_dry_run_writes_nothing(api: HttpApi, shop: str) -> None:
     await api.create(CONFIG_MAPS, shop, an(CONFIG_MAPS, "a"), dry_run=True)
-    with pytest.raises(Gone):
+    with pytest.raises(NotFound):
         await api.get(CONFIG_MAPS, shop, "a")
     await api.create(CONFIG_MAPS, shop, an(CONFIG_MAPS, "a"))
     operations = [{"op": "add", "path": "/data", "value": {"x": "1"}}]
@@ -159,7 +159,7 @@ async def test_a_list_that_took_too_long_is_for_later(api: HttpApi, server: loca
     async with aiohttp.request("POST", f"{etcd}/v3/kv/compaction", json=compaction) as done:
         assert done.status == 200
     server.restart("kube-apiserver")  # it keeps snapshots of its own
-    with pytest.raises(Later) as later:
+    with pytest.raises(Transient) as later:
         await anext(pages)
     assert (later.value.status, later.value.reason) == (410, "Expired")
 
@@ -189,40 +189,40 @@ async def test_a_patch_that_does_not_fit_is_told_from_one_that_is_invalid(
     api: HttpApi, shop: str, operation: dict[str, Any]
 ) -> None:
     await api.create(DEPLOYMENTS, shop, a_deployment())
-    with pytest.raises(Refused) as misfit:
+    with pytest.raises(Rejected) as misfit:
         await api.json_patch(DEPLOYMENTS, shop, "cart", [operation])
     assert (misfit.value.status, misfit.value.reason) == (422, PATCH_DOES_NOT_FIT)
-    with pytest.raises(Refused, match="must be greater than or equal to 0") as invalid:
+    with pytest.raises(Rejected, match="must be greater than or equal to 0") as invalid:
         await api.json_patch(DEPLOYMENTS, shop, "cart", [{"op": "replace", "path": "/spec/replicas", "value": -1}])
     assert (invalid.value.status, invalid.value.reason) == (422, "Invalid")
 
 
 async def test_an_unknown_field_is_refused_without_telling_secrets(api: HttpApi, shop: str) -> None:
-    with pytest.raises(Refused, match=r'unknown field "spec.template.spec.containers\[0\].foo"'):
+    with pytest.raises(Rejected, match=r'unknown field "spec.template.spec.containers\[0\].foo"'):
         await api.create(DEPLOYMENTS, shop, a_deployment(foo="bar"))
     await api.create(DEPLOYMENTS, shop, a_deployment(env=[{"name": "PASSWORD", "value": "hunter2"}]))
-    with pytest.raises(Refused, match=r'unknown field "spec\.foo"') as refused:
+    with pytest.raises(Rejected, match=r'unknown field "spec\.foo"') as refused:
         await api.json_patch(DEPLOYMENTS, shop, "cart", [{"op": "add", "path": "/spec/foo", "value": 1}])
     assert "hunter2" not in str(refused.value)
 
 
 async def test_missing_rights_and_missing_kinds(api: HttpApi, shop: str, server: localcluster.Cluster) -> None:
     async with HttpApi(Login(str(server.user_kubeconfig("nobody")))) as nobody:
-        with pytest.raises(Refused, match=f'"nobody" cannot get resource "configmaps".*"{shop}"') as refused:
+        with pytest.raises(Rejected, match=f'"nobody" cannot get resource "configmaps".*"{shop}"') as refused:
             await nobody.get(CONFIG_MAPS, shop, "a")
     assert (refused.value.status, refused.value.reason) == (403, "Forbidden")
     unknown = Resource(group="lab.example", version="v1", plural="things", kind="Thing")
-    with pytest.raises(Gone):
+    with pytest.raises(NotFound):
         await api.get(unknown, shop, "a")
     statuses = Resource(group="", version="v1", plural="componentstatuses", kind="ComponentStatus")
-    with pytest.raises(Refused) as unsupported:
+    with pytest.raises(Rejected) as unsupported:
         await api.delete(statuses, "", "etcd-0")
     assert unsupported.value.status == 405
 
 
 async def test_a_terminating_namespace_refuses_by_its_own_reason(api: HttpApi, shop: str) -> None:
     await api.delete(NAMESPACES, "", shop)  # no controller runs here that would finish it
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         await api.create(CONFIG_MAPS, shop, an(CONFIG_MAPS, "a"))
     assert (refused.value.status, refused.value.reason) == (403, NAMESPACE_TERMINATING)
 
@@ -238,7 +238,9 @@ async def test_an_unreachable_webhook_is_for_later(api: HttpApi, shop: str) -> N
     }
     await api.create(WEBHOOKS, "", an(WEBHOOKS, "down", webhooks=[hook]))
     try:
-        later = await eventually(Later, lambda: api.create(CONFIG_MAPS, shop, an(CONFIG_MAPS, f"c{next(_numbers)}")))
+        later = await eventually(
+            Transient, lambda: api.create(CONFIG_MAPS, shop, an(CONFIG_MAPS, f"c{next(_numbers)}"))
+        )
     finally:
         await api.delete(WEBHOOKS, "", "down")
     assert later.status == 500
@@ -262,13 +264,13 @@ async def test_a_throttling_server_names_the_seconds(api: HttpApi, server: local
         async def many_at_once() -> None:  # one is let through even where there are no seats
             await asyncio.gather(*(hasty.get(NAMESPACES, "", f"n{number}") for number in range(30)))
 
-        later = await eventually(Later, many_at_once)
+        later = await eventually(Transient, many_at_once)
     assert later.status == 429
     assert later.retry_after is not None
     assert later.retry_after >= 1
 
 
-async def eventually(kind: type[Later], request: Any) -> Later:
+async def eventually(kind: type[Transient], request: Any) -> Transient:
     """Make *request* until it fails with *kind*: what was configured takes the server a moment."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -286,7 +288,7 @@ async def test_a_bad_token_is_read_again_once_and_then_for_later(server: localcl
     kubeconfig = with_token_file(server, tmp_path)
     (tmp_path / "token").write_text("bad\n")
     async with HttpApi(Login(str(kubeconfig))) as api:
-        with pytest.raises(Later) as later:
+        with pytest.raises(Transient) as later:
             await api.get(NAMESPACES, "", "default")
     assert (later.value.status, later.value.reason) == (401, "Unauthorized")
 
@@ -338,7 +340,7 @@ async def test_a_server_that_does_not_answer_is_for_later(server: localcluster.C
         await api.get(NAMESPACES, "", shop)
         server.pause("kube-apiserver")
         try:
-            with pytest.raises(Later, match=f"get namespaces {shop}: no answer within 0.5 s") as later:
+            with pytest.raises(Transient, match=f"get namespaces {shop}: no answer within 0.5 s") as later:
                 await api.get(NAMESPACES, "", shop)
         finally:
             server.resume("kube-apiserver")
@@ -355,9 +357,9 @@ async def test_closing_ends_requests_with_later(server: localcluster.Cluster) ->
         waiting = asyncio.create_task(api.get(NAMESPACES, "", "default"))
         await asyncio.sleep(0.1)
         await api.close()
-        with pytest.raises(Later):
+        with pytest.raises(Transient):
             await asyncio.wait_for(waiting, 3)
-        with pytest.raises(Later, match="not open"):
+        with pytest.raises(Transient, match="not open"):
             await api.get(NAMESPACES, "", "default")
     finally:
         server.resume("kube-apiserver")
@@ -374,7 +376,7 @@ async def test_a_server_that_is_not_there_is_for_later(tmp_path: Path) -> None:
     }
     kubeconfig.write_text(json.dumps(config))
     async with HttpApi(Login(str(kubeconfig))) as api:
-        with pytest.raises(Later, match="get namespaces default: Cannot connect"):
+        with pytest.raises(Transient, match="get namespaces default: Cannot connect"):
             await api.get(NAMESPACES, "", "default")
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 import localcluster
-from sidecarpolicy.engine.port import Later, Resource
+from sidecarpolicy.engine.port import Resource, Transient
 from sidecarpolicy.kube.client import HttpApi
 from sidecarpolicy.kube.connection import ConnectionProblem, Login, read_kubeconfig
 
@@ -142,7 +142,7 @@ async def test_an_exec_plugin_whose_token_is_rejected_is_not_run_for_every_reque
     user = {"exec": a_plugin(tmp_path, {"token": "bad"})}
     async with HttpApi(Login(str(a_kubeconfig(tmp_path, server, user=user)))) as api:
         for _ in range(5):
-            with pytest.raises(Later):
+            with pytest.raises(Transient):
                 await api.get(NAMESPACES, "", "default")
     assert (tmp_path / "runs").read_text() == "xx"
 
@@ -166,7 +166,7 @@ async def test_the_server_is_verified_unless_told_otherwise(
         {"server": server.server},
         {"server": server.server, "certificate-authority": str(server.ca_file), "tls-server-name": "other"},
     ):
-        with pytest.raises(Later, match=r"(?i)certificate"):
+        with pytest.raises(Transient, match=r"(?i)certificate"):
             await whom(Login(str(a_kubeconfig(tmp_path, server, cluster=cluster, user=user))))
     skipping = {"server": server.server, "insecure-skip-tls-verify": True}
     assert await whom(Login(str(a_kubeconfig(tmp_path, server, cluster=skipping, user=user)))) == ROBOT

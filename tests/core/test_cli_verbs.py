@@ -34,7 +34,7 @@ from sidecarpolicy.core.revision import (
     words_of,
 )
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.engine.port import ApiError, Conflict, Gone, Later, Refused
+from sidecarpolicy.engine.port import ApiError, Conflict, NotFound, Rejected, Transient
 from tests.builders import a_cluster_policy, a_policy, a_sidecar
 from tests.core import strategies
 from tests.core.objects import WEB
@@ -359,11 +359,13 @@ def test_a_policy_of_a_person_or_of_helm_alone_is_not_taken_for_one_from_git() -
     ("error", "says"),
     [
         (
-            Gone(verb="list", what="sidecarpolicies.sidecars.dev shop/", message="404 Not Found: 404 page not found"),
+            NotFound(
+                verb="list", what="sidecarpolicies.sidecars.dev shop/", message="404 Not Found: 404 page not found"
+            ),
             "does not know sidecarpolicies.sidecars.dev: install the kinds first",
         ),
         (
-            Refused(
+            Rejected(
                 verb="patch",
                 what="sidecarpolicies.sidecars.dev shop/web",
                 message='User "eve" cannot patch resource',
@@ -372,9 +374,12 @@ def test_a_policy_of_a_person_or_of_helm_alone_is_not_taken_for_one_from_git() -
             ),
             "forbidden to patch sidecarpolicies.sidecars.dev shop/web: ",
         ),
-        (Later(verb="get", what="x", message="Connection refused"), "no answer from the API server at https://server"),
-        (Later(verb="get", what="x", message="Unauthorized", status=401), "log in again"),
-        (Later(verb="get", what="x", message="etcd", status=503), "is in trouble, try again"),
+        (
+            Transient(verb="get", what="x", message="Connection refused"),
+            "no answer from the API server at https://server",
+        ),
+        (Transient(verb="get", what="x", message="Unauthorized", status=401), "log in again"),
+        (Transient(verb="get", what="x", message="etcd", status=503), "is in trouble, try again"),
         (Conflict(verb="patch", what="x", message="changed", status=409), "try again"),
     ],
 )

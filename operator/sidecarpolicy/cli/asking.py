@@ -14,7 +14,7 @@ from sidecarpolicy.cli.cluster import Cluster, explanation
 from sidecarpolicy.cli.hints import those
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.engine.port import ApiError, Conflict, Gone, Resource
+from sidecarpolicy.engine.port import ApiError, Conflict, NotFound, Resource
 from sidecarpolicy.engine.resources import POLICIES, REVISIONS
 from sidecarpolicy.kube.connection import ConnectionProblem
 
@@ -64,7 +64,7 @@ class Asked:
         """Return the policy; raise click.ClickException with those that exist where it does not."""
         try:
             return self.cluster.get(POLICIES[identity.kind], identity.namespace, identity.name)
-        except Gone as error:
+        except NotFound as error:
             if not error.reason:
                 raise  # the kinds are not installed
             where = "" if identity.cluster_wide else f" in namespace {identity.namespace}"

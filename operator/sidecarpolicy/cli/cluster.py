@@ -25,7 +25,7 @@ from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException, SSLError, Timeout
 
 from sidecarpolicy import names
-from sidecarpolicy.engine.port import ApiError, Conflict, Gone, Json, Later, Refused, Resource
+from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Rejected, Resource, Transient
 from sidecarpolicy.kube.client import PAGE, encoded, error_of, what_of
 from sidecarpolicy.kube.connection import USER_AGENT, Connection, Login
 
@@ -90,7 +90,7 @@ class Cluster:
         return self._request("patch", resource, namespace, name, body=body, content_type=MERGE)
 
     def json_patch(self, resource: Resource, namespace: str, name: str, operations: Sequence[Json]) -> Json:
-        """PATCH with RFC 6902 operations; a `test` that fails is a Refused with reason PATCH_DOES_NOT_FIT."""
+        """PATCH with RFC 6902 operations; a `test` that fails is a Rejected with reason PATCH_DOES_NOT_FIT."""
         return self._request("patch", resource, namespace, name, body=[*operations], content_type=JSON_PATCH)
 
     def _request(
@@ -115,7 +115,7 @@ class Cluster:
             decoded: Json = answer.json()
         except ValueError as error:
             message = f"the answer is not JSON; is {self.server} an API server?"
-            raise Later(verb=verb, what=what, message=message, status=answer.status_code) from error
+            raise Transient(verb=verb, what=what, message=message, status=answer.status_code) from error
         if date := answer.headers.get("Date", ""):
             self._skew = parsedate_to_datetime(date).timestamp() - time.time()
         return decoded
@@ -146,7 +146,7 @@ class Cluster:
                 allow_redirects=False,
             )
         except RequestException as error:
-            raise Later(verb=verb, what=what, message=_why(error)) from error
+            raise Transient(verb=verb, what=what, message=_why(error)) from error
         return answer
 
 
@@ -192,21 +192,21 @@ def explanation(error: ApiError, server: str) -> str:
     """Return what *error*, of the API server at *server*, means to a person, and what to do about it."""
     kind = error.what.partition(" ")[0]
     match error:
-        case Gone() if not error.reason and kind.endswith(f".{names.GROUP}"):
+        case NotFound() if not error.reason and kind.endswith(f".{names.GROUP}"):
             return f"the cluster at {server} does not know {kind}: install the kinds first (kubectl apply -f crds/)"
-        case Refused(reason="Forbidden"):
+        case Rejected(reason="Forbidden"):
             asks = (
                 f"; ask for that right (kubectl auth can-i {error.verb} {kind})" if " cannot " in error.message else ""
             )
             return f"forbidden to {error.verb} {error.what}: {error.message}{asks}"
-        case Later(status=HTTPStatus.UNAUTHORIZED):
+        case Transient(status=HTTPStatus.UNAUTHORIZED):
             return f"the API server at {server} does not take these credentials ({error.message}): log in again"
-        case Later(status=None):
+        case Transient(status=None):
             return (
                 f"no answer from the API server at {server}: {error.message}; is it up, and is this the cluster that "
                 "was meant (kubectl config current-context)?"
             )
-        case Later():
+        case Transient():
             return f"the API server at {server} is in trouble, try again: {error}"
         case Conflict():
             return f"{error}; somebody else writes it too, try again"

@@ -21,7 +21,7 @@ from sidecarpolicy.core.lists import entries_of, policy_of, with_pin
 from sidecarpolicy.core.pins import pin_text, pinned_name
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import record_of
-from sidecarpolicy.engine.port import ApiError, Gone
+from sidecarpolicy.engine.port import ApiError, NotFound
 from sidecarpolicy.engine.resources import DEPLOYMENTS
 
 
@@ -68,7 +68,7 @@ def pin(asked: Asked, policy: str, deployment: str, to: str | None, remove: bool
 def _deployment(asked: Asked, namespace: str, name: str) -> Json:
     try:
         return asked.cluster.get(DEPLOYMENTS, namespace, name)
-    except Gone as error:
+    except NotFound as error:
         try:
             found = [each["metadata"]["name"] for each in asked.cluster.list(DEPLOYMENTS, namespace)]
             hint = f"; {those(found, name)}"

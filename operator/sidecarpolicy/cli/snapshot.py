@@ -22,8 +22,8 @@ from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.engine.examination import examine
 from sidecarpolicy.engine.gathering import Memory, situation_of
-from sidecarpolicy.engine.port import Api, ApiError, Events, Gone, Resource
-from sidecarpolicy.engine.port import Refused as Forbidden
+from sidecarpolicy.engine.port import Api, ApiError, Events, NotFound, Resource
+from sidecarpolicy.engine.port import Rejected as Forbidden
 from sidecarpolicy.engine.queue import WorkQueue
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
@@ -36,7 +36,7 @@ from sidecarpolicy.engine.resources import (
     REVISIONS,
 )
 from sidecarpolicy.engine.store import SeenPolicy
-from sidecarpolicy.engine.world import Refused, World
+from sidecarpolicy.engine.world import World, WriteBackoff
 from sidecarpolicy.names import SkipReason
 
 
@@ -68,7 +68,7 @@ class Snapshot:
         except Forbidden as error:
             self._leave_out(error, what)
             return
-        except Gone:
+        except NotFound:
             if resource not in OPTIONAL:
                 raise
             return
@@ -98,7 +98,7 @@ class Snapshot:
                 workload = self.world.store.workloads.get(WorkloadId(namespace=namespace, name=name))
                 if workload is not None:
                     message = each["message"].removeprefix(f"{place}: ")
-                    self.world.refusals[workload.id] = Refused(
+                    self.world.refusals[workload.id] = WriteBackoff(
                         uid=workload.uid,
                         generation=workload.generation,
                         message=message,

@@ -22,7 +22,7 @@ from sidecarpolicy.cli.standing import EXIT_CODES, Standing, Verdict, json_of, s
 from sidecarpolicy.cli.status_view import console, detail, overview, progress, show
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.engine.port import Gone, Later, Refused
+from sidecarpolicy.engine.port import NotFound, Rejected, Transient
 from sidecarpolicy.engine.resources import POLICIES
 
 INTERVAL = 1.0
@@ -95,7 +95,7 @@ class _Question:
         for kind in list(self._kinds):
             try:
                 found += self._asked.cluster.list(POLICIES[kind], self._namespace if kind == names.POLICY else "")
-            except Refused as error:
+            except Rejected as error:
                 if kind == names.POLICY or error.reason != "Forbidden":
                     raise
                 self._kinds.remove(kind)  # whoever sees only his namespace sees that
@@ -109,10 +109,10 @@ class _Question:
         try:
             identity = self._identity
             return [standing_of(self._asked.cluster.get(POLICIES[identity.kind], identity.namespace, identity.name))]
-        except Gone:
+        except NotFound:
             return None
 
-    def explain(self, error: Later) -> str:
+    def explain(self, error: Transient) -> str:
         """What is in the way of an answer, for people."""
         return explanation(error, self._asked.cluster.server)
 
@@ -141,7 +141,7 @@ def _watch(question: _Question, standings: list[Standing], timeout: float, *, qu
             try:
                 now = question.ask_again()
                 trouble = ""
-            except Later as error:  # a server that restarts is no reason to give a long wait up
+            except Transient as error:  # a server that restarts is no reason to give a long wait up
                 if not trouble:
                     click.echo(f"asking again: {question.explain(error)}", err=True)
                 trouble = str(error)

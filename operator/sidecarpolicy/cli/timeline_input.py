@@ -16,7 +16,7 @@ from sidecarpolicy.core.timeline import BadWitness, Witness, read_witness
 from sidecarpolicy.core.timeline.moments import epoch
 from sidecarpolicy.core.timeline.seen import events_of, is_event
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.engine.port import ApiError, Gone, Refused, Resource
+from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import PODS
 
 if TYPE_CHECKING:
@@ -74,13 +74,13 @@ def from_cluster(pod: str, namespace: str, *, kubeconfig: str, context: str) -> 
 def _live(cluster: Cluster, namespace: str, pod: str) -> Subject:
     try:
         state = cluster.get(PODS, namespace, pod)
-    except Gone as error:
+    except NotFound as error:
         hint = _hint(cluster, namespace, pod)
         raise BadInput([f"there is no Pod {pod!r} in namespace {namespace}{hint}", GONE]) from error
     try:
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
         listed = cluster.list(CORE_EVENTS, namespace, field_selector=selector)
-    except Refused as error:
+    except Rejected as error:
         if error.reason != "Forbidden":
             raise
         listed = []  # without them ranges are wider, and a note says so

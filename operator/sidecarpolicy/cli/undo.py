@@ -15,7 +15,7 @@ from sidecarpolicy.cli.asking import (
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.history import before, history, live_name, named, with_words
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Refused
+from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Rejected
 from sidecarpolicy.engine.resources import POLICIES
 
 
@@ -66,7 +66,7 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
     ]
     try:
         after = asked.cluster.json_patch(resource, identity.namespace, identity.name, operations)
-    except Refused as error:
+    except Rejected as error:
         if error.reason != PATCH_DOES_NOT_FIT:
             raise
         raise click.ClickException(

@@ -30,7 +30,7 @@ from sidecarpolicy.core.revision import (
 )
 from sidecarpolicy.core.status import Rejection
 from sidecarpolicy.core.times import micro_timestamp
-from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Json, Refused
+from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Json, Rejected
 from sidecarpolicy.engine.resources import POD_TEMPLATES, POLICIES, REVISIONS
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.world import World
@@ -74,7 +74,7 @@ async def _patch_metadata(seen: SeenPolicy, change: Json, world: World) -> None:
     operations = [{"op": "test", "path": "/metadata/resourceVersion", "value": str(seen.version)}, change]
     try:
         body = await world.api.json_patch(resource, seen.id.namespace, seen.id.name, operations)
-    except Refused as error:
+    except Rejected as error:
         if error.reason == PATCH_DOES_NOT_FIT:  # somebody wrote first, and the watch will tell what
             raise Conflict(verb=error.verb, what=error.what, message=error.message, status=error.status) from error
         raise
@@ -94,7 +94,7 @@ async def ensure_revision(policy: Policy, world: World) -> Rejection | None:
             revision = await _canonical(policy, world)
         except NativeSidecarsUnsupported:
             return _unsupported("dropped `restartPolicy: Always` of an init container")
-        except Refused as error:
+        except Rejected as error:
             if error.status not in AUTHORS_FAULT:
                 raise
             if STRIPPED in error.message:

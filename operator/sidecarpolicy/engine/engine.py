@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.engine.policy_pass import PolicyPasses
-from sidecarpolicy.engine.port import ApiError, Conflict, Gone, Json, Later, Leadership, Refused, Resource
+from sidecarpolicy.engine.port import ApiError, Conflict, Json, Leadership, NotFound, Rejected, Resource, Transient
 from sidecarpolicy.engine.queue import ShutDown
 from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
 from sidecarpolicy.engine.store import Key
@@ -60,7 +60,7 @@ class Engine:
                 await self._resync()
             except ApiError as error:
                 log.warning("could not list what is there, trying again: %s", error)
-                await asyncio.sleep(error.retry_after or 2.0 if isinstance(error, Later) else 10.0)
+                await asyncio.sleep(error.retry_after or 2.0 if isinstance(error, Transient) else 10.0)
                 continue
             first = not self.synced.is_set()
             self.synced.set()
@@ -74,7 +74,7 @@ class Engine:
                 async for page in self.world.api.list(resource, label_selector=LABEL_SELECTORS.get(resource, "")):
                     bodies += page.items
                     version = int(page.resource_version)
-            except Gone:
+            except NotFound:
                 if resource not in OPTIONAL:
                     raise
             for key in self.world.store.replace(resource, bodies, version):
@@ -126,12 +126,12 @@ class Engine:
         except Conflict as error:
             log.debug("somebody wrote first: %s", error)
             queue.add_after(key, 0.1)
-        except Gone as error:
+        except NotFound as error:
             log.debug("%s", error)
-        except Later as error:
+        except Transient as error:
             seconds = queue.retry(key, error.retry_after)
             log.warning("%s; trying again in %.1f s", error, seconds)
-        except Refused as error:
+        except Rejected as error:
             if isinstance(key, PolicyId):
                 seconds = queue.retry(key)
                 log.warning("%s; trying again in %.1f s", error, seconds)

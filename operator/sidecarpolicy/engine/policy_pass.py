@@ -22,7 +22,7 @@ from sidecarpolicy.core.targets import State
 from sidecarpolicy.engine import acceptance
 from sidecarpolicy.engine.examination import examine
 from sidecarpolicy.engine.gathering import Memory, situation_of
-from sidecarpolicy.engine.port import ApiError, Gone
+from sidecarpolicy.engine.port import ApiError, NotFound
 from sidecarpolicy.engine.resources import POLICIES
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.telling import tell
@@ -260,6 +260,6 @@ class PolicyPasses:
                 ],
                 subresource="status",
             )
-        except Gone:
+        except NotFound:
             return
         self.world.note(resource, body)

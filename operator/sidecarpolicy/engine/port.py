@@ -3,10 +3,10 @@
 The engine knows nothing of HTTP. Errors are sorted by what to do next, not by what went wrong:
 
     ApiError
-    ├── Conflict   somebody wrote first: read again, decide again
-    ├── Gone       the object is not there any more: forget it
-    ├── Refused    the server will not have it: somebody must edit something
-    └── Later      nothing is wrong with the request: try again after a while
+    ├── Conflict    somebody wrote first: read again, decide again
+    ├── NotFound    the object is not there any more: forget it
+    ├── Rejected    the server will not have it: somebody must edit something
+    └── Transient   nothing is wrong with the request: try again after a while
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 Json = dict[str, Any]
 
 
-# Reasons of a Refused that call for something of their own.
+# Reasons of a Rejected that call for something of their own.
 NAMESPACE_TERMINATING = "NamespaceTerminating"  # 403: nothing is created there any more, the namespace goes
 PATCH_DOES_NOT_FIT = "PatchDoesNotFit"  # 422: a `test` failed or a path is not there; the server says not which
 
@@ -39,15 +39,15 @@ class Conflict(ApiError):
     """409: the object is not what the decision was made on, or the name is taken already."""
 
 
-class Gone(ApiError):
+class NotFound(ApiError):
     """404: the object does not exist."""
 
 
-class Refused(ApiError):
+class Rejected(ApiError):
     """400, 403 or 422 and the like: the same request will be refused again until somebody edits something."""
 
 
-class Later(ApiError):
+class Transient(ApiError):
     """401, 408, 410, 429, 5xx, a lost connection or a time-out. *retry_after*: the server's wish in seconds, if any."""
 
     def __init__(
@@ -80,17 +80,45 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class Page:
     """One page of a LIST: the objects, and the resourceVersion of the whole collection."""
 
     items: Sequence[Json]
     resource_version: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchEvent:
+    """One change that a watch tells: *type* is ADDED, MODIFIED, DELETED or BOOKMARK, as the API spells it.
+
+    The object of a BOOKMARK has nothing but `metadata.resourceVersion` (and its annotations).
+    """
+
+    type: str
+    object: Json
+
+
 class Api(Protocol):
     """A cluster. Every method raises ApiError, as sorted above, and nothing else."""
 
-    def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Listing]:
+    def now(self) -> float:
+        """What the API server's own clock shows now, in seconds since the epoch, as far as its answers tell.
+
+        Before the first answer that is this process's clock. Only differences between times of this clock and those
+        in objects mean anything.
+        """
+        ...
+
+    def watch(
+        self, resource: Resource, *, label_selector: str = "", resource_version: str
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield what changed since *resource_version*, over all namespaces, until the server ends the stream.
+
+        Transient with status 410 where that version is too old: LIST again.
+        """
+        ...
+
+    def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Page]:
         """Yield the collection over all namespaces, a page (at most 500 objects) at a time."""
         ...
 
@@ -120,7 +148,7 @@ class Api(Protocol):
     ) -> Json:
         """PATCH with RFC 6902 operations; return the object as it is now.
 
-        A failed `test`, or a path that is not there, is a Refused with reason PATCH_DOES_NOT_FIT; a stale
+        A failed `test`, or a path that is not there, is a Rejected with reason PATCH_DOES_NOT_FIT; a stale
         `/metadata/resourceVersion` is a Conflict.
         """
         ...
@@ -128,11 +156,19 @@ class Api(Protocol):
     async def merge_patch(
         self, resource: Resource, namespace: str, name: str, body: Json, *, subresource: str = ""
     ) -> Json:
-        """PATCH with an RFC 7386 document; for objects of our own only, never for a workload."""
+        """PATCH with an RFC 7386 document; for objects of our own only, never for a workload.
+
+        With `metadata.resourceVersion` in *body* a Conflict where the object has another one.
+        """
         ...
 
-    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
-        """DELETE; an object that is gone already is no error."""
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str = "", resource_version: str = ""
+    ) -> None:
+        """DELETE, where given only what has that *uid* and *resource_version* (Conflict otherwise).
+
+        An object that is gone already is no error.
+        """
         ...
 
 

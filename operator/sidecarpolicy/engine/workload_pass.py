@@ -28,7 +28,7 @@ from sidecarpolicy.core.undone import Decision, Wait
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
 from sidecarpolicy.engine.desired import Desired, composed_on, desired_on
 from sidecarpolicy.engine.foresight import foreseen
-from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Gone, Later, ObjectRef, Refused
+from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, NotFound, ObjectRef, Rejected, Transient
 from sidecarpolicy.engine.resources import DEPLOYMENTS
 from sidecarpolicy.engine.undoing import decisions_on, noted, remember
 from sidecarpolicy.engine.world import REFUSAL_SECONDS, Judgement, Mutation, World
@@ -151,13 +151,13 @@ async def _write(
     identity = workload.id
     try:
         body = await world.api.json_patch(DEPLOYMENTS, identity.namespace, identity.name, operations)
-    except Gone:
+    except NotFound:
         for key in world.store.forget(DEPLOYMENTS, identity.namespace, identity.name):
             world.queue.add(key)
         raise
-    except (Later, Refused) as error:
+    except (Transient, Rejected) as error:
         revisions = frozenset(each.name for each in desired.assigned.values())
-        if isinstance(error, Later):
+        if isinstance(error, Transient):
             world.postpone(workload, error, revisions, seconds=error.retry_after or 1.0)
         elif error.reason == PATCH_DOES_NOT_FIT:  # somebody wrote first: the watch will bring what
             world.postpone(workload, error, revisions, seconds=0.05)

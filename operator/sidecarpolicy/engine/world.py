@@ -44,7 +44,7 @@ REFUSAL_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class WriteBackoff:
     """What the server said of our patch of one workload, which version of the workload it was, and when."""
 
     uid: str
@@ -122,7 +122,7 @@ class World:
     now: Callable[[], float] = time.time
     steps: dict[WorkloadId, dict[PolicyId, Step]] = field(default_factory=lambda: defaultdict(dict))
     writing: dict[WorkloadId, frozenset[PolicyId]] = field(default_factory=dict)
-    refusals: dict[WorkloadId, Refused] = field(default_factory=dict)
+    refusals: dict[WorkloadId, WriteBackoff] = field(default_factory=dict)
     postponed: dict[WorkloadId, Postponed] = field(default_factory=dict)
     warned: dict[WorkloadId, dict[PolicyId, tuple[Warned, ...]]] = field(default_factory=lambda: defaultdict(dict))
     mutated: dict[WorkloadId, Mutation] = field(default_factory=dict)
@@ -179,7 +179,7 @@ class World:
     def refuse(self, workload: Workload, message: str, revisions: frozenset[str]) -> None:
         """Remember that the server would not have *revisions* on *workload* as it is now."""
         log.warning("%s", message)
-        self.refusals[workload.id] = Refused(
+        self.refusals[workload.id] = WriteBackoff(
             uid=workload.uid,
             generation=workload.generation,
             message=message,

@@ -6,9 +6,12 @@ once, with credentials read anew), watches (Kopf's), discovery and types.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -22,18 +25,20 @@ from sidecarpolicy.engine.port import (
     PATCH_DOES_NOT_FIT,
     ApiError,
     Conflict,
-    Gone,
     Json,
-    Later,
-    Listing,
-    Refused,
+    NotFound,
+    Page,
+    Rejected,
     Resource,
+    Transient,
+    WatchEvent,
 )
 from sidecarpolicy.kube.connection import ConnectionProblem, Login, open_session
 
 log = logging.getLogger(__name__)
 
 PAGE: Final = 500  # objects in one answer to a LIST
+WATCH_SECONDS: Final = 570  # after which the server is asked to end a watch
 _WRITE: Final = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
 _MESSAGE_LIMIT: Final = 1024  # characters of the server's message that are worth keeping
 
@@ -57,6 +62,7 @@ class HttpApi:
         self._login, self._connections, self._timeout = login, connections, timeout
         self._session: aiohttp.ClientSession | None = None
         self._server = ""
+        self._offset = 0.0
 
     async def start(self) -> None:
         """Read the credentials and open the session; no request is made. Raise ConnectionProblem."""
@@ -64,7 +70,7 @@ class HttpApi:
         self._server = (await self._login.connection()).server
 
     async def close(self) -> None:
-        """Close the session; requests on their way end with Later, if only by their timeout."""
+        """Close the session; requests on their way end with Transient, if only by their timeout."""
         if self._session is not None:
             await self._session.close()
 
@@ -77,10 +83,66 @@ class HttpApi:
     ) -> None:
         await self.close()
 
-    async def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Listing]:
+    def now(self) -> float:
+        """The API server's clock: this process's, put right by the `Date` of the last answer that was off by more.
+
+        `Date` has whole seconds, so only an offset that one second does not explain is taken over.
+        """
+        return time.time() + self._offset
+
+    def _read_clock(self, date: str | None) -> None:
+        with contextlib.suppress(TypeError, ValueError):
+            told = parsedate_to_datetime(date or "").timestamp()
+            behind, ahead = told - self.now(), told + 1.0 - self.now()
+            if behind > 0.5:
+                self._offset += behind
+            elif ahead < -0.5:
+                self._offset += ahead
+
+    async def watch(
+        self, resource: Resource, *, label_selector: str = "", resource_version: str
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield what changes after *resource_version* until the server ends the stream, after WATCH_SECONDS at most.
+
+        Transient with status 410 where that version is too old, and for whatever breaks the stream.
+        """
+        what = what_of(resource, "", "")
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if self._session is None or self._session.closed:
+            raise Transient(verb="watch", what=what, message="the client is not open (yet, or any more)")
+        try:
+            async with self._session.get(
+                self._server + path_of(resource, "", ""),
+                params=query,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=WATCH_SECONDS + 30.0),
+                allow_redirects=False,
+                read_bufsize=2**22,
+            ) as response:
+                self._read_clock(response.headers.get("Date"))
+                if response.status >= 300:
+                    raise error_of("watch", what, await response.read(), status=response.status, phrase="")
+                async for line in response.content:
+                    event = orjson.loads(line)
+                    if event["type"] == "ERROR":
+                        raise error_of(
+                            "watch", what, orjson.dumps(event["object"]), status=event["object"]["code"], phrase=""
+                        )
+                    yield WatchEvent(type=event["type"], object=event["object"])
+        except (TimeoutError, aiohttp.ClientError, ConnectionProblem, OSError, ValueError) as error:
+            message = str(error) or type(error).__name__
+            raise Transient(verb="watch", what=what, message=message) from error
+
+    async def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Page]:
         """Yield the collection over all namespaces, a page at a time; items have no apiVersion and kind.
 
-        Later with status 410 if the reader took so long (five minutes) that the server forgot the snapshot:
+        Transient with status 410 if the reader took so long (five minutes) that the server forgot the snapshot:
         what was yielded is then not the whole, list again.
         """
         query = {"limit": str(PAGE)}
@@ -88,7 +150,7 @@ class HttpApi:
             query["labelSelector"] = label_selector
         while True:
             page = await self._request("GET", "list", resource, "", "", query=query)
-            yield Listing(items=page["items"] or (), resource_version=page["metadata"]["resourceVersion"])
+            yield Page(items=page["items"] or (), resource_version=page["metadata"]["resourceVersion"])
             if not (token := page["metadata"].get("continue", "")):
                 return
             query["continue"] = token
@@ -153,11 +215,15 @@ class HttpApi:
             content_type="application/merge-patch+json",
         )
 
-    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str = "", resource_version: str = ""
+    ) -> None:
         """DELETE; an object that is gone already is no error. It stays while it has finalizers."""
+        preconditions = {key: value for key, value in (("uid", uid), ("resourceVersion", resource_version)) if value}
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions} if preconditions else None
         try:
-            await self._request("DELETE", "delete", resource, namespace, name)
-        except Gone:
+            await self._request("DELETE", "delete", resource, namespace, name, body=body)
+        except NotFound:
             log.debug("delete %s: gone already", what_of(resource, namespace, name))
 
     async def _request(
@@ -177,7 +243,7 @@ class HttpApi:
         """Make one request and return the object in its answer, or raise its ApiError."""
         what = what_of(resource, namespace, shown or name, subresource)
         if self._session is None or self._session.closed:
-            raise Later(verb=verb, what=what, message="the client is not open (yet, or any more)")
+            raise Transient(verb=verb, what=what, message="the client is not open (yet, or any more)")
         try:
             async with self._session.request(
                 method,
@@ -187,13 +253,14 @@ class HttpApi:
                 headers=None if body is None else {"Content-Type": content_type},
                 allow_redirects=False,
             ) as response:
+                self._read_clock(response.headers.get("Date"))
                 answer = await response.read()
         except TimeoutError as error:
             message = str(error) or f"no answer within {self._timeout:g} s"
-            raise Later(verb=verb, what=what, message=message) from error
+            raise Transient(verb=verb, what=what, message=message) from error
         except (aiohttp.ClientError, ConnectionProblem, OSError) as error:
             message = str(error) or type(error).__name__
-            raise Later(verb=verb, what=what, message=message) from error
+            raise Transient(verb=verb, what=what, message=message) from error
         for warning in response.headers.getall("Warning", ()):
             log.debug("%s %s: the server warns: %s", verb, what, warning)
         if response.status >= 300:
@@ -209,7 +276,7 @@ class HttpApi:
             decoded: Json = orjson.loads(answer)
         except orjson.JSONDecodeError as error:
             message = f"the answer is not JSON ({answer[:60]!r}); is {self._server} an API server?"
-            raise Later(verb=verb, what=what, message=message, status=response.status) from error
+            raise Transient(verb=verb, what=what, message=message, status=response.status) from error
         return decoded
 
 
@@ -242,9 +309,9 @@ def error_of(verb: str, what: str, answer: bytes, *, status: int, phrase: str, r
     if status == 409:
         return Conflict(verb=verb, what=what, message=message, status=status, reason=reason)
     if status == 404:
-        return Gone(verb=verb, what=what, message=message, status=status, reason=reason)
+        return NotFound(verb=verb, what=what, message=message, status=status, reason=reason)
     if status in (401, 408, 410, 429) or status >= 500:
-        return Later(
+        return Transient(
             verb=verb,
             what=what,
             message=message,
@@ -253,7 +320,7 @@ def error_of(verb: str, what: str, answer: bytes, *, status: int, phrase: str, r
             # A date (which no API server sends) is no wish.
             retry_after=float(retry_after) if retry_after.isdecimal() else None,
         )
-    return Refused(verb=verb, what=what, message=message, status=status, reason=reason)
+    return Rejected(verb=verb, what=what, message=message, status=status, reason=reason)
 
 
 def _reason_and_message(answer: bytes, code: int, phrase: str) -> tuple[str, str]:

@@ -31,11 +31,11 @@ from sidecarpolicy.engine.port import (
     Api,
     ApiError,
     Conflict,
-    Gone,
     Json,
-    Later,
+    NotFound,
     ObjectRef,
     Resource,
+    Transient,
 )
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 EVENTS: Final = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event")
 
 _WINDOW = 600.0  # seconds after its last note in which an equal one belongs to the same Event
-_TRIES = 5  # for one write, while the server says Later
+_TRIES = 5  # for one write, while the server says Transient
 _TRY_AGAIN = 5.0  # seconds, where the server wishes nothing else
 _NOTE_LIMIT = 1024  # bytes, the API's
 _FIELD_LIMIT = 128  # characters of action, reason and reportingInstance, the API's
@@ -220,15 +220,15 @@ class EventRecorder:
         return 0.0 if left >= 1 else (1 - left) * self._refill
 
     async def _write(self, told: _Told) -> None:
-        """Create or patch one Event, trying again while the server says Later."""
+        """Create or patch one Event, trying again while the server says Transient."""
         for _ in range(_TRIES):
             count = told.count
             try:
                 await self._write_once(told, count)
-            except Later as error:
+            except Transient as error:
                 log.debug("%s", error)
                 await asyncio.sleep(error.retry_after or _TRY_AGAIN)
-            except Gone as error:
+            except NotFound as error:
                 if not told.exists:
                     self._drop(told, NAMESPACE_TERMINATING, str(error))  # the namespace it is
                     return

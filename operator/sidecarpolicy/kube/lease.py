@@ -29,7 +29,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sidecarpolicy.engine.port import Api, ApiError, Conflict, Gone, Json, Refused, Resource
+from sidecarpolicy.engine.port import Api, ApiError, Conflict, Json, NotFound, Rejected, Resource
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Election:
             self._version = ""
         except ApiError as error:
             self._version = ""
-            self._complain(str(error), alarming=isinstance(error, Refused))
+            self._complain(str(error), alarming=isinstance(error, Rejected))
         else:
             self._complaint = ""
 
@@ -174,7 +174,7 @@ class Election:
         if not (self._version and self.holder == self.identity):
             try:
                 self._observe(await self._api.get(LEASES, self.namespace, self.name))
-            except Gone:
+            except NotFound:
                 self._lose("somebody deleted it")
                 await self._take(None)
                 return
