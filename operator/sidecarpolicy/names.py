@@ -48,6 +48,9 @@ POLICY_NAME_LABEL = f"{GROUP}/policy-name"
 SINCE = f"{GROUP}/since"
 COMPLETED = f"{GROUP}/completed"
 
+# Annotation of such a ControllerRevision: which of its policy's completions it was, counted from 1.
+COMPLETION = f"{GROUP}/completion"
+
 # Annotations of such a ControllerRevision: how often it has become the update revision or was resumed, and the halt
 # of its rollout (JSON: id, reason, since).
 ATTEMPT = f"{GROUP}/attempt"

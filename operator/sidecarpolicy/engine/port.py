@@ -198,3 +198,12 @@ class Leadership(Protocol):
     def leading(self) -> bool:
         """True while the Lease is held and has not run out on this process's own monotonic clock."""
         ...
+
+    @property
+    def term(self) -> int:
+        """How often this process has gained leadership: another number, another term."""
+        ...
+
+    async def wait_until_leading(self) -> None:
+        """Return once this process leads."""
+        ...

@@ -75,6 +75,8 @@ class Election:
         self._lease_duration = lease_duration
         self._renew_deadline, self._retry_period = renew_deadline, retry_period
         self._on_gained, self._on_lost = on_gained, on_lost
+        self.term = 0
+        """How often leadership was gained: another number, another term."""
         self._leads = asyncio.Event()
         self._leads_until = -math.inf
         self._lapse: asyncio.TimerHandle | None = None
@@ -235,6 +237,7 @@ class Election:
         self._lapse = asyncio.get_running_loop().call_later(until - _clock(), self._check)
         if not self._leads.is_set():
             log.info("%s: %s leads", self._what, self.identity)
+            self.term += 1
             self._leads.set()
             self._on_gained()
 

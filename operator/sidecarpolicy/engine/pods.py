@@ -11,44 +11,47 @@ from sidecarpolicy.core.ordering import start_order
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.resources import EVENTS, PODS
-from sidecarpolicy.engine.world import Diagnosed, World
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.memory import Diagnosed
+from sidecarpolicy.engine.port import Api
 
 LOOK_AGAIN = 30.0
 
 
-async def examine(workload: Workload, world: World) -> Diagnosis:
+async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:
     """Return why *workload* makes no progress; raises what the port raises."""
-    kept = world.diagnosed.get(workload.id)
+    remembered = context.memory.of(workload.id)
+    kept = remembered.diagnosed
     if (
         kept is not None
         and (kept.uid, kept.generation) == (workload.uid, workload.generation)
-        and world.now() < kept.at + LOOK_AGAIN
+        and context.now() < kept.at + LOOK_AGAIN
     ):
         return kept.diagnosis
-    pods = await _newest_pods(workload, world)
+    pods = await _newest_pods(workload, api, context)
     events: list[Json] = []
     for pod in pods[:1]:
         name = at(pod, "metadata")["name"]
-        events += await world.api.list_in(EVENTS, workload.id.namespace, field_selector=f"regarding.name={name}")
+        events += await api.list_in(EVENTS, workload.id.namespace, field_selector=f"regarding.name={name}")
     revisions = [
         revision
         for policy, entry in record_of(workload.record).entries.items()
-        if (revision := world.revision(policy, entry.revision)) is not None
+        if (revision := context.revision(policy, entry.revision)) is not None
     ]
     ours = [sidecar.name for _, sidecar in start_order(revisions)]
     found = diagnose(workload, pods, events, ours, probe_limits(workload.content.template))
-    world.diagnosed[workload.id] = Diagnosed(
-        uid=workload.uid, generation=workload.generation, at=world.now(), diagnosis=found
+    remembered.diagnosed = Diagnosed(
+        uid=workload.uid, generation=workload.generation, at=context.now(), diagnosis=found
     )
     return found
 
 
-async def _newest_pods(workload: Workload, world: World) -> list[Json]:
+async def _newest_pods(workload: Workload, api: Api, context: Context) -> list[Json]:
     """The Pods of the newest ReplicaSet, the newest first."""
-    newest = max(world.store.replica_sets(workload), key=lambda each: each.number, default=None)
+    newest = max(context.cache.replica_sets(workload), key=lambda each: each.number, default=None)
     if newest is None or not newest.pod_template_hash:
         return []
-    found = await world.api.list_in(
+    found = await api.list_in(
         PODS, workload.id.namespace, label_selector=f"pod-template-hash={newest.pod_template_hash}"
     )
     owned = [

@@ -15,39 +15,45 @@ from sidecarpolicy.core.record import INIT_CONTAINERS
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload
-from sidecarpolicy.engine.world import Foreseen, Judgement, World
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.memory import Judgement, Preflight
 
 
-def foreseen(
+def preflight(
     workload: Workload,
     judgement: Judgement,
     assigned: Mapping[PolicyId, Revision],
     held: frozenset[PolicyId],
-    world: World,
-) -> Foreseen:
+    context: Context,
+) -> Preflight:
     """Return what is to be said of each policy that is not refused here; kept until something that matters changes.
 
     *assigned* and *held*: what the workload is to carry now.
     """
     coming = {
-        policy: (stored.revision, seen.policy.rollout.progress_deadline_seconds)
+        policy: (stored.revision, cached.policy.rollout.progress_deadline_seconds)
         for policy, refusal in judgement.verdicts.items()
         if refusal is None
-        and (seen := world.store.policies.get(policy)) is not None
-        and seen.policy is not None
-        and (stored := world.store.update_revision(policy)) is not None
+        and (cached := context.cache.policies.get(policy)) is not None
+        and cached.policy is not None
+        and (stored := context.cache.update_revision(policy)) is not None
     }
     key = (
-        judgement.template,
-        judgement.record,
+        workload.body,
+        workload.record,
+        judgement,
         {policy: revision.name for policy, revision in assigned.items()},
         held,
         {policy: (revision.name, deadline) for policy, (revision, deadline) in coming.items()},
         workload.progress_deadline,
     )
-    kept = world.foreseen.get(workload.id)
+    remembered = context.memory.of(workload.id)
+    kept = remembered.foreseen
     if kept is not None and kept[0] == key:
         return kept[1]
+
+    content = workload.content
+    spec = at(content.template, "spec")
 
     def of(policy: PolicyId, revision: Revision, deadline: int) -> tuple[Finding, ...]:
         overridden = {
@@ -55,18 +61,22 @@ def foreseen(
             for other, refusal in judgement.verdicts.items()
             if refusal is not None and refusal.overridden_by == policy
         }
-        composed = compose(
-            judgement.template,
-            judgement.record,
-            {other: each for other, each in assigned.items() if other not in overridden} | {policy: revision},
-            known=world.revision,
-            claims=workload.content.claims,
-            held=held - overridden - {policy},
-        )
-        provided = composed.record.entries[policy].items
+        there = judgement.record.entries.get(policy)
+        if there is not None and there.revision == revision.name and not overridden:
+            after, provided = spec, there.items
+        else:
+            composed = compose(
+                content.template,
+                judgement.record,
+                {other: each for other, each in assigned.items() if other not in overridden} | {policy: revision},
+                known=context.revision,
+                claims=content.claims,
+                held=held - overridden - {policy},
+            )
+            after, provided = at(composed.template, "spec"), composed.record.entries[policy].items
         change = Change(
-            now=at(judgement.template, "spec"),
-            after=at(composed.template, "spec"),
+            now=spec,
+            after=after,
             ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
             progress_deadline=deadline,
             deployment_deadline=workload.progress_deadline,
@@ -74,5 +84,5 @@ def foreseen(
         return findings(change)
 
     found = {policy: of(policy, *each) for policy, each in coming.items()}
-    world.foreseen[workload.id] = (key, found)
+    remembered.foreseen = (key, found)
     return found

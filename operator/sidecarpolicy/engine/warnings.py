@@ -9,17 +9,18 @@ from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import lacks_gate
 from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Warned
-from sidecarpolicy.engine.store import SeenPolicy
-from sidecarpolicy.engine.world import World
+from sidecarpolicy.engine.cache import CachedPolicy
+from sidecarpolicy.engine.context import Context
 from sidecarpolicy.names import WarningReason
 
 APPROVAL = re.compile(r"removal@\d+(#stuck)?|canary/[-a-z0-9]+@[-.a-z0-9]+")
 
 
-def warnings_of(seen: SeenPolicy, world: World) -> list[Warned]:
+def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
     """What an author should know about the policy itself and about each of its workloads."""
-    found = [warned for by_policy in world.warned.values() for warned in by_policy.get(seen.id, ())]
-    if seen.policy is None:
+    remembered = context.memory.of_policy(cached.id)
+    found = [warned for each in remembered.warned.values() for warned in each]
+    if cached.policy is None:
         return found
     found += [
         Warned(
@@ -28,26 +29,26 @@ def warnings_of(seen: SeenPolicy, world: World) -> list[Warned]:
             "readinessProbe",
             where=f"spec.sidecars[{index}]",
         )
-        for index, sidecar in enumerate(seen.policy.sidecars)
+        for index, sidecar in enumerate(cached.policy.sidecars)
         if lacks_gate(sidecar)
     ]
-    if wrong := sorted(each for each in approvals(seen.approve) if not APPROVAL.fullmatch(each)):
+    if wrong := sorted(each for each in approvals(cached.approve) if not APPROVAL.fullmatch(each)):
         message = (
             f"must be removal@<generation>, removal@<generation>#stuck or canary/<group>@<revision>, not {wrong[0]!r}"
         )
         where = f"metadata.annotations[{names.APPROVE}]"
         found.append(Warned(reason=WarningReason.INVALID_MARK, message=message, where=where))
-    return found + _unknown_names(seen.policy, world)
+    return found + _unknown_names(cached.policy, context)
 
 
-def _unknown_names(policy: Policy, world: World) -> list[Warned]:
+def _unknown_names(policy: Policy, context: Context) -> list[Warned]:
     """`startAfter` names that no policy provides; they bind nothing."""
     wanted = {name for sidecar in policy.sidecars for name in sidecar.start_after}
     if not wanted:
         return []
     provided = {
         sidecar.name
-        for other in world.store.policies.values()
+        for other in context.cache.policies.values()
         if other.policy is not None
         and (not policy.id.namespace or not other.id.namespace or other.id.namespace == policy.id.namespace)
         for sidecar in other.policy.sidecars

@@ -12,7 +12,8 @@ from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.record import NOTHING_NOTED
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.workload import Workload
-from sidecarpolicy.engine.world import Judgement, World
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.memory import Judgement
 from sidecarpolicy.names import SkipReason
 
 
@@ -27,7 +28,7 @@ class Desired:
 
 
 def desired_on(
-    judgement: Judgement, steps: Mapping[PolicyId, Step], world: World, resting: frozenset[PolicyId] = frozenset()
+    judgement: Judgement, steps: Mapping[PolicyId, Step], context: Context, resting: frozenset[PolicyId] = frozenset()
 ) -> Desired:
     """Return what the judged workload should carry, given the steps assigned to it; *resting* policies wait."""
     assigned: dict[PolicyId, Revision] = {}
@@ -39,7 +40,7 @@ def desired_on(
             held.add(policy)
         elif step is not None and step.revision is None:
             continue
-        elif policy not in world.store.policies:
+        elif policy not in context.cache.policies:
             held.add(policy)
         elif verdict is not None and verdict.removes:
             continue
@@ -47,7 +48,7 @@ def desired_on(
             held.add(policy)
         else:
             name = step.revision if step is not None and step.revision is not None else entry.revision
-            revision = world.revision(policy, name)
+            revision = context.revision(policy, name)
             if revision is None:
                 held.add(policy)
             else:
@@ -55,12 +56,12 @@ def desired_on(
     for policy, step in steps.items():
         if policy in judgement.record.entries or policy in resting or step.revision is None:
             continue
-        revision = world.revision(policy, step.revision)
+        revision = context.revision(policy, step.revision)
         selected = policy in judgement.verdicts
         if revision is not None and selected and _may_have(judgement.verdicts[policy], step):
             assigned[policy] = revision
     orphaned = frozenset(policy for policy, step in steps.items() if step.orphans)
-    assigned, held = _with_the_overridden(assigned, held, judgement, world)
+    assigned, held = _with_the_overridden(assigned, held, judgement, context)
     return Desired(
         assigned=assigned,
         held=frozenset(held),
@@ -77,15 +78,16 @@ def _may_have(verdict: Refusal | None, step: Step | None) -> bool:
 
 
 def composed_on(
-    workload: Workload, judgement: Judgement, desired: Desired, steps: Mapping[PolicyId, Step], world: World
+    workload: Workload, judgement: Judgement, desired: Desired, steps: Mapping[PolicyId, Step], context: Context
 ) -> Composition:
     """Return what the judged workload becomes with *desired* on it."""
+    content = workload.content
     return compose(
-        judgement.template,
+        content.template,
         judgement.record,
         desired.assigned,
-        known=world.revision,
-        claims=workload.content.claims,
+        known=context.revision,
+        claims=content.claims,
         held=desired.held,
         joining=desired.joining,
         orphaned=desired.orphaned,
@@ -94,7 +96,7 @@ def composed_on(
 
 
 def _with_the_overridden(
-    assigned: dict[PolicyId, Revision], held: set[PolicyId], judgement: Judgement, world: World
+    assigned: dict[PolicyId, Revision], held: set[PolicyId], judgement: Judgement, context: Context
 ) -> tuple[dict[PolicyId, Revision], set[PolicyId]]:
     """Keep an overridden policy's items until one that overrides it arrives: both go in one patch."""
     above = set(assigned) | held
@@ -102,7 +104,7 @@ def _with_the_overridden(
         verdict = judgement.verdicts.get(policy)
         if verdict is None or verdict.overridden_by is None or verdict.overridden_by in above:
             continue
-        revision = world.revision(policy, entry.revision)
+        revision = context.revision(policy, entry.revision)
         if revision is None:
             held = held | {policy}
         else:
