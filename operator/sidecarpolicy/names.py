@@ -163,6 +163,7 @@ class WarningReason(StrEnum):
     SHORT_TERMINATION = "ShortTermination"
     QOS_CHANGE = "QosChange"
     REQUESTS_CHANGE = "RequestsChange"
+    UNKNOWN_FIELD = "UnknownField"
 
 
 class Reason(StrEnum):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 from sidecarpolicy.core import progress
+from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Situation, Unwritable
@@ -54,7 +55,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
     policy = seen.policy
     update = world.store.update_revision(seen.id)
     current = world.store.current_revision(seen.id)
-    rollout = policy.rollout if policy is not None else Rollout()
+    rollout = policy.rollout if policy is not None else careful(Rollout())
     told = {(each["namespace"], each["name"]): each for each in items(seen.status, "failures")}
     told |= memory.explained
     targets: list[Target] = []
@@ -102,7 +103,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         current=current.revision.name if current else None,
         tried=bool(update and update.completed),
         deleting=seen.deleting,
-        orphaning=seen.deleting and policy is not None and policy.deletion_policy is DeletionPolicy.ORPHAN,
+        orphaning=seen.deleting and seen.deletion_policy is DeletionPolicy.ORPHAN,
         frozen=memory.rejection is not None and not seen.deleting,
         attempt=update.attempt_id if update else "",
         halted=update is not None and update.halt is not None,
