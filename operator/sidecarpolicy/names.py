@@ -66,6 +66,10 @@ APPROVE = f"{GROUP}/approve"
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
 
 
+# Why a workload failed whose change the API server would not have, in `status.failures`.
+REFUSED = "Refused"
+
+
 class Role(StrEnum):
     """What a sidecar is for; sets its defaults and its rank in the start order."""
 
@@ -145,7 +149,6 @@ class SkipReason(StrEnum):
     OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"
     DOWNTIME = "Downtime"
     BREAKS_AUTOSCALING = "BreaksAutoscaling"
-    REFUSED = "Refused"
 
 
 class WarningReason(StrEnum):
