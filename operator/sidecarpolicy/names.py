@@ -69,6 +69,10 @@ APPROVE = f"{GROUP}/approve"
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
 
 
+# Why a workload failed whose change the API server would not have, in `status.failures`.
+REFUSED = "Refused"
+
+
 class Role(StrEnum):
     """What a sidecar is for; sets its defaults and its rank in the start order."""
 
@@ -148,7 +152,6 @@ class SkipReason(StrEnum):
     OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"
     DOWNTIME = "Downtime"
     BREAKS_AUTOSCALING = "BreaksAutoscaling"
-    REFUSED = "Refused"
 
 
 class WarningReason(StrEnum):
@@ -166,6 +169,7 @@ class WarningReason(StrEnum):
     SHORT_TERMINATION = "ShortTermination"
     QOS_CHANGE = "QosChange"
     REQUESTS_CHANGE = "RequestsChange"
+    UNKNOWN_FIELD = "UnknownField"
 
 
 class Reason(StrEnum):

@@ -555,7 +555,7 @@ def test_every_reason_in_the_documents_exists(page: str) -> None:
         *names.Approval, *names.Removal,
     }  # fmt: skip
     of_kubernetes = {"True", "False", "Unknown", "Recreate", "In", "NotIn", "Exists", "DoesNotExist", "None", "All"}
-    ours = {"READY", "Accepted", "Ready", "Reconciling", "Stalled", names.POLICY, names.CLUSTER_POLICY}
+    ours = {"READY", "Accepted", "Ready", "Reconciling", "Stalled", names.POLICY, names.CLUSTER_POLICY, names.REFUSED}
     named = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)`", text))
     assert named <= known | of_kubernetes | ours
 

@@ -19,6 +19,7 @@ from sidecarpolicy.cli.cluster import Cluster, explanation
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Situation
 from sidecarpolicy.core.selection import EVERYTHING
+from sidecarpolicy.core.status import MOST_LISTED
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.engine.examination import examine
 from sidecarpolicy.engine.gathering import Memory, situation_of
@@ -37,7 +38,6 @@ from sidecarpolicy.engine.resources import (
 )
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.world import World, WriteBackoff
-from sidecarpolicy.names import SkipReason
 
 
 @dataclass(slots=True)
@@ -90,26 +90,24 @@ class Snapshot:
     def _recall_refusals(self, seen: SeenPolicy) -> None:
         """Take from the status what only the operator heard: that the API server refused a patch."""
         update = self.world.store.update_revision(seen.id)
-        for each in items(seen.status, "skipped"):
-            if each["reason"] != SkipReason.REFUSED.value or update is None:
-                continue
-            for place in each["examples"]:
-                namespace, _, name = place.partition("/")
-                workload = self.world.store.workloads.get(WorkloadId(namespace=namespace, name=name))
-                if workload is not None:
-                    message = each["message"].removeprefix(f"{place}: ")
-                    self.world.refusals[workload.id] = WriteBackoff(
-                        uid=workload.uid,
-                        generation=workload.generation,
-                        message=message,
-                        messages={update.revision.name: message},
-                        until=inf,
-                    )
-            if (more := each["count"] - len(each["examples"])) > 0:
-                self.notes.append(
-                    f"{more} more are skipped as {SkipReason.REFUSED}: only the operator knows which; they are "
-                    "listed in the state that they had otherwise"
+        refused = [each for each in items(seen.status, "failures") if each["reason"] == names.REFUSED]
+        if update is None:
+            return
+        for each in refused:
+            workload = self.world.store.workloads.get(WorkloadId(namespace=each["namespace"], name=each["name"]))
+            if workload is not None:
+                self.world.refusals[workload.id] = WriteBackoff(
+                    uid=workload.uid,
+                    generation=workload.generation,
+                    message=each["message"],
+                    messages={update.revision.name: each["message"]},
+                    until=inf,
                 )
+        if refused and len(items(seen.status, "failures")) >= MOST_LISTED:
+            self.notes.append(
+                f"only the operator knows which workloads the API server refuses to change ({names.REFUSED}); others "
+                "than those of the status are listed in the state that they had otherwise"
+            )
 
 
 def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
-from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
+from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
@@ -36,6 +36,7 @@ from sidecarpolicy.core.workload import (
 )
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import AUTOSCALERS, DEPLOYMENTS, NAMESPACES, POLICIES, REPLICA_SETS, REVISIONS
+from sidecarpolicy.names import DeletionPolicy
 
 Name = tuple[str, str]
 """Namespace and name of an object; the namespace is empty for a cluster-scoped one."""
@@ -55,7 +56,10 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedPolicy:
-    """A policy object. Where *problems* says why it cannot be used, *policy* is what is readable of it, or None."""
+    """A policy object. Where *problems* says why it cannot be used, *policy* is what is readable of it, or None.
+
+    *deletion_policy*: what becomes of its sidecars in the end, None where that cannot be read.
+    """
 
     id: PolicyId
     uid: str
@@ -67,6 +71,7 @@ class CachedPolicy:
     approve: str
     status: Json
     policy: Policy | None
+    deletion_policy: DeletionPolicy | None = DeletionPolicy.REMOVE
     problems: str = ""
 
 
@@ -76,7 +81,7 @@ def cached_policy(body: Json) -> CachedPolicy:
     policy: Policy | None = None
     problems = ""
     try:
-        policy = decode_policy(body)
+        policy = decode_policy(body, strict=False)
     except InvalidPolicy as error:
         policy, problems = error.readable, str(error)
     except InvalidInput as error:
@@ -92,6 +97,7 @@ def cached_policy(body: Json) -> CachedPolicy:
         approve=at(metadata, "annotations").get(names.APPROVE, ""),
         status=at(body, "status"),
         policy=policy,
+        deletion_policy=readable_deletion_policy(body),
         problems=problems,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sidecarpolicy.core import progress
+from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.targets import Backoff, State, Target, in_conflict, target
@@ -20,7 +21,7 @@ from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Judgement, WorkloadMemory
 from sidecarpolicy.engine.reverts import conflict_of
 
-DEFAULT_ROLLOUT = Rollout()
+DEFAULT_ROLLOUT = careful(Rollout())
 
 
 def observe(identity: WorkloadId, context: Context) -> float | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sidecarpolicy import names
 from sidecarpolicy.core.canary import approval_of
+from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.namespace_backoff import backing_off
 from sidecarpolicy.core.pins import pins_of
@@ -42,6 +43,9 @@ from sidecarpolicy.names import DeletionPolicy, EventReason
 
 log = logging.getLogger(__name__)
 
+# How a policy is rolled out whose spec cannot be read: not at all.
+UNREADABLE = careful(Rollout())
+
 # So many writes about one policy are made in one pass; what remains is the next one's.
 MOST_WRITES = 20
 
@@ -59,15 +63,14 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
     """Return what a plan depends on beside the fleet."""
     policy, cache = cached.policy, context.cache
     update, current = cache.update_revision(cached.id), cache.current_revision(cached.id)
-    deletion_policy = policy.deletion_policy if policy is not None else cached.deletion_policy
     return RolloutState(
         policy=cached.id,
-        rollout=policy.rollout if policy is not None else Rollout(),
+        rollout=policy.rollout if policy is not None else UNREADABLE,
         update=update.revision.name if update else None,
         current=current.revision.name if current else None,
         tried=bool(update and update.completion),
         deleting=cached.deleting,
-        orphaning=cached.deleting and deletion_policy is DeletionPolicy.ORPHAN,
+        orphaning=cached.deleting and cached.deletion_policy is DeletionPolicy.ORPHAN,
         frozen=remembered.rejection is not None and not cached.deleting,
         attempt=update.attempt_id if update else "",
         halted=update is not None and update.halt is not None,
@@ -83,7 +86,7 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
 
 def is_unreadable(cached: CachedPolicy) -> bool:
     """Whether nothing may be removed on the strength of a policy, because its spec cannot be read."""
-    return cached.policy is None and cached.deletion_policy is not DeletionPolicy.ORPHAN
+    return cached.policy is None and cached.deletion_policy is None
 
 
 def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[PolicyWrite, EventReason | None] | None:

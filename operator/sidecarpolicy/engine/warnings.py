@@ -32,6 +32,14 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
         for index, sidecar in enumerate(cached.policy.sidecars)
         if lacks_gate(sidecar)
     ]
+    found += [
+        Warned(
+            reason=WarningReason.UNKNOWN_FIELD,
+            message="is not known to this version of the operator and has no effect",
+            where=path,
+        )
+        for path in cached.policy.unknown
+    ]
     if wrong := sorted(each for each in approvals(cached.approve) if not APPROVAL.fullmatch(each)):
         message = (
             f"must be removal@<generation>, removal@<generation>#stuck or canary/<group>@<revision>, not {wrong[0]!r}"
