@@ -97,7 +97,7 @@ class PodReadiness(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How a revision travels through the workloads."""
+    """How a revision is rolled out."""
 
     PROGRESSIVE = "Progressive"
     ALL_AT_ONCE = "AllAtOnce"
@@ -163,6 +163,14 @@ class WarningReason(StrEnum):
     SHORT_TERMINATION = "ShortTermination"
     QOS_CHANGE = "QosChange"
     REQUESTS_CHANGE = "RequestsChange"
+    EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
+    UNKNOWN_FIELD = "UnknownField"
+
+
+class FailureReason(StrEnum):
+    """Why a workload counts as failed, beside what its Pods say and FIELD_CONFLICT."""
+
+    REFUSED = "Refused"
 
 
 class Reason(StrEnum):
@@ -171,6 +179,7 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted"
     INVALID = "Invalid"
     ORDER_CYCLE = "OrderCycle"
+    ACCEPTANCE_FAILED = "AcceptanceFailed"
     REMOVING = "Removing"
     UNSUPPORTED_CLUSTER = "UnsupportedCluster"
     NO_TARGETS = "NoTargets"
@@ -196,6 +205,7 @@ class EventReason(StrEnum):
     SKIPPED = "SidecarsSkipped"
     REJECTED = "PolicyRejected"
     FAILED = "RolloutFailed"
+    ROLLED_BACK = "RolledBack"
     HALTED = "RolloutHalted"
     RESUMED = "RolloutResumed"
     RECORD_REBUILT = "RecordRebuilt"

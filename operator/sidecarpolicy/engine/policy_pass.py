@@ -227,8 +227,10 @@ class PolicyPasses:
             # What it warns of is known when each workload has been looked at once: soon after a start.
             self.world.queue.add_after(seen.id, UNLOOKED_SECONDS)
             return
+        update = self.world.store.update_revision(seen.id)
         report = Report(
             generation=seen.generation,
+            halt=update.halt if update is not None else None,
             situation=situation,
             plan=plan,
             rejection=memory.rejection,
