@@ -69,8 +69,6 @@ APPROVE = f"{GROUP}/approve"
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
 
 
-# Why a workload failed whose change the API server would not have, in `status.failures`.
-REFUSED = "Refused"
 
 
 class Role(StrEnum):
@@ -104,7 +102,7 @@ class PodReadiness(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How a revision travels through the workloads."""
+    """How a revision is rolled out."""
 
     PROGRESSIVE = "Progressive"
     ALL_AT_ONCE = "AllAtOnce"
@@ -169,7 +167,14 @@ class WarningReason(StrEnum):
     SHORT_TERMINATION = "ShortTermination"
     QOS_CHANGE = "QosChange"
     REQUESTS_CHANGE = "RequestsChange"
+    EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"
+
+
+class FailureReason(StrEnum):
+    """Why a workload counts as failed, beside what its Pods say and FIELD_CONFLICT."""
+
+    REFUSED = "Refused"
 
 
 class Reason(StrEnum):
@@ -178,6 +183,7 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted"
     INVALID = "Invalid"
     ORDER_CYCLE = "OrderCycle"
+    ACCEPTANCE_FAILED = "AcceptanceFailed"
     REMOVING = "Removing"
     UNSUPPORTED_CLUSTER = "UnsupportedCluster"
     NO_TARGETS = "NoTargets"
@@ -203,6 +209,7 @@ class EventReason(StrEnum):
     SKIPPED = "SidecarsSkipped"
     REJECTED = "PolicyRejected"
     FAILED = "RolloutFailed"
+    ROLLED_BACK = "RolledBack"
     HALTED = "RolloutHalted"
     RESUMED = "RolloutResumed"
     RECORD_REBUILT = "RecordRebuilt"

@@ -1,7 +1,7 @@
 """The cluster as the operator sees it, filled from LISTs: what a policy's targets are computed from.
 
 The store, the checks and the states are the operator's own; only what it alone knows cannot be had, and is said: what
-the API server answered to its patches (of that the status tells up to three examples), what admission made of them, and
+the API server answered to its patches (of that the status lists up to ten failures), what admission made of them, and
 which workloads lost their availability while it watched.
 """
 
@@ -38,6 +38,7 @@ from sidecarpolicy.engine.resources import (
 )
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.world import World, WriteBackoff
+from sidecarpolicy.names import FailureReason
 
 
 @dataclass(slots=True)
@@ -90,23 +91,21 @@ class Snapshot:
     def _recall_refusals(self, seen: SeenPolicy) -> None:
         """Take from the status what only the operator heard: that the API server refused a patch."""
         update = self.world.store.update_revision(seen.id)
-        refused = [each for each in items(seen.status, "failures") if each["reason"] == names.REFUSED]
-        if update is None:
-            return
-        for each in refused:
+        for each in items(seen.status, "failures"):
             workload = self.world.store.workloads.get(WorkloadId(namespace=each["namespace"], name=each["name"]))
-            if workload is not None:
-                self.world.refusals[workload.id] = WriteBackoff(
-                    uid=workload.uid,
-                    generation=workload.generation,
-                    message=each["message"],
-                    messages={update.revision.name: each["message"]},
-                    until=inf,
-                )
-        if refused and len(items(seen.status, "failures")) >= MOST_LISTED:
+            if each["reason"] != FailureReason.REFUSED or update is None or workload is None:
+                continue
+            self.world.refusals[workload.id] = WriteBackoff(
+                uid=workload.uid,
+                generation=workload.generation,
+                message=each["message"],
+                messages={update.revision.name: each["message"]},
+                until=inf,
+            )
+        if (more := seen.status.get("targets", {}).get("failed", 0) - len(items(seen.status, "failures"))) > 0:
             self.notes.append(
-                f"only the operator knows which workloads the API server refuses to change ({names.REFUSED}); others "
-                "than those of the status are listed in the state that they had otherwise"
+                f"the status lists not all failures: of the {more} others, those whose change the API server refused "
+                "are listed in the state that they had before"
             )
 
 

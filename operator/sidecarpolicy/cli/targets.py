@@ -55,7 +55,7 @@ def targets(asked: Asked, policy: str, states: tuple[str, ...], output: str) -> 
     if seen is None:
         raise click.ClickException(f"{identity.label} has gone in this moment")
     if seen.policy is None:
-        raise click.ClickException(f"{identity.label} selects nothing that could be told: {seen.problems}")
+        raise click.ClickException(f"cannot evaluate the selector of {identity.label}: {seen.problems}")
     if needs_namespaces(seen) and not found.world.store.namespaces:
         raise click.ClickException("; ".join(["it selects by the labels of namespaces", *found.notes]))
     rows = rows_of(found.situation(seen))
