@@ -69,8 +69,6 @@ APPROVE = f"{GROUP}/approve"
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
 
 
-
-
 class Role(StrEnum):
     """What a sidecar is for; sets its defaults and its rank in the start order."""
 

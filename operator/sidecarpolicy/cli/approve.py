@@ -10,7 +10,7 @@ from sidecarpolicy.cli.standing import awaited_by, standing_of
 from sidecarpolicy.core.lists import entries_of, with_entries
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.engine.resources import POLICIES
-from sidecarpolicy.engine.warned import APPROVAL
+from sidecarpolicy.engine.warnings import APPROVAL
 
 
 @click.command()

@@ -5,15 +5,16 @@ Sentences and counts ask a Report and never its targets, so how the targets are 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sidecarpolicy.core import fleet as fleets
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Plan, Situation
+from sidecarpolicy.core.plan import Plan, RolloutState
 from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.targets import State, Target
-from sidecarpolicy.names import FailureReason, Reason, WarningReason
+from sidecarpolicy.names import Reason, WarningReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +39,17 @@ class Rejection:
 class Report:
     """Everything a status is made of.
 
-    *problem*: why the newest generation could not be accepted yet, though nothing is wrong with it; the situation is
-    then about what was accepted last. *halt*: the halt that is written down, while the rollout is halted. *stored*:
-    the names of the revisions that can be gone back to; None where that is not known.
+    *problem*: why the newest generation could not be accepted yet, though nothing is wrong with it; the rest is
+    then about what was accepted last. *halt*: the halt that is written down, while the rollout is halted.
     """
 
     generation: int
-    situation: Situation
+    state: RolloutState
+    fleet: Fleet
     plan: Plan
     rejection: Rejection | None = None
     problem: str = ""
     halt: Halt | None = None
-    stored: frozenset[str] | None = None
     selects_everything: bool = False
     warnings: Sequence[Warned] = ()
 
@@ -58,7 +58,7 @@ class Report:
     @property
     def matched(self) -> int:
         """How many workloads are selected."""
-        return len(self.situation.targets)
+        return self.fleet.matched
 
     def count(self, state: State) -> int:
         """How many targets are in *state*."""
@@ -67,76 +67,67 @@ class Report:
     @property
     def available(self) -> int:
         """How many selected ones carry the policy, at any revision, and are available."""
-        return sum(each.available for each in self.situation.targets)
+        return self.fleet.available
 
     @property
     def unavailable_before(self) -> int:
         """How many selected ones were not available before the policy changed them, and are not now."""
-        return sum(each.note.unhealthy_before and not each.available for each in self.situation.targets)
+        return self.fleet.count(fleets.UNAVAILABLE_BEFORE)
 
     @property
     def removing(self) -> int:
         """How many are not selected and still carry the policy."""
-        return len(self.situation.removing)
+        return self.fleet.removing_count
 
     @property
     def carrying(self) -> int:
         """How many carry sidecars of the policy, selected or not."""
-        return sum(each.revision is not None for each in self._everyone)
+        return self.fleet.bearing
 
     @property
     def recorded(self) -> int:
         """How many have the policy in their record, selected or not, be it only with a note."""
-        return sum(each.recorded for each in self._everyone)
+        return self.fleet.count(fleets.RECORDED)
 
     # Failures
 
     @property
-    def late(self) -> list[Target]:
+    def late(self) -> Sequence[Target]:
         """Those, skipped and removed ones too, that have made no progress for too long; the longest standing first."""
-        found = [each for each in self._everyone if each.late_since is not None]
-        return sorted(found, key=lambda each: (each.late_since or 0.0, each.workload))
+        return self.fleet.late
 
     @property
-    def failed(self) -> list[Target]:
+    def failed(self) -> Sequence[Target]:
         """Failed targets: first what counts against maxFailures and of which the cause is known."""
-        failed = (each for each in self.situation.targets if each.state is State.FAILED)
-        return sorted(failed, key=lambda each: (not each.counts, not each.message, each.workload))
+        return self.fleet.failed
 
     @property
-    def contested(self) -> list[Target]:
+    def contested(self) -> Sequence[Target]:
         """Targets on which another writer keeps undoing the policy."""
-        return _contested(self.situation.targets)
+        return self.fleet.conflicts
 
     @property
-    def unrecoverable(self) -> list[Target]:
+    def unrecoverable(self) -> Sequence[Target]:
         """Failed targets that cannot be rolled back, because the revision that they had is not stored any more."""
-        if self.stored is None:
-            return []
-        return [
-            each
-            for each in self.failed
-            if each.failing and each.note.previous and each.note.previous not in self.stored
-        ]
+        found = (self.fleet.get(each) for each in self.plan.stranded)
+        return [each for each in found if each is not None]
 
     # Waiting
 
     @property
-    def retried(self) -> list[Target]:
+    def retried(self) -> Sequence[Target]:
         """Those whose last write failed for a reason that passes by itself."""
-        waiting = (State.PENDING, State.PROGRESSING)
-        found = (each for each in self._everyone if each.state in waiting and each.message)
-        return sorted(found, key=lambda each: each.workload)
+        return [each for each in self.fleet.in_backoff if each.backoff is not None and not each.backoff.rejected]
 
     @property
     def awaiting(self) -> list[str]:
         """The approvals that are asked for now: with them it would go on."""
-        situation, plan = self.situation, self.plan
-        if situation.stopped or (self.rejection is not None and not situation.deleting):
+        state, plan = self.state, self.plan
+        if state.stopped or (self.rejection is not None and not state.deleting):
             return []
-        if situation.deleting:
+        if state.deleting:
             return [plan.held] if plan.held else []
-        if situation.rollout.paused or situation.frozen or self.halted:
+        if state.rollout.paused or state.frozen or self.halted:
             return []
         stage = [plan.stage.awaits] if plan.stage is not None and plan.stage.awaits else []
         return [*stage, *([plan.held] if plan.held else [])]
@@ -144,68 +135,52 @@ class Report:
     @property
     def halted(self) -> bool:
         """Whether nothing goes on until the policy is edited or resumed."""
-        return not self.situation.deleting and (self.situation.halted or self.plan.halts)
+        return not self.state.deleting and (self.state.halted or self.plan.halts)
 
     @property
-    def empty_groups(self) -> list[str]:
+    def empty_groups(self) -> Sequence[str]:
         """Canary groups whose selector selects none of the targets, by name."""
-        if not self.matched:
-            return []
-        members = {each.group for each in self.situation.targets}
-        canary = self.situation.rollout.canary
-        return [group.name for group in canary if group.most is None and group.name not in members]
+        return self.plan.empty_groups if self.matched else ()
 
     # Removal
 
     @property
-    def contested_removals(self) -> list[Target]:
+    def contested_removals(self) -> Sequence[Target]:
         """Workloads to which another writer brings back what is removed."""
-        return _contested(self.situation.removing)
+        return self.fleet.removal_conflicts
 
     @property
-    def refused_removals(self) -> list[tuple[WorkloadId, str]]:
+    def refused_removals(self) -> Sequence[tuple[WorkloadId, str]]:
         """Workloads whose change the API server refuses, with its words."""
-        return sorted((workload, each.message) for workload, each in self.situation.unwritable.items())
+        return [
+            (each.workload, each.backoff.message)
+            for each in self.fleet.in_backoff
+            if each.backoff is not None and each.backoff.rejected and not self.fleet.is_wanted(each.workload)
+        ]
 
     @property
     def failed_removals(self) -> int:
         """How many removals were tried and have failed: the sidecars are out, and the Pods make no progress."""
-        return sum(
-            each.state is State.FAILED and (each.revision is None or each.reason == FailureReason.REFUSED)
-            for each in self.situation.removing
-        )
+        return self.fleet.removals_failed
 
     @property
     def late_removals(self) -> int:
         """How many removals make no progress; each has freed its slot."""
-        return sum(each.late_since is not None for each in self.situation.removing)
+        return self.fleet.count(fleets.REMOVALS_LATE)
 
     @property
     def removals_wait(self) -> bool:
         """Whether some workload waits for its removal to begin."""
-        return any(each.revision and not each.holds_slot for each in self.situation.removing)
+        return self.fleet.count(fleets.REMOVALS_WAITING) > 0
 
     @property
     def removals_move(self) -> bool:
         """Whether some removal is in flight and makes progress."""
-        return any(each.holds_slot and each.late_since is None for each in self.situation.removing)
+        return self.fleet.count(fleets.REMOVALS_MOVING) > 0
 
     # Skipped
 
     @property
-    def skipped(self) -> Mapping[str, list[Target]]:
+    def skipped(self) -> Mapping[str, Sequence[Target]]:
         """Skipped targets by reason, in order of name."""
-        found: dict[str, list[Target]] = defaultdict(list)
-        for each in sorted(self.situation.targets, key=lambda each: each.workload):
-            if each.state is State.SKIPPED and each.refusal is not None:
-                found[each.refusal.reason.value].append(each)
-        return dict(sorted(found.items()))
-
-    @property
-    def _everyone(self) -> Iterable[Target]:
-        return (*self.situation.targets, *self.situation.removing)
-
-
-def _contested(targets: Iterable[Target]) -> list[Target]:
-    found = (each for each in targets if each.reason == Reason.FIELD_CONFLICT)
-    return sorted(found, key=lambda each: each.workload)
+        return self.fleet.skipped

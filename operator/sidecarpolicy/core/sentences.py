@@ -38,7 +38,7 @@ def readiness(report: Report) -> Readiness:
 
 
 def _rejected(report: Report) -> Readiness | None:
-    rejection, deleting = report.rejection, report.situation.deleting
+    rejection, deleting = report.rejection, report.state.deleting
     if rejection is None or (deleting and rejection.reason is Reason.UNSUPPORTED_CLUSTER):
         return None
     message = rejection.message
@@ -51,9 +51,9 @@ def _rejected(report: Report) -> Readiness | None:
 
 
 def _being_deleted(report: Report) -> Readiness | None:
-    if not report.situation.deleting:
+    if not report.state.deleting:
         return None
-    held, stopped = report.plan.held, report.situation.stopped
+    held, stopped = report.plan.held, report.state.stopped
     act = f"{_stopping()}; " if stopped else f"{_holding(report)}; " if held else ""
     late = f"; {_late(report)}" if report.late else ""
     return Readiness(
@@ -98,13 +98,13 @@ def _budget_exceeded(report: Report) -> Readiness | None:
     """More have failed than maxFailures allows: nothing goes on until the policy is edited or resumed."""
     if not report.halted:
         return None
-    back = report.situation.rollout.on_failure is OnFailure.ROLLBACK
+    back = report.state.rollout.on_failure is OnFailure.ROLLBACK
     outcome = (_unrecoverable(report) or "rolled back") if back else "left for inspection"
     return Readiness(
         ready="False",
         reason=Reason.ROLLED_BACK if back else Reason.ROLLOUT_HALTED,
-        message=f"edit the policy, or set the annotation {names.RESUME}: {report.situation.attempt} to try again; "
-        f"{_progress(report)}; {_worst(report)}; {outcome} (maxFailures: {report.situation.rollout.max_failures})",
+        message=f"edit the policy, or set the annotation {names.RESUME}: {report.state.attempt} to try again; "
+        f"{_progress(report)}; {_worst(report)}; {outcome} (maxFailures: {report.state.rollout.max_failures})",
         stalled=True,
     )
 
@@ -114,7 +114,7 @@ def _no_slot_left(report: Report) -> Readiness | None:
     late = len(report.late) - report.late_removals  # a removal that is stuck frees its slot
     waiting = report.count(State.PENDING) or report.removals_wait
     moving = report.count(State.PROGRESSING) or report.removals_move
-    if report.situation.stopped or not waiting or moving or report.plan.steps or late < max(1, report.plan.budget):
+    if report.state.stopped or not waiting or moving or report.plan.acts or late < max(1, report.plan.budget):
         return None
     return Readiness(
         ready="False",
@@ -163,13 +163,13 @@ def _done(report: Report) -> Readiness | None:
 
 
 def _stopped(report: Report) -> Readiness | None:
-    if not report.situation.stopped:
+    if not report.state.stopped:
         return None
     return Readiness(ready="Unknown", reason=Reason.STOPPED, message=f"{_stopping()}; {_progress(report)}")
 
 
 def _paused(report: Report) -> Readiness | None:
-    if not report.situation.rollout.paused:
+    if not report.state.rollout.paused:
         return None
     return Readiness(ready="Unknown", reason=Reason.PAUSED, message=f"spec.rollout.paused is true; {_progress(report)}")
 
@@ -177,7 +177,7 @@ def _paused(report: Report) -> Readiness | None:
 def _awaiting_approval(report: Report) -> Readiness | None:
     """A canary group is done, and its author wants to be asked before it goes on."""
     stage = report.plan.stage
-    if stage is None or not stage.awaits or report.plan.steps:
+    if stage is None or not stage.awaits or report.plan.acts:
         return None
     done = f"is done ({_workloads(stage.size)})" if stage.size else "selects no workload"
     return Readiness(
@@ -190,7 +190,7 @@ def _awaiting_approval(report: Report) -> Readiness | None:
 
 def _removal_held(report: Report) -> Readiness | None:
     moving = report.count(State.PENDING) + report.count(State.PROGRESSING)
-    if not report.plan.held or moving or report.plan.steps:
+    if not report.plan.held or moving or report.plan.acts:
         return None
     return Readiness(ready="Unknown", reason=Reason.REMOVAL_HELD, message=f"{_holding(report)}; {_progress(report)}")
 
@@ -248,7 +248,7 @@ def _progress(report: Report) -> str:
     ]
     everything = f"the empty selector selects {_workloads(report.matched)}; " if report.selects_everything else ""
     head = f"{report.count(State.UPDATED)} of {_workloads(counted)} {_verb(counted, 'runs', 'run')} "
-    head = head + report.situation.update if report.situation.update else "no accepted revision yet"
+    head = head + report.state.update if report.state.update else "no accepted revision yet"
     before = report.unavailable_before
     sick = f"; {before} {_verb(before, 'was', 'were')} not available before" if before else ""
     return everything + head + (f"; {', '.join(parts)}" if parts else "") + sick
@@ -271,7 +271,7 @@ def _unaccepted(report: Report) -> str:
 def _holding(report: Report) -> str:
     why = "spec.rollout.removal is Manual"
     if report.plan.held.endswith("#stuck"):
-        failed, limit = report.failed_removals, report.situation.rollout.max_failures
+        failed, limit = report.failed_removals, report.state.rollout.max_failures
         why = f"the removal failed on {_workloads(failed)} (maxFailures: {limit})"
     return f"set the annotation {names.APPROVE}: {report.plan.held} to go on with the removal; {why}"
 
@@ -281,7 +281,7 @@ def _stopping() -> str:
 
 
 def _backing_off(report: Report) -> str:
-    held = {name: each for name, each in report.situation.held_back.items() if report.situation.now < each.until}
+    held = {name: each for name, each in report.state.backoffs.items() if each.waits(report.state.now)}
     if not held or not report.count(State.PENDING) + report.count(State.FAILED):
         return ""
     name = min(held, key=lambda name: (held[name].until, name))
@@ -303,10 +303,10 @@ def _late(report: Report) -> str:
     late = report.late
     if not late:
         return _worst(report)
-    first, limit = late[0], report.situation.rollout.progress_deadline_seconds
+    first, limit = late[0], report.state.rollout.progress_deadline_seconds
     since = first.late_since or 0.0
     # What cannot make Pods at all fails before the deadline.
-    deadline = f" (progressDeadlineSeconds: {limit})" if report.situation.now >= since + limit else ""
+    deadline = f" (progressDeadlineSeconds: {limit})" if report.state.now >= since + limit else ""
     return (
         f"{first.workload}{_and_more(late)} made no progress since {timestamp(since)}{deadline}: {cause(first.message)}"
     )

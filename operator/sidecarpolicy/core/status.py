@@ -29,7 +29,7 @@ MOST_EXAMPLES = 3
 
 def status_of(report: Report, previous: Mapping[str, Any], now: float) -> Json:
     """Return the whole status; *previous* is the one on the object, from which transition times are kept."""
-    situation = report.situation
+    state = report.state
     status: Json = {
         "observedGeneration": report.generation,
         "conditions": _conditions(report, readiness(report), items(previous, "conditions"), now),
@@ -46,10 +46,10 @@ def status_of(report: Report, previous: Mapping[str, Any], now: float) -> Json:
     }
     if report.halted:
         status["halt"] = _halt(report, at(previous, "halt"), now)
-    if situation.current:
-        status["currentRevision"] = situation.current
-    if situation.update:
-        status["updateRevision"] = situation.update
+    if state.current:
+        status["currentRevision"] = state.current
+    if state.update:
+        status["updateRevision"] = state.update
     return status
 
 
@@ -90,14 +90,14 @@ def _halt(report: Report, previous: Json, now: float) -> Json:
     """The value that resumes the rollout, and since when it is halted."""
     if report.halt is not None:
         return {"id": report.halt.id, "since": report.halt.since}
-    attempt = report.situation.attempt
+    attempt = report.state.attempt
     return {"id": attempt, "since": previous["since"] if previous.get("id") == attempt else timestamp(now)}
 
 
 def _failures(report: Report, previous: Sequence[Json], now: float) -> list[Json]:
     """The newest failures. What was told of one that has been rolled back since cannot be seen again: it is kept."""
     told = {(each["namespace"], each["name"], each["revision"]): each for each in previous}
-    update = report.situation.update or ""
+    update = report.state.update or ""
     failures = []
     for each in report.failed:
         revision = ("" if each.turned_back else each.revision) or update

@@ -224,7 +224,12 @@ def in_backoff(each: Target, backoff: Backoff) -> Target:
     if not backoff.rejected or each.state not in (State.PENDING, State.UPDATED):
         return each
     return replace(
-        each, state=State.FAILED, reason=FailureReason.REFUSED.value, message=backoff.message, excused=True, holds_slot=False
+        each,
+        state=State.FAILED,
+        reason=FailureReason.REFUSED.value,
+        message=backoff.message,
+        excused=True,
+        holds_slot=False,
     )
 
 

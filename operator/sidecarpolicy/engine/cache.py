@@ -274,9 +274,9 @@ class Cache:
         if rewound:
             collection.deleted.clear()
             for body in older:
-                name = (body["metadata"].get("namespace", ""), body["metadata"]["name"])
-                collection.versions[name] = int(body["metadata"]["resourceVersion"])
-                self._take(resource, name, body)
+                place = (body["metadata"].get("namespace", ""), body["metadata"]["name"])
+                collection.versions[place] = int(body["metadata"]["resourceVersion"])
+                self._take(resource, place, body)
         gone = [
             name
             for name, stored in collection.versions.items()
@@ -323,7 +323,7 @@ class Cache:
 
     def _workload(self, identity: WorkloadId, body: Json | None) -> None:
         old = self.workloads.get(identity)
-        new = workload_from(body, old) if body is not None else None
+        new = workload_from(body) if body is not None else None
         if old is not None and (new is None or new.uid != old.uid):
             self._by_uid.pop(old.uid, None)
             self._replica_sets.pop(old.uid, None)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.revision import Revision
-from sidecarpolicy.core.targets import Target
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.core.workload import Workload, is_mangled
@@ -129,16 +128,26 @@ class Teller:
             for each in items(cached.status, "failures")
             if each["reason"] == Reason.FIELD_CONFLICT
         }
-        is_new = self._is_new(workload.uid, cached.id, "conflict")
-        if not is_new or tuple(workload.id[:2]) in listed or conflict.put_back:
+        if (
+            not self._is_new(workload.uid, cached.id, "conflict")
+            or tuple(workload.id[:2]) in listed
+            or conflict.put_back
+        ):
             return
         what = f"{conflict.by} keeps undoing {conflict.what}"
         message = f'{what} of {cached.id.label}; the label {names.INJECT}: "false" would keep that out'
         self.on_workload(workload, EventReason.FIELD_CONFLICT, message, warning=True)
         self.on_policy(cached.id, EventReason.FIELD_CONFLICT, f"{workload.id}: {what}", warning=True)
 
+    def of_release(self, cached: CachedPolicy, released: Mapping[WorkloadId, str]) -> None:
+        """What is left of a policy's sidecars on workloads where they could not be removed, and why."""
+        for identity, why in sorted(released.items()):
+            if (workload := self.context.cache.workloads.get(identity)) is not None:
+                message = f"the sidecars of {cached.id.label} are left, because they cannot be removed: {why}"
+                self.on_workload(workload, EventReason.REMOVAL_GIVEN_UP, message, warning=True)
+
     def _of_skips(self, cached: CachedPolicy, remembered: PolicyMemory, status: Json) -> None:
-        skipped = {each.workload: each for each in remembered.fleet.skipped}
+        skipped = {each.workload: each for listed in remembered.fleet.skipped.values() for each in listed}
         before = remembered.skipped
         remembered.skipped = {
             workload: each.refusal.reason for workload, each in skipped.items() if each.refusal is not None

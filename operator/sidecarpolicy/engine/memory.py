@@ -18,7 +18,6 @@ from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Rejection, Warned
 from sidecarpolicy.core.targets import Backoff, Watched
-from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.undone import Undone
 from sidecarpolicy.names import SkipReason
 
@@ -28,10 +27,14 @@ Preflight = Mapping[PolicyId, tuple[Finding, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A write of one workload that failed: *tries* in a row, on which version of it, and the server's words."""
+    """A write of one workload that failed: *tries* in a row, on which version of it.
+
+    *revisions*: what was to be written. Another revision may well pass, and is tried.
+    """
 
     uid: str
     generation: int
+    revisions: frozenset[str]
     tries: int
     backoff: Backoff
 

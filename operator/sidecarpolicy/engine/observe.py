@@ -11,14 +11,16 @@ from dataclasses import replace
 
 from sidecarpolicy.core import progress
 from sidecarpolicy.core.decode import careful
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.plan import proves_removal
 from sidecarpolicy.core.policy import Policy, Rollout
-from sidecarpolicy.core.targets import Backoff, State, Target, in_conflict, target
+from sidecarpolicy.core.targets import State, Target, in_conflict, target
 from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.judging import judged
-from sidecarpolicy.engine.memory import Judgement, WorkloadMemory
+from sidecarpolicy.engine.memory import Failed, Judgement, WorkloadMemory
 from sidecarpolicy.engine.reverts import conflict_of
 
 DEFAULT_ROLLOUT = careful(Rollout())
@@ -38,17 +40,22 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
     concerned = frozenset(cache.concerned(workload))
     selecting = {each.id for each in cache.selecting(workload)}
     judgement = judged(workload, context)
-    backoff = backoff_of(workload, remembered, context)
-    moments = [backoff.until] if backoff is not None else []
+    failed = _failed(workload, remembered, context)
+    moments = [failed.backoff.until] if failed is not None else []
     for policy in concerned:
         cached = cache.policies[policy]
-        found = _target(cached, workload, replica_sets, judgement, context, wanted=policy in selecting, backoff=backoff)
-        fleet = memory.of_policy(policy).fleet
+        found = _target(cached, workload, replica_sets, judgement, context, wanted=policy in selecting, failed=failed)
+        fleet = fleet_of(policy, context)
+        before = fleet.get(identity)
         if policy in selecting:
             fleet.put(found, wanted=True)
         elif not workload.deleting and (found.recorded or found.holds_slot):
+            if proves_removal(before, found):
+                memory.of_policy(policy).removal_proven = True
             fleet.put(found, wanted=False)
         else:
+            if proves_removal(before, found):
+                memory.of_policy(policy).removal_proven = True
             fleet.drop(identity)
             _keep_no_more(policy, identity, context)
         if found.looks_again is not None:
@@ -75,7 +82,19 @@ def _keep_no_more(policy: PolicyId, identity: WorkloadId, context: Context) -> N
     remembered.uninspected.discard(identity)
 
 
-def backoff_of(workload: Workload, remembered: WorkloadMemory, context: Context) -> Backoff | None:
+def fleet_of(policy: PolicyId, context: Context) -> Fleet:
+    """The fleet of *policy* on its way to its update revision; a new one where that is another than before.
+
+    Then everything that concerns the policy is about to be observed anew: the cache has told so.
+    """
+    remembered, update = context.memory.of_policy(policy), context.cache.update_revision(policy)
+    name = update.revision.name if update is not None else None
+    if remembered.fleet.update != name:
+        remembered.fleet = Fleet(name)
+    return remembered.fleet
+
+
+def _failed(workload: Workload, remembered: WorkloadMemory, context: Context) -> Failed | None:
     """The failed write of *workload* as it is now, while nothing is tried again."""
     failed = remembered.failed
     if failed is None:
@@ -83,7 +102,7 @@ def backoff_of(workload: Workload, remembered: WorkloadMemory, context: Context)
     if (failed.uid, failed.generation) != (workload.uid, workload.generation):
         remembered.failed = None  # it has changed since
         return None
-    return failed.backoff if context.now() < failed.backoff.until else None
+    return failed if context.now() < failed.backoff.until else None
 
 
 def _target(
@@ -94,13 +113,14 @@ def _target(
     context: Context,
     *,
     wanted: bool,
-    backoff: Backoff | None,
+    failed: Failed | None,
 ) -> Target:
     cache = context.cache
     policy, identity = cached.policy, cached.id
     remembered = context.memory.of(workload.id)
     update, current = cache.update_revision(identity), cache.current_revision(identity)
     rollout = policy.rollout if policy is not None else DEFAULT_ROLLOUT
+    of_another = wanted and failed is not None and update is not None and update.revision.name not in failed.revisions
     found = target(
         identity,
         update.revision.name if update else None,
@@ -117,7 +137,7 @@ def _target(
         if rollout.canary
         else "",
         left=policy is not None and not cached.deleting and not wanted and _left(policy, workload, context),
-        backoff=backoff,
+        backoff=failed.backoff if failed is not None and not of_another else None,
     )
     if found.watched is not None:
         remembered.watched[identity] = found.watched
@@ -129,9 +149,7 @@ def _target(
     return found
 
 
-def _busy_until(
-    policy: PolicyId, workload: Workload, replica_sets: Sequence[ReplicaSet], context: Context
-) -> float:
+def _busy_until(policy: PolicyId, workload: Workload, replica_sets: Sequence[ReplicaSet], context: Context) -> float:
     """When another policy is done with *workload*: its rollout there soaks."""
     ends = 0.0
     for other, entry in record_of(workload.record).entries.items():

@@ -10,10 +10,10 @@ from sidecarpolicy.core.diagnosis import Diagnosis, diagnose, probe_limits
 from sidecarpolicy.core.ordering import start_order
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Workload, record_of
-from sidecarpolicy.engine.resources import EVENTS, PODS
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Diagnosed
 from sidecarpolicy.engine.port import Api
+from sidecarpolicy.engine.resources import EVENTS, PODS
 
 LOOK_AGAIN = 30.0
 

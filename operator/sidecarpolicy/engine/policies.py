@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sidecarpolicy import names
+from sidecarpolicy.core import fleet as fleets
 from sidecarpolicy.core.canary import approval_of
 from sidecarpolicy.core.decode import careful
-from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.namespace_backoff import backing_off
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.namespace_backoff import namespace_backoffs
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
 from sidecarpolicy.core.policy import Rollout
@@ -38,7 +39,7 @@ from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.pods import examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, Transient
 from sidecarpolicy.engine.report import Reporter
-from sidecarpolicy.engine.writes import DeleteRevision, MarkRevision, PolicyWrite
+from sidecarpolicy.engine.writes import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
 from sidecarpolicy.names import DeletionPolicy, EventReason
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
         generation=cached.generation,
         approved=approvals(cached.approve) | (update.approved if update is not None else frozenset()),
         removal_proven=remembered.removal_proven,
-        stored=frozenset(each.revision.name for each in cache.revisions(cached.id)),
+        stored={"", *(each.revision.name for each in cache.revisions(cached.id))},
     )
 
 
@@ -125,9 +126,7 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
 def _mark(
     stored: StoredRevision, policy: PolicyId, context: Context, changes: dict[str, str | None], why: str
 ) -> MarkRevision:
-    return MarkRevision(
-        namespace=revisions_namespace(policy, context), stored=stored, annotations=changes, why=why
-    )
+    return MarkRevision(namespace=revisions_namespace(policy, context), stored=stored, annotations=changes, why=why)
 
 
 def _approved(cached: CachedPolicy, update: StoredRevision) -> frozenset[str] | None:
@@ -174,10 +173,11 @@ def _is_gone(cached: CachedPolicy, context: Context) -> bool:
     if is_unreadable(cached):
         return not context.memory.of_policy(cached.id).fleet
     remembered = context.memory.of_policy(cached.id)
-    return remembered.fleet.held_by(released=_released(cached, remembered, context)) == 0
+    released = _released(cached, remembered, context)
+    return remembered.fleet.count(fleets.RECORDED) <= len(released) and not remembered.fleet.slots
 
 
-def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> frozenset[object]:
+def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> dict[WorkloadId, str]:
     """Where a removal could not be written for progressDeadlineSeconds: that must not hold the policy for ever."""
     now = context.now()
     limit = cached.policy.rollout.progress_deadline_seconds if cached.policy is not None else 600
@@ -185,9 +185,11 @@ def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) 
     for workload, backoff in waiting.items():
         since, _ = remembered.unwritten.get(workload, (now, ""))
         remembered.unwritten[workload] = (since, backoff.message)
-    for workload in [each for each in remembered.unwritten if not remembered.fleet.is_recorded(each)]:
-        del remembered.unwritten[workload]
-    return frozenset(workload for workload, (since, _) in remembered.unwritten.items() if now >= since + limit)
+    for workload in list(remembered.unwritten):
+        found = remembered.fleet.get(workload)
+        if found is None or not found.recorded:
+            del remembered.unwritten[workload]
+    return {workload: why for workload, (since, why) in remembered.unwritten.items() if now >= since + limit}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,12 +254,14 @@ class PolicyPass:
                 continue  # the policy may have changed meanwhile
             await self._diagnose(remembered)
             state = rollout_state(cached, remembered, context)
-            remembered.backoffs = backing_off(remembered.backoffs, remembered.fleet, state.now)
+            remembered.backoffs = namespace_backoffs(remembered.backoffs, remembered.fleet, state.now)
             now = plan(rollout_state(cached, remembered, context), remembered.fleet)
             found = next_write(cached, now, context)
             if found is None:
                 return
             write, tells = found
+            if isinstance(write, ChangeFinalizers) and cached.deleting:
+                self.teller.of_release(cached, _released(cached, remembered, context))
             await self.writer.apply(write)
             if tells is not None:
                 self.teller.on_policy(identity, tells, write.why, warning=tells is EventReason.HALTED)

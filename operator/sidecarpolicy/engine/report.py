@@ -38,6 +38,7 @@ class Reporter:
         due = remembered.status_written + STATUS_INTERVAL
         if remembered.status_written <= state.now < due:  # a clock that was set back holds nothing up
             return due
+        update = self.context.cache.update_revision(cached.id)
         report = Report(
             generation=cached.generation,
             state=state,
@@ -45,6 +46,7 @@ class Reporter:
             plan=now,
             rejection=remembered.rejection,
             problem=remembered.problem,
+            halt=update.halt if update is not None else None,
             selects_everything=cached.policy is not None and cached.policy.selector == EVERYTHING,
             warnings=warnings_of(cached, self.context),
         )

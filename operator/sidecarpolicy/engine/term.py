@@ -17,20 +17,20 @@ from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Any
 
+from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.drift import mends
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.plan import Step, steps, urgent_step
 from sidecarpolicy.core.record import text_of
 from sidecarpolicy.core.targets import Backoff
 from sidecarpolicy.core.tree import at, items
-from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.apply import LeadershipLost, Writer
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Failed, Mutation
-from sidecarpolicy.engine.observe import observe
+from sidecarpolicy.engine.observe import fleet_of, observe
 from sidecarpolicy.engine.policies import PolicyPass, one_line, rollout_state
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, Events, Json, Leadership, NotFound, Transient
 from sidecarpolicy.engine.report import Reporter
@@ -215,7 +215,9 @@ class Term:
         now = self.context.now()
         moments = [self._alarms[0][0]] if self._alarms else []
         moments += [
-            self._passed[each] + PASS_INTERVAL for each in self._waiting if each in self._passed and each not in self._passing
+            self._passed[each] + PASS_INTERVAL
+            for each in self._waiting
+            if each in self._passed and each not in self._passing
         ]
         if self._paused_until > now:
             moments.append(self._paused_until)
@@ -251,7 +253,13 @@ class Term:
         ):
             return
         if remembered.inspected is None:
-            if judgement.record.entries or judgement.verdicts or workload.record or workload.annotations or workload.labels:
+            if (
+                judgement.record.entries
+                or judgement.verdicts
+                or workload.record
+                or workload.annotations
+                or workload.labels
+            ):
                 for policy in remembered.in_fleets:
                     context.memory.of_policy(policy).uninspected.add(identity)
                 self._to_inspect[identity] = None
@@ -344,8 +352,16 @@ class Term:
         if cached is None:
             return None
         remembered = self.context.memory.of_policy(policy)
-        writing = {workload: each.get(policy) for workload, each in self._writing.items()}
-        return next(steps(rollout_state(cached, remembered, self.context), remembered.fleet, writing), None)
+        fleet_of(policy, self.context)
+        state = rollout_state(cached, remembered, self.context)
+        return next(steps(state, remembered.fleet, self._steps_written(policy)), None)
+
+    def _steps_written(self, policy: PolicyId) -> dict[WorkloadId, Step]:
+        """The steps of *policy* that are being written; where another policy's is, there is none for it now."""
+        return {
+            workload: each.get(policy) or Step(workload=workload, revision="", why="another policy's is being written")
+            for workload, each in self._writing.items()
+        }
 
     def _urgent_steps(self, identity: WorkloadId) -> dict[PolicyId, Step]:
         found = {}
@@ -374,7 +390,7 @@ class Term:
             except NotFound:
                 result = "skipped"
             except ApiError as error:
-                self._note_failure(workload, error)
+                self._note_failure(workload, wanted, error)
         finally:
             self.metrics.workload_write(result)
             del self._writing[identity]
@@ -409,7 +425,11 @@ class Term:
             until=self.context.now() + LAST_BACKOFF, message=f"nothing to write for: {why}", rejected=False
         )
         self.context.memory.of(workload.id).failed = Failed(
-            uid=workload.uid, generation=workload.generation, tries=1, backoff=backoff
+            uid=workload.uid,
+            generation=workload.generation,
+            revisions=self._revisions_on(workload, wanted),
+            tries=1,
+            backoff=backoff,
         )
 
     async def _repair_lasts(self, prepared: Prepared) -> bool:
@@ -448,14 +468,14 @@ class Term:
             return
         judgement = judged(after, context)
         as_sent = after.content.template == prepared.composed.template
-        if as_sent and (after.record or "") == text_of(prepared.composed.record):
-            if judgement.verdicts == prepared.judgement.verdicts:
-                # Composing it again would give the same (a law of `core.injection`): no need to.
-                remembered.settled = settled_key(after, judgement, context)
-                self._note_inspection(replace(prepared, workload=after, judgement=judgement), after)
+        as_sent = as_sent and (after.record or "") == text_of(prepared.composed.record)
+        if as_sent and judgement.verdicts == prepared.judgement.verdicts:
+            # Composing it again would give the same (a law of `core.injection`): no need to.
+            remembered.settled = settled_key(after, judgement, context)
+            self._note_inspection(replace(prepared, workload=after, judgement=judgement), after)
 
-    def _note_failure(self, workload: Workload, error: ApiError) -> None:
-        """Back off from a workload whose write failed: for long where the server would not have it, else for a moment."""
+    def _note_failure(self, workload: Workload, wanted: Mapping[PolicyId, Step], error: ApiError) -> None:
+        """Back off from a workload whose write failed: for long where the server would not have it."""
         context = self.context
         remembered = context.memory.of(workload.id)
         before = remembered.failed
@@ -474,7 +494,19 @@ class Term:
             seconds = REJECTED_SECONDS
         log.log(logging.DEBUG if isinstance(error, Conflict) else logging.WARNING, "%s", error)
         backoff = Backoff(until=context.now() + seconds, message=one_line(str(error)), rejected=rejected)
-        remembered.failed = Failed(uid=workload.uid, generation=workload.generation, tries=tries, backoff=backoff)
+        remembered.failed = Failed(
+            uid=workload.uid,
+            generation=workload.generation,
+            revisions=self._revisions_on(workload, wanted),
+            tries=tries,
+            backoff=backoff,
+        )
+
+    def _revisions_on(self, workload: Workload, wanted: Mapping[PolicyId, Step]) -> frozenset[str]:
+        """What a write of *workload* with *wanted* steps would have left on it."""
+        recorded = {policy: entry.revision for policy, entry in record_of(workload.record).entries.items()}
+        steps_to = {policy: step.revision or "" for policy, step in wanted.items()}
+        return frozenset({**recorded, **steps_to}.values())
 
     # --- passes over policies
 

@@ -1,6 +1,6 @@
 """One workload: what it should carry, whether it does, what to warn of, and the patch that brings it there.
 
-`prepare` is pure: it composes what the steps of the plans, the record and the owner's own marks ask for, repairs what is
+`prepare` is pure: it composes what the steps, the record and the owner's own marks ask for, repairs what is
 not as the recorded revision makes it, unless another writer keeps undoing that, and compares. If it were carried out
 twice the second time would write nothing.
 """
@@ -17,7 +17,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.record import text_of
+from sidecarpolicy.core.record import ItemKey, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json
@@ -117,7 +117,7 @@ def may_repair(workload: Workload, context: Context) -> bool:
     return not workload.controller and not takes_down and mutation_of(workload, context) is None
 
 
-def undone_by(prepared: Prepared) -> Mapping[PolicyId, frozenset[object]]:
+def undone_by(prepared: Prepared) -> Mapping[PolicyId, frozenset[ItemKey]]:
     """By policy, the items that a repair would put right."""
     content = prepared.workload.content
     return dict(drifted(content.template, prepared.judgement.record, prepared.composed.template))

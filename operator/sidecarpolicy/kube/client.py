@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -101,7 +101,7 @@ class HttpApi:
 
     async def watch(
         self, resource: Resource, *, label_selector: str = "", resource_version: str
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         """Yield what changes after *resource_version* until the server ends the stream, after WATCH_SECONDS at most.
 
         Transient with status 410 where that version is too old, and for whatever breaks the stream.
