@@ -1,74 +1,69 @@
-"""Which workloads may change now: a pure function of a policy, its revisions, its targets and the time.
+"""Which workloads may change now: pure functions of a policy, its revisions, its targets and the time.
 
 Every change of a template is a planned step under a budget. One workload goes first; when it has completed the
-revision and soaked, a few at a time follow. A workload that does not complete keeps its slot, at whichever revision,
-so a bad revision never reaches more workloads than the budget, and an edit half-way frees nothing. Nothing is
-remembered between plans: a restart changes nothing.
+revision and soaked, a few at a time follow; removals likewise. A workload that does not complete keeps its slot, at
+whichever revision, so a bad revision never reaches more workloads than the budget, and an edit half-way frees nothing.
+Nothing is remembered between plans: a restart changes nothing.
+
+`plan` says how a policy stands and why the rest waits. `steps` gives what is to be written next, one by one, so that
+whoever writes takes one and asks again: a step is never older than what was written before it.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 
-from sidecarpolicy.core.held_back import HoldBack
+from sidecarpolicy.core import fleet as fleets
+from sidecarpolicy.core.canary import Stage, empty_groups, stage_of
+from sidecarpolicy.core.fleet import HOLDERS, PIN, REMOVE, UPDATE, WITH_PODS, Fleet, Order, Picked, Queue
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
-from sidecarpolicy.core.stages import Stage, stage_of
 from sidecarpolicy.core.targets import Health, State, Target
 from sidecarpolicy.names import OnFailure, Removal, Strategy
-
-# In which order workloads are picked that hold no slot.
-URGENCY = {health: place for place, health in enumerate(Health, start=1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One workload moves to *revision* (None: what it has of the policy goes), for *why*.
 
-    *joins*: it is new, and takes no slot. *orphans*: what it has stays, and belongs to its owner from now on.
+    *joins*: it is new, and takes no slot. *orphans*: what it has stays, and belongs to its owner from now on. *urgent*:
+    it waits for no other workload. *takes_slot*: from now on it is in flight, if it was not.
     """
 
     workload: WorkloadId
     revision: str | None
     joins: bool = False
     orphans: bool = False
+    urgent: bool = False
+    takes_slot: bool = False
     note: Note = NOTHING_NOTED
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unwritable:
-    """The API server's words about a patch that it would not have, and when it is tried again (since the epoch)."""
+class RolloutState:
+    """Everything besides its targets that a plan depends on.
 
-    until: float
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """Everything a plan depends on.
-
-    *update*: the revision to reach; None while none was ever accepted, or when the policy is being deleted. *tried*:
-    it has been rolled out completely before. *current*: the last one that was, for new workloads. *assigned*: steps
-    being written at this moment. *removing*: workloads that are not selected and still carry the policy. *orphaning*:
-    the policy is being deleted and leaves its sidecars to the owners. *frozen*: nothing changes but new workloads.
-    *attempt*: the `<revision>#<attempt>` under which failures are noted now. *halted*: the rollout is halted under it.
-    *held_back*: namespaces whose own trouble made a workload fail; *now* (seconds since the epoch) tells which of them
-    are left alone and which have one workload tried at a time. *stopped*: by
-    the emergency switch; no workload is changed. *generation*: the policy's, for approvals; *approved*: what its author
-    has approved. *unwritable*: workloads of which the API server would not have our last patch.
+    *update*: the revision to reach; None while none was ever accepted. *tried*: it has been rolled out completely
+    before. *current*: the last one that was, for new workloads. *stored*: the names of revisions that can be written.
+    *orphaning*: the policy is being deleted and leaves its sidecars to the owners. *frozen*: nothing changes but new
+    workloads. *attempt*: the `<revision>#<attempt>` under which failures are noted now. *halted*: the rollout is halted
+    under it. *backoffs*: namespaces whose own trouble made a workload fail; *now* (seconds since the epoch) tells which
+    of them are left alone and which have one workload tried at a time. *stopped*: by the emergency switch; no workload
+    is changed. *generation*: the policy's, for approvals; *approved*: what its author has approved. *removal_proven*: a
+    removal has completed and soaked since this leader leads (see `proves_removal`).
     """
 
     policy: PolicyId
     rollout: Rollout
     update: str | None
     current: str | None = None
+    stored: Container[str]
     tried: bool = False
     deleting: bool = False
     orphaning: bool = False
@@ -76,247 +71,338 @@ class Situation:
     attempt: str = ""
     halted: bool = False
     now: float = 0.0
-    held_back: Mapping[str, HoldBack] = field(default_factory=dict)
+    backoffs: Mapping[str, NamespaceBackoff] = field(default_factory=dict)
     stopped: bool = False
     generation: int = 0
     approved: frozenset[str] = frozenset()
-    unwritable: Mapping[WorkloadId, Unwritable] = field(default_factory=dict)
-    targets: Sequence[Target] = ()
-    removing: Sequence[Target] = ()
-    assigned: frozenset[WorkloadId] = frozenset()
-
-    @property
-    def out_of_reach(self) -> AbstractSet[WorkloadId]:
-        """Where no step is begun: one is being written, or the API server would not have the last."""
-        return self.assigned | self.unwritable.keys()
+    removal_proven: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The steps to take now, why the rest waits, and when to look again (seconds since the epoch).
+    """How a policy stands, why the rest waits, and when to look again (seconds since the epoch).
 
-    *halts*: too many have failed, and the rollout is halted from now on, until the policy is edited or resumed.
-    *stage*: how far the rollout may go now; None where no canary group holds it. *held*: the approval without which no
-    more sidecars are taken out, empty where nothing waits for one.
+    *budget*: how many may be in flight; *in_flight*: how many are. *halts*: too many have failed, and the rollout is
+    halted from now on, until the policy is edited or resumed. *stage*: how far the rollout may go now; None where no
+    canary group holds it. *empty_groups*: canary groups whose selectors select nothing. *held*: the approval without
+    which no more sidecars are taken out, empty where nothing waits for one. *acts*: there are steps to take now.
+    *completes*: every target that is not skipped has the update revision, one at least with running replicas, and that
+    is not written down yet. *stranded*: failed ones that cannot be rolled back, because what they had is not stored any
+    more.
     """
 
-    steps: tuple[Step, ...] = ()
     budget: int = 1
     in_flight: int = 0
     first_is_done: bool = False
     halts: bool = False
     stage: Stage | None = None
+    empty_groups: tuple[str, ...] = ()
     held: str = ""
+    acts: bool = False
+    completes: bool = False
+    stranded: tuple[WorkloadId, ...] = ()
     looks_again: float | None = None
     counts: dict[State, int] = field(default_factory=dict)
 
 
-def plan(situation: Situation) -> Plan:
-    """Return what may change now."""
-    rollout, update = situation.rollout, situation.update
-    counts = {state: sum(each.state is state for each in situation.targets) for state in State}
-    everyone = [*situation.targets, *situation.removing]
-    first_is_done = situation.tried or any(each.evidence for each in situation.targets)
-    workloads = len(situation.targets) - counts[State.SKIPPED] + len(situation.removing)
-    full = workloads if rollout.strategy is Strategy.ALL_AT_ONCE else rollout.budget(workloads)
-    full = max(1, full)
-    free_of_first = first_is_done or rollout.strategy is Strategy.ALL_AT_ONCE
-    # A removal that makes no progress is never undone; it frees its slot.
-    stuck = {each.workload for each in situation.removing if each.state is State.FAILED}
-    # So does one that was unhealthy before we came: its failure is not ours.
-    stuck |= {each.workload for each in situation.targets if each.failing and each.note.unhealthy_before}
-    holding = {each.workload for each in everyone if each.holds_slot} - stuck | situation.assigned
-    halts = _exceeded(situation) and not situation.halted and not situation.deleting and not situation.stopped
-    still = rollout.paused or situation.frozen or situation.halted or halts
-    stage = _stage(situation)
-    held = _held(situation)
-    steps: list[Step] = []
-    if situation.stopped:
-        pass
-    elif situation.orphaning:
-        steps += _handovers(situation)
-    else:
-        if update is not None and not situation.deleting:
-            steps += _joining(situation)
-            steps += _turnings_back(situation)
-            steps += _to_their_pins(situation, holding, full)
-            if not still:
-                taken = holding | _started(steps, situation)
-                first = not free_of_first
-                steps += _updates(situation, taken, stage, budget=1 if first else full, first=first)
-        if situation.deleting or not still:
-            steps += _removals(situation, holding | _started(steps, situation), full, held=bool(held))
+def plan(state: RolloutState, fleet: Fleet) -> Plan:
+    """Return how the policy stands."""
+    limits = _Limits(state, fleet)
+    counts = fleet.counts
+    unfinished = counts[State.PENDING] + counts[State.PROGRESSING] + counts[State.FAILED]
     return Plan(
-        steps=tuple(steps),
-        budget=full if free_of_first or situation.deleting else 1,
-        in_flight=len(holding),
-        first_is_done=first_is_done,
-        halts=halts,
-        stage=stage,
-        held=held,
-        looks_again=_looks_again(situation),
+        budget=limits.removals if state.deleting else limits.updates,
+        in_flight=fleet.slots,
+        first_is_done=limits.first_is_done,
+        halts=limits.halts,
+        stage=limits.stage,
+        empty_groups=empty_groups(state.rollout.canary, fleet),
+        held=limits.held,
+        acts=next(steps(state, fleet, {}), None) is not None,
+        completes=not unfinished
+        and fleet.evidence > 0
+        and not state.frozen
+        and not state.deleting
+        and state.update not in (None, state.current),
+        stranded=_stranded(state, fleet),
+        looks_again=_looks_again(state, fleet),
         counts=counts,
     )
 
 
-def _looks_again(situation: Situation) -> float | None:
-    """When time alone changes something: a soak or a deadline ends, a namespace has been left alone for long enough."""
-    moments = [each.looks_again for each in (*situation.targets, *situation.removing)]
-    moments += [each.until for each in situation.held_back.values() if situation.now < each.until]
-    moments += [each.until for each in situation.unwritable.values()]
-    return min((each for each in moments if each is not None), default=None)
+def steps(state: RolloutState, fleet: Fleet, writing: Mapping[WorkloadId, Step]) -> Iterator[Step]:
+    """Give what may be written now, the most urgent first, each as if those before it were being written.
 
-
-def _stage(situation: Situation) -> Stage | None:
-    """Going back to what was rolled out completely passes no canary group."""
-    if not situation.rollout.canary or situation.update in (None, situation.current) or situation.deleting:
-        return None
-    assert situation.update is not None
-    return stage_of(situation.rollout.canary, _in_order(situation.targets), situation.update, situation.approved)
-
-
-def _held(situation: Situation) -> str:
-    """The approval that a removal waits for: by the author's wish, or because too many of them are stuck."""
-    stuck = sum(each.state is State.FAILED and not each.excused for each in situation.removing)
-    waiting = any(each.recorded and not each.left for each in situation.removing)
-    if situation.orphaning or not waiting:
-        return ""
-    wanted = []
-    if situation.rollout.removal is Removal.MANUAL:
-        wanted.append(removal_approval(situation.generation))
-    if stuck > situation.rollout.max_failures:
-        wanted.append(removal_approval(situation.generation, stuck=True))
-    return next((approval for approval in wanted if approval not in situation.approved), "")
+    *writing*: steps of this policy that are being written and whose outcome is not in *fleet* yet.
+    """
+    limits = _Limits(state, fleet)
+    ahead = _Ahead(fleet, writing.values())
+    while (step := _next(state, fleet, limits, ahead)) is not None:
+        yield step
+        ahead.add(step)
 
 
 def removal_approval(generation: int, *, stuck: bool = False) -> str:
-    """How an approval of a removal is spelt; *stuck*: of going on although too many make no progress."""
+    """How an approval of a removal is spelt; *stuck*: also of going on although too many make no progress."""
     return f"removal@{generation}" + ("#stuck" if stuck else "")
 
 
-def _started(steps: Iterable[Step], situation: Situation) -> set[WorkloadId]:
-    """Those of *steps* that take a slot."""
-    free = {each.workload for each in situation.targets if each.health is Health.EMPTY}
-    return {each.workload for each in steps if not each.joins} - free
+def proves_removal(before: Target | None, after: Target | None) -> bool:
+    """Whether a removal that was in flight *before* has completed and soaked: *after*, it holds no slot."""
+    taken_out = before is not None and before.holds_slot and not before.recorded and before.revision is None
+    return taken_out and after is not None and not after.holds_slot and not after.failing and not after.recorded
 
 
-def _exceeded(situation: Situation) -> bool:
-    return sum(each.counts for each in situation.targets) > situation.rollout.max_failures
+class _Limits:
+    """What bounds the steps: found from counts, each when it is asked for."""
+
+    def __init__(self, state: RolloutState, fleet: Fleet) -> None:
+        assert state.update == fleet.update, "the targets were read with another update revision in view"
+        self.state = state
+        self.fleet = fleet
+
+    @cached_property
+    def all_at_once(self) -> bool:
+        return self.state.rollout.strategy is Strategy.ALL_AT_ONCE
+
+    @cached_property
+    def full(self) -> int:
+        """How many may be in flight once it is known to go well."""
+        workloads = self.fleet.considered
+        return max(1, workloads if self.all_at_once else self.state.rollout.budget(workloads))
+
+    @cached_property
+    def first_is_done(self) -> bool:
+        return self.state.tried or self.fleet.evidence > 0
+
+    @cached_property
+    def first(self) -> bool:
+        """Whether one goes first."""
+        return not self.first_is_done and not self.all_at_once
+
+    @cached_property
+    def updates(self) -> int:
+        """How many may be in flight to the update revision."""
+        return 1 if self.first else self.full
+
+    @cached_property
+    def removals(self) -> int:
+        """How many removals may be in flight: likewise one first, but where the author wants to go on all the same."""
+        approved = removal_approval(self.state.generation, stuck=True) in self.state.approved
+        return self.full if self.state.removal_proven or self.all_at_once or approved else 1
+
+    @cached_property
+    def halts(self) -> bool:
+        exceeded = self.fleet.counted > self.state.rollout.max_failures
+        return exceeded and not (self.state.halted or self.state.deleting or self.state.stopped)
+
+    @cached_property
+    def still(self) -> bool:
+        """Whether existing workloads stay as they are."""
+        return self.state.rollout.paused or self.state.frozen or self.state.halted or self.halts
+
+    @cached_property
+    def stage(self) -> Stage | None:
+        """Going back to what was rolled out completely passes no canary group."""
+        state = self.state
+        if not state.rollout.canary or state.update is None or state.update == state.current or state.deleting:
+            return None
+        return stage_of(state.rollout.canary, self.fleet, state.update, state.approved)
+
+    @cached_property
+    def held(self) -> str:
+        """The approval that a removal waits for: by the author's wish, or because too many of them are stuck.
+
+        One that is given although too many are stuck says that they may be removed, too: nobody is asked twice.
+        """
+        state = self.state
+        if state.orphaning or not self.fleet.count(fleets.REMOVALS_UNAPPROVED):
+            return ""
+        stuck = removal_approval(state.generation, stuck=True)
+        if stuck in state.approved:
+            return ""
+        if self.fleet.removals_failed > state.rollout.max_failures:
+            return stuck
+        plain = removal_approval(state.generation)
+        return plain if state.rollout.removal is Removal.MANUAL and plain not in state.approved else ""
 
 
-def _turnings_back(situation: Situation) -> list[Step]:
+class _Ahead:
+    """Steps that are being written, and what they add to what the fleet knows."""
+
+    def __init__(self, fleet: Fleet, writing: Iterable[Step]) -> None:
+        self.fleet = fleet
+        self.steps: dict[WorkloadId, Step] = {}
+        self.load: Counter[str] = Counter()  # by namespace, besides those that hold a slot
+        self.slots = 0
+        self.at_update = 0
+        self.removals = 0
+        self.room = 0
+        for step in writing:
+            self.add(step)
+
+    def add(self, step: Step) -> None:
+        """Take one more into account."""
+        workload, update = step.workload, self.fleet.update
+        self.steps[workload] = step
+        each, holds, wanted = self.fleet.get(workload), self.fleet.holds_slot(workload), self.fleet.is_wanted(workload)
+        there = each is not None and each.revision == step.revision
+        if wanted and step.revision == update and not there and each is not None and not each.group:
+            self.room += not each.turned_back
+        if not step.takes_slot:
+            return
+        if not holds:
+            self.slots += 1
+            self.load[workload.namespace] += 1
+        if wanted and step.revision == update:
+            self.at_update += not (holds and there)
+        elif wanted and holds and each is not None and each.revision == update:
+            self.at_update -= 1
+        elif not wanted and step.revision is None:
+            self.removals += not (holds and there)
+
+
+def _next(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
+    if state.stopped:
+        return None
+    if state.orphaning:
+        return _handover(fleet, ahead)
+    step = None
+    if state.update is not None and not state.deleting:
+        step = _rollback(state, fleet, ahead) or _join(state, fleet, ahead) or _pin(state, fleet, limits, ahead)
+        if step is None and not limits.still:
+            step = _update(state, fleet, limits, ahead)
+    if step is None and (state.deleting or not limits.still):
+        step = _removal(state, fleet, limits, ahead)
+    return step
+
+
+def _handover(fleet: Fleet, ahead: _Ahead) -> Step | None:
+    """No template changes, so there is no budget."""
+    each = _first(fleet.handovers, ahead)
+    if each is None:
+        return None
+    why = "the policy is being deleted and orphans them"
+    return Step(workload=each.workload, revision=None, orphans=True, urgent=True, why=why)
+
+
+def _rollback(state: RolloutState, fleet: Fleet, ahead: _Ahead) -> Step | None:
     """A failed workload goes back to what it had, free of budget, whether or not the rollout goes on."""
-    if situation.rollout.on_failure is OnFailure.HALT:
-        return []
-    out_of_reach = situation.out_of_reach
-    return [
-        Step(
-            workload=each.workload,
-            revision=each.note.previous or None,
-            note=Note(failed=situation.attempt, excused=each.excused),
-            why=f"turned back, {each.reason}: {each.message}",
-        )
-        for each in situation.targets
-        if each.failing
-        and each.revision == situation.update
-        and not each.note.unhealthy_before
-        and each.refusal is None
-        and each.workload not in out_of_reach
-    ]
-
-
-def _joining(situation: Situation) -> list[Step]:
-    """New workloads get what has been rolled out completely before, at once: they serve nobody yet."""
-    if situation.current is None:
-        return []
-    return [
-        Step(workload=each.workload, revision=situation.current, joins=True, why="new workload")
-        for each in _in_order(situation.targets)
-        if each.new
-        and each.revision is None
-        and each.refusal is None
-        and not each.turned_back
-        and not each.is_left_alone
-        and each.workload not in situation.assigned
-    ]
-
-
-def _to_their_pins(situation: Situation, holding: set[WorkloadId], budget: int) -> list[Step]:
-    """Those that their owners pin go where they are pinned, whatever becomes of the rollout."""
-    steps: list[Step] = []
-    taken, out_of_reach = len(holding), situation.out_of_reach
-    for each in _in_order(each for each in situation.targets if each.pinned_to is not None):
-        waits = each.busy or each.is_left_alone or each.workload in out_of_reach
-        if each.pinned_to == each.revision or waits:
-            continue
-        joins = each.new and each.revision is None
-        if not joins and each.health is not Health.EMPTY and each.workload not in holding:
-            if taken >= budget:
-                continue
-            taken += 1
-        why = "pinned by its owner"
-        steps.append(Step(workload=each.workload, revision=each.pinned_to, joins=joins, why=why))
-    return steps
-
-
-def _updates(
-    situation: Situation, holding: set[WorkloadId], stage: Stage | None, *, budget: int, first: bool
-) -> list[Step]:
-    """Those in progress first (they hold a slot already), then the healthy, the unhealthy, and those without Pods."""
-    joining = situation.current is not None
-    resting = {namespace for namespace, each in situation.held_back.items() if situation.now < each.until}
-    tried = {each.namespace for each in holding}
-    waiting = [
+    if state.rollout.on_failure is OnFailure.HALT:
+        return None
+    found = [
         each
-        for each in situation.targets
-        if each.refusal is None
-        and each.revision != situation.update
-        and not each.busy
-        and not each.is_left_alone
-        and each.workload not in situation.assigned
-        and not (each.new and each.revision is None and joining)
-        and not (each.turned_back and not each.excused)
-        and each.workload.namespace not in resting
-        and (stage is None or each.workload in stage.open)
+        for previous, failing in fleet.rollbacks.items()
+        if previous in state.stored and (each := _first(failing, ahead)) is not None
     ]
-    moving = holding - situation.assigned
-    at_update = sum(each.workload in moving and each.revision == situation.update for each in situation.targets)
-    at_update += len(situation.assigned)
-    why = "first one" if first else "next within the budget"
+    if not found:
+        return None
+    each = min(found, key=lambda each: (each.late_since or 0.0, each.workload))
+    return Step(
+        workload=each.workload,
+        revision=each.note.previous or None,
+        urgent=True,
+        takes_slot=each.health is not Health.EMPTY,
+        note=Note(failed=state.attempt, excused=each.excused),
+        why=f"rolled back, {each.reason}: {each.message}",
+    )
+
+
+def _stranded(state: RolloutState, fleet: Fleet) -> tuple[WorkloadId, ...]:
+    if state.rollout.on_failure is OnFailure.HALT or state.update is None or state.deleting:
+        return ()
+    lost = [failing for previous, failing in fleet.rollbacks.items() if previous not in state.stored]
+    return tuple(sorted(each.workload for failing in lost for each in failing))
+
+
+def _join(state: RolloutState, fleet: Fleet, ahead: _Ahead) -> Step | None:
+    """New workloads get what has been rolled out completely before, at once: they serve nobody yet."""
+    if state.current is None or (each := _first(fleet.joining, ahead)) is None:
+        return None
+    return Step(workload=each.workload, revision=state.current, joins=True, urgent=True, why="new workload")
+
+
+def _pin(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
+    """Those that their owners pin go where they are pinned, whatever becomes of the rollout."""
+    free = fleet.slots + ahead.slots < limits.full
+    for order in Order:
+        found = [
+            picked
+            for (new, pin), queue in fleet.queues(PIN, order).items()
+            if pin in state.stored
+            and (new or free or order in HOLDERS or order is Order.EMPTY)
+            and (picked := _pick(queue, ahead)) is not None
+        ]
+        if found:
+            each = _target(fleet, min(found))
+            joins = each.new and each.revision is None
+            return Step(
+                workload=each.workload,
+                revision=each.pinned_to,
+                joins=joins,
+                urgent=True,
+                takes_slot=not joins and order is not Order.EMPTY,
+                why="pinned by its owner",
+            )
+    return None
+
+
+def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
+    """Those in progress first (they hold a slot already), then the healthy, the unhealthy, and those without Pods."""
+    stage = limits.stage
+    open_ = None if stage is None or stage.open is None else stage.open
+    if open_ is not None and stage is not None and ahead.room >= stage.room:
+        open_ -= {""}
+    joining = state.current is not None
+
+    def queues(order: Order) -> list[Queue]:
+        return [
+            queue
+            for (new, group), queue in fleet.queues(UPDATE, order).items()
+            if not (new and joining) and (open_ is None or group in open_)
+        ]
+
+    def resting(namespace: str) -> bool:
+        backoff = state.backoffs.get(namespace)
+        return backoff is not None and backoff.waits(state.now)
+
+    def tried(namespace: str) -> bool:
+        """One at a time, until one has completed; what has failed there already is not waited for."""
+        backoff = state.backoffs.get(namespace)
+        if backoff is None or backoff.is_over:
+            return False
+        moving = fleet.tally(fleets.MOVING_IN).get(namespace, 0) + ahead.load[namespace]
+        return backoff.waits(state.now) or moving > 0
+
+    why = "first one" if limits.first else "next within the budget"
     if stage is not None and stage.name:
         why = f"{why} of canary group {stage.name!r}"
-    steps: list[Step] = []
-    taken = len(holding)
-    for each in _in_order(each for each in waiting if each.health is not Health.EMPTY):
-        if at_update >= budget:
-            break
-        if each.workload.namespace in situation.held_back.keys() & tried:
-            continue  # one at a time, until one has completed
-        if each.workload not in holding:
-            if taken >= budget:
+    if fleet.slots_at_update + ahead.at_update < limits.updates:
+        free = fleet.slots + ahead.slots < limits.updates
+        for order in WITH_PODS:
+            if not free and order not in HOLDERS:
                 continue
-            taken += 1
-        at_update += 1
-        tried.add(each.workload.namespace)
-        steps.append(_to_update(each, situation, why))
-    others = sum(each.health is not Health.EMPTY for each in waiting)
-    proven = not first or all(each.health is Health.EMPTY for each in situation.targets if each.refusal is None)
-    if len(steps) == others and proven:
-        empty = _in_order(each for each in waiting if each.health is Health.EMPTY)
-        steps += [_to_update(each, situation, "has no Pods") for each in empty]
-    return steps
+            found = [each for queue in queues(order) if (each := _pick(queue, ahead, tried)) is not None]
+            if found:
+                return _to_update(_target(fleet, min(found)), state, why, takes_slot=True)
+    if not (empty := queues(Order.EMPTY)) or (limits.first and fleet.count(fleets.WITH_REPLICAS)):
+        return None
+    if any(_pick(queue, ahead, resting) is not None for order in WITH_PODS for queue in queues(order)):
+        return None
+    found = [each for queue in empty if (each := _pick(queue, ahead, resting)) is not None]
+    return _to_update(_target(fleet, min(found)), state, "has no Pods", takes_slot=False) if found else None
 
 
-def _to_update(each: Target, situation: Situation, why: str) -> Step:
-    note = _note_before(each, situation.update)
-    return Step(workload=each.workload, revision=situation.update, note=note, why=why)
+def _to_update(each: Target, state: RolloutState, why: str, *, takes_slot: bool) -> Step:
+    note = _note_before(each, state.update)
+    return Step(workload=each.workload, revision=state.update, takes_slot=takes_slot, note=note, why=why)
 
 
 def _note_before(each: Target, update: str | None) -> Note:
     """What to write down with the step to *update*: where the workload could go back to, and how it was.
 
     Of a rollout under way nothing is known to be good: what it had before that stays the way back. One that is being
-    turned back is on its way to just that.
+    rolled back is on its way to just that.
     """
     if each.under_way and not each.new:
         before = (each.revision or "") if each.note.failed else each.note.previous
@@ -326,54 +412,53 @@ def _note_before(each: Target, update: str | None) -> Note:
     return Note(previous=each.revision or "", unhealthy_before=each.health is Health.UNHEALTHY and not each.new)
 
 
-def _removals(situation: Situation, holding: set[WorkloadId], budget: int, *, held: bool) -> list[Step]:
-    """Take out what is there without being wanted; where that is *held*, only what its owner takes out himself."""
-    out_of_reach = situation.out_of_reach
-    leaving = [
-        each
-        for each in (*situation.removing, *(situation.targets if situation.deleting else ()))
-        if each.recorded and each.workload not in out_of_reach and not each.busy and (each.left or not held)
-        if not each.is_left_alone
-    ]
-    steps: list[Step] = []
-    taken = len(holding)
-    why = "the policy is being deleted" if situation.deleting else "no longer selected"
-    for each in _in_order(leaving):
-        if each.health is not Health.EMPTY and each.workload not in holding:
-            if taken >= budget:
-                continue
-            taken += 1
-        steps.append(Step(workload=each.workload, revision=None, why=why))
-    return steps
+def _removal(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
+    """Take out what is there without being wanted; where that is held, only what its owner takes out themselves."""
+    held = bool(limits.held)
+    free = fleet.slots + ahead.slots < limits.full
+    within = fleet.removals_in_flight + ahead.removals < limits.removals
+    for order in Order:
+        if order is not Order.EMPTY and not (within and (free or order in HOLDERS)):
+            continue
+        found = [
+            picked
+            for (left, _), queue in fleet.queues(REMOVE, order).items()
+            if (left or not held) and (picked := _pick(queue, ahead)) is not None
+        ]
+        if found:
+            return Step(
+                workload=min(found).workload,
+                revision=None,
+                takes_slot=order is not Order.EMPTY,
+                why="the policy is being deleted" if state.deleting else "no longer selected",
+            )
+    return None
 
 
-def _handovers(situation: Situation) -> list[Step]:
-    """No template changes, so there is no budget."""
-    out_of_reach = situation.out_of_reach
-    return [
-        Step(workload=each.workload, revision=None, orphans=True, why="the policy is being deleted and orphans them")
-        for each in _in_order((*situation.targets, *situation.removing))
-        if each.recorded and each.workload not in out_of_reach
-    ]
+def _never(_: str) -> bool:
+    return False
 
 
-def _in_order(targets: Iterable[Target]) -> list[Target]:
-    """Sort for picking: holders of a slot, healthy, unhealthy, empty; each spread over namespaces by a stable hash."""
-    by_namespace: dict[str, list[Target]] = defaultdict(list)
-    for each in sorted(targets, key=lambda each: (_urgency(each), _hash(str(each.workload)))):
-        by_namespace[each.workload.namespace].append(each)
-    spread = [
-        (_urgency(each), place, _hash(namespace), each.workload, each)
-        for namespace, members in by_namespace.items()
-        for place, each in enumerate(members)
-    ]
-    return [entry[-1] for entry in sorted(spread, key=lambda entry: entry[:4])]
+def _pick(queue: Queue, ahead: _Ahead, closed: Callable[[str], bool] = _never) -> Picked | None:
+    return queue.pick(taken=ahead.steps, extra=ahead.load, closed=closed)
 
 
-def _urgency(each: Target) -> int:
-    return 0 if each.holds_slot else URGENCY[each.health]
+def _first(targets: Iterable[Target], ahead: _Ahead) -> Target | None:
+    return next((each for each in targets if each.workload not in ahead.steps), None)
 
 
-@lru_cache(maxsize=2**16)
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _target(fleet: Fleet, picked: Picked) -> Target:
+    found = fleet.get(picked.workload)
+    assert found is not None
+    return found
+
+
+def _looks_again(state: RolloutState, fleet: Fleet) -> float | None:
+    """When time alone changes something: a soak or a deadline ends, a namespace has been left alone for long enough."""
+    moments = [each.until for each in state.backoffs.values() if each.waits(state.now)]
+    if (moment := fleet.looks_again) is not None:
+        moments.append(moment)
+    return min(moments, default=None)
+
+
+Situation = RolloutState  # until the status reads a fleet

@@ -51,6 +51,18 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """A write of this workload that failed: *until* (seconds since the epoch) nothing is tried.
+
+    *rejected*: the API server would not have it (4xx about this very object); otherwise it passes by itself.
+    """
+
+    until: float
+    message: str
+    rejected: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One policy on one workload, at one moment.
 
@@ -66,7 +78,7 @@ class Target:
     *outdated*: it failed at another revision than the update's, which says nothing about that one. *group*: the canary
     group that selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the
     update's. *left*: its owner took it out of the selection, so that it needs nobody's approval to lose what it has.
-    *conflict*: another writer keeps undoing what the policy has on it.
+    *conflict*: another writer keeps undoing what the policy has on it. *backoff*: a write of it failed.
     """
 
     workload: WorkloadId
@@ -96,6 +108,7 @@ class Target:
     pinned_to: str | None = None
     left: bool = False
     conflict: Conflict | None = None
+    backoff: Backoff | None = None
 
     @property
     def is_left_alone(self) -> bool:
@@ -139,7 +152,8 @@ def target(
     ours = unfinished or progress.is_ours(workload, replica_sets, policy)
     arrived = progress.has_arrived(workload, replica_sets, policy)
     new = progress.is_new(workload, replica_sets)
-    watched = revision not in (None, current)
+    # What was taken out is watched as what was put in; where a note is left of it, it was rolled back.
+    watched = entry is None if revision is None else revision != current
     soaked = progress.soaked_at(workload, rollout.min_ready_seconds, disturbed=disturbed) if watched else 0.0
     under_way = ours and not arrived
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
