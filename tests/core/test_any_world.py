@@ -10,7 +10,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecarpolicy.core.plan import plan
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.names import OnFailure, Removal, Strategy
@@ -183,7 +182,7 @@ def test_in_any_world(world: World, actions: list[tuple[str, int]], random: Any)
     """Never more in flight than the budget; counts add up; the order of the targets means nothing; it ends."""
 
     def shuffled(targets: Sequence[Target]) -> Sequence[Target]:
-        return list(random.sample(targets, len(targets)))
+        return random.sample(targets, len(targets))
 
     watch = Watch(world)
     for action, number in actions:
@@ -193,12 +192,12 @@ def test_in_any_world(world: World, actions: list[tuple[str, int]], random: Any)
     act(world, "go on", 0)
     world.run()
     reason = world.settled().partition(":")[0]
-    situation = world.situation()
+    look = world.look()
     # What joined is on its owner's first rollout, which need not end.
     unfinished = any(each.joined and not each.complete for each in world.deployments)
     assert reason in END or unfinished, world.transcript()
     if reason == "RolloutComplete":
-        assert all(each.revision == world.update for each in situation.targets if each.refusal is None)
+        assert all(each.revision == world.update for each in look.targets if each.refusal is None)
     if world.deleting and reason != "RemovalHeld":
         assert not any(each.revision for each in world.deployments)
 
@@ -250,7 +249,8 @@ def step(world: World, watch: Watch, shuffled: Any) -> None:
     if sum(each.counts for each in looked.targets) > world.rollout.max_failures and not world.deleting:
         assert world.attempt in world.halted
     mixed = replace(looked, targets=shuffled(looked.targets), removing=shuffled(looked.removing))
-    assert plan(mixed) == made
+    assert mixed.plan == made
+    assert mixed.steps() == world.steps
 
 
 @given(st.integers(0, 2**32))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Situation, plan
+from sidecarpolicy.core.plan import RolloutState
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.targets import State, Target
@@ -32,7 +32,7 @@ from tests.core.stories import (
     thirty,
     ticks,
 )
-from tests.core.world import Deployment, World, established
+from tests.core.world import Deployment, Everything, Look, World, established
 
 
 def test_one_first_and_then_a_tenth() -> None:
@@ -97,7 +97,7 @@ def test_a_revision_that_crashes_while_it_is_watched() -> None:
 def test_a_spec_edited_half_way_frees_no_slot() -> None:
     world = an_updated_world()
     ticks(world, 6)
-    on_the_way = {each.workload.name for each in world.situation().targets if each.holds_slot}
+    on_the_way = {each.workload.name for each in world.look().targets if each.holds_slot}
     assert len(on_the_way) == 3
     world.say("the author writes web-c")
     world.edit("web-c")
@@ -165,12 +165,12 @@ def test_thirty_new_deployments_together_with_a_new_policy() -> None:
 def test_a_new_deployment_during_a_rollout_gets_the_completed_revision_at_once() -> None:
     world = an_updated_world()
     ticks(world, 8)
-    before = world.situation()
+    before = world.look()
     world.say("two new Deployments arrive")
     world.deployments += [Deployment("new-1"), Deployment("new-2", namespace="other")]
     world.tick()
     assert world["new-1"].revision == world["new-2"].revision == "web-a"
-    assert sum(each.holds_slot for each in world.situation().targets) <= plan(before).budget
+    assert sum(each.holds_slot for each in world.look().targets) <= before.plan.budget
     world.run()
     tell(world, "new-deployments-during-a-rollout")
     assert everywhere(world, "web-b")
@@ -249,7 +249,7 @@ def test_a_policy_that_is_narrowed_removes_under_its_budget() -> None:
     world.run()
     tell(world, "narrowed")
     assert [each.revision for each in world.deployments] == ["web-a"] * 10 + [None] * 20
-    assert most_in_flight(world) == 3
+    assert most_in_flight(world) == 2, "one first, and then a tenth of those that are left"
 
 
 def test_a_policy_that_is_deleted_goes_from_everywhere_under_its_budget() -> None:
@@ -604,9 +604,11 @@ def test_new_workloads_during_a_halt_wait_where_nothing_was_completed() -> None:
 def test_a_new_one_that_was_turned_back_does_not_join_again() -> None:
     new = Target(workload=WorkloadId(namespace="shop", name="cart"), state=State.PENDING, new=True, busy=True)
     failed = replace(new, state=State.FAILED, recorded=True, turned_back=True)
-    situation = Situation(policy=WEB, rollout=TENTH, update="web-b", current="web-b", attempt="web-b#1")
-    assert [each.joins for each in plan(replace(situation, targets=[new])).steps] == [True]
-    assert plan(replace(situation, targets=[failed])).steps == ()
+    state = RolloutState(
+        policy=WEB, rollout=TENTH, update="web-b", current="web-b", attempt="web-b#1", stored=Everything()
+    )
+    assert [each.joins for each in Look(state=state, targets=[new], removing=[]).steps()] == [True]
+    assert Look(state=state, targets=[failed], removing=[]).steps() == []
 
 
 def test_one_without_pods_knows_the_way_back_too() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Situation, Unwritable, plan
+from sidecarpolicy.core.plan import RolloutState
 from sidecarpolicy.core.policy import CanaryGroup
-from sidecarpolicy.core.targets import State, Target
-from sidecarpolicy.names import Approval, Removal
+from sidecarpolicy.core.targets import Backoff, State, Target
+from sidecarpolicy.names import Approval, Removal, SkipReason
 from tests.core.objects import START, WEB
 from tests.core.stories import (
     CANARY,
@@ -23,7 +24,7 @@ from tests.core.stories import (
     thirty,
     ticks,
 )
-from tests.core.world import Deployment, World, established
+from tests.core.world import Deployment, Everything, Look, World, established
 
 
 def a_tiered_world(*groups: CanaryGroup, **behaviour: Any) -> World:
@@ -233,7 +234,7 @@ def test_a_group_that_failed_for_reasons_of_its_namespace_proves_nothing() -> No
 
 
 def test_a_refused_step_is_not_planned_again_at_once() -> None:
-    """What was turned back, pinned or handed over in vain waits as removals do."""
+    """What was rolled back, pinned or handed over in vain waits as removals do."""
     failed = Target(
         workload=WorkloadId(namespace="shop", name="cart"),
         state=State.FAILED,
@@ -242,16 +243,34 @@ def test_a_refused_step_is_not_planned_again_at_once() -> None:
         recorded=True,
         holds_slot=True,
     )
-    situation = Situation(policy=WEB, rollout=TENTH, update="web-b", current="web-a", attempt="web-b#1", halted=True)
-    pinned = replace(failed, failing=False, state=State.SKIPPED, pinned_to="web-a")
-    leaving = replace(situation, deleting=True, update=None)
-    refused = {failed.workload: Unwritable(until=START + 600, message="a change freeze")}
-    for each in (
-        replace(situation, targets=[failed]),
-        replace(situation, targets=[pinned]),
-        replace(leaving, removing=[failed], orphaning=True),
-        replace(leaving, removing=[replace(failed, state=State.UPDATED, failing=False)]),
+    state = RolloutState(
+        policy=WEB,
+        rollout=TENTH,
+        update="web-b",
+        current="web-a",
+        attempt="web-b#1",
+        halted=True,
+        stored=Everything(),
+    )
+    pinned = replace(
+        failed,
+        failing=False,
+        state=State.SKIPPED,
+        refusal=Refusal(reason=SkipReason.PINNED, message="", pinned_to="web-a"),
+        pinned_to="web-a",
+    )
+    leaving = replace(state, deleting=True)
+    refused = Backoff(until=START + 600, message="a change freeze", rejected=True)
+    for look in (
+        Look(state=state, targets=[failed], removing=[]),
+        Look(state=state, targets=[pinned], removing=[]),
+        Look(state=replace(leaving, orphaning=True), targets=[], removing=[failed]),
+        Look(state=leaving, targets=[], removing=[replace(failed, state=State.UPDATED, failing=False)]),
     ):
-        assert len(plan(each).steps) == 1
-        again = plan(replace(each, unwritable=refused))
-        assert (again.steps, again.looks_again) == ((), START + 600)
+        assert len(look.steps()) == 1
+        again = Look(
+            state=look.state,
+            targets=[replace(each, backoff=refused) for each in look.targets],
+            removing=[replace(each, backoff=refused) for each in look.removing],
+        )
+        assert (again.steps(), again.plan.looks_again) == ([], START + 600)

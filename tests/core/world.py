@@ -6,22 +6,25 @@ written into records, and the next plan reads only records, ReplicaSets and cond
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from sidecarpolicy.core import plan as planning
 from sidecarpolicy.core import progress
 from sidecarpolicy.core.checks import Refusal
-from sidecarpolicy.core.held_back import HoldBack, holding_back
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.plan import Plan, Situation, Step
+from sidecarpolicy.core.namespace_backoff import NamespaceBackoff, namespace_backoffs
+from sidecarpolicy.core.plan import Plan, RolloutState, Step
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import borne
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, ItemKey, Note, Record, text_of
 from sidecarpolicy.core.status import Report, status_of
-from sidecarpolicy.core.targets import State, Target, target
+from sidecarpolicy.core.targets import Target, target
 from sidecarpolicy.core.workload import NO_CONDITION, Condition, ReplicaSet, Workload, record_of
 from sidecarpolicy.names import SkipReason
+from tests.core import old_planner
 from tests.core.objects import START, WEB
 
 TICK = 10.0
@@ -250,6 +253,62 @@ def established(name: str, *, revision: str | None = None, healthy: bool = True,
     return found
 
 
+class Everything:
+    """Holds every revision."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a plan depends on at one moment; *rest*: neither selected nor bearing anything."""
+
+    state: RolloutState
+    targets: Sequence[Target]
+    removing: Sequence[Target]
+    rest: Sequence[Target] = ()
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The targets, counted."""
+        return a_fleet(self.state.update, self.targets, self.removing)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How the policy stands."""
+        return planning.plan(self.state, self.fleet)
+
+    def steps(self) -> list[Step]:
+        """Everything that may be written now."""
+        return list(planning.steps(self.state, self.fleet, {}))
+
+    def before(self, plan: Plan) -> tuple[old_planner.Situation, old_planner.Plan]:
+        """The same as the status reads it."""
+        known = old_planner.Situation.__dataclass_fields__.keys() & RolloutState.__dataclass_fields__
+        situation = old_planner.Situation(
+            **{name: getattr(self.state, name) for name in known},
+            held_back=self.state.backoffs,  # type: ignore[arg-type]
+            targets=self.targets,
+            removing=self.removing,
+        )
+        names = old_planner.Plan.__dataclass_fields__.keys() & Plan.__dataclass_fields__
+        return situation, old_planner.Plan(
+            **{name: getattr(plan, name) for name in names},
+            steps=tuple(self.steps()),  # type: ignore[arg-type]
+        )
+
+
+def a_fleet(update: str | None, targets: Iterable[Target] = (), removing: Iterable[Target] = ()) -> Fleet:
+    """A fleet built from nothing."""
+    fleet = Fleet(update)
+    for each in targets:
+        fleet.put(each, wanted=True)
+    for each in removing:
+        fleet.put(each, wanted=False)
+    return fleet
+
+
 @dataclass(slots=True)
 class World:
     """Deployments and one policy. *update* and *current* are what its ControllerRevisions show."""
@@ -269,13 +328,15 @@ class World:
     generation: int = 1
     stopped: bool = False
     without_quota: set[str] = field(default_factory=set)
-    held_back: dict[str, HoldBack] = field(default_factory=dict)
+    backoffs: dict[str, NamespaceBackoff] = field(default_factory=dict)
+    removal_proven: bool = False
+    taken_out: dict[WorkloadId, Target] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
     known: set[str | None] = field(default_factory=set)
     now: float = START
     lines: list[str] = field(default_factory=list)
-    shuffled: Callable[[Sequence[Target]], Sequence[Target]] = tuple
     touched: dict[str, set[str]] = field(default_factory=dict)
-    looked: Situation | None = None
+    looked: Look | None = None
 
     def __getitem__(self, name: str) -> Deployment:
         return next(each for each in self.deployments if each.name == name)
@@ -318,10 +379,11 @@ class World:
         self.say(f"approved: {approval}")
         self.approved.add(approval)
 
-    def situation(self) -> Situation:
-        """Gather what a plan depends on, as the operator's pass does."""
+    def look(self) -> Look:
+        """Gather what a plan depends on, as the operator does."""
         targets: list[Target] = []
         removing: list[Target] = []
+        rest: list[Target] = []
         for each in self.deployments:
             selected = each.selected and not self.deleting
             refusal = CONTESTED if selected and each.contested else None
@@ -348,23 +410,26 @@ class World:
                 targets.append(found)
             elif found.recorded or found.holds_slot:
                 removing.append(found)
-        return Situation(
+            else:
+                rest.append(found)
+        state = RolloutState(
             policy=self.policy,
             rollout=self.rollout,
             update=self.update,
             current=self.current,
+            stored=Everything(),
             tried=self.update in self.completed,
             deleting=self.deleting,
             attempt=self.attempt,
             halted=self.attempt in self.halted,
             now=self.now,
-            held_back=self.held_back,
+            backoffs=self.backoffs,
             stopped=self.stopped,
             generation=self.generation,
             approved=frozenset(self.approved),
-            targets=self.shuffled(targets),
-            removing=self.shuffled(removing),
+            removal_proven=self.removal_proven,
         )
+        return Look(state=state, targets=targets, removing=removing, rest=rest)
 
     def tick(self) -> Plan:
         """Let a tick pass: the controller works, the policy is planned, its steps are written."""
@@ -374,22 +439,30 @@ class World:
         return self.decide()
 
     def decide(self) -> Plan:
-        """Plan the policy and write its steps."""
-        before = self.situation()
-        self.held_back = holding_back(self.held_back, before.targets, self.now)
-        before = self.looked = self.situation()
-        plan = planning.plan(before)
+        """Plan the policy and write its steps, each planned after the one before it was written."""
+        look = self.look()
+        self.backoffs = namespace_backoffs(self.backoffs, look.fleet, self.now)
+        after = {each.workload: each for each in (*look.removing, *look.rest)}
+        proven = any(planning.proves_removal(each, after.get(workload)) for workload, each in self.taken_out.items())
+        self.removal_proven = self.removal_proven or proven
+        self.taken_out = {each.workload: each for each in look.removing}
+        look = self.looked = self.look()
+        plan = look.plan
         if plan.halts:
             self.lines.append(f"{self._clock()}  !! halted: {self.attempt}")
             self.halted.add(self.attempt)
-            before = self.looked = self.situation()
-            plan = planning.plan(before)
-        for step in plan.steps:
+            look = self.looked = self.look()
+            plan = look.plan
+        self.steps = look.steps()
+        for step in self.steps:
             self._apply(step)
-        again = planning.plan(self.situation())
-        assert not again.steps, f"planned {plan.steps} and at once {again.steps}: {self.lines}"
-        self._note_completion(before, plan)
-        self._write(before, plan)
+        again = self.look().steps()
+        assert not again, f"planned {self.steps} and at once {again}: {self.lines}"
+        if plan.completes:
+            assert self.update is not None
+            self.current = self.update
+            self.completed.add(self.update)
+        self._write(look, plan)
         return plan
 
     def _apply(self, step: Step) -> None:
@@ -398,45 +471,39 @@ class World:
         if step.revision is not None:
             self.touched.setdefault(step.revision, set()).add(deployment.name)
 
-    def _note_completion(self, situation: Situation, plan: Plan) -> None:
-        moving = plan.counts[State.PENDING] + plan.counts[State.PROGRESSING] + plan.counts[State.FAILED]
-        proven = any(each.evidence for each in situation.targets)
-        if self.update is not None and proven and not moving and self.current != self.update:
-            self.current = self.update
-            self.completed.add(self.update)
-
     def run(self, most: int = 400) -> int:
         """Tick until nothing changes by itself any more; return how many ticks that took."""
         for number in range(most):
             plan = self.tick()
             waits = plan.looks_again is not None and plan.looks_again > self.now
             resting = all(each.complete or each.progressing.status == "False" for each in self.deployments)
-            if not plan.steps and not waits and resting:
+            if not self.steps and not waits and resting:
                 return number
         raise AssertionError(f"still moving after {most} ticks")
 
     def settled(self) -> str:
         """Reason and sentence of the status' Ready."""
-        situation = self.situation()
-        return self._ready(situation, planning.plan(situation))
+        look = self.look()
+        return self._ready(look, look.plan)
 
     def end(self) -> dict[str, str | None]:
         """Which revision is where."""
         return {each.name: borne(each.record, self.policy) for each in self.deployments}
 
-    def _ready(self, situation: Situation, plan: Plan) -> str:
-        status = status_of(Report(generation=1, situation=situation, plan=plan), {}, self.now)
+    def _ready(self, look: Look, plan: Plan) -> str:
+        situation, was = look.before(plan)
+        status = status_of(Report(generation=1, situation=situation, plan=was), {}, self.now)  # type: ignore[arg-type]
         ready = next(each for each in status["conditions"] if each["type"] == "Ready")
         return f"{ready['reason']}: {ready['message']}"
 
-    def _write(self, situation: Situation, plan: Plan) -> None:
+    def _write(self, look: Look, plan: Plan) -> None:
         steps = [
-            f"{what}: {', '.join(str(step.workload) for step in plan.steps if _move(step) == what)}"
-            for what in dict.fromkeys(map(_move, plan.steps))
+            f"{what}: {', '.join(str(step.workload) for step in self.steps if _move(step) == what)}"
+            for what in dict.fromkeys(map(_move, self.steps))
         ]
-        ready = self._ready(situation, plan)
+        ready = self._ready(look, plan)
         counts = ", ".join(f"{count} {state.value}" for state, count in plan.counts.items() if count) or "none matched"
-        removing = f", {len(situation.removing)} removing" if situation.removing else ""
+        removing = f", {len(look.removing)} removing" if look.removing else ""
         reason = ready.partition(":")[0]
         what = f"{counts}{removing}; {plan.in_flight} of {plan.budget} slots; {reason}"
         if not steps and self.lines and self.lines[-1].partition("  ")[2].splitlines()[0] == what:

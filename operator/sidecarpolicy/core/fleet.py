@@ -252,9 +252,10 @@ class Fleet:
         if moves and new.queue is not None:
             kind, order, flag, detail = new.queue
             queues = self._queues.setdefault((kind, order), {})
-            if (flag, detail) not in queues:
-                queues[flag, detail] = Queue()
-            queues[flag, detail].add(place, load)
+            queue = queues.get((flag, detail))
+            if queue is None:
+                queue = queues[flag, detail] = Queue()
+            queue.add(place, load)
         if old.listings != new.listings:
             for name, key in old.listings:
                 self._unlist(name, (*key, place.workload))
@@ -472,7 +473,7 @@ class Fleet:
     # What is picked.
 
     def queues(self, kind: str, order: Order) -> Mapping[tuple[bool, str], Queue]:
-        """Queues of what may be picked: UPDATE by (is new, canary group), PIN by (is new, where to), REMOVE by (left, "")."""
+        """What may be picked: UPDATE by (is new, canary group), PIN by (is new, where to), REMOVE by (left, "")."""
         return self._queues.get((kind, order), {})
 
     # When time alone changes something.

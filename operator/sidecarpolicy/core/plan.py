@@ -202,8 +202,9 @@ class _Limits:
 
     @cached_property
     def removals(self) -> int:
-        """How many removals may be in flight: likewise one first."""
-        return self.full if self.state.removal_proven or self.all_at_once else 1
+        """How many removals may be in flight: likewise one first, but where the author wants to go on all the same."""
+        approved = removal_approval(self.state.generation, stuck=True) in self.state.approved
+        return self.full if self.state.removal_proven or self.all_at_once or approved else 1
 
     @cached_property
     def halts(self) -> bool:
@@ -486,5 +487,3 @@ def _looks_again(state: RolloutState, fleet: Fleet) -> float | None:
         moments.append(moment)
     return min(moments, default=None)
 
-
-Situation = RolloutState  # until the status reads a fleet

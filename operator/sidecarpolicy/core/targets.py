@@ -160,7 +160,8 @@ def target(
     ours = unfinished or progress.is_ours(workload, replica_sets, policy)
     arrived = progress.has_arrived(workload, replica_sets, policy)
     new = progress.is_new(workload, replica_sets)
-    watched = revision not in (None, current)
+    # What was taken out is watched as what was put in; where a note is left of it, it was rolled back.
+    watched = entry is None if revision is None else revision != current
     soaked = progress.soaked_at(workload, rollout.min_ready_seconds, disturbed=disturbed) if watched else 0.0
     under_way = ours and not arrived
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
