@@ -114,7 +114,8 @@ class Api(Protocol):
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield what changed since *resource_version*, over all namespaces, until the server ends the stream.
 
-        A BOOKMARK of that version comes first, as soon as the stream is open. Transient with status 410 where that version is too old: LIST again.
+        A BOOKMARK of that version comes first, as soon as the stream is open. Transient with status 410 where that
+        version is too old: LIST again.
         """
         ...
 
