@@ -709,10 +709,10 @@ def test_a_generation_that_cannot_be_accepted_yet_is_not_ready() -> None:
 def test_a_deletion_is_held_while_the_spec_cannot_be_read() -> None:
     unreadable = Rejection(reason=Reason.INVALID, message="spec.sidecars: must be a list", unreadable=True)
     status = status_of(a_report(deleting=True, removing=LEAVING, rejection=unreadable), {}, NOW)
-    assert conditions(status)["Ready"] == "False Invalid"
+    assert conditions(status) == {"Accepted": "False Invalid", "Ready": "Unknown RemovalHeld"}
     assert ready_of(status)["message"] == (
-        "fix the spec and the removal goes on, or take the finalizer sidecars.dev/removal off and the sidecars stay; "
-        "nothing is removed for a policy whose spec cannot be read: spec.sidecars: must be a list"
+        "fix the spec to go on with the removal, or take the finalizer sidecars.dev/removal off to leave the sidecars "
+        "where they are; nothing is removed while the spec cannot be read: spec.sidecars: must be a list"
     )
 
 

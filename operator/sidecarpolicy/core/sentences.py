@@ -37,17 +37,24 @@ def readiness(report: Report) -> Readiness:
     return next(found for row in TABLE if (found := row(report)))
 
 
-def _rejected(report: Report) -> Readiness | None:
-    rejection, deleting = report.rejection, report.state.deleting
-    if rejection is None or (deleting and rejection.reason is Reason.UNSUPPORTED_CLUSTER):
+def _unreadable_deletion(report: Report) -> Readiness | None:
+    """The policy is being deleted, and not even its deletionPolicy is known."""
+    rejection = report.rejection
+    if rejection is None or not rejection.unreadable or not report.state.deleting:
         return None
-    message = rejection.message
-    if deleting and rejection.unreadable:
-        message = (
-            f"fix the spec and the removal goes on, or take the finalizer {names.FINALIZER} off and the sidecars stay; "
-            f"nothing is removed for a policy whose spec cannot be read: {message}"
-        )
-    return Readiness(ready="False", reason=rejection.reason, message=message, stalled=True)
+    return Readiness(
+        ready="Unknown",
+        reason=Reason.REMOVAL_HELD,
+        message=f"fix the spec to go on with the removal, or take the finalizer {names.FINALIZER} off to leave the "
+        f"sidecars where they are; nothing is removed while the spec cannot be read: {rejection.message}",
+    )
+
+
+def _rejected(report: Report) -> Readiness | None:
+    rejection = report.rejection
+    if rejection is None or (report.state.deleting and rejection.reason is Reason.UNSUPPORTED_CLUSTER):
+        return None
+    return Readiness(ready="False", reason=rejection.reason, message=rejection.message, stalled=True)
 
 
 def _being_deleted(report: Report) -> Readiness | None:
@@ -211,6 +218,7 @@ def _rolling_out(report: Report) -> Readiness | None:
 
 
 TABLE: tuple[Row, ...] = (
+    _unreadable_deletion,
     _rejected,
     _being_deleted,
     _acceptance_failed,

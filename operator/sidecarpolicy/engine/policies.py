@@ -21,6 +21,7 @@ from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.revision import Halt, StoredRevision, approvals, halt_text, revision_name
+from sidecarpolicy.core.status import Rejection
 from sidecarpolicy.core.times import micro_timestamp
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.acceptance import (
@@ -40,7 +41,7 @@ from sidecarpolicy.engine.pods import examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, Transient
 from sidecarpolicy.engine.report import Reporter
 from sidecarpolicy.engine.writes import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
-from sidecarpolicy.names import DeletionPolicy, EventReason
+from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
     """
     remembered = context.memory.of_policy(cached.id)
     if cached.deleting:
+        if is_unreadable(cached):
+            remembered.rejection = Rejection(reason=Reason.INVALID, message=cached.problems, unreadable=True)
         return (without_finalizer(cached), None) if _is_gone(cached, context) else None
     if (write := accept(cached, remembered, context)) is not None:
         return write, None
