@@ -10,7 +10,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from tests.bench.scale import results
+from tests.bench.scale import report, results
 
 SIZES: dict[str, tuple[int, ...]] = {
     "fanout": (300, 2_000, 10_000),
@@ -34,7 +34,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="instead of the usual number")
     parser.add_argument("--label", default="now", help="the folder of the results (%(default)s)")
     parser.add_argument("--no-results", action="store_true", help="print, and write nothing")
+    parser.add_argument("--report", action="store_true", help="measure nothing, write the page from the results")
     chosen = parser.parse_args()
+    if chosen.report:
+        report.write(ROOT)
+        return
     if unknown := [each for each in chosen.measurements if each not in SIZES]:
         parser.error(f"{', '.join(unknown)}: not known; there are {', '.join(SIZES)}")
     for measurement in chosen.measurements or SIZES:
@@ -45,6 +49,7 @@ def main() -> None:
                 print(f"  {name:28} {figure.median:10.3f}  ({figure.low:.3f}–{figure.high:.3f})", flush=True)
             if not chosen.no_results:
                 print(f"written to {results.save(result, chosen.label).relative_to(ROOT)}", flush=True)
+                report.write(ROOT)
 
 
 if __name__ == "__main__":
