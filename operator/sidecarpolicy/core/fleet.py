@@ -252,10 +252,9 @@ class Fleet:
         if moves and new.queue is not None:
             kind, order, flag, detail = new.queue
             queues = self._queues.setdefault((kind, order), {})
-            queue = queues.get((flag, detail))
-            if queue is None:
-                queue = queues[flag, detail] = Queue()
-            queue.add(place, load)
+            if (flag, detail) not in queues:
+                queues[flag, detail] = Queue()
+            queues[flag, detail].add(place, load)
         if old.listings != new.listings:
             for name, key in old.listings:
                 self._unlist(name, (*key, place.workload))
