@@ -486,4 +486,3 @@ def _looks_again(state: RolloutState, fleet: Fleet) -> float | None:
     if (moment := fleet.looks_again) is not None:
         moments.append(moment)
     return min(moments, default=None)
-

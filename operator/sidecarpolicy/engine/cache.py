@@ -102,6 +102,13 @@ def cached_policy(body: Json) -> CachedPolicy:
     )
 
 
+def _reach(cached: CachedPolicy) -> tuple[object, ...]:
+    """What of a policy object matters for where its workloads stand."""
+    policy = cached.policy
+    of_spec = (policy.selector, policy.namespace_selector, policy.rollout) if policy is not None else None
+    return (of_spec, cached.deleting, cached.uid)
+
+
 @dataclass(slots=True)
 class _Collection:
     """What is known of one resource: the version of each object, and those deleted since the last LIST."""
@@ -432,8 +439,8 @@ class Cache:
         if new is not None:
             self.policies[identity] = among[identity] = new
         self._tell_policy(identity)
-        if old is not None and new is not None and old.policy == new.policy and old.deleting == new.deleting:
-            return
+        if old is not None and new is not None and _reach(old) == _reach(new):
+            return  # what it injects reaches workloads by its revisions
         for workload in self.reached_by(identity):
             before = self._selecting.get(workload.id, ())
             selects = (

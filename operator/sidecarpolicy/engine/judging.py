@@ -1,4 +1,4 @@
-"""The verdict on every policy that selects one workload: decoded, judged, and kept until something that matters changes.
+"""The verdict on every policy that selects one workload, kept until something that matters changes.
 
 Everything here is a function of what is cached; nothing is written and nothing is asked of the API server.
 """
@@ -22,8 +22,15 @@ from sidecarpolicy.names import OnFailure
 
 
 def judged(workload: Workload, context: Context) -> Judgement:
-    """Return the verdicts on *workload*."""
+    """Return the verdicts on *workload*.
+
+    They hold until the cache tells of a change that concerns it (`WorkloadMemory.stale`), and also then where nothing
+    has changed that they depend on: a rollout changes a status ten times, and no verdict.
+    """
     cache, remembered = context.cache, context.memory.of(workload.id)
+    if remembered.judged is not None and not remembered.stale:
+        return remembered.judged[1]
+    remembered.stale = False
     pins = _pins(workload, context)
     candidates, leaving = _revisions_on(workload, pins, context)
     record = record_of(workload.record)

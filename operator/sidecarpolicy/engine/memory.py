@@ -89,15 +89,24 @@ class Judgement:
     subject: Subject | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """What the warnings about a workload were found with: revisions there or to come, and its owner's marks."""
+
+    coming: frozenset[tuple[PolicyId, str]]
+    marks: tuple[object, ...]
+
+
 @dataclass(slots=True, kw_only=True)
 class WorkloadMemory:
     """What is remembered of one workload.
 
     *judged*, *settled*, *foreseen*: with what they depend on. *settled*: compared with what it should be, and in order.
-    *in_fleets*: the policies whose fleets it is in.
+    *stale*: what *judged* depends on may have changed. *in_fleets*: the policies whose fleets it is in.
     """
 
     judged: tuple[object, Judgement] | None = None
+    stale: bool = False
     settled: object = None
     foreseen: tuple[object, Preflight] | None = None
     in_fleets: frozenset[PolicyId] = frozenset()
@@ -107,7 +116,7 @@ class WorkloadMemory:
     written: dict[PolicyId, Written] = field(default_factory=dict)
     watched: dict[PolicyId, Watched] = field(default_factory=dict)
     warned: Mapping[PolicyId, tuple[Warned, ...]] = field(default_factory=dict)
-    inspected: object = None
+    inspected: Inspected | None = None
 
 
 @dataclass(slots=True, kw_only=True)

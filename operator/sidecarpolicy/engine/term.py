@@ -39,6 +39,7 @@ from sidecarpolicy.engine.workloads import (
     NO_STEPS,
     Prepared,
     inspection_key,
+    is_inspected,
     is_settled,
     may_repair,
     prepare,
@@ -106,6 +107,8 @@ class Term:
 
     def workload_changed(self, workload: WorkloadId) -> None:
         """Look at *workload* again."""
+        if (remembered := self.context.memory.workloads.get(workload)) is not None:
+            remembered.stale = True
         self._dirty[workload] = None
         self._clean.clear()
         self._wake.set()
@@ -248,9 +251,7 @@ class Term:
             self._to_inspect.pop(identity, None)
             return
         judgement = judged(workload, context)
-        if is_settled(workload, judgement, context) and remembered.inspected == inspection_key(
-            workload, judgement, context
-        ):
+        if is_settled(workload, judgement, context) and is_inspected(workload, judgement, context):
             return
         if remembered.inspected is None:
             if (

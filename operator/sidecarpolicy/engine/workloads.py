@@ -26,7 +26,7 @@ from sidecarpolicy.core.workload import Workload, is_mangled, record_of
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import Desired, composed_on, desired_on
 from sidecarpolicy.engine.judging import judged
-from sidecarpolicy.engine.memory import Judgement
+from sidecarpolicy.engine.memory import Inspected, Judgement
 from sidecarpolicy.engine.preflight import preflight
 from sidecarpolicy.engine.reverts import decisions_on, mutation_of, noted
 from sidecarpolicy.names import SkipReason, Strategy, WarningReason
@@ -145,17 +145,23 @@ def is_settled(workload: Workload, judgement: Judgement, context: Context) -> bo
     return settled is not None and settled == settled_key(workload, judgement, context)
 
 
-def inspection_key(workload: Workload, judgement: Judgement, context: Context) -> object:
+def inspection_key(workload: Workload, judgement: Judgement, context: Context) -> Inspected:
     """What the warnings about a workload depend on, beside what makes it settled."""
-    coming = [
+    coming = frozenset(
         (policy, update.revision.name)
         for policy, verdict in judgement.verdicts.items()
         if verdict is None
         and (update := context.cache.update_revision(policy)) is not None
         and not _goes_at_once(policy, update.revision, judgement, context)
-    ]
-    mutated = mutation_of(workload, context)
-    return (coming, workload.labels, workload.annotations, mutated is not None)
+    )
+    marks = (workload.labels, workload.annotations, mutation_of(workload, context) is not None)
+    return Inspected(coming=coming, marks=marks)
+
+
+def is_inspected(workload: Workload, judgement: Judgement, context: Context) -> bool:
+    """Whether all that the status should warn of is known; that a revision does not come any more needs no look."""
+    before, now = context.memory.of(workload.id).inspected, inspection_key(workload, judgement, context)
+    return before is not None and before.marks == now.marks and now.coming <= before.coming
 
 
 def _goes_at_once(policy: PolicyId, revision: Revision, judgement: Judgement, context: Context) -> bool:
