@@ -132,7 +132,7 @@ class DeletionPolicy(StrEnum):
 
 
 class SkipReason(StrEnum):
-    """Why a selected workload is left alone; in the order in which they are looked for."""
+    """Why a selected workload is skipped; in the order in which they are looked for."""
 
     TERMINATING = "Terminating"
     OPTED_OUT = "OptedOut"

@@ -485,7 +485,7 @@ def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp
 
 
 @pytest.mark.parametrize(
-    "arguments", [("inject",), ("inject", "-p", "/does/not/exist"), ("eject", "--policy", "web"), ("nothing",)]
+    "arguments", [("inject",), ("inject", "-p", "/does/not/exist"), ("eject", "--policy", "shop/web"), ("nothing",)]
 )
 def test_wrong_usage_exits_with_2(command: Command, arguments: tuple[str, ...]) -> None:
     assert command(*arguments).exit_code == 2

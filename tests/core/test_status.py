@@ -685,6 +685,8 @@ def test_a_write_that_is_tried_again_is_told() -> None:
     assert ready_of(status_of(a_report([*of(U), *waiting]), {}, NOW))["message"] == (
         f"1 of 3 workloads run web-b; 2 waiting; trying again: shop/cart-02 (and 1 more): {trouble}"
     )
+    late = a_report([*of(U), a_target(G, 2, message="ReplicaSet is progressing.", late_since=START, suspect=True)])
+    assert "trying again" not in ready_of(status_of(late, {}, NOW))["message"], "nothing was written in vain there"
     leaving = a_report(removing=[a_target(P, 1, message=trouble)], deleting=True)
     assert ready_of(status_of(leaving, {}, NOW))["message"].endswith(f"; trying again: shop/cart-01: {trouble}")
 

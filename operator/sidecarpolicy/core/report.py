@@ -125,7 +125,7 @@ class Report:
     def retried(self) -> list[Target]:
         """Those whose last write failed for a reason that passes by itself."""
         waiting = (State.PENDING, State.PROGRESSING)
-        found = (each for each in self._everyone if each.state in waiting and each.message)
+        found = (each for each in self._everyone if each.state in waiting and each.message and each.late_since is None)
         return sorted(found, key=lambda each: each.workload)
 
     @property
