@@ -37,7 +37,6 @@ from sidecarpolicy.engine.resources import (
 )
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.world import World, WriteBackoff
-from sidecarpolicy.names import FailureReason
 
 
 @dataclass(slots=True)
@@ -92,7 +91,7 @@ class Snapshot:
         update = self.world.store.update_revision(seen.id)
         for each in items(seen.status, "failures"):
             workload = self.world.store.workloads.get(WorkloadId(namespace=each["namespace"], name=each["name"]))
-            if each["reason"] != FailureReason.REFUSED or update is None or workload is None:
+            if each["reason"] != names.REFUSED or update is None or workload is None:
                 continue
             self.world.refusals[workload.id] = WriteBackoff(
                 uid=workload.uid,

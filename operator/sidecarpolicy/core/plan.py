@@ -237,6 +237,7 @@ def _joining(situation: Situation) -> list[Step]:
         and each.refusal is None
         and not each.turned_back
         and not each.is_left_alone
+        and each.backoff is None
         and each.workload not in situation.assigned
     ]
 
@@ -273,6 +274,7 @@ def _updates(
         and each.revision != situation.update
         and not each.busy
         and not each.is_left_alone
+        and each.backoff is None
         and each.workload not in situation.assigned
         and not (each.new and each.revision is None and joining)
         and not (each.turned_back and not each.excused)

@@ -13,7 +13,7 @@ from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Plan, Situation
 from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.targets import State, Target
-from sidecarpolicy.names import FailureReason, Reason, WarningReason
+from sidecarpolicy.names import Reason, WarningReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +124,13 @@ class Report:
     @property
     def retried(self) -> list[Target]:
         """Those whose last write failed for a reason that passes by itself."""
-        waiting = (State.PENDING, State.PROGRESSING)
-        found = (each for each in self._everyone if each.state in waiting and each.message and each.late_since is None)
+        found = (
+            each
+            for each in self._everyone
+            if each.backoff is not None
+            and not each.backoff.rejected
+            and each.state not in (State.FAILED, State.SKIPPED)
+        )
         return sorted(found, key=lambda each: each.workload)
 
     @property
@@ -171,7 +176,7 @@ class Report:
     def failed_removals(self) -> int:
         """How many removals were tried and have failed: the sidecars are out, and the Pods make no progress."""
         return sum(
-            each.state is State.FAILED and (each.revision is None or each.reason == FailureReason.REFUSED)
+            each.state is State.FAILED and each.revision is None and not each.excused
             for each in self.situation.removing
         )
 

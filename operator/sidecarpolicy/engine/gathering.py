@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 from sidecarpolicy.core import progress
+from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Situation, Unwritable
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Rejection
-from sidecarpolicy.core.targets import State, Target, Watched, in_conflict, target
+from sidecarpolicy.core.targets import Backoff, State, Target, Watched, in_conflict, target
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.store import SeenPolicy
@@ -54,7 +55,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
     policy = seen.policy
     update = world.store.update_revision(seen.id)
     current = world.store.current_revision(seen.id)
-    rollout = policy.rollout if policy is not None else Rollout()
+    rollout = policy.rollout if policy is not None else careful(Rollout())
     told = {(each["namespace"], each["name"]): each for each in items(seen.status, "failures")}
     told |= memory.explained
     targets: list[Target] = []
@@ -81,6 +82,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             busy_until=_busy_until(seen.id, workload, world),
             group=rollout.canary_group(workload.pod_labels, world.store.namespace(workload.id.namespace).labels),
             left=policy is not None and not seen.deleting and _left(policy, workload, world),
+            backoff=_backoff(update.revision.name if update and wanted else None, workload, world),
         )
         if each.watched is not None:
             watched[workload.id] = each.watched
@@ -102,7 +104,7 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         current=current.revision.name if current else None,
         tried=bool(update and update.completed),
         deleting=seen.deleting,
-        orphaning=seen.deleting and policy is not None and policy.deletion_policy is DeletionPolicy.ORPHAN,
+        orphaning=seen.deleting and seen.deletion_policy is DeletionPolicy.ORPHAN,
         frozen=memory.rejection is not None and not seen.deleting,
         attempt=update.attempt_id if update else "",
         halted=update is not None and update.halt is not None,
@@ -116,6 +118,17 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
         removing=removing,
         assigned=frozenset(each for each, policies in world.writing.items() if seen.id in policies),
     )
+
+
+def _backoff(update: str | None, workload: Workload, world: World) -> Backoff | None:
+    """The last write of *workload* that the server would not have: that of *update*, or any where it is to be removed.
+
+    Another revision may well pass, and is tried.
+    """
+    found = world.unwritable(workload)
+    if found is None or (update is not None and update not in world.refused(workload)):
+        return None
+    return Backoff(until=found.until, message=found.message, rejected=True)
 
 
 def _busy_until(policy: PolicyId, workload: Workload, world: World) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
-from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
+from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
@@ -31,13 +31,17 @@ from sidecarpolicy.core.workload import (
 )
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import AUTOSCALERS, DEPLOYMENTS, NAMESPACES, POLICIES, REPLICA_SETS, REVISIONS
+from sidecarpolicy.names import DeletionPolicy
 
 Key = PolicyId | WorkloadId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenPolicy:
-    """A policy object. Where *problems* says why it cannot be used, *policy* is what is readable of it, or None."""
+    """A policy object. Where *problems* says why it cannot be used, *policy* is what is readable of it, or None.
+
+    *deletion_policy*: what becomes of its sidecars in the end, None where that cannot be read.
+    """
 
     id: PolicyId
     uid: str
@@ -49,6 +53,7 @@ class SeenPolicy:
     approve: str
     status: Json
     policy: Policy | None
+    deletion_policy: DeletionPolicy | None = DeletionPolicy.REMOVE
     problems: str = ""
 
 
@@ -58,7 +63,7 @@ def seen_policy(body: Json) -> SeenPolicy:
     policy: Policy | None = None
     problems = ""
     try:
-        policy = decode_policy(body)
+        policy = decode_policy(body, strict=False)
     except InvalidPolicy as error:
         policy, problems = error.readable, str(error)
     except InvalidInput as error:
@@ -74,6 +79,7 @@ def seen_policy(body: Json) -> SeenPolicy:
         approve=at(metadata, "annotations").get(names.APPROVE, ""),
         status=at(body, "status"),
         policy=policy,
+        deletion_policy=readable_deletion_policy(body),
         problems=problems,
     )
 

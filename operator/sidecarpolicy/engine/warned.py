@@ -31,6 +31,14 @@ def warnings_of(seen: SeenPolicy, world: World) -> list[Warned]:
         for index, sidecar in enumerate(seen.policy.sidecars)
         if lacks_gate(sidecar)
     ]
+    found += [
+        Warned(
+            reason=WarningReason.UNKNOWN_FIELD,
+            message="is not known to this version of the operator and has no effect",
+            where=path,
+        )
+        for path in seen.policy.unknown
+    ]
     if wrong := sorted(each for each in approvals(seen.approve) if not APPROVAL.fullmatch(each)):
         message = (
             f"must be removal@<generation>, removal@<generation>#stuck or canary/<group>@<revision>, not {wrong[0]!r}"

@@ -218,7 +218,6 @@ class World:
         candidates, leaving = self._revisions_on(workload, pins)
         inspected = self._inspected(workload)
         namespace = self.store.namespace(workload.id.namespace)
-        refused = self.refused(workload)
         missing = frozenset(set(record_of(workload.record).entries) - set(self.store.policies))
         autoscalers = self.store.autoscalers(workload.id)
         key = (
@@ -226,7 +225,6 @@ class World:
             tuple(each.name for each in candidates),
             tuple(each.name for each in leaving),
             namespace,
-            dict(refused),
             missing,
             inspected,
             pins,
@@ -251,7 +249,6 @@ class World:
             spec=spec,
             record=record,
             owners=content.claims.owners,
-            refused=refused,
             missing=missing,
             pins=pins,
             inspected=inspected,
