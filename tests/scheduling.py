@@ -24,7 +24,7 @@ FIRST = (
     "tests/api/test_main_job.py",
     "tests/api/test_skips.py",
     "tests/api/test_faults.py",
-    "tests/api/test_by_word.py",
+    "tests/api/test_approvals.py",
 )
 
 

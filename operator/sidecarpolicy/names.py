@@ -65,6 +65,9 @@ RESUME = f"{GROUP}/resume"
 # Annotation on a policy, set by its author: a comma list of `removal@<generation>` and `canary/<group>@<revision>`.
 APPROVE = f"{GROUP}/approve"
 
+# Why a workload failed whose change the API server would not have, in `status.failures`.
+REFUSED = "Refused"
+
 # Name prefixes of such ControllerRevisions: StatefulSets and DaemonSets live in the same name space.
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
 
@@ -135,7 +138,7 @@ class DeletionPolicy(StrEnum):
 
 
 class SkipReason(StrEnum):
-    """Why a selected workload is left alone; in the order in which they are looked for."""
+    """Why a selected workload is skipped; in the order in which they are looked for."""
 
     TERMINATING = "Terminating"
     OPTED_OUT = "OptedOut"
@@ -167,12 +170,6 @@ class WarningReason(StrEnum):
     REQUESTS_CHANGE = "RequestsChange"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"
-
-
-class FailureReason(StrEnum):
-    """Why a workload counts as failed, beside what its Pods say and FIELD_CONFLICT."""
-
-    REFUSED = "Refused"
 
 
 class Reason(StrEnum):

@@ -485,7 +485,7 @@ def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp
 
 
 @pytest.mark.parametrize(
-    "arguments", [("inject",), ("inject", "-p", "/does/not/exist"), ("eject", "--policy", "web"), ("nothing",)]
+    "arguments", [("inject",), ("inject", "-p", "/does/not/exist"), ("eject", "--policy", "shop/web"), ("nothing",)]
 )
 def test_wrong_usage_exits_with_2(command: Command, arguments: tuple[str, ...]) -> None:
     assert command(*arguments).exit_code == 2
@@ -552,7 +552,7 @@ def test_every_reason_in_the_documents_exists(page: str) -> None:
     known = {
         *names.SkipReason, *names.WarningReason, *names.Reason, *names.EventReason, *names.Role, *names.Position,
         *names.Startup, *names.PodReadiness, *names.Strategy, *names.OnFailure, *names.DeletionPolicy,
-        *names.Approval, *names.Removal, *names.FailureReason,
+        *names.Approval, *names.Removal, names.REFUSED,
     }  # fmt: skip
     of_kubernetes = {"True", "False", "Unknown", "Recreate", "In", "NotIn", "Exists", "DoesNotExist", "None", "All"}
     of_kubernetes |= {"ProgressDeadlineExceeded", "ImagePullBackOff", "CrashLoopBackOff"}
@@ -564,7 +564,7 @@ def test_every_reason_in_the_documents_exists(page: str) -> None:
 def test_every_reason_is_in_the_documents() -> None:
     text = (ROOT / "README.md").read_text()
     in_status = set(names.WarningReason)
-    wanted = {*names.SkipReason, *names.FailureReason, *in_status, *names.Reason} - {names.Reason.ACCEPTED}
+    wanted = {*names.SkipReason, names.REFUSED, *in_status, *names.Reason} - {names.Reason.ACCEPTED}
     assert [reason for reason in wanted if f"| `{reason}` |" not in text] == []
 
 

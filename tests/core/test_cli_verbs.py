@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sidecarpolicy import cli, names
-from sidecarpolicy.cli.asking import policy_name
 from sidecarpolicy.cli.cluster import explanation
 from sidecarpolicy.cli.gitops import git_manager
-from sidecarpolicy.cli.history import Past, before, live_name, named, with_words
+from sidecarpolicy.cli.history import HistoryEntry, before, live_name, named, with_words
 from sidecarpolicy.cli.main import COMMANDS, main
+from sidecarpolicy.cli.policy_names import policy_named
 from sidecarpolicy.cli.standing import EXIT_CODES, awaited_by, json_of, standing_of, worst
-from sidecarpolicy.cli.status import seconds_of
+from sidecarpolicy.cli.status import duration
 from sidecarpolicy.cli.status_view import detail, overview, show
 from sidecarpolicy.cli.targets import STATES
 from sidecarpolicy.core.decode import author_words, decode_policy
+from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.lists import entries_of, with_entries, with_pin
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.revision import (
@@ -50,20 +51,23 @@ from tests.core.objects import WEB
         ("sidecarpolicies/web", names.POLICY),
         ("sidepol/web", names.POLICY),
         ("sidecarpolicy.sidecars.dev/web", names.POLICY),
+        ("SidecarPolicy/shop/web", names.POLICY),
         ("cluster/web", names.CLUSTER_POLICY),
+        ("ClusterSidecarPolicy//web", names.CLUSTER_POLICY),
         ("csidepol/web", names.CLUSTER_POLICY),
         ("ClusterSidecarPolicy/web", names.CLUSTER_POLICY),
         ("clustersidecarpolicies.sidecars.dev/web", names.CLUSTER_POLICY),
     ],
 )
 def test_a_policy_is_named_as_for_kubectl(text: str, kind: str) -> None:
-    assert policy_name(text) == (kind, "web")
+    namespace = "" if kind == names.CLUSTER_POLICY else "shop"
+    assert policy_named(text, lambda: "shop") == PolicyId(kind=kind, namespace=namespace, name="web")
 
 
-@pytest.mark.parametrize("text", ["", "/web", "deployment/web", "web/", "shop/web"])
+@pytest.mark.parametrize("text", ["", "/web", "deployment/web", "web/", "shop/web", "cluster/shop/web", "sidepol//web"])
 def test_what_names_no_policy_is_wrong_usage(text: str) -> None:
-    with pytest.raises(click.UsageError, match="must be NAME, sidecarpolicy/NAME or cluster/NAME"):
-        policy_name(text)
+    with pytest.raises(click.UsageError, match="must be NAME, sidecarpolicy/NAME, "):
+        policy_named(text, lambda: "shop")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400)])
@@ -79,7 +83,7 @@ def test_what_is_no_duration_is_wrong_usage(text: str) -> None:
 
 def _seconds(text: str) -> float:
     context = click.Context(main)
-    return seconds_of(context, click.Option(["--timeout"]), text)
+    return duration(context, click.Option(["--timeout"]), text)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +344,7 @@ def test_putting_the_words_back_makes_the_same_revision(spec: Json) -> None:
     assert (restored["selector"], restored["rollout"]) == (other["selector"], {"maxConcurrent": 3})
 
 
-def a_past(tag: str, since: int, *, completed: bool = True, with_its_words: bool = True) -> Past:
+def a_past(tag: str, since: int, *, completed: bool = True, with_its_words: bool = True) -> HistoryEntry:
     policy = decode_policy(a_policy(sidecars=[a_sidecar(container={"image": f"example.test/proxy:{tag}"})]))
     revision = offline(policy)
     stored = StoredRevision(
@@ -353,7 +357,7 @@ def a_past(tag: str, since: int, *, completed: bool = True, with_its_words: bool
     body = to_controller_revision(stored, policy=policy, namespace="shop")
     if not with_its_words:
         del body["data"]["words"]
-    return Past(stored=stored, words=words_of(body))
+    return HistoryEntry(stored=stored, words=words_of(body))
 
 
 def test_a_stored_revision_keeps_its_authors_words() -> None:

@@ -23,13 +23,12 @@ from sidecarpolicy.core.report import Rejection, Report, Warned
 from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.status import status_of
-from sidecarpolicy.core.targets import State, Target, in_conflict
+from sidecarpolicy.core.targets import Backoff, State, Target, in_conflict
 from sidecarpolicy.core.times import micro_timestamp, timestamp
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import (
     Approval,
-    FailureReason,
     OnFailure,
     Reason,
     Removal,
@@ -662,7 +661,7 @@ def refused(number: int) -> Target:
     """A target whose change the API server refuses."""
     says = 'admission webhook "images.example" denied the request'
     fields: Json = {"revision": None, "holds_slot": False, "failing": False, "late_since": None, "excused": True}
-    return a_target(F, number, reason=FailureReason.REFUSED.value, message=says, **fields)
+    return a_target(F, number, reason=names.REFUSED, message=says, **fields)
 
 
 def test_what_the_api_server_refuses_is_a_failure() -> None:
@@ -681,11 +680,14 @@ def test_what_the_api_server_refuses_is_a_failure() -> None:
 
 def test_a_write_that_is_tried_again_is_told() -> None:
     trouble = "patch deployments.apps shop/cart-02: no answer within 20 s"
-    waiting = [a_target(P, number, message=trouble) for number in (2, 3)]
+    backoff = Backoff(until=NOW + 5, message=trouble, rejected=False)
+    waiting = [a_target(P, number, message=trouble, backoff=backoff) for number in (2, 3)]
     assert ready_of(status_of(a_report([*of(U), *waiting]), {}, NOW))["message"] == (
         f"1 of 3 workloads run web-b; 2 waiting; trying again: shop/cart-02 (and 1 more): {trouble}"
     )
-    leaving = a_report(removing=[a_target(P, 1, message=trouble)], deleting=True)
+    late = a_report([*of(U), a_target(G, 2, message="ReplicaSet is progressing.", late_since=START, suspect=True)])
+    assert "trying again" not in ready_of(status_of(late, {}, NOW))["message"], "nothing was written in vain there"
+    leaving = a_report(removing=[a_target(P, 1, message=trouble, backoff=backoff)], deleting=True)
     assert ready_of(status_of(leaving, {}, NOW))["message"].endswith(f"; trying again: shop/cart-01: {trouble}")
 
 

@@ -19,7 +19,7 @@ from sidecarpolicy.core.status import Rejection, Report, status_of
 from sidecarpolicy.core.targets import State, Target, in_conflict
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.undone import Conflict
-from sidecarpolicy.names import Approval, FailureReason, Reason, Removal, SkipReason
+from sidecarpolicy.names import Approval, Reason, Removal, SkipReason
 from tests.builders import a_cluster_policy, a_policy
 from tests.core.objects import START, WEB, at_second
 
@@ -259,7 +259,7 @@ def _ended() -> Iterator[Example]:
     refused = Target(
         workload=WorkloadId(namespace="shop", name="cart-003"),
         state=F,
-        reason=FailureReason.REFUSED.value,
+        reason=names.REFUSED,
         message='admission webhook "images.example" denied the request',
         excused=True,
     )

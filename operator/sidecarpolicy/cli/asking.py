@@ -11,7 +11,8 @@ import click
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.cluster import Cluster, explanation
-from sidecarpolicy.cli.hints import those
+from sidecarpolicy.cli.hints import did_you_mean
+from sidecarpolicy.cli.policy_names import policy_named
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import ApiError, Conflict, NotFound, Resource
@@ -22,14 +23,6 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
 TRIES = 5
-SHORT = {names.POLICY: "sidepol", names.CLUSTER_POLICY: "csidepol"}
-KINDS = {
-    alias: kind
-    for kind, plural in names.PLURALS.items()
-    for word in (kind.lower(), plural)
-    for alias in (word, f"{word}.{names.GROUP}", SHORT[kind])
-} | {"cluster": names.CLUSTER_POLICY}
-"""What may stand before the slash of a policy's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +50,7 @@ class Asked:
 
     def policy_id(self, text: str) -> PolicyId:
         """Return whom *text* names; raise click.UsageError where it names nobody."""
-        kind, name = policy_name(text)
-        return PolicyId(kind=kind, namespace="" if kind == names.CLUSTER_POLICY else self.namespace, name=name)
+        return policy_named(text, lambda: self.namespace)
 
     def policy(self, identity: PolicyId) -> Json:
         """Return the policy; raise click.ClickException with those that exist where it does not."""
@@ -68,7 +60,9 @@ class Asked:
             if not error.reason:
                 raise  # the kinds are not installed
             where = "" if identity.cluster_wide else f" in namespace {identity.namespace}"
-            missing = f"there is no {identity.kind} {identity.name!r}{where}; {those(self._names(), identity.name)}"
+            missing = (
+                f"there is no {identity.kind} {identity.name!r}{where}; {did_you_mean(self._names(), identity.name)}"
+            )
             raise click.ClickException(missing) from error
 
     def _names(self) -> list[str]:
@@ -86,15 +80,6 @@ class Asked:
         """Return the ControllerRevisions of a policy: from where the operator keeps them, and from nowhere else."""
         selector = f"{names.POLICY_KIND_LABEL}={identity.kind},{names.POLICY_NAME_LABEL}={identity.name}"
         return self.cluster.list(REVISIONS, identity.namespace or self.operator_namespace, label_selector=selector)
-
-
-def policy_name(text: str) -> tuple[str, str]:
-    """Return kind and name of `web`, `sidecarpolicy/web` or `cluster/web`; raise click.UsageError for anything else."""
-    kind, slash, name = text.rpartition("/")
-    found = KINDS.get(kind.lower()) if slash else names.POLICY
-    if found is None or not name:
-        raise click.UsageError(f"{text!r} names no policy: it must be NAME, sidecarpolicy/NAME or cluster/NAME")
-    return found, name
 
 
 def asks_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,7 +148,7 @@ def annotate(
 ) -> Json:
     """Set the annotation *key* of *body* to what *change* makes of its value (empty: none), and fields of its spec.
 
-    Somebody who writes at the same moment is not overwritten: what he wrote is read, and changed anew. Returns the
+    Somebody who writes at the same moment is not overwritten: what they wrote is read, and changed anew. Returns the
     object as it is then.
     """
     for _ in range(TRIES):

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 MOST_NAMES = 5
 
 
-def those(found: Iterable[str], wanted: str) -> str:
+def did_you_mean(found: Iterable[str], wanted: str) -> str:
     """Return which of *found* may have been meant, as the end of a sentence."""
     known = list(dict.fromkeys(found))
     if not known:

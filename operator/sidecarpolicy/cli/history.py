@@ -25,7 +25,7 @@ WORDS = ("priority", "sidecars", "volumes", "application")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class HistoryEntry:
     """A stored revision with its author's words; None where they are not stored."""
 
     stored: StoredRevision
@@ -37,16 +37,16 @@ class Past:
         return self.stored.revision.name
 
 
-def history(asked: Asked, identity: PolicyId) -> list[Past]:
+def history(asked: Asked, identity: PolicyId) -> list[HistoryEntry]:
     """Return what is stored of a policy; what somebody mangled is passed over, as the operator does."""
-    found: list[Past] = []
+    found: list[HistoryEntry] = []
     for body in asked.revisions(identity):
         try:
             stored = from_controller_revision(body)
         except (KeyError, TypeError, ValueError):
             continue
         if stored.revision.policy == identity:
-            found.append(Past(stored=stored, words=words_of(body)))
+            found.append(HistoryEntry(stored=stored, words=words_of(body)))
     return sorted(found, key=lambda each: (each.stored.since, each.stored.number), reverse=True)
 
 
@@ -58,7 +58,7 @@ def live_name(identity: PolicyId, body: Json) -> str:
         return ""
 
 
-def named(past: Sequence[Past], identity: PolicyId, wanted: str) -> Past:
+def named(past: Sequence[HistoryEntry], identity: PolicyId, wanted: str) -> HistoryEntry:
     """Return the revision that *wanted* names, by its name, its hash or its object; raise click.ClickException."""
     for each in past:
         if wanted in (each.name, each.name.removeprefix(f"{identity.name}-"), each.stored.object_name):
@@ -67,7 +67,7 @@ def named(past: Sequence[Past], identity: PolicyId, wanted: str) -> Past:
     raise click.ClickException(f"{identity.label} has no revision {wanted!r}; {known}")
 
 
-def before(past: Sequence[Past], live: str) -> Past | None:
+def before(past: Sequence[HistoryEntry], live: str) -> HistoryEntry | None:
     """Return the revision to go back to from *live*: of the others, the one that was rolled out completely last.
 
     One whose rollout is halted, or was never completed, is no way back: it may be what somebody has just left.

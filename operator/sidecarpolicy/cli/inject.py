@@ -27,7 +27,7 @@ def inject(policy_paths: tuple[Path, ...], namespace: str, paths: tuple[Path, ..
 
     A SidecarPolicy reaches Deployments of its own namespace. Which namespaces a ClusterSidecarPolicy reaches is decided
     by the Namespace objects among the manifests and policies; of others only the name is known. Likewise a Deployment
-    is left alone for the sake of a HorizontalPodAutoscaler where that is among them.
+    is skipped for the sake of a HorizontalPodAutoscaler where that is among them.
     """
     try:
         documents = batch.manifests(paths, recursive=recursive)

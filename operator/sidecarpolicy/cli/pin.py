@@ -14,7 +14,7 @@ from sidecarpolicy.cli.asking import (
     policy_argument,
     say,
 )
-from sidecarpolicy.cli.hints import those
+from sidecarpolicy.cli.hints import did_you_mean
 from sidecarpolicy.cli.history import history, named
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.lists import entries_of, policy_of, with_pin
@@ -71,7 +71,7 @@ def _deployment(asked: Asked, namespace: str, name: str) -> Json:
     except NotFound as error:
         try:
             found = [each["metadata"]["name"] for each in asked.cluster.list(DEPLOYMENTS, namespace)]
-            hint = f"; {those(found, name)}"
+            hint = f"; {did_you_mean(found, name)}"
         except ApiError:
             hint = ""
         missing = f"there is no Deployment {name!r} in namespace {namespace}{hint}"

@@ -38,7 +38,6 @@ from sidecarpolicy.engine.resources import (
     REPLICA_SETS,
     REVISIONS,
 )
-from sidecarpolicy.names import FailureReason
 
 
 @dataclass(slots=True)
@@ -100,7 +99,7 @@ class Snapshot:
             workload = cache.workloads.get(WorkloadId(namespace=each["namespace"], name=each["name"]))
             if workload is None:
                 continue
-            if each["reason"] == FailureReason.REFUSED and update is not None:
+            if each["reason"] == names.REFUSED and update is not None:
                 self.context.memory.of(workload.id).failed = Failed(
                     uid=workload.uid,
                     generation=workload.generation,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sidecarpolicy import names
+from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.targets import State
 from sidecarpolicy.core.tree import Json, at, items
@@ -54,16 +55,14 @@ class Standing:
     @property
     def next_command(self) -> str:
         """The command that goes on, or shows why nothing does; empty where the policy needs nobody."""
-        name = f"cluster/{self.policy.name}" if self.policy.cluster_wide else self.policy.name
-        where = "" if self.policy.cluster_wide else f" -n {self.policy.namespace}"
         if not self.observed:
             return ""
         if self.status.get("halt") or self.reason == Reason.PAUSED:
-            return f"sidecarpolicy resume {name}{where}"
+            return command("resume", self.policy)
         if self.status.get("awaiting"):
-            return f"sidecarpolicy approve {name}{where}"
+            return command("approve", self.policy)
         shown = next((state for state in SHOWN if self.verdict is Verdict.FAILED and self.count(state)), None)
-        return f"sidecarpolicy targets {name}{where} --state={shown.value}" if shown else ""
+        return command("targets", self.policy, f"--state={shown.value}") if shown else ""
 
     @property
     def total(self) -> int:
@@ -119,11 +118,6 @@ def worst(standings: Sequence[Standing]) -> Verdict:
     """Return the worst of the verdicts; Ready where there is none."""
     found = {each.verdict for each in standings}
     return next((verdict for verdict in WORST_FIRST if verdict in found), Verdict.READY)
-
-
-def shown_name(policy: PolicyId) -> str:
-    """As kubectl names it: `sidecarpolicy.sidecars.dev/web`."""
-    return f"{policy.kind.lower()}.{names.GROUP}/{policy.name}"
 
 
 def json_of(standings: Sequence[Standing]) -> Json:

@@ -18,7 +18,8 @@ from rich.live import Live
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked, asks_cluster
 from sidecarpolicy.cli.cluster import explanation
-from sidecarpolicy.cli.standing import EXIT_CODES, Standing, Verdict, json_of, shown_name, standing_of, worst
+from sidecarpolicy.cli.policy_names import shown_name
+from sidecarpolicy.cli.standing import EXIT_CODES, Standing, Verdict, json_of, standing_of, worst
 from sidecarpolicy.cli.status_view import console, detail, overview, progress, show
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json
@@ -29,7 +30,7 @@ INTERVAL = 1.0
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
-def seconds_of(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
     """Return the seconds of `90`, `90s`, `5m` or `1h30m`, as kubectl takes them; raise click.BadParameter."""
     found = DURATION.fullmatch(value)
     if not value or found is None:
@@ -47,7 +48,7 @@ def seconds_of(_context: click.Context, _parameter: click.Parameter, value: str)
 @click.option("-w", "--watch", is_flag=True, help="Wait until each is Ready or has failed, and show how far it is.")
 @click.option(
     "--timeout",
-    callback=seconds_of,
+    callback=duration,
     default="0",
     metavar="TIME",
     help="With --watch: 90s, 5m, 1h30m; 0 is for ever.",
@@ -102,7 +103,7 @@ class _Question:
             except Rejected as error:
                 if kind == names.POLICY or error.reason != "Forbidden":
                     raise
-                self._kinds.remove(kind)  # whoever sees only his namespace sees that
+                self._kinds.remove(kind)  # whoever sees one namespace only sees that
                 click.echo(f"left out: {explanation(error, '')}", err=True)
         return [standing_of(each) for each in found]
 

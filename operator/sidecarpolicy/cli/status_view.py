@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from sidecarpolicy.cli.policy_names import short_name
 from sidecarpolicy.cli.standing import Standing, Verdict
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.names import Reason
@@ -49,7 +50,7 @@ def overview(standings: Sequence[Standing]) -> Columns:
     for each in standings:
         table.add_row(
             Text(each.policy.namespace or UNSEEN),
-            Text(name_of(each)),
+            Text(short_name(each.policy)),
             Text(each.verdict.value, style=COLOURS[each.verdict]),
             Text(each.reason or UNSEEN),
             Text(f"{each.count('updated')}/{each.total}"),
@@ -89,11 +90,6 @@ class Columns:
             yield line
             if beside or number:  # without room for its column its head says nothing
                 yield from (Padding(each, (0, 0, 0, sum(widths) if beside else GAP), expand=False) for each in lines)
-
-
-def name_of(each: Standing) -> str:
-    """As one names it on the command line: `web`, or `cluster/web`."""
-    return f"cluster/{each.policy.name}" if each.policy.cluster_wide else each.policy.name
 
 
 def progress(standings: Sequence[Standing]) -> RenderableType:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidecarpolicy.cli.hints import listing, those
+from sidecarpolicy.cli.hints import did_you_mean, listing
 from sidecarpolicy.cli.manifests import BadInput, objects, read
 from sidecarpolicy.core.timeline import BadWitness, Witness, read_witness
 from sidecarpolicy.core.timeline.moments import epoch
@@ -48,7 +48,7 @@ def from_files(paths: Sequence[Path], pod: str, namespace: str) -> Subject:
     chosen = [body for body in pods if (not pod or _name(body) == pod) and namespace in ("", _namespace(body))]
     found = list(dict.fromkeys((_namespace(body), _name(body)) for body in chosen))
     if not found:
-        raise BadInput([f"{source}: must hold the Pod {pod!r}; {those([_name(body) for body in pods], pod)}"])
+        raise BadInput([f"{source}: must hold the Pod {pod!r}; {did_you_mean([_name(body) for body in pods], pod)}"])
     if len(found) > 1:
         raise BadInput([f"{source}: holds {len(found)} Pods; name one: {listing([name for _, name in found])}"])
     states = sorted((body for body in chosen if _uid(body) == _uid(chosen[-1])), key=_version)
@@ -92,7 +92,7 @@ def _hint(cluster: Cluster, namespace: str, pod: str) -> str:
         names = [_name(each) for each in cluster.list(PODS, namespace)]
     except ApiError:
         return ""
-    return f"; {those(names, pod)}"
+    return f"; {did_you_mean(names, pod)}"
 
 
 def witness_from(paths: Sequence[Path]) -> Witness:

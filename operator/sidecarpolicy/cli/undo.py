@@ -16,7 +16,8 @@ from sidecarpolicy.cli.asking import (
 )
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.hints import listing
-from sidecarpolicy.cli.history import Past, before, history, live_name, named, with_words
+from sidecarpolicy.cli.history import HistoryEntry, before, history, live_name, named, with_words
+from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Rejected
@@ -81,25 +82,21 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
         click.echo(f"this is not {target.name} again; {changed}", err=True)
     say(asked, resource, identity.name, f"rolled back to revision {target.name}")
     if not to_revision and any(each.name == live for each in past):
-        click.echo(f"it was at revision {live}; back there: {_command(identity)} --to-revision {live}", err=True)
+        click.echo(
+            f"it was at revision {live}; back there: {command('undo', identity, '--to-revision', live)}", err=True
+        )
     if bool(at(after, "spec", "rollout").get("paused")):
         click.echo("it is paused: nothing changes before `sidecarpolicy resume`", err=True)
     if manager is not None:
         click.echo(f"{manager} may put the newer spec back at any moment: revert it in Git as well", err=True)
 
 
-def _nowhere(past: Sequence[Past], live: str, identity: PolicyId) -> str:
+def _nowhere(past: Sequence[HistoryEntry], live: str, identity: PolicyId) -> str:
     """Why there is nowhere to go back to, and how to go to a revision that nobody has seen to work."""
     others = [each.name for each in past if each.name != live]
     if not others:
         return f"{identity.label} has no earlier revision to go back to"
     return (
         f"{identity.label} is at revision {live or '(invalid)'}, and no other was rolled out completely; there is "
-        f"{listing(others)}. To take one all the same: {_command(identity)} --to-revision {others[0]}"
+        f"{listing(others)}. To take one all the same: {command('undo', identity, '--to-revision', others[0])}"
     )
-
-
-def _command(identity: PolicyId) -> str:
-    if identity.cluster_wide:
-        return f"sidecarpolicy undo cluster/{identity.name}"
-    return f"sidecarpolicy undo {identity.name} -n {identity.namespace}"

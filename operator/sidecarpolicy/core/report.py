@@ -117,7 +117,12 @@ class Report:
     @property
     def retried(self) -> Sequence[Target]:
         """Those whose last write failed for a reason that passes by itself."""
-        return [each for each in self.fleet.in_backoff if each.backoff is not None and not each.backoff.rejected]
+        done = (State.FAILED, State.SKIPPED)
+        return [
+            each
+            for each in self.fleet.in_backoff
+            if each.backoff is not None and not each.backoff.rejected and each.state not in done
+        ]
 
     @property
     def awaiting(self) -> list[str]:

@@ -15,7 +15,7 @@ from sidecarpolicy.core.messages import cause
 from sidecarpolicy.core.report import Report
 from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.core.times import timestamp
-from sidecarpolicy.names import FailureReason, OnFailure, Reason
+from sidecarpolicy.names import OnFailure, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,7 +326,7 @@ def _worst(report: Report) -> str:
     if not failed:
         return "what failed has gone or recovered since"
     first = failed[0]
-    what = "cannot be changed" if first.reason == FailureReason.REFUSED else "failed"
+    what = "cannot be changed" if first.reason == names.REFUSED else "failed"
     return f"{first.workload}{_and_more(failed)} {what}: {cause(first.message) or UNSEEN_CAUSE}"
 
 

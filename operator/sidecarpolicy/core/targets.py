@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isinf
 
+from sidecarpolicy import names
 from sidecarpolicy.core import progress
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -14,7 +15,7 @@ from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
 from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
-from sidecarpolicy.names import FailureReason, Reason
+from sidecarpolicy.names import Reason
 
 # A ReplicaSet that cannot make Pods (a quota, an admission rule) has failed when that held for this long, in seconds.
 REPLICA_FAILURE_SECONDS = 60
@@ -227,7 +228,7 @@ def in_backoff(each: Target, backoff: Backoff) -> Target:
     return replace(
         each,
         state=State.FAILED,
-        reason=FailureReason.REFUSED.value,
+        reason=names.REFUSED,
         message=backoff.message,
         excused=True,
         holds_slot=False,

@@ -170,8 +170,8 @@ def test_the_emergency_switch_stops_every_change(fleet: Fleet, switch: str) -> N
     fleet.wait("RolloutComplete")
     fleet.kubectl("annotate", "namespace", OPERATOR_NAMESPACE, switch)
     fleet.apply(a_proxy(fleet.namespace, "2"), a_deployment("new", fleet.namespace))
-    status = fleet.wait("Stopped")
-    assert status["targets"]["pending"] == 5
+    fleet.wait("Stopped")
+    poll(lambda: fleet.status()["targets"], until=lambda targets: targets["pending"] == 5)  # the new one is seen too
     fleet.kubectl("delete", "sidecarpolicy", "web", "--wait=false")
     fleet.wait("Removing")
     assert "sidecars.dev/stop" in fleet.condition("Ready")["message"]
