@@ -10,17 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sidecarpolicy.core import plan as planning
-from sidecarpolicy.core import progress
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.held_back import HoldBack, holding_back
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds import deployment
 from sidecarpolicy.core.plan import Plan, Situation, Step
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.progress import borne
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, ItemKey, Note, Record, text_of
 from sidecarpolicy.core.status import Report, status_of
-from sidecarpolicy.core.targets import State, Target, target
-from sidecarpolicy.core.workload import NO_CONDITION, Condition, ReplicaSet, Workload, record_of
+from sidecarpolicy.core.targets import State, Target, soak_ends, target
+from sidecarpolicy.core.workload import NO_CONDITION, Child, Condition, Workload, borne, record_of
 from sidecarpolicy.names import SkipReason
 from tests.core.objects import START, WEB
 
@@ -43,6 +42,7 @@ class Set:
     number: int
     record: str
     replicas: int
+    created: float
 
 
 @dataclass(slots=True)
@@ -170,7 +170,9 @@ class Deployment:
         if again is not None:
             self.sets.remove(again)
         number = 1 + max((each.number for each in self.sets), default=0)
-        self.sets.append(Set(template=template, number=number, record=self.record, replicas=min(1, self.replicas)))
+        self.sets.append(
+            Set(template=template, number=number, record=self.record, replicas=min(1, self.replicas), created=now)
+        )
         self.done = 0
         self.progressing = self._condition("True", "ReplicaSetUpdated", now)
         if self.available is NO_CONDITION:
@@ -206,31 +208,36 @@ class Deployment:
             deleting=False,
             controller="",
             paused=False,
-            recreates=self.recreates,
-            progress_deadline=int(GIVES_UP),
-            replicas=self.replicas,
-            observed_generation=self.observed,
-            status_replicas=everything,
-            updated_replicas=newest if self.observed == self.generation else everything,
-            available_replicas=newest if self.complete else everything - newest,
-            progressing=self.progressing,
-            available=self.available,
-            replica_failure=NO_CONDITION,
+            takes_down="strategy Recreate" if self.recreates else "",
+            deadline=int(GIVES_UP),
+            template=deployment.TEMPLATE,
+            own=deployment.Own(
+                deadline=int(GIVES_UP),
+                min_ready=0,
+                replicas=self.replicas,
+                observed_generation=self.observed,
+                status_replicas=everything,
+                updated_replicas=newest if self.observed == self.generation else everything,
+                available_replicas=newest if self.complete else everything - newest,
+                progressing=self.progressing,
+                available=self.available,
+            ),
             body=b"{}",
         )
 
-    def replica_sets(self) -> list[ReplicaSet]:
+    def replica_sets(self) -> list[Child]:
         """What the operator sees of its ReplicaSets."""
         return [
-            ReplicaSet(
+            Child(
                 name=f"{self.name}-{each.number}",
                 namespace=self.namespace,
                 owner=self.name,
                 uid=f"{self.name}-{each.number}",
-                pod_template_hash=str(each.number),
+                pods=f"pod-template-hash={each.number}",
                 number=each.number,
                 replicas=each.replicas,
                 record=each.record,
+                created=each.created,
             )
             for each in self.sets
         ]
@@ -242,7 +249,9 @@ def established(name: str, *, revision: str | None = None, healthy: bool = True,
     if revision:
         found.write(revision)
     found.observed = found.generation
-    found.sets = [Set(template=found.template, number=1, record=found.record, replicas=found.replicas)]
+    found.sets = [
+        Set(template=found.template, number=1, record=found.record, replicas=found.replicas, created=LONG_AGO)
+    ]
     found.progressing = replace(found._condition("True", "NewReplicaSetAvailable", LONG_AGO))
     found.available = found._condition(
         "True" if healthy else "False", "MinimumReplicas", LONG_AGO if healthy else LONG_AGO - TICK
@@ -305,13 +314,13 @@ class World:
         self.halted.discard(self.attempt)
         self.attempts[self.update] = self.attempts.get(self.update, 1) + 1
 
-    def done_with(self, deployment: Deployment) -> float:
-        """When the soak of this policy's rollout on *deployment* ends."""
-        revision = borne(deployment.record, self.policy)
-        seen, sets = deployment.seen(), deployment.replica_sets()
-        if revision in (None, self.current) or not progress.is_ours(seen, sets, self.policy):
+    def done_with(self, each: Deployment) -> float:
+        """When the soak of this policy's rollout on a Deployment ends."""
+        revision = borne(each.record, self.policy)
+        if revision in (None, self.current):
             return 0.0
-        return progress.soaked_at(seen, self.rollout.min_ready_seconds)
+        sets = each.replica_sets()
+        return soak_ends(self.policy, each.seen(), sets, rollout=self.rollout, now=self.now)
 
     def approve(self, approval: str) -> None:
         """The author approves what the status asks for."""
@@ -393,10 +402,11 @@ class World:
         return plan
 
     def _apply(self, step: Step) -> None:
-        deployment = next(each for each in self.deployments if each.id == step.workload)
-        deployment.write(step.revision, policy=self.policy, joined=step.joins, note=step.note)
+        found = next(each for each in self.deployments if each.id == step.workload)
+        note = step.note if step.revision is None or step.joins else replace(step.note, stepped=self.now)
+        found.write(step.revision, policy=self.policy, joined=step.joins, note=note)
         if step.revision is not None:
-            self.touched.setdefault(step.revision, set()).add(deployment.name)
+            self.touched.setdefault(step.revision, set()).add(found.name)
 
     def _note_completion(self, situation: Situation, plan: Plan) -> None:
         moving = plan.counts[State.PENDING] + plan.counts[State.PROGRESSING] + plan.counts[State.FAILED]

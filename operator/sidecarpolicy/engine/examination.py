@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sidecarpolicy.core.diagnosis import Diagnosis, diagnose, probe_limits
 from sidecarpolicy.core.ordering import start_order
+from sidecarpolicy.core.targets import observed
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.resources import EVENTS, PODS
@@ -36,7 +37,9 @@ async def examine(workload: Workload, world: World) -> Diagnosis:
         if (revision := world.revision(policy, entry.revision)) is not None
     ]
     ours = [sidecar.name for _, sidecar in start_order(revisions)]
-    found = diagnose(workload, pods, events, ours, probe_limits(workload.content.template))
+    facts = observed(workload, world.store.replica_sets(workload))
+    limits = probe_limits(workload.content.template)
+    found = diagnose(facts.said, facts.refused, pods, events, ours, limits)
     world.diagnosed[workload.id] = Diagnosed(
         uid=workload.uid, generation=workload.generation, at=world.now(), diagnosis=found
     )
@@ -46,11 +49,9 @@ async def examine(workload: Workload, world: World) -> Diagnosis:
 async def _newest_pods(workload: Workload, world: World) -> list[Json]:
     """The Pods of the newest ReplicaSet, the newest first."""
     newest = max(world.store.replica_sets(workload), key=lambda each: each.number, default=None)
-    if newest is None or not newest.pod_template_hash:
+    if newest is None or not newest.pods:
         return []
-    found = await world.api.list_in(
-        PODS, workload.id.namespace, label_selector=f"pod-template-hash={newest.pod_template_hash}"
-    )
+    found = await world.api.list_in(PODS, workload.id.namespace, label_selector=newest.pods)
     owned = [
         pod
         for pod in found

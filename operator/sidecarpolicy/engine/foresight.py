@@ -43,7 +43,7 @@ def foreseen(
         {policy: revision.name for policy, revision in assigned.items()},
         held,
         {policy: (revision.name, deadline) for policy, (revision, deadline) in coming.items()},
-        workload.progress_deadline,
+        (workload.deadline, workload.min_ready),
     )
     kept = world.foreseen.get(workload.id)
     if kept is not None and kept[0] == key:
@@ -69,7 +69,8 @@ def foreseen(
             after=at(composed.template, "spec"),
             ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
             progress_deadline=deadline,
-            deployment_deadline=workload.progress_deadline,
+            own_deadline=workload.deadline,
+            own_wait=workload.min_ready,
         )
         return findings(change)
 

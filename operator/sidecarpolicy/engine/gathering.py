@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from sidecarpolicy.core import progress
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -18,9 +17,9 @@ from sidecarpolicy.core.plan import Situation, Unwritable
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Rejection
-from sidecarpolicy.core.targets import Backoff, State, Target, Watched, in_conflict, target
+from sidecarpolicy.core.targets import Backoff, State, Target, in_conflict, soak_ends, target
 from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.core.workload import Workload, borne, record_of
 from sidecarpolicy.engine.store import SeenPolicy
 from sidecarpolicy.engine.undoing import conflict_of
 from sidecarpolicy.engine.world import World
@@ -31,9 +30,8 @@ from sidecarpolicy.names import DeletionPolicy, SkipReason
 class Memory:
     """What the passes over one policy keep; all of it can be found again.
 
-    *passed*: when the last pass began (seconds since the epoch). *held_back*: by namespace. *watched*: unfinished
-    rollouts that were seen. *unwritten*: since when, and why, workloads to remove from could not be
-    written.
+    *passed*: when the last pass began (seconds since the epoch). *held_back*: by namespace. *unwritten*: since when,
+    and why, workloads to remove from could not be written.
     *status_written*, *status_differs*: when it was last written, and since when there is something new to write.
     *explained*: why workloads failed, also when they have been turned back.
     """
@@ -46,7 +44,6 @@ class Memory:
     skipped: dict[WorkloadId, SkipReason] | None = None
     held_back: dict[str, HoldBack] = field(default_factory=dict)
     unwritten: dict[WorkloadId, tuple[float, str]] = field(default_factory=dict)
-    watched: dict[WorkloadId, Watched] = field(default_factory=dict)
     explained: dict[tuple[str, str], Json] = field(default_factory=dict)
 
 
@@ -60,7 +57,6 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
     told |= memory.explained
     targets: list[Target] = []
     removing: list[Target] = []
-    watched: dict[WorkloadId, Watched] = {}
     unwritable: dict[WorkloadId, Unwritable] = {}
     for workload in world.store.reached_by(seen.id):
         selected = policy is not None and world.store.selects(policy, workload)
@@ -77,15 +73,12 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             rollout=rollout,
             now=world.now(),
             attempt=update.attempt_id if update and wanted else "",
-            before=memory.watched.get(workload.id),
             current=current.revision.name if current else None,
             busy_until=_busy_until(seen.id, workload, world),
             group=rollout.canary_group(workload.pod_labels, world.store.namespace(workload.id.namespace).labels),
             left=policy is not None and not seen.deleting and _left(policy, workload, world),
             backoff=_backoff(update.revision.name if update and wanted else None, workload, world),
         )
-        if each.watched is not None:
-            watched[workload.id] = each.watched
         each = _explained(each, seen.id, told, world)
         _keep(memory.explained, each)
         if (conflict := conflict_of(seen.id, workload, world, removing=not wanted)) is not None:
@@ -96,7 +89,6 @@ def situation_of(seen: SeenPolicy, memory: Memory, world: World) -> Situation:
             removing.append(each)
         if (refused := world.unwritable(workload)) is not None:
             unwritable[workload.id] = refused
-    memory.watched = watched
     return Situation(
         policy=seen.id,
         rollout=rollout,
@@ -143,10 +135,8 @@ def _busy_until(policy: PolicyId, workload: Workload, world: World) -> float:
         if other == policy or not entry.revision or entry.joined or seen is None or seen.policy is None:
             continue
         soaked = current is not None and current.revision.name == entry.revision
-        if not soaked and progress.is_ours(workload, replica_sets, other):
-            ends_at = progress.soaked_at(workload, seen.policy.rollout.min_ready_seconds)
-            late = workload.progressing.updated + seen.policy.rollout.progress_deadline_seconds
-            ends.append(min(ends_at, late))  # what has failed is in nobody's way
+        if not soaked:
+            ends.append(soak_ends(other, workload, replica_sets, rollout=seen.policy.rollout, now=world.now()))
     return max(ends)
 
 
@@ -179,6 +169,7 @@ def _explained(each: Target, policy: PolicyId, told: Mapping[tuple[str, str], Js
         message=diagnosis.message,
         excused=policy.cluster_wide and diagnosis.of_namespace,
         failing=failing,
+        blamed=diagnosis.ours,
         state=State.FAILED if failing and each.refusal is None else each.state,
     )
 
@@ -187,7 +178,7 @@ def _carries(policy: PolicyId, workload: Workload, world: World) -> bool:
     """Whether *workload* bears a revision of *policy*, or Pods of it may still do."""
     if policy in record_of(workload.record).entries:
         return True
-    return any(progress.borne(each.record, policy) is not None for each in world.store.replica_sets(workload))
+    return any(borne(each.record, policy) is not None for each in world.store.replica_sets(workload))
 
 
 def _keep(explained: dict[tuple[str, str], Json], each: Target) -> None:

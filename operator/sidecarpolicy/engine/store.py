@@ -16,19 +16,12 @@ from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds.deployment import child_from, workload_from
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.revision import StoredRevision, current_revision, from_controller_revision, update_revision
 from sidecarpolicy.core.tree import at
-from sidecarpolicy.core.workload import (
-    Namespace,
-    ReplicaSet,
-    Workload,
-    namespace_from,
-    record_of,
-    replica_set_from,
-    workload_from,
-)
+from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_from, record_of
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import AUTOSCALERS, DEPLOYMENTS, NAMESPACES, POLICIES, REPLICA_SETS, REVISIONS
 from sidecarpolicy.names import DeletionPolicy
@@ -93,7 +86,7 @@ class Store:
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
         self._in_namespace: dict[str, dict[WorkloadId, Workload]] = defaultdict(dict)
-        self._replica_sets: dict[str, dict[str, ReplicaSet]] = defaultdict(dict)
+        self._replica_sets: dict[str, dict[str, Child]] = defaultdict(dict)
         self._by_uid: dict[str, WorkloadId] = {}
         self._revisions: dict[PolicyId, dict[str, StoredRevision]] = defaultdict(dict)
         self._owner_of_replica_set: dict[str, str] = {}
@@ -108,7 +101,7 @@ class Store:
         """The namespace of that name; one without labels where it has not been seen."""
         return self.namespaces.get(name) or Namespace(name=name)
 
-    def replica_sets(self, workload: Workload) -> Sequence[ReplicaSet]:
+    def replica_sets(self, workload: Workload) -> Sequence[Child]:
         """The ReplicaSets that *workload* controls."""
         return tuple(self._replica_sets.get(workload.uid, {}).values())
 
@@ -207,7 +200,7 @@ class Store:
         if resource == DEPLOYMENTS:
             return self._workload(WorkloadId(namespace=namespace, name=name), workload_from(body) if present else None)
         if resource == REPLICA_SETS:
-            return self._replica_set(namespace, name, replica_set_from(body) if present else None)
+            return self._replica_set(namespace, name, child_from(body) if present else None)
         if resource == AUTOSCALERS:
             return self._autoscaler(namespace, name, autoscaler_from(body) if present else None)
         if resource == NAMESPACES:
@@ -234,7 +227,7 @@ class Store:
             keys |= self.concerned(each) if each is not None else set()
         return keys
 
-    def _replica_set(self, namespace: str, name: str, new: ReplicaSet | None) -> set[Key]:
+    def _replica_set(self, namespace: str, name: str, new: Child | None) -> set[Key]:
         place = f"{namespace}/{name}"
         owner = new.owner if new is not None else self._owner_of_replica_set.pop(place, "")
         old = self._replica_sets[owner].pop(place, None) if owner in self._replica_sets else None

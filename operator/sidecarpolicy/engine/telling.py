@@ -82,7 +82,8 @@ def _tell_of_a_conflict(seen: SeenPolicy, workload: Workload, conflict: Conflict
         for each in items(seen.status, "failures")
         if each["reason"] == Reason.FIELD_CONFLICT
     }
-    if key in world.told_conflicts or workload.id in listed or conflict.put_back:
+    place = (workload.id.namespace, workload.id.name)
+    if key in world.told_conflicts or place in listed or conflict.put_back:
         return
     world.told_conflicts.add(key)
     what = f"{conflict.by} keeps undoing {conflict.what}"

@@ -18,6 +18,7 @@ from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.drift import drifted, mends
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import Composition
+from sidecarpolicy.core.kinds import kind_of
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.record import ItemKey, text_of
@@ -58,6 +59,7 @@ async def workload_pass(identity: WorkloadId, world: World) -> None:
 
 async def _bring(workload: Workload, steps: dict[PolicyId, Step], world: World) -> None:
     judgement = world.judgement(workload)
+    steps = {policy: stamped(step, world.now()) for policy, step in steps.items()}
     desired = desired_on(judgement, {}, world)
     composed = composed_on(workload, judgement, desired, {}, world)
     decisions = decisions_on(workload, judgement, composed.template, steps, world)
@@ -92,6 +94,7 @@ def _operations(workload: Workload, judgement: Judgement, composed: Composition)
         annotated=workload.annotated,
         record=workload.record,
         new_record=text_of(composed.record),
+        path=workload.template,
     )
 
 
@@ -121,11 +124,11 @@ async def _may_repair(
     workload: Workload, judgement: Judgement, composed: Composition, operations: list[Json], world: World
 ) -> bool:
     """Whether a repair is ours to make, and would not be undone at once by an admission webhook."""
-    takes_down = workload.recreates and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
+    takes_down = workload.takes_down and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
     if workload.controller or takes_down or world.mutation(workload) is not None:
         return False
     answer = await world.api.json_patch(DEPLOYMENTS, workload.id.namespace, workload.id.name, operations, dry_run=True)
-    template = at(answer, "spec", "template")
+    template = at(answer, *workload.template)
     undone = drifted(judgement.template, judgement.record, composed.template)
     if mends(judgement.template, composed.template, template, undone):
         world.mutated.pop(workload.id, None)
@@ -291,11 +294,19 @@ def _listed(items: Iterable[ItemKey]) -> str:
     return ", ".join(str(item) for item in items)
 
 
+def stamped(step: Step, now: float) -> Step:
+    """Return *step* with the time at which it is written noted, where a rollout of ours begins with it."""
+    if step.revision is None or step.joins or step.orphans:
+        return step
+    return replace(step, note=replace(step.note, stepped=float(int(now))))
+
+
 def reference(workload: Workload) -> ObjectRef:
     """What an Event about *workload* refers to."""
+    address = kind_of(workload).ADDRESS
     return ObjectRef(
-        api_version=DEPLOYMENTS.api_version,
-        kind=DEPLOYMENTS.kind,
+        api_version=address.api_version,
+        kind=address.kind,
         namespace=workload.id.namespace,
         name=workload.id.name,
         uid=workload.uid,

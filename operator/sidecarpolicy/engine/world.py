@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sidecarpolicy import names
-from sidecarpolicy.core import progress
 from sidecarpolicy.core.arithmetic.findings import Finding
 from sidecarpolicy.core.checks import Pin, Refusal, Subject, judge
 from sidecarpolicy.core.diagnosis import Diagnosis
@@ -23,6 +22,7 @@ from sidecarpolicy.core.plan import Step, Unwritable
 from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Warned
+from sidecarpolicy.core.targets import facts_of
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.undone import Limits, Undone
 from sidecarpolicy.core.workload import Workload, record_of
@@ -300,8 +300,8 @@ class World:
             if seen.policy.rollout.on_failure is not OnFailure.HALT:
                 continue
             replica_sets = self.store.replica_sets(workload)
-            on_the_way = progress.is_ours(workload, replica_sets, policy)
-            if on_the_way and not progress.has_arrived(workload, replica_sets, policy):
+            facts = facts_of(policy, workload, replica_sets, seen.policy.rollout, self.now())
+            if facts.ours and not facts.arrived:
                 found.add(policy)
         return frozenset(found)
 
