@@ -130,6 +130,12 @@ def test_without_the_condition_a_workload_that_comes_up_for_a_moment_fails() -> 
     assert (failed.state, failed.counts, failed.evidence) == (State.FAILED, True, False)
 
 
+def test_without_the_condition_one_that_was_lost_later_than_its_soak_may_have_been_lost_in_it() -> None:
+    """It may have been complete only shortly before: what tells is the earliest that it can have been."""
+    lost = [seen(quiet("False", since=since, status=(2, 2, 0), changed=since), *OVER, now=661) for since in (120, 660)]
+    assert [each.state for each in lost] == [State.FAILED, State.UPDATED]
+
+
 def test_without_the_condition_a_recreated_workload_that_never_comes_up_fails() -> None:
     history = [a_replica_set(1, A, 0, created=0, changed=15), a_replica_set(2, B, 2, created=16, changed=17)]
     broken = quiet("False", since=11, status=(2, 2, 0), changed=17)

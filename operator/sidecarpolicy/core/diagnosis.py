@@ -15,7 +15,7 @@ from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Condition
 
 PROGRESS_DEADLINE = "ProgressDeadlineExceeded"
-POD_REFUSED = "ReplicaFailure"
+POD_REFUSED = "FailedCreate"
 UNSCHEDULABLE = "Unschedulable"
 STARTUP_PROBE = "StartupProbe"
 NOT_READY = "NotReady"
