@@ -146,6 +146,7 @@ class SkipReason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     PORT_CONFLICT = "PortConflict"
     CONTROLLED = "Controlled"
+    DRIVEN_BY_ROLLOUT = "DrivenByRollout"
     DEPLOYMENT_PAUSED = "DeploymentPaused"
     PINNED = "Pinned"
     OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"

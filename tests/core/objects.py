@@ -7,12 +7,13 @@ from typing import Any
 from sidecarpolicy import names
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.kinds.deployment import child_from, workload_from
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import Entry, ItemKey, Record, text_of
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.workload import ReplicaSet, Workload, replica_set_from, workload_from
+from sidecarpolicy.core.workload import Child, Workload
 from tests.builders import a_cluster_policy, a_deployment, a_policy, a_sidecar
 
 __all__ = ["a_cluster_policy", "a_deployment", "a_policy", "a_sidecar"]
@@ -98,21 +99,47 @@ def a_workload(
     return workload_from(body)
 
 
-def a_replica_set(number: int, record: str | None = None, replicas: int = 0, owner: str = "uid-cart") -> ReplicaSet:
-    """The ReplicaSet of a rollout, with its copy of the record."""
+def a_replica_set(
+    number: int,
+    record: str | None = None,
+    replicas: int = 0,
+    owner: str = "uid-cart",
+    *,
+    created: float | None = None,
+    changed: float | None = None,
+    conditions: list[Json] | None = None,
+) -> Child:
+    """The ReplicaSet of a rollout, with its copy of the record.
+
+    *created*, and *changed*, when its status was changed last: seconds after START; None for unknown.
+    """
     annotations = {"deployment.kubernetes.io/revision": str(number)} | ({names.RECORD: record} if record else {})
-    found = replica_set_from(
-        {
-            "metadata": {
-                "name": f"cart-{number}",
-                "namespace": "shop",
-                "uid": f"uid-cart-{number}",
-                "annotations": annotations,
-                "ownerReferences": [{"kind": "Deployment", "name": "cart", "uid": owner, "controller": True}],
-            },
-            "spec": {"replicas": replicas},
-            "status": {"replicas": replicas},
-        }
-    )
+    body: Json = {
+        "metadata": {
+            "name": f"cart-{number}",
+            "namespace": "shop",
+            "uid": f"uid-cart-{number}",
+            "annotations": annotations,
+            "ownerReferences": [{"kind": "Deployment", "name": "cart", "uid": owner, "controller": True}],
+        },
+        "spec": {"replicas": replicas},
+        "status": {"replicas": replicas, "conditions": conditions or []},
+    }
+    if created is not None:
+        body["metadata"]["creationTimestamp"] = at_second(created)
+    if changed is not None:
+        body["metadata"]["managedFields"] = [a_status_writer(changed)]
+    found = child_from(body)
     assert found is not None
     return found
+
+
+def a_status_writer(changed: float) -> Json:
+    """The controller manager's entry in managedFields: it changed the status last, *changed* seconds after START."""
+    return {
+        "manager": "kube-controller-manager",
+        "operation": "Update",
+        "subresource": "status",
+        "time": at_second(changed),
+        "fieldsV1": {"f:status": {"f:replicas": {}}},
+    }

@@ -92,7 +92,7 @@ ACTIONS = st.sampled_from(
 )
 
 
-def act(world: World, action: str, number: int) -> None:
+def act(world: World, watch: Watch, action: str, number: int) -> None:
     """Let people do something."""
     one = world.deployments[number % len(world.deployments)] if world.deployments else None
     match action:
@@ -115,6 +115,7 @@ def act(world: World, action: str, number: int) -> None:
             world.rollout = replace(world.rollout, max_failures=number)
         case "hotfix" if one:
             one.hotfix()
+            one.taken_over = watch.is_over(one)
         case "scale" if one:
             one.replicas = 0 if one.replicas else 2
             for each in one.sets:
@@ -145,6 +146,7 @@ class Watch:
     def __init__(self, world: World) -> None:
         self.world = world
         self.flying: dict[str, str | None] = {}
+        self.started: dict[str, float] = {}
         self.landed = {each.revision for each in world.deployments if each.revision and each.replicas}
 
     def look(self) -> None:
@@ -157,6 +159,12 @@ class Watch:
                 del self.flying[name]
                 self.landed |= {revision} if revision else set()
 
+    def is_over(self, deployment: Deployment) -> bool:
+        """Whether our rollout is, or has been for so long that what follows cannot be told from the owner's own."""
+        rollout, begun = self.world.rollout, self.started.get(deployment.name, 0.0)
+        late = self.world.now - begun >= rollout.progress_deadline_seconds + rollout.min_ready_seconds
+        return deployment.name not in self.flying or (late and deployment.complete)
+
     def forgiven(self) -> set[str]:
         """Those that were unhealthy before and have failed: they hold no slot."""
         assert self.world.looked is not None
@@ -164,10 +172,10 @@ class Watch:
         return {each.workload.name for each in targets if each.failing and each.note.unhealthy_before}
 
     def is_down(self, deployment: Deployment) -> bool:
-        """Whether its rollout is complete and soaked; what is removed, current, or the owner's by now need not soak."""
+        """Whether its rollout is complete and soaked; what is removed or current need not soak."""
         if not deployment.complete:
             return False
-        if self.flying[deployment.name] in (None, self.world.current) or deployment.hotfixed:
+        if self.flying[deployment.name] in (None, self.world.current):
             return True
         soak, since = self.world.rollout.min_ready_seconds, deployment.progressing.updated
         if since < deployment.available.changed < since + soak:
@@ -186,10 +194,10 @@ def test_in_any_world(world: World, actions: list[tuple[str, int]], random: Any)
 
     watch = Watch(world)
     for action, number in actions:
-        act(world, action, number)
+        act(world, watch, action, number)
         step(world, watch, shuffled)
-    act(world, "unpause", 0)
-    act(world, "go on", 0)
+    act(world, watch, "unpause", 0)
+    act(world, watch, "go on", 0)
     world.run()
     reason = world.settled().partition(":")[0]
     look = world.look()
@@ -225,6 +233,7 @@ def step(world: World, watch: Watch, shuffled: Any) -> None:
     moved = {name: revision for name, revision in there.items() if world[name].replicas and not world[name].joined}
     started = moved.keys() - watch.flying.keys()
     watch.flying |= moved
+    watch.started |= dict.fromkeys(moved, world.now)
     looked = world.looked
     assert looked is not None
     assert sum(made.counts.values()) == len(looked.targets)

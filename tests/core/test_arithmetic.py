@@ -442,12 +442,12 @@ def test_gates_that_fill_the_deadline_are_a_warning() -> None:
         "time, or shorten the probes"
     )
     assert not found(
-        a_change(*inits, ours="proxy vault", progress_deadline=601, deployment_deadline=601), WarningReason.SLOW_START
+        a_change(*inits, ours="proxy vault", progress_deadline=601, own_deadline=601), WarningReason.SLOW_START
     )
 
 
 def test_the_shorter_deadline_counts() -> None:
-    change = a_change(a_native("proxy", startupProbe=SLOW), progress_deadline=600, deployment_deadline=60)
+    change = a_change(a_native("proxy", startupProbe=SLOW), progress_deadline=600, own_deadline=60)
     (finding,) = found(change, WarningReason.SLOW_START)
     assert "the Deployment's progressDeadlineSeconds is 60" in finding.message
 

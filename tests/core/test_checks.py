@@ -13,10 +13,11 @@ from sidecarpolicy.core.checks import Pin, Refusal, Subject, invalid_marks, judg
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.injection import inject
+from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.record import Entry, ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.workload import Namespace, workload_from
+from sidecarpolicy.core.workload import Namespace
 from sidecarpolicy.names import SkipReason
 from tests.builders import a_deployment
 from tests.core.objects import WEB, a_revision, a_sidecar
@@ -34,7 +35,7 @@ def a_subject(
     """A Deployment that nothing is wrong with, as the checks see it."""
     facts = {
         name: deployment.pop(name)
-        for name in ("owners", "missing", "pins", "inspected", "autoscalers")
+        for name in ("owners", "missing", "pins", "inspected", "autoscalers", "driven_by")
         if name in deployment
     }
     body = a_deployment(**deployment)
@@ -365,6 +366,7 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
         "paused": True,
         "strategy": RECREATE,
         "autoscalers": SCALED_BY_CPU,
+        "driven_by": "Rollout cart",
     }
     revision = a_revision(a_sidecar(container=PORT), volumes=LOGS)
     high = a_revision(name="high", priority=1)
@@ -391,6 +393,8 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["pod"] = {"containers": [{"name": "app", "image": "a"}]}
     look()
     everything["metadata"] = {}
+    look()
+    everything["driven_by"] = ""
     look()
     everything["paused"] = False
     look()

@@ -8,12 +8,12 @@ import pytest
 
 from sidecarpolicy.core.diagnosis import Diagnosis, diagnose, probe_limits
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.workload import Workload
-from tests.core.objects import a_condition, a_workload, at_second
+from sidecarpolicy.core.workload import NO_CONDITION, Condition
+from tests.core.objects import at_second
 
 OURS = ("proxy", "logger")
 NO_LIMITS: dict[str, int] = {}
-TIMED_OUT = a_condition("Progressing", "False", "ProgressDeadlineExceeded")
+LATE = 'ReplicaSet "cart-7d9" has timed out progressing.'
 
 
 def a_status(name: str, state: Json, *, ready: bool = False, started: bool = False, **fields: Any) -> Json:
@@ -76,12 +76,7 @@ def an_event(note: str, *, pod: str = "cart-7d9-x2x4z", reason: str = "FailedMou
 
 def of(*pods: Json, events: tuple[Json, ...] = (), limits: dict[str, int] = NO_LIMITS) -> Diagnosis:
     """The diagnosis of a Deployment whose deadline has passed."""
-    return diagnose(late(), pods, events, OURS, limits)
-
-
-def late(*conditions: Json) -> Workload:
-    """A Deployment whose deadline has passed."""
-    return a_workload(status=(3, 1, 2), conditions=[TIMED_OUT, *conditions])
+    return diagnose(LATE, NO_CONDITION, pods, events, OURS, limits)
 
 
 PULL = 'Back-off pulling image "example.test/proxy:9": ErrImagePull: example.test/proxy:9: not found'
@@ -278,9 +273,9 @@ def test_a_pod_that_no_node_takes() -> None:
     assert of(pod) == Diagnosis(reason="Unschedulable", message=said)
 
 
-def refused(said: str) -> Json:
-    """The condition of a Deployment whose ReplicaSet cannot make Pods."""
-    return a_condition("ReplicaFailure", "True", "FailedCreate") | {"message": said}
+def refused(said: str) -> Condition:
+    """The condition of a ReplicaSet that cannot make Pods."""
+    return Condition(status="True", reason="FailedCreate", message=said, updated=0.0, changed=0.0)
 
 
 POD = 'pods "cart-7d9-x2x4z" is forbidden: '
@@ -297,22 +292,25 @@ POD = 'pods "cart-7d9-x2x4z" is forbidden: '
     ],
 )
 def test_no_pod_is_made(said: str, of_namespace: bool) -> None:
-    found = diagnose(late(refused(said)), [], [], OURS, NO_LIMITS)
+    found = diagnose(LATE, refused(said), [], [], OURS, NO_LIMITS)
     assert found == Diagnosis(reason="FailedCreate", message=said, of_namespace=of_namespace)
 
 
 def test_no_pod_and_no_word_about_it() -> None:
-    for silent in (late(), a_workload(conditions=[])):
-        assert diagnose(silent, [], [], OURS, NO_LIMITS) == Diagnosis(
-            reason="ProgressDeadlineExceeded", message="no Pod was created, and no reason is given"
-        )
+    assert diagnose(LATE, NO_CONDITION, [], [], OURS, NO_LIMITS) == Diagnosis(
+        reason="ProgressDeadlineExceeded", message=LATE
+    )
+    silent = diagnose("", NO_CONDITION, [], [], OURS, NO_LIMITS)
+    assert silent.message == "no Pod was created"
 
 
 def test_a_healthy_pod_explains_nothing() -> None:
     pod = a_pod(a_status("proxy", RUNNING, **WELL), containers=(a_status("app", RUNNING, **WELL),), phase="Running")
-    assert of(pod) == Diagnosis(
-        reason="ProgressDeadlineExceeded",
-        message="the cause cannot be seen any more: no container of the newest Pod waits or has failed",
+    expected = Diagnosis(reason="ProgressDeadlineExceeded", message=LATE)
+    assert of(pod) == expected
+    assert not expected.ours
+    assert diagnose("", NO_CONDITION, [pod], [], OURS, NO_LIMITS).message == (
+        "no Pod of the new revision became available"
     )
 
 

@@ -13,13 +13,15 @@ from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.checks import Refusal, Subject, judge, pins_among
 from sidecarpolicy.core.decode import decode_policy
+from sidecarpolicy.core.driven import KIND, driven_from
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose, eject
+from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import parse, text_of
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.workload import Namespace, Workload, namespace_from, record_of, workload_from
+from sidecarpolicy.core.workload import Namespace, Workload, namespace_from, record_of
 from sidecarpolicy.names import SkipReason
 from tests.core.golden import GOLDEN, check
 
@@ -38,6 +40,7 @@ class Case:
     policies: tuple[Policy, ...]
     inspected: frozenset[PolicyId]
     autoscalers: tuple[Autoscaler, ...]
+    driven_by: str
 
     @classmethod
     def read(cls, folder: Path) -> Case:
@@ -54,6 +57,9 @@ class Case:
                 found
                 for each in before
                 if each["kind"] == "HorizontalPodAutoscaler" and (found := autoscaler_from(each))
+            ),
+            driven_by=next(
+                (driven.by for each in before if each["kind"] == KIND and (driven := driven_from(each))), ""
             ),
         )
 
@@ -86,6 +92,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Refusal | None]]:
         pins=pins_among(workload.annotations, revisions.values()),
         inspected=case.inspected,
         autoscalers=case.autoscalers,
+        driven_by=case.driven_by,
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}

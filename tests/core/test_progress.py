@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
 
 import pytest
 
-from sidecarpolicy.core import progress
+from sidecarpolicy.core.kinds import Facts
+from sidecarpolicy.core.kinds import deployment as kind
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.targets import Backoff, State, Target, target
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.workload import ReplicaSet, Workload
+from sidecarpolicy.core.workload import Child, Workload
 from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_workload
 
 A, B = a_record("web-a"), a_record("web-b")
@@ -35,9 +38,14 @@ def conditions(
     ]
 
 
-def seen(workload: Workload, *replica_sets: ReplicaSet, now: float = 0, update: str | None = "web-b") -> Target:
+def seen(workload: Workload, *replica_sets: Child, now: float = 0, update: str | None = "web-b") -> Target:
     """Where the workload stands, *now* seconds after START."""
     return target(WEB, update, workload, replica_sets, None, rollout=ROLLOUT, now=START + now)
+
+
+def facts(workload: Workload, replica_sets: Sequence[Child] = (), *, now: float = 0) -> Facts:
+    """What is known of a Deployment, *now* seconds after START."""
+    return kind.observe(workload, replica_sets, WEB, now=START + now, patience=600, soak=30)
 
 
 ROLLING = conditions("ReplicaSetUpdated")
@@ -61,7 +69,7 @@ ROLLING = conditions("ReplicaSetUpdated")
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_is_complete(what: str, workload: dict[str, Any], complete: bool) -> None:
-    assert progress.is_complete(a_workload(**workload)) == complete
+    assert kind.is_complete(a_workload(**workload)) == complete
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,7 @@ def test_is_complete(what: str, workload: dict[str, Any], complete: bool) -> Non
 def test_is_ours(what: str, record: str | None, history: list[tuple[int, str | None, int]], ours: bool) -> None:
     replica_sets = [a_replica_set(number, borne, replicas) for number, borne, replicas in history]
     for order in (replica_sets, replica_sets[::-1]):
-        assert progress.is_ours(a_workload(record=record), order, WEB) == ours
+        assert kind.is_ours(a_workload(record=record), order, WEB) == ours
 
 
 @pytest.mark.parametrize(
@@ -104,7 +112,7 @@ def test_whose_a_change_is_that_the_controller_has_not_seen(
     what: str, history: list[tuple[int, str | None, int]], ours: bool
 ) -> None:
     replica_sets = [a_replica_set(number, borne, replicas) for number, borne, replicas in history]
-    assert progress.is_ours(a_workload(record=B, generation=3, observed=2), replica_sets, WEB) == ours
+    assert kind.is_ours(a_workload(record=B, generation=3, observed=2), replica_sets, WEB) == ours
 
 
 @pytest.mark.parametrize(
@@ -123,7 +131,7 @@ def test_has_arrived(
     what: str, workload: dict[str, Any], history: list[tuple[int, str | None, int]], arrived: bool
 ) -> None:
     replica_sets = [a_replica_set(number, borne, replicas) for number, borne, replicas in history]
-    assert progress.has_arrived(a_workload(**workload), replica_sets, WEB) == arrived
+    assert facts(a_workload(**workload), replica_sets).arrived == arrived
 
 
 @pytest.mark.parametrize(
@@ -135,13 +143,15 @@ def test_has_arrived(
         ("it lost availability in the very second of its completion", "False", 100, inf),
         ("it is available again, so it starts again", "True", 120, 150),
         ("it lost availability after that", "False", 131, 130),
+        ("it is available again, and was lost who knows when", "True", 400, 430),
+        ("it is available again, so late that it would have failed", "True", 700, 130),
         ("it has not been available for long, and yet is complete", "False", 50, 130),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_soaked_at(what: str, available: str, changed: float, ends: float) -> None:
     workload = a_workload(conditions=conditions(updated=100, available=available, changed=changed))
-    assert progress.soaked_at(workload, 30) - START == ends
+    assert facts(workload).soaked_at(30, 600) - START == ends
 
 
 @pytest.mark.parametrize(
@@ -160,7 +170,7 @@ def test_soaked_at(what: str, available: str, changed: float, ends: float) -> No
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_last_progress(what: str, workload: dict[str, Any], last: float | None) -> None:
-    found = progress.last_progress(a_workload(**workload))
+    found = facts(a_workload(**workload)).progressed
     assert (None if found is None else found - START) == last
 
 
@@ -184,7 +194,7 @@ def test_last_progress(what: str, workload: dict[str, Any], last: float | None) 
 )
 def test_is_new(what: str, workload: dict[str, Any], history: int, new: bool) -> None:
     replica_sets = [a_replica_set(number) for number in range(1, history + 1)]
-    assert progress.is_new(a_workload(**workload), replica_sets) == new
+    assert facts(a_workload(**workload), replica_sets).new == new
 
 
 # Where a target stands.
@@ -295,19 +305,37 @@ def test_a_change_of_the_record_alone_is_no_rollout() -> None:
 
 
 def test_a_hotfix_in_the_soak_ends_neither_the_soak_nor_the_slot() -> None:
-    complete = a_workload(record=B, conditions=conditions(updated=100))
-    soaking = seen(complete, *OVER, now=110)
-    assert soaking.watched is not None
-    hotfixed = a_workload(record=B, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=112))
-    history = [*(replace(each, replicas=0) for each in OVER[:-1]), OVER[-1], a_replica_set(3, B, 1)]
-    for before, holds_slot in (
-        (soaking.watched, True),
-        (None, False),
-        (replace(soaking.watched, revision="old"), False),
-    ):
-        found = target(WEB, "web-b", hotfixed, history, None, rollout=ROLLOUT, now=START + 113, before=before)
-        assert (found.holds_slot, found.evidence) == (holds_slot, not holds_slot)
-    assert seen(complete, *OVER, now=131).watched is None
+    """Whoever looks, and whatever was seen before: the record says when our step was written."""
+    ours = a_record("web-b", note=Note(stepped=START + 90))
+    soaking = seen(a_workload(record=ours, conditions=conditions(updated=100)), *soaked_with(ours), now=110)
+    assert (soaking.holds_slot, soaking.evidence) == (True, False)
+    hotfixed = a_workload(record=ours, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=112))
+    rolling = seen(hotfixed, *soaked_with(ours), a_replica_set(3, ours, 1, created=112), now=113)
+    assert (rolling.holds_slot, rolling.evidence, rolling.state) == (True, False, State.PROGRESSING)
+    over = a_workload(record=ours, conditions=conditions(updated=150))
+    history = [*soaked_with(ours), a_replica_set(3, ours, 2, created=112)]
+    assert [seen(over, *history, now=now).holds_slot for now in (151, 179, 180)] == [True, True, False]
+
+
+def test_a_hotfix_long_after_our_step_is_the_owners() -> None:
+    ours = a_record("web-b", note=Note(stepped=START + 90))
+    rolling = a_workload(record=ours, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=800))
+    found = seen(rolling, *soaked_with(ours), a_replica_set(3, ours, 1, created=720), now=800)
+    assert (found.holds_slot, found.evidence, found.busy) == (False, True, True)
+
+
+def test_a_hotfix_that_fails_is_the_owners() -> None:
+    ours = a_record("web-b", note=Note(stepped=START + 90))
+    stuck = a_workload(record=ours, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=112))
+    history = [*soaked_with(ours), a_replica_set(3, ours, 1, created=112)]
+    before, late = (seen(stuck, *history, now=now) for now in (711, 712))
+    assert (before.holds_slot, before.looks_again) == (True, START + 712)
+    assert (late.holds_slot, late.failing, late.counts, late.state) == (False, False, False, State.UPDATED)
+
+
+def soaked_with(ours: str) -> list[Child]:
+    """The ReplicaSets of our rollout from A, after the old Pods have gone."""
+    return [a_replica_set(1, A, 0, created=0), a_replica_set(2, ours, 2, created=91)]
 
 
 # A write that failed.
@@ -315,7 +343,7 @@ def test_a_hotfix_in_the_soak_ends_neither_the_soak_nor_the_slot() -> None:
 NO = Backoff(until=START + 600, message="image not allowed", rejected=True)
 
 
-def backing_off(workload: Workload, *replica_sets: ReplicaSet, backoff: Backoff = NO, now: float = 100) -> Target:
+def backing_off(workload: Workload, *replica_sets: Child, backoff: Backoff = NO, now: float = 100) -> Target:
     """Where the workload stands after a write that failed."""
     return target(WEB, "web-b", workload, replica_sets, None, rollout=ROLLOUT, now=START + now, backoff=backoff)
 

@@ -12,10 +12,11 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.manifests import BadInput, Document, Place, objects
 from sidecarpolicy.cli.policies import in_namespace
 from sidecarpolicy.core.claims import IDENTITY
+from sidecarpolicy.core.kinds.deployment import ADDRESS, workload_from
 from sidecarpolicy.core.reading import Cursor
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.core.workload import Workload, workload_from
+from sidecarpolicy.core.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +30,12 @@ class Manifest:
     @property
     def template(self) -> Json:
         """The Pod template."""
-        return at(self.body, "spec", "template")
+        return at(self.body, *self.workload.template)
 
 
 def is_deployment(body: Json) -> bool:
     """Whether *body* is a Deployment; the API versions that Kubernetes dropped in 1.16 pass as something else."""
-    return body.get("apiVersion") == "apps/v1" and body.get("kind") == "Deployment"
+    return (body.get("apiVersion"), body.get("kind")) == (ADDRESS.api_version, ADDRESS.kind)
 
 
 def check(documents: list[Document], default_namespace: str) -> None:

@@ -269,7 +269,8 @@ def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given
         after=at(composed.template, "spec"),
         ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
         progress_deadline=given.policies[policy].rollout.progress_deadline_seconds,
-        deployment_deadline=manifest.workload.progress_deadline,
+        own_deadline=manifest.workload.deadline,
+        own_wait=manifest.workload.min_ready,
     )
     return [_warning(each.reason, each.message) for each in findings(change)]
 

@@ -54,7 +54,7 @@ class Subject:
     *owners*: items that somebody else declares. *missing*: policies in the record that do not exist any more.
     *leaving*: those that do not select it any more (`judge` fills it in). *pins*: what their owner pins policies to,
     where that is not what they want to inject. *inspected*: policies whose failed rollout is left on it for
-    inspection. *autoscalers*: those that scale it.
+    inspection. *autoscalers*: those that scale it. *driven_by*: the Rollout that takes its template from it, if any.
     """
 
     workload: Workload
@@ -67,6 +67,7 @@ class Subject:
     leaving: frozenset[PolicyId] = frozenset()
     pins: Mapping[PolicyId, Pin] = field(default_factory=dict)
     inspected: frozenset[PolicyId] = frozenset()
+    driven_by: str = ""
 
     def is_foreign(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
@@ -221,6 +222,18 @@ def has_controller(subject: Subject, revision: Revision, above: Sequence[Revisio
     return None
 
 
+def is_driven(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+    """Its template is another's: a change would start that one's own rollout, outside of any budget."""
+    driver = subject.driven_by or subject.workload.driven_by
+    if driver and not subject.applied(revision):
+        return Refusal(
+            reason=SkipReason.DRIVEN_BY_ROLLOUT,
+            message=f"{driver} takes its Pod template from the Deployment (workloadRef): a change would start that "
+            "rollout, with its own steps",
+        )
+    return None
+
+
 def is_paused(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
     """Its owner paused it: a change would only wait."""
     if subject.workload.paused and not subject.applied(revision):
@@ -257,11 +270,11 @@ def has_halted_rollout(subject: Subject, revision: Revision, above: Sequence[Rev
 def would_go_down(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
     """A change would take all of its Pods down at once."""
     allowed = subject.workload.annotations.get(names.ALLOW_DOWNTIME) == "true"
-    if subject.workload.recreates and not allowed and not subject.applied(revision):
+    if subject.workload.takes_down and not allowed and not subject.applied(revision):
         return Refusal(
             reason=SkipReason.DOWNTIME,
-            message="a change takes all Pods of the Deployment down at once (strategy Recreate or maxUnavailable "
-            f'100%); the annotation {names.ALLOW_DOWNTIME}: "true" on it allows that',
+            message=f"a change takes all Pods of the Deployment down at once ({subject.workload.takes_down}); "
+            f'the annotation {names.ALLOW_DOWNTIME}: "true" on it allows that',
         )
     return None
 
@@ -291,6 +304,7 @@ CHECKS: tuple[Check, ...] = (
     name_is_taken,
     port_is_taken,
     has_controller,
+    is_driven,
     is_paused,
     is_pinned,
     has_halted_rollout,

@@ -9,7 +9,7 @@ item equal to ours leaves no trace in them. So they only ever hold us back; noth
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,16 +35,16 @@ class Claims:
 NO_CLAIMS = Claims()
 
 
-def claims_of(metadata: Mapping[str, Any]) -> Claims:
-    """Return the claims that a Deployment's *metadata* shows."""
+def claims_of(metadata: Mapping[str, Any], template: Sequence[str] = ("spec", "template")) -> Claims:
+    """Return the claims that a workload's *metadata* shows; *template*: where in the object its Pod template is."""
     owners: dict[ItemKey, str] = dict.fromkeys(
-        _declared(at(metadata, "annotations").get(LAST_APPLIED)), CLIENT_SIDE_APPLY
+        _declared(at(metadata, "annotations").get(LAST_APPLIED), template), CLIENT_SIDE_APPLY
     )
     ours: set[ItemKey] = set()
     touched: dict[ItemKey, str] = {}
     for entry in items(metadata, "managedFields"):
         manager = str(entry.get("manager"))
-        for item in _owned(at(entry, "fieldsV1", "f:spec", "f:template", "f:spec")):
+        for item in _owned(at(entry, "fieldsV1", *(f"f:{key}" for key in template), "f:spec")):
             if manager == names.FIELD_MANAGER:
                 ours.add(item)
                 continue
@@ -68,11 +68,11 @@ def template_items(spec: Mapping[str, Any]) -> Iterator[tuple[ItemKey, Json]]:
             yield ItemKey(VOLUME_MOUNTS, item["mountPath"], container["name"]), item
 
 
-def _declared(last_applied: str | None) -> Iterator[ItemKey]:
+def _declared(last_applied: str | None, template: Sequence[str]) -> Iterator[ItemKey]:
     """Yield the items that kubectl's annotation declares; a mangled one declares nothing, as kubectl itself has it."""
     try:
         manifest = json.loads(last_applied or "{}")
-        yield from (key for key, _ in template_items(at(manifest, "spec", "template", "spec")))
+        yield from (key for key, _ in template_items(at(manifest, *template, "spec")))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return
 

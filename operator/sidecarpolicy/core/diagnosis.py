@@ -1,7 +1,7 @@
 """Why a rollout makes no progress: which container of which Pod waits for what.
 
-Read on demand, from the newest Pod of the newest ReplicaSet, its Events and the Deployment's conditions, once a rollout
-is late. Our containers come first, in their order, then the application's. Some causes are the namespace's, not the
+Read on demand, from the newest Pod of the newest template, its Events and what the controller says, once a rollout is
+late. Our containers come first, in their order, then the application's. Some causes are the namespace's, not the
 revision's (a quota, an absent Secret or ConfigMap, an admission rule): those say nothing about other namespaces.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.core.workload import Condition
 
 PROGRESS_DEADLINE = "ProgressDeadlineExceeded"
-REPLICA_FAILURE = "ReplicaFailure"
+POD_REFUSED = "FailedCreate"
 UNSCHEDULABLE = "Unschedulable"
 STARTUP_PROBE = "StartupProbe"
 NOT_READY = "NotReady"
@@ -51,30 +51,35 @@ class Diagnosis:
 
 
 def diagnose(
-    workload: Workload, pods: Sequence[Json], events: Sequence[Json], ours: Sequence[str], limits: Mapping[str, int]
+    said: str,
+    refused: Condition,
+    pods: Sequence[Json],
+    events: Sequence[Json],
+    ours: Sequence[str],
+    limits: Mapping[str, int],
 ) -> Diagnosis:
-    """Return the best explanation for why *workload* makes no progress.
+    """Return the best explanation for why a workload makes no progress.
 
-    *pods* are those of its newest ReplicaSet, *events* those about them. *ours*: our sidecars in start order.
-    *limits*: for a container with a startup probe, the seconds after which the kubelet gives up.
+    *said*: its controller's words about that. *refused*: whether its newest template cannot make Pods, and why. *pods*
+    are those of its newest template, *events* those about them. *ours*: our sidecars in start order. *limits*: for a
+    container with a startup probe, the seconds after which the kubelet gives up.
     """
     pod = max(pods, key=lambda each: str(at(each, "metadata").get("creationTimestamp")), default=None)
     if pod is None:
-        return _without_pods(workload)
+        return _without_pods(said, refused)
     found = next(_of_containers(pod, ours, limits), None) or _of_volumes(pod, events) or _of_scheduling(pod)
-    # What the Deployment says of its progress ("ReplicaSet … is progressing.") is no cause.
+    # What the controller says of its progress ("ReplicaSet … is progressing.") is no cause.
     return found or Diagnosis(reason=PROGRESS_DEADLINE, message=UNSEEN)
 
 
-def _without_pods(workload: Workload) -> Diagnosis:
-    """No Pod was made: a quota, PodSecurity or a webhook refuses it; the ReplicaSet controller tells its words."""
-    failure = workload.replica_failure
-    if failure.status != "True":
+def _without_pods(said: str, refused: Condition) -> Diagnosis:
+    """No Pod was made: a quota, PodSecurity or a webhook refuses it, in the words that the controller passes on."""
+    if refused.status != "True":
         return Diagnosis(reason=PROGRESS_DEADLINE, message="no Pod was created, and no reason is given")
-    blamed = failure.message.lower()
+    blamed = refused.message.lower()
     return Diagnosis(
-        reason=failure.reason or REPLICA_FAILURE,
-        message=failure.message,
+        reason=refused.reason or POD_REFUSED,
+        message=refused.message,
         of_namespace=any(words in blamed for words in REFUSED_BY_NAMESPACE),
     )
 

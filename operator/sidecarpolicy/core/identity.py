@@ -41,10 +41,13 @@ class PolicyId(NamedTuple):
 
 
 class WorkloadId(NamedTuple):
-    """A Deployment."""
+    """A workload; a Deployment where nothing else is said."""
 
     namespace: str
     name: str
+    kind: str = "Deployment"
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+        """As people name it: `shop/cart`, and of another kind `StatefulSet shop/cart`."""
+        place = f"{self.namespace}/{self.name}"
+        return place if self.kind == self._field_defaults["kind"] else f"{self.kind} {place}"

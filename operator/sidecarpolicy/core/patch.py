@@ -1,4 +1,4 @@
-"""One JSON Patch per change, per Deployment (RFC 6902): guards, whole lists, the record.
+"""One JSON Patch per change, per workload (RFC 6902): guards, whole lists, the record.
 
 Whole-list replacement keeps the exact order and records ownership only for what changed; SSA would put our items after
 the application's init containers. The guard is on `generation`, which moves with every change of spec or annotations
@@ -24,13 +24,14 @@ def json_patch(
     annotated: bool,
     record: str | None,
     new_record: str,
+    path: Sequence[str] = ("spec", "template"),
 ) -> list[Json]:
     """Return the operations that turn template *before* into *after*; empty where nothing changes.
 
-    *annotated*: whether the Deployment has any annotation. *record* and *new_record*: the annotation's text now (None
-    where it is absent) and then (empty to remove it).
+    *annotated*: whether the workload has any annotation. *record* and *new_record*: the annotation's text now (None
+    where it is absent) and then (empty to remove it). *path*: where in the object its Pod template is.
     """
-    changes = [*_template_changes(before, after), *_record_change(annotated, record, new_record)]
+    changes = [*_template_changes(before, after, path), *_record_change(annotated, record, new_record)]
     if not changes:
         return []
     return [
@@ -40,9 +41,9 @@ def json_patch(
     ]
 
 
-def _template_changes(before: Json, after: Json) -> list[Json]:
+def _template_changes(before: Json, after: Json, path: Sequence[str]) -> list[Json]:
     old, new = at(before, "spec"), at(after, "spec")
-    base = "/spec/template/spec"
+    base = f"/{'/'.join(path)}/spec"
     return [
         *_list_change(f"{base}/{INIT_CONTAINERS}", items(old, INIT_CONTAINERS), items(new, INIT_CONTAINERS)),
         *_list_change(f"{base}/{VOLUMES}", items(old, VOLUMES), items(new, VOLUMES)),

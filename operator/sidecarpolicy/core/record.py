@@ -46,7 +46,9 @@ class Note:
     *previous*: the revision that the workload had before (empty: none), to go back to. *unhealthy_before*: it was
     unhealthy when the step was made, so its failure is not ours. *failed*: `<revision>#<attempt>` that failed here and
     was turned back. *excused*: the cause was the namespace's, and does not count against maxFailures. *undone*: how
-    often another writer undid what is here, and when it was put back last.
+    often another writer undid what is here, and when it was put back last. *stepped*: when the step was written, in
+    whole seconds since the epoch (0: not said); ReplicaSets do not show whether an owner's change that followed found
+    the rollout of this one over.
     """
 
     previous: str = ""
@@ -54,6 +56,7 @@ class Note:
     failed: str = ""
     excused: bool = False
     undone: Undone = NOT_UNDONE
+    stepped: float = 0.0
 
 
 NOTHING_NOTED = Note()
@@ -138,15 +141,23 @@ def _entry(value: Mapping[str, Any]) -> Entry:
             failed=_text(value["failed"]) if "failed" in value else "",
             excused=value.get("excused", False) is True,
             undone=_undone(value["undone"]) if "undone" in value else NOT_UNDONE,
+            stepped=_time(value["stepped"]) if "stepped" in value else 0.0,
         ),
     )
 
 
 def _undone(value: Mapping[str, Any]) -> Undone:
-    count, last = value["count"], _text(value["last"])
-    if type(count) is not int or count < 1 or timestamp(seconds_of(last)) != last:
-        raise Mangled("undone has no count, or no time")
-    return Undone(count=count, last=seconds_of(last))
+    count = value["count"]
+    if type(count) is not int or count < 1:
+        raise Mangled("undone has no count")
+    return Undone(count=count, last=_time(value["last"]))
+
+
+def _time(value: object) -> float:
+    text = _text(value)
+    if timestamp(seconds_of(text)) != text:
+        raise Mangled("a time is not as it is written here")
+    return seconds_of(text)
 
 
 def _noted(note: Note) -> dict[str, Any]:
@@ -158,6 +169,7 @@ def _noted(note: Note) -> dict[str, Any]:
             ("failed", note.failed),
             ("excused", note.excused),
             ("undone", {"count": note.undone.count, "last": timestamp(note.undone.last)} if note.undone else None),
+            ("stepped", timestamp(note.stepped) if note.stepped else None),
         )
         if value
     }

@@ -8,17 +8,17 @@ from enum import StrEnum
 from math import isinf
 
 from sidecarpolicy import names
-from sidecarpolicy.core import progress
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds import Facts, kind_of
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
 from sidecarpolicy.core.undone import Conflict
-from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
+from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.names import Reason
 
-# A ReplicaSet that cannot make Pods (a quota, an admission rule) has failed when that held for this long, in seconds.
-REPLICA_FAILURE_SECONDS = 60
+# A template that cannot make Pods (a quota, an admission rule) has failed when that held for this long, in seconds.
+REFUSED_SECONDS = 60
 
 
 class State(StrEnum):
@@ -37,18 +37,6 @@ class Health(StrEnum):
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     EMPTY = "empty"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """An unfinished rollout, as it was seen last: of *revision*; *disturbed*: it lost its availability in its soak.
-
-    ReplicaSets do not show when one of them was complete, so an owner's hotfix in a soak would look like one after it.
-    Without this, after a restart, it does; nothing else depends on it.
-    """
-
-    revision: str
-    disturbed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +62,12 @@ class Target:
 
     *under_way*: the policy's rollout on it is not complete. *failing*: that has failed and nothing has been done about
     it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: a new
-    workload that is late, whose failure is its owner's unless one of our containers is to blame. *watched*: its
-    rollout is not over, and this is what to remember of it. *excused*: the failure does not count against maxFailures.
-    *outdated*: it failed at another revision than the update's, which says nothing about that one. *group*: the canary
-    group that selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the
-    update's. *left*: its owner took it out of the selection, so that it needs nobody's approval to lose what it has.
-    *conflict*: another writer keeps undoing what the policy has on it. *backoff*: the last write of it failed, and
-    nothing is tried for a while.
+    workload that is late, whose failure is its owner's unless one of our containers is to blame. *blamed*: one is.
+    *excused*: the failure does not count against maxFailures. *outdated*: it failed at another revision than the
+    update's, which says nothing about that one. *group*: the canary group that selects it, if any. *pinned_to*: the
+    revision at which its owner wants it, where that is another than the update's. *left*: its owner took it out of the
+    selection, so that it needs nobody's approval to lose what it has. *conflict*: another writer keeps undoing what the
+    policy has on it. *backoff*: the last write of it failed, and nothing is tried for a while.
     """
 
     workload: WorkloadId
@@ -102,7 +89,7 @@ class Target:
     failing: bool = False
     turned_back: bool = False
     suspect: bool = False
-    watched: Watched | None = None
+    blamed: bool = False
     under_way: bool = False
     excused: bool = False
     outdated: bool = False
@@ -123,23 +110,31 @@ class Target:
         return self.conflict is not None and self.conflict.waits
 
     @property
+    def available_before(self) -> bool:
+        """Whether it was well before the policy's rollout came to it, or is where that has not come yet."""
+        return not self.note.unhealthy_before if self.revision else self.health is not Health.UNHEALTHY
+
+    @property
+    def is_its_owners(self) -> bool:
+        """Whether a failure is its owner's: it was unhealthy before us, and no container of ours is to blame."""
+        return self.note.unhealthy_before and not self.blamed
+
+    @property
     def counts(self) -> bool:
         """Whether it counts against maxFailures."""
-        excused = self.excused or self.outdated or self.note.unhealthy_before
-        return self.state is State.FAILED and not excused
+        return self.state is State.FAILED and not (self.excused or self.outdated or self.is_its_owners)
 
 
 def target(
     policy: PolicyId,
     update: str | None,
     workload: Workload,
-    replica_sets: Sequence[ReplicaSet],
+    children: Sequence[Child],
     refusal: Refusal | None,
     *,
     rollout: Rollout,
     now: float,
     attempt: str = "",
-    before: Watched | None = None,
     current: str | None = None,
     busy_until: float = 0.0,
     group: str = "",
@@ -148,33 +143,36 @@ def target(
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
-    *attempt* is the `<revision>#<attempt>` under which a failure would be noted now. *before*: an unfinished
-    rollout on it that was seen. *current* is the revision that was rolled out completely last; it has soaked.
-    *busy_until*: when the soak of another policy's rollout on it ends. *group* and *left* are passed on. *backoff*: a
-    write of it that failed; one that is over by *now* is as good as none.
+    *children*: what its controller made of it. *attempt* is the `<revision>#<attempt>` under which a failure would be
+    noted now. *current* is the revision that was rolled out completely last; it has soaked. *busy_until*: when the soak
+    of another policy's rollout on it ends. *group* and *left* are passed on. *backoff*: a write of it that failed; one
+    that is over by *now* is as good as none.
+
+    Nothing is remembered between two calls: objects and the time decide, so a restart at any moment changes nothing.
     """
     entry = record_of(workload.record).entries.get(policy)
     revision = (entry.revision or None) if entry else None
     note = entry.note if entry else NOTHING_NOTED
-    unfinished = before is not None and before.revision == revision
-    disturbed = before is not None and unfinished and before.disturbed
-    ours = unfinished or progress.is_ours(workload, replica_sets, policy)
-    arrived = progress.has_arrived(workload, replica_sets, policy)
-    new = progress.is_new(workload, replica_sets)
+    facts = facts_of(policy, workload, children, rollout, now)
     # What was taken out is watched as what was put in; where a note is left of it, it was rolled back.
-    watched = entry is None if revision is None else revision != current
-    soaked = progress.soaked_at(workload, rollout.min_ready_seconds, disturbed=disturbed) if watched else 0.0
-    under_way = ours and not arrived
+    soaks = entry is None if revision is None else revision != current
+    # An owner's change on top of ours holds our slot until it is over, or late; then it is the owner's alone.
+    on_top = soaks and facts.on_top and not facts.ours
+    ours = facts.ours or on_top
+    soaked = facts.soaked_at(rollout.min_ready_seconds, _patience(rollout, facts)) if soaks else 0.0
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = bool(entry and entry.joined)
-    soaking = ours and arrived and now < soaked and workload.replicas > 0 and not joined
     last = None
-    if under_way:
-        last = progress.last_progress(workload)
-    elif soaking and isinf(soaked):  # it is unavailable again, and to have been up for a moment is no progress
-        last = workload.progressing.updated
-    deadline = _deadline(workload, last, rollout.progress_deadline_seconds, under_way=under_way)
-    late = deadline is not None and now >= deadline
+    if ours and not facts.arrived:
+        last = facts.progressed
+    elif ours and not facts.empty and isinf(soaked):  # it is unavailable again, and a moment's life is no progress
+        last = facts.completed
+    deadline = _deadline(facts, last, rollout, under_way=ours and not facts.arrived)
+    late = deadline is not None and now >= deadline and not (facts.arrived and joined)
+    if late and on_top:
+        ours, late = False, False
+    under_way = ours and not facts.arrived
+    soaking = ours and facts.arrived and now < soaked and not facts.empty and not joined
     suspect = late and joined
     failing = late and not joined
     turned_back = bool(attempt) and note.failed == attempt and revision != update
@@ -183,28 +181,23 @@ def target(
         state=_state(refusal, revision, update, moving=under_way or soaking, failed=failing or turned_back),
         refusal=refusal,
         revision=revision,
-        health=_health(workload),
-        holds_slot=(under_way or soaking) and not joined and workload.replicas > 0,
-        busy=(joined or not under_way)
-        and not (new and revision is None)
-        and (_is_moving(workload) or now < busy_until),
-        new=new,
+        health=_health(facts),
+        holds_slot=(under_way or soaking) and not joined and not facts.empty,
+        busy=(joined or not under_way) and not (facts.new and revision is None) and (facts.moving or now < busy_until),
+        new=facts.new,
         # Where the newest rollout is another's, what the policy has there was rolled out before.
-        evidence=(arrived or not ours) and not soaking and revision == update and workload.replicas > 0,
-        available=revision is not None and workload.available.status == "True",
-        looks_again=_next((soaked if soaking else None, None if late else deadline, busy_until), now),
-        late_since=(last or workload.replica_failure.changed) if late else None,
+        evidence=(facts.arrived or not ours) and not soaking and revision == update and not facts.empty,
+        available=revision is not None and facts.available,
+        looks_again=_next((soaked if soaking else None, None if late else deadline, busy_until, facts.new_until), now),
+        late_since=(last or facts.refused_since) if late else None,
         reason="ProgressDeadlineExceeded" if late else "",
-        message=(workload.progressing if under_way else workload.available).message if late else "",
+        message=(facts.said if under_way else facts.said_of_availability) if late else "",
         recorded=entry is not None,
         note=note,
         failing=failing,
         turned_back=turned_back,
         suspect=suspect,
         under_way=under_way,
-        watched=Watched(revision=revision, disturbed=soaking and (disturbed or isinf(soaked)))
-        if revision is not None and watched and (under_way or soaking) and not joined
-        else None,
         excused=turned_back and note.excused,
         outdated=failing and not turned_back and revision != update,
         group=group,
@@ -212,6 +205,46 @@ def target(
         left=left,
     )
     return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
+
+
+def soak_ends(
+    policy: PolicyId, workload: Workload, children: Sequence[Child], *, rollout: Rollout, now: float
+) -> float:
+    """When the soak of *policy*'s rollout on *workload* ends, and another's may begin (since the epoch); 0 for none.
+
+    What makes no progress for too long is in nobody's way.
+    """
+    facts = facts_of(policy, workload, children, rollout, now)
+    if not facts.ours and not facts.on_top:
+        return 0.0
+    patience = _patience(rollout, facts)
+    return min(facts.soaked_at(rollout.min_ready_seconds, patience), facts.completed + patience)
+
+
+def observed(workload: Workload, children: Sequence[Child]) -> Facts:
+    """Return what is known of *workload* whoever asks; what only a policy can ask for is not to be read."""
+    nobody = PolicyId(kind="", namespace="", name="")
+    return kind_of(workload).observe(workload, children, nobody, now=0.0, patience=0, soak=0)
+
+
+def facts_of(policy: PolicyId, workload: Workload, children: Sequence[Child], rollout: Rollout, now: float) -> Facts:
+    """Return the facts about *workload* for *policy*, whose *rollout* says how long things may take."""
+    return kind_of(workload).observe(
+        workload,
+        children,
+        policy,
+        now=now,
+        patience=rollout.progress_deadline_seconds,
+        soak=rollout.min_ready_seconds,
+    )
+
+
+def _patience(rollout: Rollout, facts: Facts) -> int:
+    """How many seconds a rollout may be without a step forward.
+
+    A Pod that is ready has to wait for the workload's own minReadySeconds until it counts, and nothing moves meanwhile.
+    """
+    return rollout.progress_deadline_seconds + facts.own_wait
 
 
 def in_backoff(each: Target, backoff: Backoff) -> Target:
@@ -235,12 +268,12 @@ def in_backoff(each: Target, backoff: Backoff) -> Target:
     )
 
 
-def _deadline(workload: Workload, last: float | None, seconds: int, *, under_way: bool) -> float | None:
+def _deadline(facts: Facts, last: float | None, rollout: Rollout, *, under_way: bool) -> float | None:
     """When a rollout that made progress *last* has failed (since the epoch); None where nothing is waited for."""
-    deadline = last + seconds if last is not None else None
-    if not under_way or workload.replica_failure.status != "True":
+    deadline = last + _patience(rollout, facts) if last is not None else None
+    if not under_way or facts.refused_since is None:
         return deadline
-    refused = workload.replica_failure.changed + REPLICA_FAILURE_SECONDS
+    refused = facts.refused_since + REFUSED_SECONDS
     return refused if deadline is None else min(deadline, refused)
 
 
@@ -285,13 +318,7 @@ def _state(refusal: Refusal | None, revision: str | None, update: str | None, *,
     return State.UPDATED if revision == update and update is not None else State.PENDING
 
 
-def _health(workload: Workload) -> Health:
-    if workload.replicas == 0:
+def _health(facts: Facts) -> Health:
+    if facts.empty:
         return Health.EMPTY
-    unhealthy = workload.available.status == "False" or workload.progressing.status == "False"
-    return Health.UNHEALTHY if unhealthy else Health.HEALTHY
-
-
-def _is_moving(workload: Workload) -> bool:
-    """Whether a rollout that is not complete still goes on: neither given up nor paused by its owner."""
-    return not progress.is_complete(workload) and workload.progressing.status != "False" and not workload.paused
+    return Health.UNHEALTHY if facts.unhealthy else Health.HEALTHY

@@ -1,6 +1,6 @@
-"""What the operator keeps of a Deployment, its ReplicaSets and its namespace.
+"""What the operator keeps of a workload, of what its controller makes of it, and of its namespace.
 
-Slim on purpose: with 10,000 Deployments only numbers and labels are kept as objects; the Pod template and the fields
+Slim on purpose: with 10,000 workloads only numbers and labels are kept as objects; the Pod template and the fields
 that tell who owns what stay JSON bytes, decoded by the one pass that needs them. Two observations with equal bytes
 share them, so a verdict about a template can be kept until it changes.
 """
@@ -15,17 +15,16 @@ from typing import Any, NamedTuple, cast
 
 from sidecarpolicy import names
 from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.driven import driver_among
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.record import Mangled, Record, parse
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, compact, items
 
-REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A condition of a Deployment; times in seconds since the epoch."""
+    """A condition of an object; times in seconds since the epoch."""
 
     status: str
     reason: str
@@ -48,25 +47,30 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaSet:
-    """What matters of a ReplicaSet of a Deployment.
+class Child:
+    """What the controller of a workload made of one version of its template: a ReplicaSet of a Deployment.
 
-    *record* is its copy of the Deployment's record, *labels* are its own: those of its Pods.
+    *number* counts the versions, *replicas* are its Pods. *record* is its copy of the workload's record, *labels* are
+    its own: those of its Pods, which the label selector *pods* finds (empty for none). *created*, and *status_changed*,
+    when its status changed last: seconds since the epoch, 0 unknown. *refused*: whether it cannot make Pods, and why.
     """
 
     name: str
     namespace: str
     owner: str
     uid: str
-    pod_template_hash: str
+    pods: str
     number: int
     replicas: int
     record: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    created: float = 0.0
+    status_changed: float = 0.0
+    refused: Condition = NO_CONDITION
 
 
 class Writer(NamedTuple):
-    """Another field manager of a Deployment: when it last took a field (RFC 3339), and whether one of the template."""
+    """Another field manager of a workload: when it last took a field (RFC 3339), and whether one of the template."""
 
     since: str
     manager: str
@@ -75,7 +79,7 @@ class Writer(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """The decoded rest of a Deployment: its Pod template, and what others claim of it."""
+    """The decoded rest of a workload: its Pod template, and what others claim of it."""
 
     template: Json
     claims: Claims
@@ -83,9 +87,13 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What matters of a Deployment.
+    """What matters of a workload, whatever its kind.
 
     *record* is the text of our annotation, None where it is absent. *writers* are the field managers that are not ours.
+    *controller*: who made it, as `kind/name`. *driven_by*: who else rolls its template out. *takes_down*: why a change
+    takes all its Pods down at once, empty where it does not. *deadline*: its own time without progress, None for none,
+    and *min_ready*: how long a ready Pod waits until it counts, in seconds. *created*: seconds since the epoch.
+    *template*: where in the object its Pod template is. *own*: what its kind alone knows (see `kinds`).
     """
 
     id: WorkloadId
@@ -99,38 +107,45 @@ class Workload:
     record: str | None
     deleting: bool
     controller: str
+    driven_by: str = ""
     paused: bool
-    recreates: bool
-    progress_deadline: int
-    replicas: int
-    observed_generation: int
-    status_replicas: int
-    updated_replicas: int
-    available_replicas: int
-    progressing: Condition
-    available: Condition
-    replica_failure: Condition
+    takes_down: str
+    deadline: int | None
+    min_ready: int = 0
+    created: float = 0.0
+    template: tuple[str, ...]
+    own: object
     body: bytes
     writers: tuple[Writer, ...] = ()
 
     @property
     def content(self) -> Content:
         """Decode the template and the claims on it."""
-        return _content(self.body)
+        return _content(self.body, self.template)
 
 
-def workload_from(body: Mapping[str, Any]) -> Workload:
-    """Return what matters of the Deployment *body*."""
-    metadata, spec, status = at(body, "metadata"), at(body, "spec"), at(body, "status")
+def workload_parts(
+    body: Mapping[str, Any],
+    identity: WorkloadId,
+    template: tuple[str, ...],
+    *,
+    paused: bool,
+    takes_down: str,
+    deadline: int | None,
+    min_ready: int,
+    own: object,
+) -> Workload:
+    """Return what matters of the object *body*, given what only its kind can tell."""
+    metadata = at(body, "metadata")
     annotations = at(metadata, "annotations")
-    conditions = {each["type"]: _condition(each) for each in items(status, "conditions")}
+    managed = [each for each in items(metadata, "managedFields") if each.get("subresource") != "status"]
     return Workload(
-        id=WorkloadId(namespace=metadata["namespace"], name=metadata["name"]),
+        id=identity,
         uid=metadata["uid"],
         version=int(metadata["resourceVersion"]),
         generation=metadata["generation"],
         labels=at(metadata, "labels"),
-        pod_labels=at(spec, "template", "metadata", "labels"),
+        pod_labels=at(body, *template, "metadata", "labels"),
         annotations={
             key: value
             for key, value in annotations.items()
@@ -143,24 +158,19 @@ def workload_from(body: Mapping[str, Any]) -> Workload:
             (f"{each['kind']}/{each['name']}" for each in items(metadata, "ownerReferences") if each.get("controller")),
             "",
         ),
-        paused=bool(spec.get("paused")),
-        recreates=_recreates(spec),
-        progress_deadline=_or(spec.get("progressDeadlineSeconds"), 600),
-        replicas=_or(spec.get("replicas"), 1),
-        observed_generation=status.get("observedGeneration", 0),
-        status_replicas=status.get("replicas", 0),
-        updated_replicas=status.get("updatedReplicas", 0),
-        available_replicas=status.get("availableReplicas", 0),
-        progressing=conditions.get("Progressing", NO_CONDITION),
-        available=conditions.get("Available", NO_CONDITION),
-        replica_failure=conditions.get("ReplicaFailure", NO_CONDITION),
+        driven_by=driver_among(managed),
+        paused=paused,
+        takes_down=takes_down,
+        deadline=deadline,
+        min_ready=min_ready,
+        created=seconds_of(metadata.get("creationTimestamp")),
+        template=template,
+        own=own,
         body=compact(
             {
-                "template": at(spec, "template"),
-                "managedFields": [
-                    {key: entry.get(key) for key in ("manager", "operation", "fieldsV1")}
-                    for entry in items(metadata, "managedFields")
-                    if entry.get("subresource") != "status"  # changes with every Pod, and never touches the template
+                "template": at(body, *template),
+                "managedFields": [  # without the status', which changes with every Pod and never touches the template
+                    {key: entry.get(key) for key in ("manager", "operation", "fieldsV1")} for entry in managed
                 ],
                 "lastApplied": annotations.get(LAST_APPLIED),
             }
@@ -169,40 +179,27 @@ def workload_from(body: Mapping[str, Any]) -> Workload:
             Writer(
                 since=entry.get("time") or "",
                 manager=str(entry.get("manager")),
-                of_template="f:template" in at(entry, "fieldsV1", "f:spec"),
+                of_template=bool(at(entry, "fieldsV1", *(f"f:{key}" for key in template))),
             )
-            for entry in items(metadata, "managedFields")
+            for entry in managed
             if not entry.get("subresource") and entry.get("manager") != names.FIELD_MANAGER
         ),
     )
 
 
-def replica_set_from(body: Mapping[str, Any]) -> ReplicaSet | None:
-    """Return what matters of the ReplicaSet *body*, or None where no Deployment controls it."""
-    metadata = at(body, "metadata")
-    owner = next(
-        (
-            each["uid"]
-            for each in items(metadata, "ownerReferences")
-            if each.get("controller") and each["kind"] == "Deployment"
-        ),
-        None,
-    )
-    if owner is None:
-        return None
-    annotations = at(metadata, "annotations")
-    number = annotations.get(REVISION_ANNOTATION, "0")
-    return ReplicaSet(
-        name=metadata["name"],
-        namespace=metadata["namespace"],
-        owner=owner,
-        uid=metadata["uid"],
-        pod_template_hash=at(metadata, "labels").get("pod-template-hash", ""),
-        number=int(number) if number.isdecimal() else 0,
-        replicas=max(at(body, "spec").get("replicas") or 0, at(body, "status").get("replicas") or 0),
-        record=annotations.get(names.RECORD, ""),
-        labels=at(metadata, "labels"),
-    )
+def conditions_of(body: Mapping[str, Any]) -> dict[str, Condition]:
+    """Return the conditions in the status of *body*, by type."""
+    return {each["type"]: _condition(each) for each in items(at(body, "status"), "conditions")}
+
+
+def status_written(metadata: Mapping[str, Any]) -> float:
+    """When a status last changed (seconds since the epoch), 0 where nothing tells.
+
+    The API server stamps a manager's entry in managedFields whenever it changes a value (fieldmanager,
+    managedfieldsupdater.go).
+    """
+    entries = (each for each in items(metadata, "managedFields") if each.get("subresource") == "status")
+    return max((seconds_of(each.get("time")) for each in entries), default=0.0)
 
 
 def namespace_from(body: Mapping[str, Any]) -> Namespace:
@@ -215,6 +212,12 @@ def namespace_from(body: Mapping[str, Any]) -> Namespace:
         # In an emergency nobody should have to know how "true" is spelt.
         stops=at(metadata, "annotations").get(names.STOP, "false") != "false",
     )
+
+
+def borne(record: str | None, policy: PolicyId) -> str | None:
+    """The revision of *policy* that a record's text names, or None."""
+    entry = record_of(record).entries.get(policy)
+    return (entry.revision or None) if entry else None
 
 
 def record_of(text: str | None) -> Record:
@@ -236,10 +239,10 @@ def _parsed(text: str | None) -> tuple[Record, str]:
 
 
 @lru_cache(maxsize=64)
-def _content(body: bytes) -> Content:
+def _content(body: bytes, template: tuple[str, ...]) -> Content:
     data = json.loads(body)
     metadata = {"managedFields": data["managedFields"], "annotations": {LAST_APPLIED: data["lastApplied"]}}
-    return Content(template=cast("Json", data["template"]), claims=claims_of(metadata))
+    return Content(template=cast("Json", data["template"]), claims=claims_of(metadata, template))
 
 
 def _condition(body: Mapping[str, Any]) -> Condition:
@@ -250,13 +253,3 @@ def _condition(body: Mapping[str, Any]) -> Condition:
         updated=seconds_of(body.get("lastUpdateTime")),
         changed=seconds_of(body.get("lastTransitionTime")),
     )
-
-
-def _recreates(spec: Mapping[str, Any]) -> bool:
-    """Whether a change of the template takes all Pods down at once."""
-    strategy = at(spec, "strategy")
-    return strategy.get("type") == "Recreate" or at(strategy, "rollingUpdate").get("maxUnavailable") == "100%"
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value

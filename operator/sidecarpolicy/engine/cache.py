@@ -21,19 +21,12 @@ from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds.deployment import child_from, workload_from
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.revision import StoredRevision, current_revision, from_controller_revision, update_revision
 from sidecarpolicy.core.tree import at
-from sidecarpolicy.core.workload import (
-    Namespace,
-    ReplicaSet,
-    Workload,
-    namespace_from,
-    record_of,
-    replica_set_from,
-    workload_from,
-)
+from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_from, record_of
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import AUTOSCALERS, DEPLOYMENTS, NAMESPACES, POLICIES, REPLICA_SETS, REVISIONS
 from sidecarpolicy.names import DeletionPolicy
@@ -156,9 +149,9 @@ class Cache:
         self.namespaces: dict[str, Namespace] = {}
         self._collections: dict[Resource, _Collection] = defaultdict(_Collection)
         self._in_namespace: dict[str, dict[WorkloadId, Workload]] = defaultdict(dict)
-        self._replica_sets: dict[str, dict[str, ReplicaSet]] = defaultdict(dict)
+        self._children: dict[str, dict[str, Child]] = defaultdict(dict)
         self._by_uid: dict[str, WorkloadId] = {}
-        self._owner_of_replica_set: dict[str, str] = {}
+        self._owner_of_child: dict[str, str] = {}
         self._revisions: dict[PolicyId, _Revisions] = {}
         self._policy_of_revision: dict[str, PolicyId] = {}
         self._mangled: set[str] = set()
@@ -179,9 +172,9 @@ class Cache:
         """Whether the emergency switch is on: no workload is changed."""
         return self.namespace(self.operator_namespace).stops
 
-    def replica_sets(self, workload: Workload) -> Sequence[ReplicaSet]:
-        """The ReplicaSets that *workload* controls."""
-        return tuple(self._replica_sets.get(workload.uid, {}).values())
+    def children(self, workload: Workload) -> Sequence[Child]:
+        """What the controller of *workload* made of it, one for each template."""
+        return tuple(self._children.get(workload.uid, {}).values())
 
     def autoscalers(self, workload: WorkloadId) -> Sequence[Autoscaler]:
         """What scales *workload* by the share of what its containers request, by name."""
@@ -237,7 +230,7 @@ class Cache:
     def concerned(self, workload: Workload) -> set[PolicyId]:
         """The policies that select *workload* or have something on it or on its Pods."""
         concerned = set(self._selecting.get(workload.id, ()))
-        for record in {workload.record, *(each.record for each in self.replica_sets(workload))}:
+        for record in {workload.record, *(each.record for each in self.children(workload))}:
             if record:  # a removal is under way until Pods without it have taken over
                 concerned.update(record_of(record).entries)
         return {each for each in concerned if each in self.policies}
@@ -314,7 +307,7 @@ class Cache:
         if resource == DEPLOYMENTS:
             self._workload(WorkloadId(*name), body)
         elif resource == REPLICA_SETS:
-            self._replica_set(name, replica_set_from(body) if body is not None else None)
+            self._child(name, child_from(body) if body is not None else None)
         elif resource == REVISIONS:
             self._revision(name, body)
         elif resource == AUTOSCALERS:
@@ -333,7 +326,7 @@ class Cache:
         new = workload_from(body) if body is not None else None
         if old is not None and (new is None or new.uid != old.uid):
             self._by_uid.pop(old.uid, None)
-            self._replica_sets.pop(old.uid, None)
+            self._children.pop(old.uid, None)
         if new is None:
             self.workloads.pop(identity, None)
             self._in_namespace[identity.namespace].pop(identity, None)
@@ -354,15 +347,15 @@ class Cache:
             if each.policy is not None and not each.deleting and self.selects(each.policy, workload)
         )
 
-    def _replica_set(self, name: Name, new: ReplicaSet | None) -> None:
+    def _child(self, name: Name, new: Child | None) -> None:
         place = f"{name[0]}/{name[1]}"
-        owner = new.owner if new is not None else self._owner_of_replica_set.pop(place, "")
-        old = self._replica_sets[owner].pop(place, None) if owner in self._replica_sets else None
+        owner = new.owner if new is not None else self._owner_of_child.pop(place, "")
+        old = self._children[owner].pop(place, None) if owner in self._children else None
         if new is not None:
-            self._owner_of_replica_set[place] = owner
-            self._replica_sets[owner][place] = new
-        elif owner in self._replica_sets and not self._replica_sets[owner]:
-            del self._replica_sets[owner]
+            self._owner_of_child[place] = owner
+            self._children[owner][place] = new
+        elif owner in self._children and not self._children[owner]:
+            del self._children[owner]
         if old != new and owner in self._by_uid:
             self._tell_workload(self._by_uid[owner])
 
@@ -454,7 +447,7 @@ class Cache:
 
     def _bears(self, workload: Workload, policy: PolicyId) -> bool:
         records: Mapping[str | None, None] = dict.fromkeys(
-            [workload.record, *(each.record for each in self.replica_sets(workload))]
+            [workload.record, *(each.record for each in self.children(workload))]
         )
         return any(policy in record_of(record).entries for record in records if record)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds import kind_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.undone import Conflict
@@ -19,7 +20,6 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.port import Events, ObjectRef
-from sidecarpolicy.engine.resources import DEPLOYMENTS
 from sidecarpolicy.engine.workloads import Prepared
 from sidecarpolicy.names import EventReason, Reason, SkipReason
 
@@ -130,7 +130,7 @@ class Teller:
         }
         if (
             not self._is_new(workload.uid, cached.id, "conflict")
-            or tuple(workload.id[:2]) in listed
+            or (workload.id.namespace, workload.id.name) in listed
             or conflict.put_back
         ):
             return
@@ -193,9 +193,10 @@ def _images(old: Revision | None, new: Revision | None) -> str:
 
 def reference(workload: Workload) -> ObjectRef:
     """What an Event about *workload* refers to."""
+    address = kind_of(workload).ADDRESS
     return ObjectRef(
-        api_version=DEPLOYMENTS.api_version,
-        kind=DEPLOYMENTS.kind,
+        api_version=address.api_version,
+        kind=address.kind,
         namespace=workload.id.namespace,
         name=workload.id.name,
         uid=workload.uid,

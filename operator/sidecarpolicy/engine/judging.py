@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidecarpolicy import names
-from sidecarpolicy.core import progress
 from sidecarpolicy.core.checks import Pin, Subject, judge
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import rebuilt
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.targets import facts_of
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.context import Context
@@ -100,9 +100,9 @@ def _inspected(workload: Workload, context: Context) -> frozenset[PolicyId]:
             continue
         if cached.policy.rollout.on_failure is not OnFailure.HALT:
             continue
-        replica_sets = context.cache.replica_sets(workload)
-        on_the_way = progress.is_ours(workload, replica_sets, policy)
-        if on_the_way and not progress.has_arrived(workload, replica_sets, policy):
+        children = context.cache.children(workload)
+        facts = facts_of(policy, workload, children, cached.policy.rollout, context.now())
+        if facts.ours and not facts.arrived:
             found.add(policy)
     return frozenset(found)
 

@@ -17,7 +17,7 @@ from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
 from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.status import Rejection, Warned
-from sidecarpolicy.core.targets import Backoff, Watched
+from sidecarpolicy.core.targets import Backoff
 from sidecarpolicy.core.undone import Undone
 from sidecarpolicy.names import SkipReason
 
@@ -114,7 +114,6 @@ class WorkloadMemory:
     diagnosed: Diagnosed | None = None
     mutation: Mutation | None = None
     written: dict[PolicyId, Written] = field(default_factory=dict)
-    watched: dict[PolicyId, Watched] = field(default_factory=dict)
     warned: Mapping[PolicyId, tuple[Warned, ...]] = field(default_factory=dict)
     inspected: Inspected | None = None
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sidecarpolicy.core import progress
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import proves_removal
 from sidecarpolicy.core.policy import Policy, Rollout
-from sidecarpolicy.core.targets import State, Target, in_conflict, target
-from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
+from sidecarpolicy.core.targets import State, Target, in_conflict, soak_ends, target
+from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.judging import judged
@@ -36,7 +35,7 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
     remembered = memory.of(identity)
     if any(each.uid != workload.uid for each in remembered.written.values()):
         remembered.written = {}  # another one of its name
-    replica_sets = cache.replica_sets(workload)
+    children = cache.children(workload)
     concerned = frozenset(cache.concerned(workload))
     selecting = {each.id for each in cache.selecting(workload)}
     judgement = judged(workload, context)
@@ -44,7 +43,7 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
     moments = [failed.backoff.until] if failed is not None else []
     for policy in concerned:
         cached = cache.policies[policy]
-        found = _target(cached, workload, replica_sets, judgement, context, wanted=policy in selecting, failed=failed)
+        found = _target(cached, workload, children, judgement, context, wanted=policy in selecting, failed=failed)
         fleet = fleet_of(policy, context)
         before = fleet.get(identity)
         if policy in selecting:
@@ -108,7 +107,7 @@ def _failed(workload: Workload, remembered: WorkloadMemory, context: Context) ->
 def _target(
     cached: CachedPolicy,
     workload: Workload,
-    replica_sets: Sequence[ReplicaSet],
+    children: Sequence[Child],
     judgement: Judgement,
     context: Context,
     *,
@@ -117,7 +116,6 @@ def _target(
 ) -> Target:
     cache = context.cache
     policy, identity = cached.policy, cached.id
-    remembered = context.memory.of(workload.id)
     update, current = cache.update_revision(identity), cache.current_revision(identity)
     rollout = policy.rollout if policy is not None else DEFAULT_ROLLOUT
     of_another = wanted and failed is not None and update is not None and update.revision.name not in failed.revisions
@@ -125,31 +123,26 @@ def _target(
         identity,
         update.revision.name if update else None,
         workload,
-        replica_sets,
+        children,
         judgement.verdicts.get(identity) if wanted else None,
         rollout=rollout,
         now=context.now(),
         attempt=update.attempt_id if update and wanted else "",
-        before=remembered.watched.get(identity),
         current=current.revision.name if current else None,
-        busy_until=_busy_until(identity, workload, replica_sets, context),
+        busy_until=_busy_until(identity, workload, children, context),
         group=rollout.canary_group(workload.pod_labels, cache.namespace(workload.id.namespace).labels)
         if rollout.canary
         else "",
         left=policy is not None and not cached.deleting and not wanted and _left(policy, workload, context),
         backoff=failed.backoff if failed is not None and not of_another else None,
     )
-    if found.watched is not None:
-        remembered.watched[identity] = found.watched
-    else:
-        remembered.watched.pop(identity, None)
     found = _explained(found, cached, workload, context)
     if (conflict := conflict_of(identity, workload, context, removing=not wanted)) is not None:
         found = in_conflict(found, conflict)
     return found
 
 
-def _busy_until(policy: PolicyId, workload: Workload, replica_sets: Sequence[ReplicaSet], context: Context) -> float:
+def _busy_until(policy: PolicyId, workload: Workload, children: Sequence[Child], context: Context) -> float:
     """When another policy is done with *workload*: its rollout there soaks."""
     ends = 0.0
     for other, entry in record_of(workload.record).entries.items():
@@ -157,11 +150,8 @@ def _busy_until(policy: PolicyId, workload: Workload, replica_sets: Sequence[Rep
         if other == policy or not entry.revision or entry.joined or cached is None or cached.policy is None:
             continue
         soaked = current is not None and current.revision.name == entry.revision
-        if not soaked and progress.is_ours(workload, replica_sets, other):
-            rollout = cached.policy.rollout
-            ends_at = progress.soaked_at(workload, rollout.min_ready_seconds)
-            late = workload.progressing.updated + rollout.progress_deadline_seconds
-            ends = max(ends, min(ends_at, late))  # what has failed is in nobody's way
+        if not soaked:
+            ends = max(ends, soak_ends(other, workload, children, rollout=cached.policy.rollout, now=context.now()))
     return ends
 
 
@@ -169,7 +159,7 @@ def _left(policy: Policy, workload: Workload, context: Context) -> bool:
     """Whether the owner took *workload* out of the selection: an older template of theirs would still be selected."""
     if policy.selector.matches(workload.pod_labels) or not context.cache.selects_namespace(policy, workload):
         return False
-    return any(policy.selector.matches(each.labels) for each in context.cache.replica_sets(workload))
+    return any(policy.selector.matches(each.labels) for each in context.cache.children(workload))
 
 
 def _explained(found: Target, cached: CachedPolicy, workload: Workload, context: Context) -> Target:
@@ -192,6 +182,7 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
                 message=diagnosis.message,
                 excused=cached.id.cluster_wide and diagnosis.of_namespace,
                 failing=failing,
+                blamed=diagnosis.ours,
                 state=State.FAILED if failing and found.refusal is None else found.state,
             )
     if found.failing and found.message:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sidecarpolicy.core.diagnosis import Diagnosis, diagnose, probe_limits
 from sidecarpolicy.core.ordering import start_order
+from sidecarpolicy.core.targets import observed
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.context import Context
@@ -39,7 +40,9 @@ async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:
         if (revision := context.revision(policy, entry.revision)) is not None
     ]
     ours = [sidecar.name for _, sidecar in start_order(revisions)]
-    found = diagnose(workload, pods, events, ours, probe_limits(workload.content.template))
+    facts = observed(workload, context.cache.children(workload))
+    limits = probe_limits(workload.content.template)
+    found = diagnose(facts.said, facts.refused, pods, events, ours, limits)
     remembered.diagnosed = Diagnosed(
         uid=workload.uid, generation=workload.generation, at=context.now(), diagnosis=found
     )
@@ -48,12 +51,10 @@ async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:
 
 async def _newest_pods(workload: Workload, api: Api, context: Context) -> list[Json]:
     """The Pods of the newest ReplicaSet, the newest first."""
-    newest = max(context.cache.replica_sets(workload), key=lambda each: each.number, default=None)
-    if newest is None or not newest.pod_template_hash:
+    newest = max(context.cache.children(workload), key=lambda each: each.number, default=None)
+    if newest is None or not newest.pods:
         return []
-    found = await api.list_in(
-        PODS, workload.id.namespace, label_selector=f"pod-template-hash={newest.pod_template_hash}"
-    )
+    found = await api.list_in(PODS, workload.id.namespace, label_selector=newest.pods)
     owned = [
         pod
         for pod in found

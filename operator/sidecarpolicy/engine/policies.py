@@ -152,7 +152,7 @@ def _prune(cached: CachedPolicy, update: StoredRevision, context: Context) -> De
     if len(stored) - len(needed) <= limit or context.now() < remembered.prune_at:
         return None
     for workload in cache.reached_by(cached.id):
-        for each in {workload.record, *(each.record for each in cache.replica_sets(workload) if each.replicas)}:
+        for each in {workload.record, *(each.record for each in cache.children(workload) if each.replicas)}:
             if each and (entry := record_of(each).entries.get(cached.id)) is not None:
                 needed |= {entry.revision, entry.note.previous}
         if (text := workload.annotations.get(names.PIN)) and (pinned := pins_of(text).of(cached.id)):

@@ -45,7 +45,7 @@ def preflight(
         {policy: revision.name for policy, revision in assigned.items()},
         held,
         {policy: (revision.name, deadline) for policy, (revision, deadline) in coming.items()},
-        workload.progress_deadline,
+        (workload.deadline, workload.min_ready),
     )
     remembered = context.memory.of(workload.id)
     kept = remembered.foreseen
@@ -79,7 +79,8 @@ def preflight(
             after=after,
             ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
             progress_deadline=deadline,
-            deployment_deadline=workload.progress_deadline,
+            own_deadline=workload.deadline,
+            own_wait=workload.min_ready,
         )
         return findings(change)
 

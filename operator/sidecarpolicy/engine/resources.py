@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from sidecarpolicy import names
+from sidecarpolicy.core.kinds import Address, deployment
 from sidecarpolicy.engine.port import Resource
 
 POLICIES = {
     kind: Resource(group=names.GROUP, version=names.VERSION, plural=plural, kind=kind)
     for kind, plural in names.PLURALS.items()
 }
-DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
-REPLICA_SETS = Resource(group="apps", version="v1", plural="replicasets", kind="ReplicaSet")
+
+
+def _resource(address: Address) -> Resource:
+    return Resource(group=address.group, version=address.version, plural=address.plural, kind=address.kind)
+
+
+DEPLOYMENTS = _resource(deployment.ADDRESS)
+REPLICA_SETS = _resource(deployment.CHILDREN)
 REVISIONS = Resource(group="apps", version="v1", plural="controllerrevisions", kind="ControllerRevision")
 AUTOSCALERS = Resource(
     group="autoscaling", version="v2", plural="horizontalpodautoscalers", kind="HorizontalPodAutoscaler"

@@ -139,7 +139,7 @@ class Term:
                 cache.listener = None
 
     def _begin(self) -> None:
-        """Look at everything: first what moves, then the rest."""
+        """Look at everything: first what bears sidecars, and so may move."""
         cache = self.context.cache
         self._stopped = cache.stopped
         log.info("leading: looking at %d policies and %d workloads", len(cache.policies), len(cache.workloads))
@@ -149,7 +149,7 @@ class Term:
                 place = WorkloadId(namespace=each["namespace"], name=each["name"])
                 remembered.explained[place] = (each["reason"], each["message"])
             self._look_at(policy)
-        for workload in sorted(cache.workloads.values(), key=lambda each: each.observed_generation >= each.generation):
+        for workload in sorted(cache.workloads.values(), key=lambda each: not each.record):
             self._dirty[workload.id] = None
 
     async def _turn(self) -> None:
@@ -441,7 +441,7 @@ class Term:
         answer = await self._writer.apply(
             PatchWorkload(workload=workload, operations=prepared.operations, why="would it last?", dry_run=True)
         )
-        template, undone = at(answer, "spec", "template"), undone_by(prepared)
+        template, undone = at(answer, *workload.template), undone_by(prepared)
         remembered = context.memory.of(workload.id)
         if mends(workload.content.template, prepared.composed.template, template, undone):
             remembered.mutation = None

@@ -60,6 +60,7 @@ class Prepared:
 
 def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context) -> Prepared:
     """Return what has to be written to bring *workload* where *steps*, its record and its owner's marks want it."""
+    steps = {policy: _stamped(step, context.now()) for policy, step in steps.items()}
     judgement = judged(workload, context)
     kept: Composition | None = None
     decisions: Mapping[PolicyId, Decision] = {}
@@ -92,10 +93,18 @@ def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context
     )
 
 
+def _stamped(step: Step, now: float) -> Step:
+    """Return *step* with the time at which it is written noted, where a rollout of ours begins with it."""
+    if step.revision is None or step.joins or step.orphans:
+        return step
+    return replace(step, note=replace(step.note, stepped=float(int(now))))
+
+
 def _operations(workload: Workload, composed: Composition) -> list[Json]:
     return json_patch(
         uid=workload.uid,
         generation=workload.generation,
+        path=workload.template,
         before=workload.content.template,
         after=composed.template,
         annotated=workload.annotated,
@@ -113,7 +122,7 @@ def _without_the_lost(judgement: Judgement, resting: frozenset[PolicyId], worklo
 
 def may_repair(workload: Workload, context: Context) -> bool:
     """Whether a repair is ours to make, as far as it is known that nobody undoes it at once."""
-    takes_down = workload.recreates and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
+    takes_down = workload.takes_down and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
     return not workload.controller and not takes_down and mutation_of(workload, context) is None
 
 

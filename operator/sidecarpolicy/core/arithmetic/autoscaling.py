@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.tree import Json, at, items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autoscaler:
-    """What matters of a HorizontalPodAutoscaler: the Deployment that it scales, and by which *resources*' utilization
+    """What matters of a HorizontalPodAutoscaler: the workload that it scales, and by which *resources*' utilization
     over all containers."""
 
     name: str
@@ -31,18 +32,20 @@ DEFAULT: Json = {"type": "Resource", "resource": {"name": "cpu"}}
 
 
 def autoscaler_from(body: Mapping[str, Any]) -> Autoscaler | None:
-    """Return what matters of *body* (autoscaling/v2); None where it scales no Deployment, or asks for no requests."""
+    """Return what matters of *body* (autoscaling/v2); None where it scales no workload, or asks for no requests."""
     metadata, target = at(body, "metadata"), at(body, "spec", "scaleTargetRef")
     resources = tuple(
         at(metric, "resource")["name"]
         for metric in items(at(body, "spec"), "metrics") or [DEFAULT]
         if metric["type"] == "Resource" and "averageValue" not in at(metric, "resource", "target")
     )
-    if target["kind"] != "Deployment" or not str(target.get("apiVersion")).startswith("apps/") or not resources:
+    kind = KINDS.get(target["kind"])
+    group = str(target.get("apiVersion")).rpartition("/")[0]
+    if kind is None or group != kind.ADDRESS.group or not resources:
         return None
     return Autoscaler(
         name=metadata["name"],
-        scales=WorkloadId(namespace=metadata["namespace"], name=target["name"]),
+        scales=WorkloadId(namespace=metadata["namespace"], name=target["name"], kind=target["kind"]),
         resources=resources,
     )
 

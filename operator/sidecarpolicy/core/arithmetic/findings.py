@@ -28,15 +28,17 @@ class Finding:
 class Change:
     """One policy comes to a workload, or is there: the Pod spec as it is *now*, and as it is *after* composition.
 
-    *ours*: names of the init containers of *after* that the policy puts there. *progress_deadline*: seconds, the
-    policy's; *deployment_deadline*: the Deployment's own.
+    *ours*: names of the init containers of *after* that the policy puts there. *progress_deadline*: the policy's, and
+    *own_deadline* the workload's own (None for none); *own_wait*: how long a Pod that is ready waits until it counts,
+    by the workload's own minReadySeconds. All in seconds.
     """
 
     now: Json
     after: Json
     ours: frozenset[str]
     progress_deadline: int = 600
-    deployment_deadline: int = 600
+    own_deadline: int | None = 600
+    own_wait: int = 0
 
     @property
     def without(self) -> Json:
@@ -54,12 +56,18 @@ def findings(change: Change) -> tuple[Finding, ...]:
 
 
 def slow_start(change: Change) -> Iterable[Finding]:
-    """The gates may take as long as a rollout may go without a step forward."""
+    """The gates may take as long as a rollout may go without a step forward, or each change takes that long anyway."""
     budget = startup_budget(change.after)
-    limits = {
-        "spec.rollout.progressDeadlineSeconds": change.progress_deadline,
-        "the Deployment's progressDeadlineSeconds": change.deployment_deadline,
-    }
+    limits = {"spec.rollout.progressDeadlineSeconds": change.progress_deadline}
+    if change.own_deadline is not None:
+        limits["the Deployment's progressDeadlineSeconds"] = change.own_deadline
+    if change.own_wait >= change.progress_deadline:
+        yield Finding(
+            reason=WarningReason.SLOW_START,
+            message=f"a Pod that is ready waits for {change.own_wait} s until it counts (the Deployment's "
+            f"minReadySeconds), and spec.rollout.progressDeadlineSeconds is {change.progress_deadline}: that is added "
+            "to the deadline, and each change of it takes at least so long and holds its slot meanwhile",
+        )
     limit, seconds = min(limits.items(), key=lambda each: each[1])
     if budget.seconds < seconds or not any(gate.container in change.ours for gate in budget.gates):
         return

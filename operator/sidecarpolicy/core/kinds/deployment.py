@@ -1,0 +1,343 @@
+"""Deployments, and the ReplicaSets that their controller makes of them. No other module knows how they roll out.
+
+**Whose rollout it is.** A ReplicaSet carries a copy of the Deployment's annotations, so each shows which revision of
+each policy its Pods bear. A rollout is ours while the Pods before the change bear another revision of the policy.
+Revisions are compared, not items, so an owner's hotfix on top of our unfinished rollout ends nothing.
+
+**A hotfix in our soak.** When its old Pods are gone ReplicaSets do not show any more whether our rollout was over when
+the owner's began. So one that began within `patience`, the Deployment's own wait and the soak after our step counts as
+*on top* of ours (a rollout that goes on for longer than that without being over shows by its old Pods). Nothing of
+this is remembered, so a restart changes nothing; the step's time stands in the record.
+
+**Without the condition Progressing.** Where progressDeadlineSeconds is 2147483647 the controller writes none
+(`HasProgressDeadline`, pkg/controller/deployment/util). Then
+- it is complete when all its Pods are of the newest template, and either all are available (the rule of `kubectl
+  rollout status`) or the Deployment is, or was after the last old Pod had gone: a scale-up or a lost Pod later is no
+  rollout.
+- it was complete when its last old Pod went, which is when the status of the old ReplicaSets changed last; or later,
+  when the Deployment became available; never before our step. That is the earliest, not exact.
+- its last step forward is the last change of its status. Both times are those at which the controller's entry in
+  managedFields changed; the API server stamps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, floor
+from typing import Any
+
+from sidecarpolicy import names
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds.facts import Address, Facts
+from sidecarpolicy.core.times import seconds_of
+from sidecarpolicy.core.tree import at, items
+from sidecarpolicy.core.workload import (
+    NO_CONDITION,
+    Child,
+    Condition,
+    Workload,
+    borne,
+    conditions_of,
+    record_of,
+    status_written,
+    workload_parts,
+)
+
+ADDRESS = Address(group="apps", version="v1", plural="deployments", kind="Deployment")
+CHILDREN = Address(group="apps", version="v1", plural="replicasets", kind="ReplicaSet")
+TEMPLATE = ("spec", "template")
+
+REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
+COMPLETE = "NewReplicaSetAvailable"
+TIMED_OUT = "ProgressDeadlineExceeded"
+
+# This progressDeadlineSeconds means none.
+NO_DEADLINE = 2**31 - 1
+
+# What the API server fills in (SetDefaults_Deployment).
+DEFAULT_DEADLINE = 600
+DEFAULT_SHARE = "25%"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """What matters of a Deployment alone. *status_changed*: when its controller changed its status last."""
+
+    deadline: int
+    min_ready: int
+    replicas: int
+    observed_generation: int
+    status_replicas: int
+    updated_replicas: int
+    available_replicas: int
+    progressing: Condition
+    available: Condition
+    status_changed: float = 0.0
+
+
+def workload_from(body: Mapping[str, Any]) -> Workload:
+    """Return what matters of the Deployment *body*."""
+    metadata, spec, status = at(body, "metadata"), at(body, "spec"), at(body, "status")
+    conditions = conditions_of(body)
+    deadline = _or(spec.get("progressDeadlineSeconds"), DEFAULT_DEADLINE)
+    return workload_parts(
+        body,
+        WorkloadId(namespace=metadata["namespace"], name=metadata["name"]),
+        TEMPLATE,
+        paused=bool(spec.get("paused")),
+        takes_down=takes_down(spec),
+        deadline=None if deadline == NO_DEADLINE else deadline,
+        min_ready=spec.get("minReadySeconds") or 0,
+        own=Own(
+            deadline=deadline,
+            min_ready=spec.get("minReadySeconds") or 0,
+            replicas=_or(spec.get("replicas"), 1),
+            observed_generation=status.get("observedGeneration", 0),
+            status_replicas=status.get("replicas", 0),
+            updated_replicas=status.get("updatedReplicas", 0),
+            available_replicas=status.get("availableReplicas", 0),
+            progressing=conditions.get("Progressing", NO_CONDITION),
+            available=conditions.get("Available", NO_CONDITION),
+            status_changed=status_written(metadata),
+        ),
+    )
+
+
+def child_from(body: Mapping[str, Any]) -> Child | None:
+    """Return what matters of the ReplicaSet *body*, or None where no Deployment controls it."""
+    metadata = at(body, "metadata")
+    owner = next(
+        (
+            each["uid"]
+            for each in items(metadata, "ownerReferences")
+            if each.get("controller") and each["kind"] == ADDRESS.kind
+        ),
+        None,
+    )
+    if owner is None:
+        return None
+    annotations, labels = at(metadata, "annotations"), at(metadata, "labels")
+    number = annotations.get(REVISION_ANNOTATION, "0")
+    pods = labels.get("pod-template-hash", "")
+    return Child(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        owner=owner,
+        uid=metadata["uid"],
+        pods=f"pod-template-hash={pods}" if pods else "",
+        number=int(number) if number.isdecimal() else 0,
+        replicas=max(at(body, "spec").get("replicas") or 0, at(body, "status").get("replicas") or 0),
+        record=annotations.get(names.RECORD, ""),
+        labels=labels,
+        created=seconds_of(metadata.get("creationTimestamp")),
+        status_changed=status_written(metadata),
+        refused=conditions_of(body).get("ReplicaFailure", NO_CONDITION),
+    )
+
+
+def takes_down(spec: Mapping[str, Any]) -> str:
+    """Why a change of the template takes all Pods of a Deployment with *spec* down at once; empty where it does not.
+
+    Kubernetes' own resolution of both numbers against the replicas (`ResolveFenceposts`, pkg/controller/deployment/
+    util): maxUnavailable is rounded down and maxSurge up, and where both come out as 0 maxUnavailable is 1.
+    """
+    strategy, replicas = at(spec, "strategy"), _or(spec.get("replicas"), 1)
+    if strategy.get("type") == "Recreate":
+        return "strategy Recreate"
+    rolling = at(strategy, "rollingUpdate")
+    surge = ceil(_share(rolling.get("maxSurge"), replicas))
+    unavailable = floor(_share(rolling.get("maxUnavailable"), replicas))
+    if not surge and not unavailable:
+        unavailable = 1
+    if replicas and unavailable >= replicas:
+        written = rolling.get("maxUnavailable", DEFAULT_SHARE)
+        pods = "its only replica" if replicas == 1 else f"all {replicas} replicas"
+        return f"maxUnavailable {written} and maxSurge {rolling.get('maxSurge', DEFAULT_SHARE)} allow {pods} to be down"
+    return ""
+
+
+def observe(
+    workload: Workload, children: Sequence[Child], policy: PolicyId, /, *, now: float, patience: int, soak: int
+) -> Facts:
+    """Return the facts about a Deployment for *policy* at *now*."""
+    own = own_of(workload)
+    ordered = sorted(children, key=lambda each: each.number)
+    newest = ordered[-1] if ordered else None
+    stepped = _stepped(workload, ordered, policy)
+    replaced = _replaced(ordered, stepped)
+    complete = is_complete(workload, replaced)
+    made = newest is not None and borne(newest.record, policy) == borne(workload.record, policy)
+    bound = patience + own.min_ready + soak
+    new_until = _new_until(workload, ordered, patience)
+    new = _never_available(own, ordered) and (new_until is None or now < new_until)
+    since = max(newest.refused.changed, newest.created, stepped) if newest is not None and made else 0.0
+    refused = newest.refused if newest is not None and made else NO_CONDITION
+    return Facts(
+        ours=is_ours(workload, ordered, policy),
+        arrived=complete and (made or newest is None or borne(workload.record, policy) is None),
+        moving=not complete and own.progressing.status != "False" and not workload.paused,
+        empty=own.replicas == 0,
+        new=new,
+        available=own.available.status == "True",
+        unhealthy=own.available.status == "False" or own.progressing.status == "False",
+        completed=own.progressing.updated if _tells(own) else _earliest(own, replaced),
+        exact=_tells(own),
+        availability_changed=own.available.changed,
+        progressed=_progressed(workload, newest, stepped),
+        refused=refused,
+        refused_since=since if refused.status == "True" else None,
+        new_until=new_until if new else None,
+        own_wait=own.min_ready,
+        on_top=_is_on_top(workload, ordered, policy, stepped, bound),
+        said=own.progressing.message,
+        said_of_availability=own.available.message,
+    )
+
+
+def own_of(workload: Workload) -> Own:
+    """Return what is kept of a Deployment beside what is kept of every workload."""
+    assert isinstance(workload.own, Own)
+    return workload.own
+
+
+def is_complete(workload: Workload, replaced: float = 0.0) -> bool:
+    """Whether the newest template has been rolled out: the rule of `kubectl rollout status`, or once was.
+
+    Complete once is complete: a Pod or node lost later changes availability, not this. The reason alone does not do:
+    the controller may have seen the newest generation (of a scaling, say) before it made the ReplicaSet for it. Without
+    the condition *replaced* tells when the last old Pod went (seconds since the epoch): available since, or made
+    unavailable only afterwards, is once complete.
+    """
+    own = own_of(workload)
+    if own.observed_generation < workload.generation or own.updated_replicas != own.status_replicas:
+        return False
+    if own.progressing.reason == COMPLETE or own.replicas <= own.updated_replicas <= own.available_replicas:
+        return True
+    once = own.available.status == "True" or (own.available.status == "False" and own.available.changed > replaced > 0)
+    return not _tells(own) and own.updated_replicas > 0 and once
+
+
+def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> bool:
+    """Whether the last change of the workload's Pods was *policy*'s: those before it bear another revision.
+
+    Those before it are the older ReplicaSets that still have replicas; where none has, the one before the newest. A
+    newest ReplicaSet with another revision than the Deployment is itself an older one: the controller has not made
+    the next yet. Where all replicas are in one with that revision, a change that the controller has not seen yet is
+    another's. With no history to compare (revisionHistoryLimit 0) the change counts as ours.
+    """
+    revision = borne(workload.record, policy)
+    ordered = sorted(children, key=lambda each: each.number)
+    older = ordered[:-1]
+    unseen = own_of(workload).observed_generation < workload.generation
+    if ordered and borne(ordered[-1].record, policy) != revision:
+        older.append(ordered[-1])
+    elif older and unseen and not any(each.replicas for each in older):
+        return False
+    before = [each for each in older if each.replicas > 0] or older[-1:]
+    if not before:
+        return revision is not None
+    return any(borne(each.record, policy) != revision for each in before)
+
+
+def _tells(own: Own) -> bool:
+    """Whether the controller writes the condition Progressing."""
+    return own.progressing is not NO_CONDITION
+
+
+def _run(ordered: Sequence[Child], revision: str | None, policy: PolicyId) -> list[Child]:
+    """The newest of the *ordered* ReplicaSets that bear *revision* without another in between, the oldest first."""
+    found: list[Child] = []
+    for each in reversed(ordered):
+        if borne(each.record, policy) != revision:
+            break
+        found.insert(0, each)
+    return found
+
+
+def _stepped(workload: Workload, ordered: Sequence[Child], policy: PolicyId) -> float:
+    """When our step was written: as the record says, or else when the first ReplicaSet with it was made; 0 unknown."""
+    entry = record_of(workload.record).entries.get(policy)
+    if entry is not None and entry.note.stepped:
+        return entry.note.stepped
+    run = _run(ordered, borne(workload.record, policy), policy)
+    return run[0].created if run and len(run) < len(ordered) else 0.0
+
+
+def _is_on_top(workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float, bound: float) -> bool:
+    """Whether the newest ReplicaSet is an owner's, of a change that began within *bound* seconds after ours.
+
+    Of several changes in a row each must have followed the one before it so soon. Another policy's step is none of
+    them: it waits until ours is over.
+    """
+    run = _run(ordered, borne(workload.record, policy), policy)
+    if borne(workload.record, policy) is None or len(run) < 2 or not stepped:
+        return False
+    times = [stepped, *(each.created for each in run[1:])]
+    owners = all(_revisions(before) == _revisions(after) for before, after in pairwise(run))
+    return owners and all(later < earlier + bound for earlier, later in pairwise(times))
+
+
+def _revisions(child: Child) -> dict[PolicyId, str]:
+    """What the Pods of a ReplicaSet bear, of every policy."""
+    return {policy: entry.revision for policy, entry in record_of(child.record).entries.items() if entry.revision}
+
+
+def _replaced(ordered: Sequence[Child], stepped: float) -> float:
+    """The earliest that the last old Pod can have gone (seconds since the epoch); 0 where nothing tells."""
+    moments = [stepped, *(each.created for each in ordered[-1:]), *(each.status_changed for each in ordered[:-1])]
+    return max(moments)
+
+
+def _earliest(own: Own, replaced: float) -> float:
+    """When a Deployment without the condition was complete, at the earliest."""
+    return max(replaced, own.available.changed if own.available.status == "True" else 0.0)
+
+
+def _progressed(workload: Workload, newest: Child | None, stepped: float) -> float | None:
+    """When a rollout under way last made a step forward (seconds since the epoch), None where that is not known yet.
+
+    Giving up (ProgressDeadlineExceeded) is no step: the last one was the Deployment's own deadline earlier.
+    """
+    own = own_of(workload)
+    if own.observed_generation < workload.generation or own.progressing.reason == COMPLETE:
+        return None
+    if own.progressing.reason == TIMED_OUT:
+        return own.progressing.updated - own.deadline
+    if _tells(own):
+        return own.progressing.updated or None
+    return max(own.status_changed, newest.created if newest else 0.0, stepped) or None
+
+
+def _never_available(own: Own, ordered: Sequence[Child]) -> bool:
+    """Whether it is still in its first rollout, however long that takes."""
+    return (
+        len(ordered) <= 1
+        and own.available.status != "True"
+        and own.progressing.reason not in (COMPLETE, TIMED_OUT)
+        and own.replicas > 0
+    )
+
+
+def _new_until(workload: Workload, ordered: Sequence[Child], patience: int) -> float | None:
+    """When the time is over that a first rollout may take, None where nothing tells when it began.
+
+    That is the Deployment's own progressDeadlineSeconds; where it has none, the policy's *patience*, in seconds.
+    """
+    own = own_of(workload)
+    began = max([workload.created, *(each.created for each in ordered)])
+    limit = patience if own.deadline == NO_DEADLINE else own.deadline
+    return began + limit + own.min_ready if began else None
+
+
+def _share(value: int | str | None, replicas: int) -> float:
+    """How many of *replicas* a number or a percentage stands for, not rounded."""
+    value = DEFAULT_SHARE if value is None else value
+    if isinstance(value, str):
+        return int(value[:-1]) * replicas / 100 if value[:-1].isdecimal() and value.endswith("%") else 0
+    return value
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value

@@ -1,0 +1,228 @@
+"""What a Deployment really looks like: strategies, conditions that are not there, Rollouts that drive it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sidecarpolicy.core.driven import Driven, driven_from
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.kinds import deployment as kind
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.record import Note
+from sidecarpolicy.core.targets import Health, State, Target, target
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.core.workload import Child, Workload
+from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_status_writer, a_workload
+
+A = a_record("web-a")
+B = a_record("web-b", note=Note(stepped=START + 10))
+ROLLOUT = Rollout(progress_deadline_seconds=600, min_ready_seconds=30)
+NO_DEADLINE = 2147483647
+
+
+def seen(workload: Workload, *children: Child, now: float, rollout: Rollout = ROLLOUT) -> Target:
+    """Where the workload stands, *now* seconds after START."""
+    return target(WEB, "web-b", workload, children, None, rollout=rollout, now=START + now)
+
+
+def quiet(
+    available: str = "True", *, since: float = 0, changed: float | None = None, record: str | None = B, **fields: Any
+) -> Workload:
+    """A Deployment without the condition Progressing.
+
+    *available*, and *since* when; *changed*: when its controller changed its status last. In seconds after START.
+    """
+    metadata = {"managedFields": [a_status_writer(changed)]} if changed is not None else {}
+    conditions = [a_condition("Available", available, changed=since)]
+    fields = {"progressDeadlineSeconds": NO_DEADLINE, "conditions": conditions, "metadata": metadata, **fields}
+    return a_workload(record=record, **fields)
+
+
+# Strategies.
+
+SURGE_0 = {"maxSurge": 0}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "replicas", "down"),
+    [
+        ({}, 1, False),
+        ({"rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}, 1, False),
+        ({"rollingUpdate": {"maxUnavailable": 1}}, 1, True),
+        ({"rollingUpdate": {"maxUnavailable": 1}}, 2, False),
+        ({"rollingUpdate": {"maxUnavailable": 3}}, 3, True),
+        ({"rollingUpdate": {"maxUnavailable": "25%", **SURGE_0}}, 1, True),
+        ({"rollingUpdate": {"maxUnavailable": "25%", **SURGE_0}}, 2, False),
+        ({"rollingUpdate": {"maxUnavailable": "99%"}}, 2, False),
+        ({"rollingUpdate": {"maxUnavailable": "100%"}}, 7, True),
+        ({"rollingUpdate": {"maxUnavailable": 1}}, 0, False),
+        ({"type": "Recreate"}, 2, True),
+    ],
+)
+def test_what_takes_all_pods_down(strategy: Json, replicas: int, down: bool) -> None:
+    assert bool(kind.takes_down({"strategy": strategy, "replicas": replicas})) is down
+
+
+# An Argo Rollout.
+
+
+def test_a_rollout_drives_what_it_refers_to() -> None:
+    body: Json = {
+        "metadata": {"name": "cart", "namespace": "shop"},
+        "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+    }
+    assert driven_from(body) == Driven(workload=WorkloadId("shop", "web"), by="Rollout cart")
+    assert driven_from({**body, "spec": {"template": {}}}) is None
+
+
+def test_who_scales_for_a_rollout_shows_among_the_field_managers() -> None:
+    def managed(manager: str, field: str) -> Workload:
+        entry = {"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {field: {}}}}
+        return a_workload(metadata={"managedFields": [entry]})
+
+    assert managed("rollouts-controller", "f:replicas").driven_by == "an Argo Rollout"
+    assert managed("rollouts-controller", "f:paused").driven_by == ""
+    assert managed("kubectl", "f:replicas").driven_by == ""
+
+
+# progressDeadlineSeconds 2147483647: no condition Progressing.
+
+ROLLING = [a_replica_set(1, A, 2, created=0, changed=12), a_replica_set(2, B, 1, created=11, changed=13)]
+OVER = [a_replica_set(1, A, 0, created=0, changed=60), a_replica_set(2, B, 2, created=11, changed=60)]
+
+
+def test_without_the_condition_the_policys_own_deadline_holds() -> None:
+    stuck = quiet(status=(3, 1, 2), changed=13)
+    before, late = (seen(stuck, *ROLLING, now=now) for now in (612, 613))
+    assert (before.state, before.looks_again) == (State.PROGRESSING, START + 613)
+    assert (late.state, late.counts, late.late_since) == (State.FAILED, True, START + 13)
+
+
+def test_without_the_condition_it_soaks_from_when_the_last_old_pod_went() -> None:
+    found = [seen(quiet(changed=60), *OVER, now=now) for now in (61, 89, 90)]
+    assert [each.holds_slot for each in found] == [True, True, False]
+    assert [each.evidence for each in found] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("what", "workload"),
+    [
+        ("a scale-up that is still available", quiet(status=(5, 5, 4), replicas=5, changed=2000)),
+        ("a scale-up", quiet("False", since=2000, status=(5, 5, 2), replicas=5, changed=2000)),
+        ("a node lost", quiet("False", since=2000, status=(2, 2, 0), changed=2000)),
+        ("one Pod lost", quiet(status=(2, 2, 1), changed=2000)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_without_the_condition_complete_is_complete(what: str, workload: Workload) -> None:
+    for now in (2001, 9000):
+        found = seen(workload, *OVER, now=now)
+        assert (found.state, found.holds_slot, found.evidence) == (State.UPDATED, False, True)
+
+
+def test_without_the_condition_a_workload_that_comes_up_for_a_moment_fails() -> None:
+    crashing = quiet("False", since=70, status=(2, 2, 0), changed=70)
+    assert seen(crashing, *OVER, now=300).state is State.PROGRESSING
+    failed = seen(crashing, *OVER, now=660)
+    assert (failed.state, failed.counts, failed.evidence) == (State.FAILED, True, False)
+
+
+def test_without_the_condition_one_that_was_lost_later_than_its_soak_may_have_been_lost_in_it() -> None:
+    """It may have been complete only shortly before: what tells is the earliest that it can have been."""
+    lost = [seen(quiet("False", since=since, status=(2, 2, 0), changed=since), *OVER, now=661) for since in (120, 660)]
+    assert [each.state for each in lost] == [State.FAILED, State.UPDATED]
+
+
+def test_without_the_condition_a_recreated_workload_that_never_comes_up_fails() -> None:
+    history = [a_replica_set(1, A, 0, created=0, changed=15), a_replica_set(2, B, 2, created=16, changed=17)]
+    broken = quiet("False", since=11, status=(2, 2, 0), changed=17)
+    found = [seen(broken, *history, now=now) for now in (616, 617)]
+    assert [each.state for each in found] == [State.PROGRESSING, State.FAILED]
+
+
+def test_without_any_time_nothing_is_said_to_have_failed() -> None:
+    bare = quiet(status=(3, 1, 2), record=a_record("web-b"))
+    assert seen(bare, a_replica_set(1, A, 2), a_replica_set(2, a_record("web-b"), 1), now=9000).state is (
+        State.PROGRESSING
+    )
+
+
+# The Deployment's own minReadySeconds.
+
+
+def test_its_own_waiting_is_added_to_the_deadline() -> None:
+    rolling = [
+        a_condition("Available", "True"),
+        a_condition("Progressing", "True", "ReplicaSetUpdated", updated=100),
+    ]
+    waiting = a_workload(record=B, status=(3, 1, 2), conditions=rolling, minReadySeconds=900)
+    found = [seen(waiting, *ROLLING, now=now) for now in (700, 1599, 1600)]
+    assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.FAILED]
+
+
+# What was broken before we came.
+
+
+def fresh(*, created: float = 0, deadline: int = 600, **fields: Any) -> Workload:
+    """A Deployment that has never been available, made *created* seconds after START."""
+    conditions = [a_condition("Available", "False", changed=created)]
+    if deadline != NO_DEADLINE:
+        conditions.append(a_condition("Progressing", "True", "ReplicaSetUpdated", updated=created))
+    metadata = {"creationTimestamp": "2026-01-01T00:00:00Z"}
+    return a_workload(
+        status=(2, 2, 0), conditions=conditions, metadata=metadata, progressDeadlineSeconds=deadline, **fields
+    )
+
+
+@pytest.mark.parametrize(("deadline", "until"), [(600, 605), (60, 65), (NO_DEADLINE, 605)])
+def test_new_ends_with_the_time_that_a_first_rollout_may_take(deadline: int, until: int) -> None:
+    workload, children = fresh(deadline=deadline, minReadySeconds=5), a_replica_set(1, created=0)
+    before, after = (seen(workload, children, now=now) for now in (until - 1, until))
+    assert (before.new, before.looks_again) == (True, START + until)
+    assert (after.new, after.health, after.available_before) == (False, Health.UNHEALTHY, False)
+
+
+def test_a_failure_where_nothing_was_well_before_is_the_owners_unless_ours_is_to_blame() -> None:
+    sick = a_record("web-b", note=Note(stepped=START + 10, unhealthy_before=True))
+    rolling = [a_condition("Available", "False"), a_condition("Progressing", "True", "ReplicaSetUpdated", updated=20)]
+    found = seen(a_workload(record=sick, status=(3, 1, 0), conditions=rolling), *ROLLING, now=700)
+    assert (found.state, found.available_before, found.is_its_owners, found.counts) == (
+        State.FAILED,
+        False,
+        True,
+        False,
+    )
+    assert replace(found, blamed=True).counts
+
+
+# A template that cannot make Pods.
+
+FORBIDDEN = a_condition("ReplicaFailure", "True", "FailedCreate", changed=5)
+
+
+def refused(condition: Json, number: int) -> list[Child]:
+    """The ReplicaSets of our rollout, of which that *number* cannot make Pods."""
+    return [
+        a_replica_set(1, A, 2, created=0, conditions=[condition] if number == 1 else []),
+        a_replica_set(2, B, 0, created=11, conditions=[condition] if number == 2 else []),
+    ]
+
+
+def starting(*more: Json) -> Workload:
+    """A Deployment whose rollout has just begun."""
+    told = [a_condition("Available"), a_condition("Progressing", "True", "ReplicaSetUpdated", updated=11), *more]
+    return a_workload(record=B, status=(2, 0, 2), conditions=told)
+
+
+def test_a_template_that_cannot_make_pods_has_failed_after_a_minute_since_the_step() -> None:
+    found = [seen(starting(), *refused(FORBIDDEN, 2), now=now) for now in (12, 70, 71)]
+    assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.FAILED]
+
+
+def test_the_old_templates_trouble_is_no_failure_of_the_new_one() -> None:
+    """Nor the Deployment's condition, which Kubernetes does not renew."""
+    found = seen(starting(FORBIDDEN), *refused(FORBIDDEN, 1), now=300)
+    assert found.state is State.PROGRESSING
