@@ -77,6 +77,12 @@ bench: $(READY) ## What injecting costs, as a ratio to a JSON round trip of the 
 bench-lifecycle: $(READY) ## Five ways to run a sidecar, measured on a real node (6 min); rewrites docs/lifecycle.md
 	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m tests.bench.lifecycle
 
+.PHONY: bench-scale
+bench-scale: $(READY) ## What it costs at 10,000 Deployments (ONLY, SIZES, ROUNDS, LABEL, PROFILE=1); docs/performance.md
+	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) BENCH_PROFILE=$(if $(PROFILE),.make/profiles) \
+	  $(BIN)/python -m tests.bench.scale $(ONLY) $(SIZES:%=--sizes=%) $(ROUNDS:%=--rounds=%) $(LABEL:%=--label=%) \
+	  $(if $(PROFILE),--no-results)
+
 # --- a local cluster ---------------------------------------------------------------------------
 
 .PHONY: cluster-up

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import localcluster
@@ -25,6 +26,10 @@ class Request:
     code: int
     dry_run: bool
     allowed: bool
+    at: float
+    """When the server received it, in seconds since the epoch."""
+    credential: str
+    """The id of the token that it came with (a JWT's `jti`); it tells replicas of one ServiceAccount apart."""
 
     @property
     def writes(self) -> bool:
@@ -83,4 +88,12 @@ def _request(event: dict[str, object]) -> Request:
         code=status.get("code", 0),
         dry_run="dryRun=" in str(event["requestURI"]),
         allowed=annotations.get("authorization.k8s.io/decision") == "allow",
+        at=datetime.fromisoformat(str(event["requestReceivedTimestamp"])).timestamp(),
+        credential=_credential(event["user"]),
     )
+
+
+def _credential(user: object) -> str:
+    extra = user.get("extra") if isinstance(user, dict) else None
+    found: list[str] = (extra or {}).get("authentication.kubernetes.io/credential-id", [])
+    return found[0].removeprefix("JTI=") if found else ""

@@ -38,12 +38,20 @@ class Operator:
 
     def start(self) -> None:
         """Start it and wait until it leads and has looked at what is there."""
+        self.spawn()
+        poll(self._leads, timeout=60)
+
+    def spawn(self, *arguments: str) -> None:
+        """Start it and wait for nothing. *arguments* are added to its command line this time."""
         with self._log.open("wb") as log:
             environment = {key: value for key, value in os.environ.items() if not key.startswith("SIDECARPOLICY_RUN")}
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+                [*self._command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
             )
-        poll(self._leads, timeout=60)
 
     def _leads(self) -> bool:
         assert self._process is not None

@@ -48,6 +48,9 @@ POLICY_NAME_LABEL = f"{GROUP}/policy-name"
 SINCE = f"{GROUP}/since"
 COMPLETED = f"{GROUP}/completed"
 
+# Annotation of such a ControllerRevision: which of its policy's completions it was, counted from 1.
+COMPLETION = f"{GROUP}/completion"
+
 # Annotations of such a ControllerRevision: how often it has become the update revision or was resumed, and the halt
 # of its rollout (JSON: id, reason, since).
 ATTEMPT = f"{GROUP}/attempt"
@@ -97,7 +100,7 @@ class PodReadiness(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How a revision travels through the workloads."""
+    """How a revision is rolled out."""
 
     PROGRESSIVE = "Progressive"
     ALL_AT_ONCE = "AllAtOnce"
@@ -145,7 +148,6 @@ class SkipReason(StrEnum):
     OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"
     DOWNTIME = "Downtime"
     BREAKS_AUTOSCALING = "BreaksAutoscaling"
-    REFUSED = "Refused"
 
 
 class WarningReason(StrEnum):
@@ -163,6 +165,14 @@ class WarningReason(StrEnum):
     SHORT_TERMINATION = "ShortTermination"
     QOS_CHANGE = "QosChange"
     REQUESTS_CHANGE = "RequestsChange"
+    EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
+    UNKNOWN_FIELD = "UnknownField"
+
+
+class FailureReason(StrEnum):
+    """Why a workload counts as failed, beside what its Pods say and FIELD_CONFLICT."""
+
+    REFUSED = "Refused"
 
 
 class Reason(StrEnum):
@@ -171,6 +181,7 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted"
     INVALID = "Invalid"
     ORDER_CYCLE = "OrderCycle"
+    ACCEPTANCE_FAILED = "AcceptanceFailed"
     REMOVING = "Removing"
     UNSUPPORTED_CLUSTER = "UnsupportedCluster"
     NO_TARGETS = "NoTargets"
@@ -196,6 +207,7 @@ class EventReason(StrEnum):
     SKIPPED = "SidecarsSkipped"
     REJECTED = "PolicyRejected"
     FAILED = "RolloutFailed"
+    ROLLED_BACK = "RolledBack"
     HALTED = "RolloutHalted"
     RESUMED = "RolloutResumed"
     RECORD_REBUILT = "RecordRebuilt"

@@ -50,6 +50,7 @@ def test_canaries_go_first_and_the_rest_waits_for_its_approval(fleet: Fleet, ope
     assert at_tag(fleet, "1") == ["cart-00", "cart-01"]
     assert (status["targets"]["updated"], status["targets"]["pending"]) == (2, 4)
     approval = f"canary/canary@{status['updateRevision']}"
+    assert status["awaiting"] == [approval]
     assert f"sidecars.dev/approve: {approval}" in fleet.condition("Ready")["message"]
     operator.restart()
     approve(fleet, "sidecarpolicy/web", "canary/canary@web-0000000000")
@@ -100,6 +101,7 @@ def test_a_cluster_policy_takes_nothing_out_without_approval(fleet: Fleet) -> No
     message = fleet.condition("Ready", name, kind)["message"]
     assert init_names(fleet.deployment("cart-00")) == ["proxy"]
     approval = f"removal@{status['observedGeneration']}"
+    assert status["awaiting"] == [approval]
     assert f"sidecars.dev/approve: {approval}" in message
     approve(fleet, f"clustersidecarpolicy/{name}", approval)
     fleet.kubectl("wait", "--for=delete", f"clustersidecarpolicy/{name}", "--timeout=60s")

@@ -84,7 +84,7 @@ def test_what_is_paused_waits_and_what_is_resumed_goes_on(fleet: Fleet, verb: Co
     assert "Paused" in waiting.stdout
     assert "spec.rollout.paused is true" in waiting.stdout
     resumed = verb("resume", "web")
-    assert resumed.stdout == "sidecarpolicy.sidecars.dev/web resumed: spec.rollout.paused is false\n"
+    assert resumed.stdout == "sidecarpolicy.sidecars.dev/web rollout resumed (spec.rollout.paused is false)\n"
     fleet.wait("RolloutComplete")
     assert tags(fleet) == {"2"}
     assert verb("resume", "web").stdout == "sidecarpolicy.sidecars.dev/web is neither paused nor halted\n"
@@ -100,8 +100,11 @@ def test_a_halt_is_a_failure_and_ends_with_resume(fleet: Fleet, verb: Command) -
     assert "RolledBack" in failed.stdout
     assert "Insufficient cpu" in failed.stdout
     halt = f"{halted['updateRevision']}#1"
+    assert halted["halt"]["id"] == halt
+    assert failed.stderr.splitlines()[-1] == f"next: sidecarpolicy resume web -n {fleet.namespace}"
     resumed = verb("resume", "web")
-    assert resumed.stdout == f"sidecarpolicy.sidecars.dev/web resumed: goes on after the halt {halt}\n"
+    assert resumed.stdout == f"sidecarpolicy.sidecars.dev/web rollout resumed (halt {halt})\n"
+    assert "which failed: " in resumed.stderr
     assert "Insufficient cpu" in resumed.stderr
     policy = policy_of(fleet)
     assert policy["metadata"]["annotations"][names.RESUME] == halt
@@ -132,7 +135,9 @@ def test_undo_brings_back_the_same_revision_and_the_operator_rolls_it_out(fleet:
     assert policy_of(fleet)["metadata"]["generation"] == generation
     undone = verb("undo", "web")
     assert undone.stdout == f"sidecarpolicy.sidecars.dev/web rolled back to revision {first}\n"
-    assert undone.stderr == ""
+    assert undone.stderr == (
+        f"it was at revision {second}; back there: sidecarpolicy undo web -n {fleet.namespace} --to-revision {second}\n"
+    )
     after = policy_of(fleet)["spec"]
     assert {key: after[key] for key in ("priority", "volumes", "application", "sidecars")} == {
         key: before[key] for key in ("priority", "volumes", "application", "sidecars")
@@ -148,6 +153,22 @@ def test_undo_brings_back_the_same_revision_and_the_operator_rolls_it_out(fleet:
     unknown = verb("undo", "web", "--to-revision=nothing")
     assert unknown.exit_code == 1
     assert f"has no revision 'nothing'; there is {second}, {first}" in unknown.stderr
+
+
+def test_undo_twice_does_not_return_to_what_was_halted(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 3), a_proxy(fleet.namespace))
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout={"progressDeadlineSeconds": 3}, **HUGE))
+    bad = fleet.wait("RolledBack")["updateRevision"]
+    assert verb("undo", "web").stdout == f"sidecarpolicy.sidecars.dev/web rolled back to revision {first}\n"
+    fleet.wait("RolloutComplete")
+    again = verb("undo", "web")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr == (
+        f"Error: SidecarPolicy {fleet.namespace}/web is at revision {first}, and no other was rolled out completely; "
+        f"there is {bad}. To take one all the same: sidecarpolicy undo web -n {fleet.namespace} --to-revision {bad}\n"
+    )
+    assert f"rolled back to revision {bad}" in verb("undo", "web", f"--to-revision={bad}").stdout
 
 
 def test_undo_leaves_to_git_what_comes_from_git(fleet: Fleet, verb: Command) -> None:

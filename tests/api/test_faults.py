@@ -57,10 +57,10 @@ def test_a_target_that_cannot_be_written_holds_nobody_up_and_heals(fleet: Fleet,
     try:
         poll(lambda: fleet.kubectl("annotate", "deployment", "behind", "a=b", check=False).returncode != 0)
         fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK))
-        status = fleet.wait("RolloutComplete", timeout=90)
-        (skipped,) = status["skipped"]
-        assert (skipped["reason"], skipped["examples"]) == ("Refused", [f"{fleet.namespace}/behind"])
-        assert "nobody.example.test" in skipped["message"]
+        status = fleet.wait("CompletedWithFailures", timeout=90)
+        (failure,) = status["failures"]
+        assert (failure["reason"], failure["name"]) == ("Refused", "behind")
+        assert "nobody.example.test" in failure["message"]
         assert status["targets"]["updated"] == 3
     finally:
         cluster.kubectl("delete", "validatingwebhookconfiguration", webhook["metadata"]["name"])

@@ -34,7 +34,7 @@ def a_subject(
     """A Deployment that nothing is wrong with, as the checks see it."""
     facts = {
         name: deployment.pop(name)
-        for name in ("owners", "refused", "missing", "pins", "inspected", "autoscalers")
+        for name in ("owners", "missing", "pins", "inspected", "autoscalers")
         if name in deployment
     }
     body = a_deployment(**deployment)
@@ -353,13 +353,6 @@ def test_an_owner_reference_that_controls_nothing_is_no_hindrance() -> None:
     assert verdict(a_subject(metadata={"ownerReferences": [{"kind": "App", "name": "x", "uid": "1"}]})) is None
 
 
-def test_what_the_server_said_is_repeated() -> None:
-    found = verdict(a_subject(refused={REVISION.name: "image not allowed"}))
-    assert found is not None
-    assert (found.reason, found.message, found.removes) == (SkipReason.REFUSED, "image not allowed", False)
-    assert verdict(a_subject(refused={"web-older": "image not allowed"})) is None
-
-
 def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     """Take away one reason after the other; the next one shows."""
     everything: Json = {
@@ -377,13 +370,12 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     high = a_revision(name="high", priority=1)
     everything["record"] = Record(entries={high.policy: Entry(revision=high.name)})
     above: tuple[Revision, ...] = (high,)
-    refusals = {revision.name: "no"}
     everything["pins"] = {revision.policy: Pin(asked="web-0123456789", revision=None)}
     everything["inspected"] = frozenset({high.policy})
     seen: list[str] = []
 
     def look() -> None:
-        subject = a_subject(**everything, refused=refusals)
+        subject = a_subject(**everything)
         found = verdict(subject, *above, revision=revision)
         seen.append(found.reason.value if found else "")
 
@@ -409,8 +401,6 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["strategy"] = {}
     look()
     everything["autoscalers"] = ()
-    look()
-    refusals = {}
     look()
     assert seen == [*(reason.value for reason in SkipReason), ""]
 

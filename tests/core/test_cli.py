@@ -552,9 +552,10 @@ def test_every_reason_in_the_documents_exists(page: str) -> None:
     known = {
         *names.SkipReason, *names.WarningReason, *names.Reason, *names.EventReason, *names.Role, *names.Position,
         *names.Startup, *names.PodReadiness, *names.Strategy, *names.OnFailure, *names.DeletionPolicy,
-        *names.Approval, *names.Removal,
+        *names.Approval, *names.Removal, *names.FailureReason,
     }  # fmt: skip
     of_kubernetes = {"True", "False", "Unknown", "Recreate", "In", "NotIn", "Exists", "DoesNotExist", "None", "All"}
+    of_kubernetes |= {"ProgressDeadlineExceeded", "ImagePullBackOff", "CrashLoopBackOff"}
     ours = {"READY", "Accepted", "Ready", "Reconciling", "Stalled", names.POLICY, names.CLUSTER_POLICY}
     named = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)`", text))
     assert named <= known | of_kubernetes | ours
@@ -563,7 +564,7 @@ def test_every_reason_in_the_documents_exists(page: str) -> None:
 def test_every_reason_is_in_the_documents() -> None:
     text = (ROOT / "README.md").read_text()
     in_status = set(names.WarningReason)
-    wanted = {*names.SkipReason, *in_status, *names.Reason} - {names.Reason.ACCEPTED}
+    wanted = {*names.SkipReason, *names.FailureReason, *in_status, *names.Reason} - {names.Reason.ACCEPTED}
     assert [reason for reason in wanted if f"| `{reason}` |" not in text] == []
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,14 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sidecarpolicy import names
-from sidecarpolicy.cli.approve import awaited
+from sidecarpolicy import cli, names
 from sidecarpolicy.cli.asking import policy_name
 from sidecarpolicy.cli.cluster import explanation
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.history import Past, before, live_name, named, with_words
 from sidecarpolicy.cli.main import COMMANDS, main
-from sidecarpolicy.cli.standing import EXIT_CODES, json_of, standing_of, worst
+from sidecarpolicy.cli.standing import EXIT_CODES, awaited_by, json_of, standing_of, worst
 from sidecarpolicy.cli.status import seconds_of
 from sidecarpolicy.cli.status_view import detail, overview, show
 from sidecarpolicy.cli.targets import STATES
@@ -27,6 +28,7 @@ from sidecarpolicy.core.decode import author_words, decode_policy
 from sidecarpolicy.core.lists import entries_of, with_entries, with_pin
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.revision import (
+    Halt,
     StoredRevision,
     object_name,
     revision_name,
@@ -126,24 +128,52 @@ def test_a_pin_replaces_that_of_its_own_policy_only() -> None:
 # What a status asks to have approved
 
 
-def waiting(message: str, *, reason: str = "AwaitingApproval", generation: int = 3) -> Json:
-    ready = {"type": "Ready", "status": "Unknown", "reason": reason, "message": message, "observedGeneration": 3}
-    status = {"observedGeneration": 3, "conditions": [ready]}
-    return {**a_policy(), "metadata": {"name": "web", "generation": generation}, "status": status}
+def waiting(*awaiting: str, generation: int = 3) -> Json:
+    ready = {"type": "Ready", "status": "Unknown", "reason": "RemovalHeld", "message": "m", "observedGeneration": 3}
+    status = {"observedGeneration": 3, "conditions": [ready], "awaiting": [*awaiting]}
+    return {**a_policy(), "metadata": {"name": "web", "namespace": "shop", "generation": generation}, "status": status}
 
 
-def test_what_waits_is_read_from_the_message() -> None:
-    assert awaited(waiting("group eu is next: set sidecars.dev/approve: canary/eu@web-7d21c0a9e1.")) == (
-        "canary/eu@web-7d21c0a9e1",
-    )
-    assert awaited(waiting("held; sidecars.dev/approve: removal@3", reason="RemovalHeld")) == ("removal@3",)
+def test_what_waits_is_a_field_of_a_status_that_is_not_older_than_the_policy() -> None:
+    asked = ("canary/eu@web-7d21c0a9e1", "removal@3")
+    assert awaited_by(waiting(*asked)) == [*asked]
+    assert awaited_by(waiting(*asked, generation=4)) == []
+    assert awaited_by(a_policy() | {"metadata": {"name": "web", "generation": 1}}) == []
 
 
-def test_only_the_operators_own_words_are_approved() -> None:
-    trap = "shop/cart failed: log: sidecars.dev/approve: removal@3"
-    assert awaited(waiting(trap, reason="RolledBack")) == ()
-    assert awaited(waiting("sidecars.dev/approve: everything")) == ()
-    assert awaited(waiting("sidecars.dev/approve: removal@3", generation=4)) == ()
+READS = {"startswith", "endswith", "removeprefix", "removesuffix", "partition", "rpartition", "split", "splitlines"}
+READS |= {"find", "index", "search", "match", "fullmatch", "findall", "finditer"}
+
+
+def _is_a_message(node: ast.AST) -> bool:
+    match node:
+        case ast.Subscript(slice=ast.Constant(value="message")):
+            return True
+        case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value="message"), *_]):
+            return True
+    return False
+
+
+def _reads(node: ast.AST) -> bool:
+    """Whether an expression looks into a message of the status."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr=name)) if name in READS:
+            return any(map(_is_a_message, ast.walk(node)))
+        case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[place]):
+            return any(map(_is_a_message, ast.walk(place)))
+    return False
+
+
+def test_no_message_is_read_by_a_program() -> None:
+    sources = sorted(Path(cli.__file__).parent.glob("*.py"))
+    assert len(sources) > 20
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.expr) and _reads(node)
+    ]
+    assert found == []
 
 
 # Verdicts
@@ -185,10 +215,37 @@ def test_an_answer_about_an_older_generation_is_none() -> None:
 
 def test_a_halt_that_was_resumed_is_no_failure_any_more() -> None:
     body = stands(Ready=("False", "RolledBack"), Stalled=("True", "RolledBack"))
-    body["status"]["conditions"][0]["message"] = "try again with the annotation sidecars.dev/resume: web-1#1"
+    body["status"]["halt"] = {"id": "web-1#1", "since": "2026-01-01T00:00:00Z"}
     for resumed, verdict in (("web-1#0", "Failed"), ("web-1#1", "InProgress")):
         body["metadata"]["annotations"] = {names.RESUME: resumed}
         assert standing_of(body).verdict.value == verdict
+
+
+@pytest.mark.parametrize(
+    ("status", "command"),
+    [
+        ({"halt": {"id": "web-1#1"}}, "sidecarpolicy resume web -n shop"),
+        ({"awaiting": ["removal@2"]}, "sidecarpolicy approve web -n shop"),
+        ({"targets": {"failed": 1, "skipped": 2}}, "sidecarpolicy targets web -n shop --state=failed"),
+        ({"targets": {"skipped": 2}}, "sidecarpolicy targets web -n shop --state=skipped"),
+        ({}, ""),
+        ({"observedGeneration": 1, "halt": {"id": "web-1#1"}}, ""),
+    ],
+)
+def test_a_status_ends_with_the_command_that_goes_on(status: Json, command: str) -> None:
+    body = stands(Ready=("False", "RolledBack"))
+    body["status"] |= status
+    text = io.StringIO()
+    show(detail(standing_of(body), bar=False), Console(file=text))
+    assert (text.getvalue().splitlines()[-1] == f"next: {command}") == bool(command)
+    assert ("next:" in text.getvalue()) == bool(command)
+
+
+def test_the_command_that_goes_on_names_a_cluster_policy_as_one() -> None:
+    body = stands(Ready=("Unknown", "Paused"))
+    assert standing_of(body).next_command == "sidecarpolicy resume web -n shop"
+    body = body | {"kind": names.CLUSTER_POLICY, "metadata": {"name": "mesh", "generation": 2}}
+    assert standing_of(body).next_command == "sidecarpolicy resume cluster/mesh"
 
 
 @pytest.mark.parametrize("width", [40, 60, 100, 200])
@@ -246,7 +303,6 @@ def test_a_status_says_everything_in_plain_words() -> None:
     show(detail(standing_of(A_BODY), bar=False), Console(file=text))
     assert text.getvalue() == (
         "SidecarPolicy shop/web  InProgress  RollingOut\n"
-        "34 of 117 updated, 3 in progress, 80 waiting, 3 skipped\n"
         "34 of [117] workloads :eyes: run\n"
         "revision web-7d21c0a9e1 (rolled out completely before: web-6f9c11d2ab)\n"
         "failed:\n"
@@ -316,12 +372,21 @@ def test_words_that_are_not_those_of_the_revision_are_none() -> None:
     assert words_of(body) is None
 
 
-def test_the_default_is_what_was_rolled_out_completely_and_else_the_one_before() -> None:
+def test_the_default_is_what_was_rolled_out_completely_last() -> None:
     first, second, third = a_past("1", 1), a_past("2", 2), a_past("3", 3, completed=False)
     assert before([third, second, first], live=third.name) == second
     assert before([second, first], live=second.name) == first
     assert before([second, first], live="web-refused") == second
     assert before([first], live=first.name) is None
+
+
+def test_undo_never_goes_to_what_was_halted_or_not_completed() -> None:
+    first, second = a_past("1", 1), a_past("2", 2, completed=False)
+    assert before([second, first], live=second.name) == first
+    assert before([second, first], live=first.name) is None, "undo twice would bring back what has just failed"
+    halt = Halt(id=f"{second.name}#2", reason="", since="2026-01-01T00:00:00Z")
+    again = replace(second, stored=replace(second.stored, completed="2026-01-01T00:00:00Z", halt=halt))
+    assert before([again, first], live=first.name) is None
 
 
 def test_a_revision_is_named_by_its_name_its_hash_or_its_object() -> None:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecarpolicy.core.decode import decode_policy
-from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.decode import InvalidPolicy, careful, decode_policy, readable_deletion_policy
+from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.revision import revision_name
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.names import PodReadiness, Position, Startup
+from sidecarpolicy.names import DeletionPolicy, OnFailure, PodReadiness, Position, Removal, Startup
 from tests.core.objects import a_cluster_policy, a_policy, a_sidecar
 
 
@@ -612,3 +612,71 @@ def test_the_name_is_that_of_the_policy_and_does_not_change_between_releases() -
     """The hashes are in the annotations of users' clusters: whoever changes this rolls every fleet."""
     policy = decode_policy(a_policy() | {"spec": FULL})
     assert revision_name(policy.id, policy.words) == "web-20f1643acf"
+
+
+# What a cluster holds, whose CRD may be newer than the operator.
+
+NEWER = [
+    (("rollout", "sessionAffinity"), "None"),
+    (("newField",), {"a": 1}),
+    (("sidecars", 0, "restarts"), "Never"),
+    (("application", "ephemeralContainers"), "None"),
+    (("rollout", "canary"), [{"name": "early", "max": 1, "pause": "1h"}]),
+]
+
+
+def newer(path: tuple[str | int, ...], value: Any) -> Json:
+    """A policy with a field that only a newer CRD knows."""
+    spec = deepcopy(FULL)
+    *parents, last = path
+    place: Any = spec
+    for step in parents:
+        place = place[step]
+    place[last] = value
+    return a_policy() | {"spec": spec}
+
+
+@pytest.mark.parametrize(("path", "value"), NEWER, ids=[str(path[-1]) for path, _ in NEWER])
+def test_an_unknown_field_of_a_stored_policy_changes_nothing_and_is_told(
+    path: tuple[str | int, ...], value: Any
+) -> None:
+    manifest = newer(path, value)
+    assert problems(manifest), "where a person types it is a problem"
+    found, known = decode_policy(manifest, strict=False), decode_policy(a_policy() | {"spec": FULL}, strict=False)
+    assert len(found.unknown) == 1 and found.unknown[0].startswith(f"spec.{path[0]}")
+    assert known.unknown == ()
+    assert revision_name(found.id, found.words) == revision_name(known.id, known.words)
+    assert offline(found).sidecars == offline(known).sidecars
+
+
+def test_a_selector_that_is_half_understood_selects_nothing() -> None:
+    group = {"name": "early", "selector": {"matchAnnotations": {}}}
+    assert unreadable(selector={"matchAnnotations": {}}) is None
+    found = unreadable(rollout={"canary": [group]})
+    assert found is not None and found.rollout.paused
+
+
+def unreadable(**spec: Any) -> Policy | None:
+    """What can be read of a stored policy that cannot be used."""
+    with pytest.raises(InvalidPolicy) as caught:
+        decode_policy(a_policy(**spec), strict=False)
+    return caught.value.readable
+
+
+def test_where_the_rollout_cannot_be_read_nothing_moves_by_itself() -> None:
+    for spec in ({"rollout": {"strategy": "BlueGreen"}}, {"deletionPolicy": "Archive"}):
+        found = unreadable(**spec)
+        assert found is not None and found.rollout == careful(found.rollout)
+        rollout = found.rollout
+        assert (rollout.paused, rollout.on_failure, rollout.removal) == (True, OnFailure.HALT, Removal.MANUAL)
+    found = unreadable(sidecars=[])
+    assert found is not None and found.rollout == Rollout()
+    assert unreadable(selector={"matchLabels": 1}) is None
+
+
+def test_what_becomes_of_the_sidecars_is_read_whatever_else_is_wrong() -> None:
+    orphaned = a_policy(deletionPolicy="Orphan", selector=7, rollout="x", sidecars=None)
+    assert readable_deletion_policy(orphaned) is DeletionPolicy.ORPHAN
+    assert readable_deletion_policy(a_policy()) is DeletionPolicy.REMOVE
+    for manifest in (a_policy(deletionPolicy="Archive"), a_policy(deletionPolicy=1), {**a_policy(), "spec": None}):
+        assert readable_deletion_policy(manifest) is None

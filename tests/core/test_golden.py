@@ -36,7 +36,6 @@ class Case:
     deployment: Json
     namespace: Namespace
     policies: tuple[Policy, ...]
-    refused: str
     inspected: frozenset[PolicyId]
     autoscalers: tuple[Autoscaler, ...]
 
@@ -45,12 +44,11 @@ class Case:
         """Read *folder*."""
         before = list(yaml.safe_load_all((folder / "before.yaml").read_text()))
         namespaces = [namespace_from(each) for each in before if each["kind"] == "Namespace"]
-        refused, inspected = folder / "refused.txt", folder / "inspected.txt"
+        inspected = folder / "inspected.txt"
         return cls(
             deployment=next(each for each in before if each["kind"] == "Deployment"),
             namespace=namespaces[0] if namespaces else Namespace(name="shop"),
             policies=tuple(decode_policy(each) for each in yaml.safe_load_all((folder / "policy.yaml").read_text())),
-            refused=refused.read_text().strip() if refused.exists() else "",
             inspected=frozenset(map(PolicyId.parse, inspected.read_text().split() if inspected.exists() else ())),
             autoscalers=tuple(
                 found
@@ -85,7 +83,6 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Refusal | None]]:
         spec=workload.content.template["spec"],
         record=record,
         owners=workload.content.claims.owners,
-        refused={each.name: case.refused for each in revisions.values() if case.refused},
         pins=pins_among(workload.annotations, revisions.values()),
         inspected=case.inspected,
         autoscalers=case.autoscalers,

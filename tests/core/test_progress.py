@@ -10,7 +10,7 @@ import pytest
 
 from sidecarpolicy.core import progress
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.targets import State, Target, target
+from sidecarpolicy.core.targets import Backoff, State, Target, target
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import ReplicaSet, Workload
 from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_workload
@@ -308,3 +308,40 @@ def test_a_hotfix_in_the_soak_ends_neither_the_soak_nor_the_slot() -> None:
         found = target(WEB, "web-b", hotfixed, history, None, rollout=ROLLOUT, now=START + 113, before=before)
         assert (found.holds_slot, found.evidence) == (holds_slot, not holds_slot)
     assert seen(complete, *OVER, now=131).watched is None
+
+
+# A write that failed.
+
+NO = Backoff(until=START + 600, message="image not allowed", rejected=True)
+
+
+def backing_off(workload: Workload, *replica_sets: ReplicaSet, backoff: Backoff = NO, now: float = 100) -> Target:
+    """Where the workload stands after a write that failed."""
+    return target(WEB, "web-b", workload, replica_sets, None, rollout=ROLLOUT, now=START + now, backoff=backoff)
+
+
+def test_what_the_server_refuses_has_failed_and_is_not_counted() -> None:
+    refused = backing_off(a_workload(record=A), a_replica_set(1, A, 2))
+    assert (refused.state, refused.reason, refused.message) == (State.FAILED, "Refused", "image not allowed")
+    assert (refused.holds_slot, refused.counts, refused.failing) == (False, False, False)
+    assert (refused.looks_again, refused.not_before) == (START + 600, START + 600)
+
+
+def test_a_refusal_ends_with_its_time() -> None:
+    assert backing_off(a_workload(record=A), a_replica_set(1, A, 2), now=600).state is State.PENDING
+
+
+def test_an_error_that_passes_leaves_a_target_pending_and_says_why() -> None:
+    waiting = backing_off(a_workload(record=A), a_replica_set(1, A, 2), backoff=replace(NO, rejected=False))
+    assert (waiting.state, waiting.reason, waiting.message) == (State.PENDING, "", "image not allowed")
+    assert waiting.looks_again == START + 600
+
+
+def test_a_refusal_takes_no_slot_from_a_rollout_and_excuses_no_failure() -> None:
+    """The bad revision of a failed rollout stays where the way back is refused."""
+    stuck = a_workload(record=B, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=100))
+    rolling = backing_off(stuck, *UNDER_WAY, now=200)
+    assert (rolling.state, rolling.holds_slot) == (State.PROGRESSING, True)
+    failed = backing_off(stuck, *UNDER_WAY, backoff=replace(NO, until=START + 900), now=700)
+    assert (failed.state, failed.failing, failed.counts, failed.holds_slot) == (State.FAILED, True, True, True)
+    assert failed.reason == "ProgressDeadlineExceeded"

@@ -11,17 +11,32 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecarpolicy import names
 from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.messages import shortened
 from sidecarpolicy.core.plan import Situation, plan
-from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.status import Rejection, Report, Warned, shortened, status_of
+from sidecarpolicy.core.report import Rejection, Report, Warned
+from sidecarpolicy.core.revision import Halt
+from sidecarpolicy.core.selection import EVERYTHING
+from sidecarpolicy.core.status import status_of
 from sidecarpolicy.core.targets import State, Target, in_conflict
 from sidecarpolicy.core.times import micro_timestamp, timestamp
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.undone import Conflict
-from sidecarpolicy.names import OnFailure, Reason, SkipReason, Strategy, WarningReason
+from sidecarpolicy.names import (
+    Approval,
+    FailureReason,
+    OnFailure,
+    Reason,
+    Removal,
+    SkipReason,
+    Strategy,
+    WarningReason,
+)
 from tests.core.objects import START, WEB
 
 CRD = Path(__file__).parent.parent.parent / "crds/sidecarpolicies.yaml"
@@ -54,6 +69,7 @@ def a_report(targets: list[Target] | None = None, **changes: Any) -> Report:
         "rollout": Rollout(),
         "update": "web-b",
         "current": "web-a",
+        "now": NOW,
         "targets": tuple(targets or ()),
     } | {key: changes.pop(key) for key in list(changes) if key in Situation.__dataclass_fields__}
     situation = Situation(policy=WEB, **fields)
@@ -90,13 +106,15 @@ def fought(number: int, **changes: Any) -> Target:
     return in_conflict(a_target(State.UPDATED, number, **changes), conflict)
 
 
-def turned_back(number: int, **changes: Any) -> Target:
+def rolled_back(number: int, **changes: Any) -> Target:
     """A failed one that is back at what it had before."""
     fields: Json = {"failing": False, "turned_back": True, "holds_slot": False, "late_since": None, "message": ""}
     return a_target(State.FAILED, number, **(fields | {"revision": "web-a", "reason": ""} | changes))
 
 
 REMOVING = [a_target(U, 90)]
+# One that still has what is to be removed.
+LEAVING = [a_target(U, 90, recorded=True)]
 
 ROWS: list[tuple[str, Json, dict[str, str]]] = [
     (
@@ -120,6 +138,20 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
         {"Accepted": "True Accepted", "Ready": "False UnsupportedCluster", "Stalled": "True UnsupportedCluster"},
     ),
     ("nothing selected", {}, {"Accepted": "True Accepted", "Ready": "True NoTargets"}),
+    (
+        "nothing selected, and what would be injected could not be checked yet",
+        {"problem": "no answer"},
+        {
+            "Accepted": "Unknown AcceptanceFailed",
+            "Ready": "Unknown AcceptanceFailed",
+            "Reconciling": "True AcceptanceFailed",
+        },
+    ),
+    (
+        "it could not be accepted yet, and is being deleted",
+        {"targets": of(U), "problem": "no answer", "deleting": True},
+        {"Accepted": "True Accepted", "Ready": "Unknown Removing", "Reconciling": "True Removing"},
+    ),
     (
         "nothing selected but something to remove",
         {"removing": REMOVING},
@@ -197,7 +229,7 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
     ),
     (
         "halted, and the failed one is back at what it had",
-        {"targets": [*of(P), turned_back(2)], "halted": True},
+        {"targets": [*of(P), rolled_back(2)], "halted": True},
         {"Accepted": "True Accepted", "Ready": "False RolledBack", "Stalled": "True RolledBack"},
     ),
     (
@@ -216,13 +248,13 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
         {"Accepted": "True Accepted", "Ready": "Unknown Removing", "Reconciling": "True Removing"},
     ),
     (
-        "one was turned back and others go on",
-        {"targets": [turned_back(1), *of(P, P)], "rollout": ONE},
+        "one was rolled back and others go on",
+        {"targets": [rolled_back(1), *of(P, P)], "rollout": ONE},
         {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
     ),
     (
-        "done but for one that was turned back",
-        {"targets": [*of(U), turned_back(2)], "rollout": ONE},
+        "done but for one that was rolled back",
+        {"targets": [*of(U), rolled_back(2)], "rollout": ONE},
         {
             "Accepted": "True Accepted",
             "Ready": "False CompletedWithFailures",
@@ -236,7 +268,7 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
     ),
     (
         "those whose namespace is to blame do not count",
-        {"targets": [turned_back(1, excused=True), *of(G, P)]},
+        {"targets": [rolled_back(1, excused=True), *of(G, P)]},
         {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
     ),
     (
@@ -332,31 +364,32 @@ def test_a_conflict_over_a_lost_record_is_told_with_the_revision_that_is_wanted(
 def test_the_sentence_of_a_halt_says_who_since_when_and_what_to_do() -> None:
     held = status_of(a_report(of(F, P), rollout=LEFT), {}, NOW)
     assert ready_of(held)["message"] == (
-        "0 of 2 workloads run web-b; 1 waiting, 1 failed; shop/cart-01 made no progress since 2026-01-01T00:00:01Z "
-        "(progressDeadlineSeconds: 600): stuck and holds every slot: edit the policy, or mend the workload"
+        "all rollout slots are taken by failed workloads: fix them or edit the policy; 0 of 2 workloads run web-b; "
+        "1 waiting, 1 failed; shop/cart-01 made no progress since 2026-01-01T00:00:01Z (progressDeadlineSeconds: 600): "
+        "stuck"
     )
 
 
 def test_the_sentence_of_too_many_failures_says_who_why_and_what_to_do() -> None:
     back = status_of(a_report(of(F, P), attempt="web-b#1"), {}, NOW)
     assert ready_of(back)["message"] == (
-        "0 of 2 workloads run web-b; 1 waiting, 1 failed; shop/cart-01 failed: stuck; turned back (maxFailures: 0). "
-        "Edit the policy, or try again with the annotation sidecars.dev/resume: web-b#1"
+        "edit the policy, or set the annotation sidecars.dev/resume: web-b#1 to try again; 0 of 2 workloads run web-b; "
+        "1 waiting, 1 failed; shop/cart-01 failed: stuck; rolled back (maxFailures: 0)"
     )
     left = status_of(a_report(of(F, F, F), attempt="web-b#2", rollout=replace(LEFT, max_failures=2)), {}, NOW)
     assert ready_of(left)["message"] == (
-        "0 of 3 workloads run web-b; 3 failed; shop/cart-01 (and 2 more) failed: stuck; left for "
-        "inspection (maxFailures: 2). Edit the policy, or try again with the annotation sidecars.dev/resume: web-b#2"
+        "edit the policy, or set the annotation sidecars.dev/resume: web-b#2 to try again; 0 of 3 workloads run web-b; "
+        "3 failed; shop/cart-01 (and 2 more) failed: stuck; left for inspection (maxFailures: 2)"
     )
 
 
 def test_the_sentence_of_a_halt_outlives_the_one_that_failed() -> None:
     (gone, silent) = (
         ready_of(status_of(a_report(targets, halted=True, attempt="web-b#1"), {}, NOW))["message"]
-        for targets in (of(P), [*of(P), turned_back(2)])
+        for targets in (of(P), [*of(P), rolled_back(2)])
     )
-    assert "what failed has gone or recovered since; turned back" in gone
-    assert "shop/cart-02 failed; turned back" in silent
+    assert "what failed has gone or recovered since; rolled back" in gone
+    assert "shop/cart-02 failed: the cause cannot be seen any more; rolled back" in silent
 
 
 def test_a_failure_that_does_not_count_is_not_the_one_to_tell_about() -> None:
@@ -367,20 +400,20 @@ def test_a_failure_that_does_not_count_is_not_the_one_to_tell_about() -> None:
     )
 
 
-def test_what_was_told_of_a_failure_is_told_again_once_it_is_turned_back() -> None:
+def test_what_was_told_of_a_failure_is_told_again_once_it_is_rolled_back() -> None:
     first = status_of(a_report(of(F)), {}, NOW)
     assert first["failures"][0]["reason"] == "ProgressDeadlineExceeded"
-    assert status_of(a_report([turned_back(1)], halted=True), first, NOW + 60)["failures"] == first["failures"]
+    assert status_of(a_report([rolled_back(1)], halted=True), first, NOW + 60)["failures"] == first["failures"]
 
 
 def test_a_failure_of_which_nothing_was_told_has_a_reason_all_the_same() -> None:
-    assert status_of(a_report([turned_back(1)], halted=True), {}, NOW)["failures"] == [
+    assert status_of(a_report([rolled_back(1)], halted=True), {}, NOW)["failures"] == [
         {
             "namespace": "shop",
             "name": "cart-01",
             "revision": "web-b",
             "reason": "Failed",
-            "message": "it failed before this operator started",
+            "message": "the cause cannot be seen any more",
             "since": timestamp(NOW),
         }
     ]
@@ -484,7 +517,7 @@ def test_nothing_is_over_the_bounds_of_the_crd() -> None:
     status = status_of(a_report(targets, warnings=warnings), {}, NOW)
     assert over(status, schema) == []
     assert len(status["failures"]) == 10
-    assert len(status["warnings"]) <= 10
+    assert len(status["warnings"]) == min(20, len(WarningReason))
     assert len(status["skipped"]) == len(SkipReason)
     assert all(len(each["examples"]) == 3 and each["count"] == 5 for each in status["skipped"])
     listed = [*status["failures"], *status["warnings"], *status["skipped"], *status["conditions"]]
@@ -539,3 +572,207 @@ def test_times_are_written_as_kubernetes_writes_them() -> None:
 def test_a_long_text_ends_in_an_ellipsis() -> None:
     assert shortened("x" * 1024) == "x" * 1024
     assert shortened("x" * 1025) == "x" * 1023 + "…"
+
+
+# What others say hides nothing.
+
+LOUD = "panic: \x1b[31mout of memory\x1b[0m\n\n\tgoroutine 1 [running]:\r\n" + "main.main()\u2028" * 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "begins"),
+    [
+        ({"attempt": "web-b#1"}, "edit the policy, or set the annotation sidecars.dev/resume: web-b#1 to try again; "),
+        ({"rollout": LEFT}, "all rollout slots are taken by failed workloads: fix them or edit the policy; "),
+        (
+            {"rollout": Rollout(removal=Removal.MANUAL), "deleting": True, "generation": 7, "removing": LEAVING},
+            "set the annotation sidecars.dev/approve: removal@7 to go on with the removal; ",
+        ),
+    ],
+    ids=["halted", "no slot left", "removal held"],
+)
+def test_what_to_do_comes_first_whatever_a_container_says(changes: Json, begins: str) -> None:
+    ready = ready_of(status_of(a_report([a_target(F, 1, message=LOUD), *of(P, P)[1:]], **changes), {}, NOW))
+    assert ready["message"].startswith(begins)
+    assert "panic: [31mout of memory [0m goroutine 1 [running]: main.main() main.main()" in ready["message"]
+    assert ready["message"].isprintable()
+    assert len(ready["message"]) < 700, "one cause does not fill the message"
+
+
+def test_every_text_of_a_status_is_one_line() -> None:
+    skipped = a_target(S, 3, refusal=Refusal(reason=SkipReason.CONTROLLED, message=LOUD))
+    warned = Warned(reason=WarningReason.MUTATED, message=LOUD)
+    status = status_of(a_report([a_target(F, 1, message=LOUD), *of(P), skipped], warnings=[warned]), {}, NOW)
+    texts = [each["message"] for listed in ("conditions", "failures", "skipped", "warnings") for each in status[listed]]
+    assert len(texts) == 6
+    assert [each for each in texts if not each.isprintable() or len(each) > 1024] == []
+
+
+# Values for programs
+
+
+def test_a_halt_has_a_field_with_the_value_that_ends_it() -> None:
+    assert "halt" not in status_of(a_report(of(P, U)), {}, NOW)
+    first = status_of(a_report(of(F, P), attempt="web-b#1"), {}, NOW)
+    assert first["halt"] == {"id": "web-b#1", "since": timestamp(NOW)}
+    later = a_report([*of(P), rolled_back(2)], halted=True, attempt="web-b#1")
+    assert status_of(later, first, NOW + 60)["halt"] == first["halt"]
+    written = Halt(id="web-b#1", reason="stuck", since="2026-01-01T00:30:00Z")
+    assert status_of(replace(later, halt=written), first, NOW)["halt"] == {
+        "id": "web-b#1",
+        "since": "2026-01-01T00:30:00Z",
+    }
+    assert "halt" not in status_of(a_report(of(P), halted=True, deleting=True), {}, NOW)
+
+
+MANUAL = Rollout(removal=Removal.MANUAL)
+STAGED = Rollout(canary=(CanaryGroup(name="eu", most=1, approval=Approval.MANUAL),))
+
+
+@pytest.mark.parametrize(
+    ("changes", "awaited"),
+    [
+        ({"targets": of(U, P)}, []),
+        ({"targets": of(U, P), "rollout": STAGED}, ["canary/eu@web-b"]),
+        ({"targets": of(G, P), "rollout": STAGED}, []),
+        ({"targets": of(F, P), "rollout": STAGED, "halted": True}, []),
+        ({"targets": of(U, P), "rollout": replace(STAGED, paused=True)}, []),
+        ({"targets": of(U, P), "rollout": STAGED, "stopped": True}, []),
+        ({"targets": of(U, P), "rollout": STAGED, "rejection": Rejection(reason=Reason.INVALID, message="no")}, []),
+        ({"targets": of(U), "removing": LEAVING, "rollout": MANUAL}, ["removal@3"]),
+        (
+            {"targets": of(U, P), "removing": LEAVING, "rollout": replace(STAGED, removal=Removal.MANUAL)},
+            ["canary/eu@web-b", "removal@3"],
+        ),
+        ({"removing": LEAVING, "rollout": MANUAL, "deleting": True, "update": None}, ["removal@3"]),
+        ({"removing": LEAVING, "rollout": MANUAL, "deleting": True, "approved": frozenset({"removal@3"})}, []),
+    ],
+)
+def test_approvals_that_are_asked_for_have_a_field(changes: Json, awaited: list[str]) -> None:
+    status = status_of(a_report(changes.pop("targets", []), **{"generation": 3} | changes), {}, NOW)
+    assert status["awaiting"] == awaited
+    message = ready_of(status)["message"]
+    assert f"{names.APPROVE}: {awaited[0]} to go on" in message if awaited else names.APPROVE not in message
+
+
+# What is in the way
+
+
+def refused(number: int) -> Target:
+    """A target whose change the API server refuses."""
+    says = 'admission webhook "images.example" denied the request'
+    fields: Json = {"revision": None, "holds_slot": False, "failing": False, "late_since": None, "excused": True}
+    return a_target(F, number, reason=FailureReason.REFUSED.value, message=says, **fields)
+
+
+def test_what_the_api_server_refuses_is_a_failure() -> None:
+    status = status_of(a_report([*of(U), *map(refused, (2, 3, 4, 5))]), {}, NOW)
+    assert conditions(status) == {
+        "Accepted": "True Accepted",
+        "Ready": "False CompletedWithFailures",
+        "Stalled": "True CompletedWithFailures",
+    }
+    assert ready_of(status)["message"] == (
+        "1 of 5 workloads run web-b; 4 failed; shop/cart-02 (and 3 more) cannot be changed: "
+        'admission webhook "images.example" denied the request'
+    )
+    assert {each["reason"] for each in status["failures"]} == {"Refused"}
+
+
+def test_a_write_that_is_tried_again_is_told() -> None:
+    trouble = "patch deployments.apps shop/cart-02: no answer within 20 s"
+    waiting = [a_target(P, number, message=trouble) for number in (2, 3)]
+    assert ready_of(status_of(a_report([*of(U), *waiting]), {}, NOW))["message"] == (
+        f"1 of 3 workloads run web-b; 2 waiting; trying again: shop/cart-02 (and 1 more): {trouble}"
+    )
+    leaving = a_report(removing=[a_target(P, 1, message=trouble)], deleting=True)
+    assert ready_of(status_of(leaving, {}, NOW))["message"].endswith(f"; trying again: shop/cart-01: {trouble}")
+
+
+def test_a_generation_that_cannot_be_accepted_yet_is_not_ready() -> None:
+    problem = "create controllerrevisions.apps shop/sidepol-web-c: exceeded quota: objects"
+    status = status_of(a_report(of(U, U), problem=problem), {}, NOW)
+    assert conditions(status) == {
+        "Accepted": "Unknown AcceptanceFailed",
+        "Ready": "Unknown AcceptanceFailed",
+        "Reconciling": "True AcceptanceFailed",
+    }
+    assert status["observedGeneration"] == 3
+    assert ready_of(status)["message"] == (
+        f"generation 3 cannot be accepted yet, and is tried again: {problem}; 2 of 2 workloads run web-b"
+    )
+    assert status["targets"]["updated"] == 2
+    nothing = ready_of(status_of(a_report(of(P), update=None, current=None, problem=problem), {}, NOW))
+    assert nothing["message"].endswith("; no accepted revision yet; 1 waiting")
+
+
+def test_a_deletion_is_held_while_the_spec_cannot_be_read() -> None:
+    unreadable = Rejection(reason=Reason.INVALID, message="spec.sidecars: must be a list", unreadable=True)
+    status = status_of(a_report(deleting=True, removing=LEAVING, rejection=unreadable), {}, NOW)
+    assert conditions(status) == {"Accepted": "False Invalid", "Ready": "Unknown RemovalHeld"}
+    assert ready_of(status)["message"] == (
+        "fix the spec to go on with the removal, or take the finalizer sidecars.dev/removal off to leave the sidecars "
+        "where they are; nothing is removed while the spec cannot be read: spec.sidecars: must be a list"
+    )
+
+
+def test_those_that_were_not_available_before_are_told() -> None:
+    sick = [a_target(F, number, note=Note(unhealthy_before=True)) for number in (2, 3)]
+    well = a_target(U, 4, note=Note(unhealthy_before=True))
+    message = ready_of(status_of(a_report([*of(U), *sick, well]), {}, NOW))["message"]
+    assert message.startswith("2 of 4 workloads run web-b; 2 failed; 2 were not available before; ")
+
+
+def test_a_way_back_that_is_gone_is_said_so() -> None:
+    lost = a_target(F, 1, note=Note(previous="web-0"))
+    report = a_report([lost, *of(P, P)[1:]], attempt="web-b#1", halted=True, stored=frozenset({"web-a", "web-b"}))
+    assert ready_of(status_of(report, {}, NOW))["message"].endswith(
+        "failed: stuck; shop/cart-01 cannot be rolled back: revision web-0 is not stored any more (maxFailures: 0)"
+    )
+    kept = replace(report, stored=frozenset({"web-0", "web-b"}))
+    assert "not stored" not in ready_of(status_of(kept, {}, NOW))["message"]
+
+
+def test_a_deadline_that_does_not_apply_yet_is_not_named() -> None:
+    """A ReplicaSet that can make no Pods has failed after a minute."""
+    early = a_report(of(F, U), rollout=ONE, now=START + 62)
+    assert ready_of(status_of(early, {}, NOW))["message"].endswith(
+        "shop/cart-01 made no progress since 2026-01-01T00:00:01Z: stuck"
+    )
+
+
+def test_what_a_deletion_waits_for_is_counted_by_what_was_tried() -> None:
+    gone = a_target(F, 1, revision=None, recorded=True, failing=False, late_since=None, message="")
+    untried = a_target(F, 2, recorded=True)
+    report = a_report(removing=[gone, untried], deleting=True, generation=3)
+    held = replace(report, plan=replace(report.plan, held="removal@3#stuck"))
+    assert ready_of(status_of(held, {}, NOW))["message"].startswith(
+        "set the annotation sidecars.dev/approve: removal@3#stuck to go on with the removal; the removal failed on "
+        "1 workload (maxFailures: 0); the policy is being deleted; 1 workload still carries its sidecars"
+    )
+    rest = a_report(removing=[gone], deleting=True)
+    assert (
+        "its sidecars are gone, and its record is still on 1 workload" in ready_of(status_of(rest, {}, NOW))["message"]
+    )
+
+
+def test_a_namespace_that_is_backed_off_is_told_with_the_reason() -> None:
+    held = {"bank": HoldBack(until=NOW + 600, seconds=600.0), "shop": HoldBack(until=NOW + 700, seconds=600.0)}
+    assert ready_of(status_of(a_report(of(G, P), held_back=held, tried=True), {}, NOW))["message"] == (
+        "0 of 2 workloads run web-b; 1 in progress, 1 waiting; backing off in namespace bank (and 1 more) until "
+        "2026-01-01T01:10:00Z (quota, missing Secret or ConfigMap, or admission)"
+    )
+
+
+def test_a_canary_group_that_selects_nothing_is_warned_of() -> None:
+    groups = tuple(CanaryGroup(name=name, selector=EVERYTHING) for name in ("early", "late"))
+    report = a_report([a_target(U, 1, group="late"), *of(P, P)[1:]], rollout=Rollout(canary=groups))
+    assert status_of(report, {}, NOW)["warnings"] == [
+        {
+            "reason": "EmptyCanaryGroup",
+            "count": 1,
+            "message": "spec.rollout.canary[early]: selects none of the Deployments that the policy selects, so "
+            "nothing goes first for it",
+        }
+    ]
+    assert status_of(a_report(rollout=Rollout(canary=groups)), {}, NOW)["warnings"] == []

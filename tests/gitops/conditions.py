@@ -68,9 +68,15 @@ def ready_agrees(policy: Json, conditions: dict[str, Json]) -> Iterator[str]:
 
 
 def what_is_not_accepted_is_stalled(policy: Json, conditions: dict[str, Json]) -> Iterator[str]:
-    """Only its author can do something about a policy that is not accepted."""
-    if conditions.get("Accepted", {}).get("status") != "True" and "Stalled" not in conditions:
-        yield "not Accepted, and not Stalled"
+    """Only its author can do something about a policy that is rejected; one that is undecided is tried again.
+
+    The deletion of one that cannot be read is held, and not stalled.
+    """
+    if "deletionTimestamp" in policy["metadata"]:
+        return
+    wanted = {"False": "Stalled", "Unknown": "Reconciling"}.get(conditions.get("Accepted", {}).get("status", "False"))
+    if wanted is not None and wanted not in conditions:
+        yield f"not Accepted, and not {wanted}"
 
 
 def abnormal_ones_say_what_ready_says(policy: Json, conditions: dict[str, Json]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from sidecarpolicy.core.status import Rejection, Report, status_of
 from sidecarpolicy.core.targets import State, Target, in_conflict
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.undone import Conflict
-from sidecarpolicy.names import Approval, Reason, Removal, SkipReason
+from sidecarpolicy.names import Approval, FailureReason, Reason, Removal, SkipReason
 from tests.builders import a_cluster_policy, a_policy
 from tests.core.objects import START, WEB, at_second
 
@@ -77,7 +77,7 @@ def targets(*states: State, first: int = 1) -> tuple[Target, ...]:
         P: {"revision": CURRENT, "recorded": True},
         G: {"revision": UPDATE, "holds_slot": True},
         U: {"revision": UPDATE, "evidence": True, "available": True, "recorded": True},
-        F: {"revision": UPDATE, "holds_slot": True, "late_since": START + 600, "message": "ReplicaSet is progressing."},
+        F: {"revision": UPDATE, "holds_slot": True, "late_since": START + 600, "message": "proxy: ImagePullBackOff"},
     }
     return tuple(
         Target(workload=WorkloadId(namespace="shop", name=f"cart-{number:03}"), state=state, **by_state[state])
@@ -85,7 +85,7 @@ def targets(*states: State, first: int = 1) -> tuple[Target, ...]:
     )
 
 
-def a_status(*states: State, rejection: Rejection | None = None, **situation: Any) -> Json:
+def a_status(*states: State, rejection: Rejection | None = None, problem: str = "", **situation: Any) -> Json:
     """What core/status.py says of targets in these states."""
     fields: dict[str, Any] = {
         "rollout": Rollout(),
@@ -93,10 +93,12 @@ def a_status(*states: State, rejection: Rejection | None = None, **situation: An
         "update": UPDATE,
         "attempt": f"{UPDATE}#1",
         "current": CURRENT,
+        "now": NOW,
         "targets": targets(*states),
     } | situation
     seen = Situation(policy=WEB, **fields)
-    return status_of(Report(generation=GENERATION, situation=seen, plan=plan(seen), rejection=rejection), {}, NOW)
+    report = Report(generation=GENERATION, situation=seen, plan=plan(seen), rejection=rejection, problem=problem)
+    return status_of(report, {}, NOW)
 
 
 def to_come(status: Json, ready: str, reason: str, message: str, *, abnormal: str = "") -> Json:
@@ -109,18 +111,19 @@ def to_come(status: Json, ready: str, reason: str, message: str, *, abnormal: st
     return {**status, "conditions": [accepted, *conditions]}
 
 
-def _refused() -> Iterator[Example]:
+def _rejected() -> Iterator[Example]:
     invalid = Rejection(
         reason=Reason.INVALID, message='spec.sidecars[0].container.image: must be given, not ""; it is required'
     )
     cycle = Rejection(reason=Reason.ORDER_CYCLE, message="start orders in a circle: proxy after vault after proxy")
     old = Rejection(
-        reason=Reason.UNSUPPORTED_CLUSTER, message="the API server drops restartPolicy: Always of init containers"
+        reason=Reason.UNSUPPORTED_CLUSTER,
+        message="native sidecars need Kubernetes 1.29 or newer: the API server dropped restartPolicy: Always",
     )
     failed: dict[str, Any] = {"abnormal": "Stalled", "kstatus": "Failed", "argo": "Degraded"}
     yield Example(
         name="invalid",
-        words="refused: the spec is invalid",
+        words="rejected: the spec is invalid",
         status=a_status(U, rejection=invalid),
         ready="False",
         reason="Invalid",
@@ -128,7 +131,7 @@ def _refused() -> Iterator[Example]:
     )
     yield Example(
         name="order-cycle",
-        words="refused: `startAfter` goes in a circle across policies",
+        words="rejected: `startAfter` goes in a circle across policies",
         status=a_status(U, rejection=cycle),
         ready="False",
         reason="OrderCycle",
@@ -192,6 +195,17 @@ def _deleted() -> Iterator[Example]:
         argo="Suspended",
         deleting=True,
     )
+    unreadable = Rejection(reason=Reason.INVALID, message="spec.sidecars: must be a list", unreadable=True)
+    yield Example(
+        name="deletion-unreadable",
+        words="being deleted, held because the spec cannot be read",
+        status=a_status(deleting=True, update=None, rejection=unreadable, removing=targets(U, U)),
+        ready="Unknown",
+        reason="RemovalHeld",
+        kstatus="Terminating",
+        argo="Suspended",
+        deleting=True,
+    )
 
 
 def _ended() -> Iterator[Example]:
@@ -223,14 +237,14 @@ def _ended() -> Iterator[Example]:
     halted = a_status(F, P, P, U, rollout=Rollout(max_failures=1))
     yield Example(
         name="halted",
-        words="failed workloads hold every slot",
+        words="all rollout slots are taken by failed workloads",
         status=halted,
         reason="RolloutHalted",
         **bad,
     )
     yield Example(
         name="rolled-back",
-        words="too many failed; they were turned back",
+        words="too many failed; they were rolled back",
         status=a_status(F, P, P, U, halted=True),
         reason="RolledBack",
         **bad,
@@ -239,6 +253,20 @@ def _ended() -> Iterator[Example]:
         name="completed-with-failures",
         words="done, some failed within maxFailures",
         status=a_status(U, U, F, rollout=Rollout(max_failures=1)),
+        reason="CompletedWithFailures",
+        **bad,
+    )
+    refused = Target(
+        workload=WorkloadId(namespace="shop", name="cart-003"),
+        state=F,
+        reason=FailureReason.REFUSED.value,
+        message='admission webhook "images.example" denied the request',
+        excused=True,
+    )
+    yield Example(
+        name="refused",
+        words="done, except where the API server refuses the change",
+        status=a_status(targets=(*targets(U, U), refused)),
         reason="CompletedWithFailures",
         **bad,
     )
@@ -309,6 +337,13 @@ def _moving() -> Iterator[Example]:
         "argo": "Progressing",
     }
     yield Example(
+        name="acceptance-failed",
+        words="the newest spec could not be checked or stored yet",
+        status=a_status(U, U, problem="create controllerrevisions.apps shop/sidepol-web-0c3f5e88b2: exceeded quota"),
+        reason="AcceptanceFailed",
+        **moves,
+    )
+    yield Example(
         name="first-one",
         words="rolling out: one workload goes first",
         status=a_status(G, P, P),
@@ -333,7 +368,7 @@ def _moving() -> Iterator[Example]:
 
 EXAMPLES: Sequence[Example] = (
     *_unseen(),
-    *_refused(),
+    *_rejected(),
     *_moving(),
     *_waiting(),
     *_ended(),

@@ -35,6 +35,7 @@ class Cluster:
         server: str,
         ca_file: Path | None,
         audit_log: Path | None,
+        etcd_data: Path | None = None,
         supervisor: Supervisor | None = None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -51,6 +52,8 @@ class Cluster:
 
         A line is written right after the answer was sent: poll for it.
         """
+        self.etcd_data = etcd_data
+        """The folder of etcd's data: to be copied only while etcd is paused; None: not ours to read."""
         self._supervisor = supervisor
         self._on_stop = on_stop
 
@@ -112,6 +115,10 @@ class Cluster:
     def log(self, component: str) -> Path:
         """Return the log file of *component*, such as ``kube-apiserver``."""
         return self._processes.log(component)
+
+    def pid(self, component: str) -> int:
+        """Return the process id of *component*: what it costs is told by /proc."""
+        return self._processes.state.components[component].process.pid
 
     def user_kubeconfig(self, user: str, *groups: str) -> Path:
         """Return a kubeconfig for *user* in *groups*; in the audit log that is another user."""

@@ -58,6 +58,11 @@ class Plan:
         return self.folder / "logs" / "audit.jsonl"
 
     @property
+    def etcd_data(self) -> Path:
+        """The folder that etcd keeps everything in."""
+        return self.folder / "data" / "etcd"
+
+    @property
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
         return self.folder / "admin.kubeconfig"
@@ -112,7 +117,7 @@ def etcd(plan: Plan) -> Command:
     return _command(
         plan,
         "etcd",
-        data_dir=str(plan.folder / "data/etcd"),
+        data_dir=str(plan.etcd_data),
         unsafe_no_fsync="true",
         log_level="warn",
         listen_client_urls=client,

@@ -44,6 +44,7 @@ def start(
     simulated_nodes: int = 0,
     controllers: bool = True,
     taint_simulated: bool | None = None,
+    etcd_data: Path | None = None,
 ) -> Cluster:
     """Start a cluster and return when it is ready for work.
 
@@ -52,6 +53,7 @@ def start(
     :param simulated_nodes: how many nodes kwok plays.
     :param controllers: with controller manager and scheduler; without, only etcd and the API server.
     :param taint_simulated: keep ordinary Pods off the simulated nodes; by default if there is a real one.
+    :param etcd_data: begin with a copy of this folder as etcd's data (``Cluster.etcd_data`` of one of this version).
     :raises ClusterError: says what failed; everything that was started has been stopped, logs are kept.
     """
     if not sys.platform.startswith("linux"):
@@ -70,6 +72,8 @@ def start(
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             supervisor = _settle(name, folder, programs, node=node)
+            if etcd_data:
+                shutil.copytree(etcd_data, plan_of(supervisor).etcd_data)
             _start_control_plane(supervisor, controllers=controllers)
             if simulated_nodes:
                 _start_simulated(supervisor, simulated_nodes, tainted=tainted, wait=controllers)
@@ -224,6 +228,7 @@ def _cluster(supervisor: Supervisor) -> Cluster:
         server=plan.server,
         ca_file=plan.pki / "ca.crt",
         audit_log=plan.audit_log,
+        etcd_data=plan.etcd_data,
         supervisor=supervisor,
         on_stop=lambda: stop(plan.name),
     )

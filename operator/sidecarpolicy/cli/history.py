@@ -68,11 +68,13 @@ def named(past: Sequence[Past], identity: PolicyId, wanted: str) -> Past:
 
 
 def before(past: Sequence[Past], live: str) -> Past | None:
-    """Return the revision to go back to from *live*: the one rolled out completely last, or else the one before."""
-    current = current_revision([each.stored for each in past])
-    if current is not None and current.revision.name != live:
-        return next(each for each in past if each.stored is current)
-    return next((each for each in past if each.name != live), None)
+    """Return the revision to go back to from *live*: of the others, the one that was rolled out completely last.
+
+    One whose rollout is halted, or was never completed, is no way back: it may be what somebody has just left.
+    """
+    proven = [each.stored for each in past if each.name != live and each.stored.halt is None]
+    last = current_revision(proven)
+    return next((each for each in past if each.stored is last), None) if last is not None else None
 
 
 def with_words(spec: Json, words: Json) -> Json:

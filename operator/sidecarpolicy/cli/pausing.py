@@ -10,15 +10,12 @@ from sidecarpolicy.cli.asking import (
     annotate,
     asks_cluster,
     dry_run_option,
-    operator_namespace_option,
     policy_argument,
     say,
 )
 from sidecarpolicy.cli.gitops import git_manager
-from sidecarpolicy.cli.history import history
-from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.revision import Halt, update_revision
-from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.cli.standing import halt_of
+from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import POLICIES
 
 
@@ -46,40 +43,34 @@ def pause(asked: Asked, policy: str, **_: object) -> None:
 @click.command()
 @policy_argument
 @dry_run_option
-@operator_namespace_option
 @asks_cluster
 def resume(asked: Asked, policy: str, **_: object) -> None:
     """Let the rollout of a policy go on that is paused, or halted because too many Deployments failed.
 
     Sets spec.rollout.paused to false and, where the rollout is halted, the annotation sidecars.dev/resume to the id of
-    that halt: what failed is tried again.
+    that halt (status.halt.id): what failed is tried again.
     """
     identity = asked.policy_id(policy)
     body = asked.policy(identity)
     resource = POLICIES[identity.kind]
-    paused, halt = _is_paused(body), halt_of(asked, identity)
+    paused, halt = _is_paused(body), halt_of(body)
     spec: Json = {"rollout": {"paused": False}} if paused else {}
     done = ["spec.rollout.paused is false"] if paused else []
-    if halt is not None:
-        halt_id = halt.id
-        annotate(asked, resource, body, names.RESUME, lambda _: halt_id, spec=spec)
-        done.append(f"goes on after the halt {halt.id}")
+    if halt:
+        annotate(asked, resource, body, names.RESUME, lambda _: halt, spec=spec)
+        done.append(f"halt {halt}")
     elif paused:
         asked.cluster.merge_patch(resource, identity.namespace, identity.name, {"spec": spec})
     else:
         say(asked, resource, identity.name, "is neither paused nor halted")
         return
-    say(asked, resource, identity.name, f"resumed: {', '.join(done)}")
-    if halt is not None and halt.reason:
-        click.echo(f"it was halted because of {halt.reason}", err=True)
+    say(asked, resource, identity.name, f"rollout resumed ({', '.join(done)})")
+    for failure in items(at(body, "status"), "failures") if halt else ():
+        click.echo(
+            f"tried again: {failure['namespace']}/{failure['name']}, which failed: {failure['message']}", err=True
+        )
     if paused:
         _tell_of_git(body)
-
-
-def halt_of(asked: Asked, identity: PolicyId) -> Halt | None:
-    """Return the halt of the rollout that is under way, or None."""
-    stored = update_revision([each.stored for each in history(asked, identity)])
-    return stored.halt if stored is not None else None
 
 
 def _is_paused(body: Json) -> bool:

@@ -1,7 +1,7 @@
 """The cluster as the operator sees it, filled from LISTs: what a policy's targets are computed from.
 
-The store, the checks and the states are the operator's own; only what it alone knows cannot be had, and is said: what
-the API server answered to its patches (of that the status tells up to three examples), what admission made of them, and
+The cache, the checks and the states are the operator's own; only what it alone knows cannot be had, and is said: what
+the API server answered to its patches (of that the status lists up to ten failures), what admission made of them, and
 which workloads lost their availability while it watched.
 """
 
@@ -16,15 +16,18 @@ from typing import cast
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked
 from sidecarpolicy.cli.cluster import Cluster, explanation
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.plan import Situation
 from sidecarpolicy.core.selection import EVERYTHING
-from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.engine.examination import examine
-from sidecarpolicy.engine.gathering import Memory, situation_of
-from sidecarpolicy.engine.port import Api, ApiError, Events, NotFound, Resource
+from sidecarpolicy.core.targets import Backoff
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.engine.cache import Cache, CachedPolicy
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.memory import Failed
+from sidecarpolicy.engine.observe import fleet_of, observe
+from sidecarpolicy.engine.pods import examine
+from sidecarpolicy.engine.port import Api, ApiError, NotFound, Resource
 from sidecarpolicy.engine.port import Rejected as Forbidden
-from sidecarpolicy.engine.queue import WorkQueue
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
     DEPLOYMENTS,
@@ -35,34 +38,36 @@ from sidecarpolicy.engine.resources import (
     REPLICA_SETS,
     REVISIONS,
 )
-from sidecarpolicy.engine.store import SeenPolicy
-from sidecarpolicy.engine.world import World, WriteBackoff
-from sidecarpolicy.names import SkipReason
+from sidecarpolicy.names import FailureReason
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """A world that is not watched but asked once; *notes* say what was left out, and why."""
+    """What is not watched but asked once; *notes* say what was left out, and why."""
 
-    world: World
+    context: Context
+    api: Api
     cluster: Cluster
     notes: list[str] = field(default_factory=list)
 
-    def situation(self, seen: SeenPolicy) -> Situation:
-        """Return where each target of *seen* stands, late ones with what their Pods say."""
-        self._recall_refusals(seen)
-        situation = situation_of(seen, Memory(), self.world)
-        late = [each.workload for each in situation.targets if each.failing or each.suspect]
-        for workload in late:
+    def fleet(self, cached: CachedPolicy) -> Fleet:
+        """Return where each target of *cached* stands, late ones with what their Pods say."""
+        self._recall_refusals(cached)
+        concerned = self.context.cache.concerned_with(cached.id)
+        for workload in concerned:
+            observe(workload, self.context)
+        found = fleet_of(cached.id, self.context)
+        for each in list(found.to_diagnose):
             try:
-                asyncio.run(examine(self.world.store.workloads[workload], self.world))
+                asyncio.run(examine(self.context.cache.workloads[each.workload], self.api, self.context))
             except ApiError as error:
                 self.notes.append(f"no cause of failures: {explanation(error, self.cluster.server)}")
-                return situation
-        return situation_of(seen, Memory(), self.world) if late else situation
+                break
+            observe(each.workload, self.context)
+        return found
 
     def fill(self, resource: Resource, namespace: str = "", *, what: str = "") -> None:
-        """LIST *resource* into the store. Where that is forbidden, note *what* is left out; raise if that is empty."""
+        """LIST *resource* into the cache. Where that is forbidden, note *what* is left out; raise if that is empty."""
         try:
             listed = self.cluster.list(resource, namespace, label_selector=LABEL_SELECTORS.get(resource, ""))
         except Forbidden as error:
@@ -73,12 +78,12 @@ class Snapshot:
                 raise
             return
         for body in listed:
-            self.world.store.put(resource, body)
+            self.context.cache.put(resource, body)
 
     def fill_namespace(self, name: str, *, what: str) -> None:
-        """GET one namespace into the store; where that is forbidden, note *what* is left out."""
+        """GET one namespace into the cache; where that is forbidden, note *what* is left out."""
         try:
-            self.world.store.put(NAMESPACES, self.cluster.get(NAMESPACES, "", name))
+            self.context.cache.put(NAMESPACES, self.cluster.get(NAMESPACES, "", name))
         except Forbidden as error:
             self._leave_out(error, what)
 
@@ -87,42 +92,37 @@ class Snapshot:
             raise error
         self.notes.append(f"left out: {what}; {explanation(error, self.cluster.server)}")
 
-    def _recall_refusals(self, seen: SeenPolicy) -> None:
+    def _recall_refusals(self, cached: CachedPolicy) -> None:
         """Take from the status what only the operator heard: that the API server refused a patch."""
-        update = self.world.store.update_revision(seen.id)
-        for each in items(seen.status, "skipped"):
-            if each["reason"] != SkipReason.REFUSED.value or update is None:
+        cache = self.context.cache
+        update = cache.update_revision(cached.id)
+        for each in items(cached.status, "failures"):
+            workload = cache.workloads.get(WorkloadId(namespace=each["namespace"], name=each["name"]))
+            if workload is None:
                 continue
-            for place in each["examples"]:
-                namespace, _, name = place.partition("/")
-                workload = self.world.store.workloads.get(WorkloadId(namespace=namespace, name=name))
-                if workload is not None:
-                    message = each["message"].removeprefix(f"{place}: ")
-                    self.world.refusals[workload.id] = WriteBackoff(
-                        uid=workload.uid,
-                        generation=workload.generation,
-                        message=message,
-                        messages={update.revision.name: message},
-                        until=inf,
-                    )
-            if (more := each["count"] - len(each["examples"])) > 0:
-                self.notes.append(
-                    f"{more} more are skipped as {SkipReason.REFUSED}: only the operator knows which; they are "
-                    "listed in the state that they had otherwise"
+            if each["reason"] == FailureReason.REFUSED and update is not None:
+                self.context.memory.of(workload.id).failed = Failed(
+                    uid=workload.uid,
+                    generation=workload.generation,
+                    revisions=frozenset({update.revision.name}),
+                    tries=1,
+                    backoff=Backoff(until=inf, message=each["message"], rejected=True),
                 )
+            else:
+                self.context.memory.of_policy(cached.id).explained[workload.id] = (each["reason"], each["message"])
+        if (more := at(cached.status, "targets").get("failed", 0) - len(items(cached.status, "failures"))) > 0:
+            self.notes.append(
+                f"the status lists not all failures: of the {more} others, those whose change the API server refused "
+                "are listed in the state that they had before"
+            )
 
 
 def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:
     """Return what decides about the targets of a policy: in its namespace, or in all or the one that was named."""
     reach = identity.namespace or asked.chosen
-    world = World(
-        api=cast("Api", _Reading(asked.cluster)),  # nothing but examine() reaches it, and that only lists
-        events=cast("Events", None),
-        queue=WorkQueue(),
-        operator_namespace=asked.operator_namespace,
-        now=asked.cluster.now,
-    )
-    found = Snapshot(world, asked.cluster)
+    context = Context(cache=Cache(asked.operator_namespace), now=asked.cluster.now)
+    api = cast("Api", _Reading(asked.cluster))  # nothing but examine() reaches it, and that only lists
+    found = Snapshot(context, api, asked.cluster)
     if reach:
         found.fill_namespace(
             reach, what=f"whether namespace {reach} has the label {names.INJECT} or is selected by cluster policies"
@@ -140,9 +140,9 @@ def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:
     return found
 
 
-def needs_namespaces(seen: SeenPolicy) -> bool:
+def needs_namespaces(cached: CachedPolicy) -> bool:
     """Whether it cannot be told what a policy selects without the labels of namespaces."""
-    return seen.policy is not None and seen.policy.namespace_selector not in (None, EVERYTHING)
+    return cached.policy is not None and cached.policy.namespace_selector not in (None, EVERYTHING)
 
 
 class _Reading:

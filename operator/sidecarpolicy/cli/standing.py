@@ -1,4 +1,7 @@
-"""How a policy stands, told from its object alone: what `status` prints, and the exit code."""
+"""How a policy stands, told from its object alone: what `status` prints, and the exit code.
+
+Values come from fields of the status; a message is shown and never read.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.targets import State
 from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.names import Reason
 
 
 class Verdict(StrEnum):
@@ -21,6 +25,8 @@ class Verdict(StrEnum):
 
 
 EXIT_CODES = {Verdict.READY: 0, Verdict.FAILED: 1, Verdict.IN_PROGRESS: 3}
+# Which Deployments show why a policy has failed.
+SHOWN = (State.FAILED, State.SKIPPED)
 WORST_FIRST = (Verdict.FAILED, Verdict.IN_PROGRESS, Verdict.READY)
 
 
@@ -46,6 +52,20 @@ class Standing:
         return found
 
     @property
+    def next_command(self) -> str:
+        """The command that goes on, or shows why nothing does; empty where the policy needs nobody."""
+        name = f"cluster/{self.policy.name}" if self.policy.cluster_wide else self.policy.name
+        where = "" if self.policy.cluster_wide else f" -n {self.policy.namespace}"
+        if not self.observed:
+            return ""
+        if self.status.get("halt") or self.reason == Reason.PAUSED:
+            return f"sidecarpolicy resume {name}{where}"
+        if self.status.get("awaiting"):
+            return f"sidecarpolicy approve {name}{where}"
+        shown = next((state for state in SHOWN if self.verdict is Verdict.FAILED and self.count(state)), None)
+        return f"sidecarpolicy targets {name}{where} --state={shown.value}" if shown else ""
+
+    @property
     def total(self) -> int:
         """How many workloads are to have the update revision."""
         return self.count("matched") - self.count("skipped")
@@ -62,7 +82,7 @@ def standing_of(body: Json) -> Standing:
         older = f"; it has seen generation {seen}" if seen >= 0 else ""
         reason, verdict = "", Verdict.IN_PROGRESS
         message = f"the operator has not looked at generation {generation} yet{older}; if that lasts, see if it runs"
-    elif _resumes(body, ready):
+    elif halt_of(body) and at(metadata, "annotations").get(names.RESUME) == halt_of(body):  # no new generation
         observed, reason, verdict = False, "", Verdict.IN_PROGRESS
         message = "the operator has not gone on yet after the halt that was resumed; if that lasts, see if it runs"
     else:
@@ -82,10 +102,17 @@ def standing_of(body: Json) -> Standing:
     )
 
 
-def _resumes(body: Json, ready: Json) -> bool:
-    """Whether *ready* still tells of the very halt that the author has ended; that changes no generation."""
-    resumed = at(body, "metadata", "annotations").get(names.RESUME)
-    return bool(resumed) and str(ready.get("message", "")).endswith(f"{names.RESUME}: {resumed}")
+def halt_of(body: Json) -> str:
+    """Return the id of the halt that the status tells of, empty for none."""
+    return str(at(body, "status", "halt").get("id", ""))
+
+
+def awaited_by(body: Json) -> list[str]:
+    """Return the approvals that the status asks for; nothing where it is about an older generation."""
+    status = at(body, "status")
+    if status.get("observedGeneration") != body["metadata"]["generation"]:
+        return []
+    return [str(each) for each in status.get("awaiting") or ()]
 
 
 def worst(standings: Sequence[Standing]) -> Verdict:
@@ -120,6 +147,9 @@ def json_of(standings: Sequence[Standing]) -> Json:
                 },
                 "currentRevision": each.status.get("currentRevision", ""),
                 "updateRevision": each.status.get("updateRevision", ""),
+                "halt": at(each.status, "halt").get("id", ""),
+                "awaiting": list(each.status.get("awaiting") or ()),
+                "next": each.next_command,
                 "failures": items(each.status, "failures"),
                 "skipped": items(each.status, "skipped"),
                 "warnings": items(each.status, "warnings"),

@@ -73,7 +73,11 @@ def status(asked: Asked, policy: str, all_namespaces: bool, watch: bool, timeout
         standings = _watch(question, standings, timeout, quiet=output == "json")
     if output == "json":
         click.echo(json.dumps(json_of(standings), indent=2, ensure_ascii=False))
-    elif not watch and standings:
+    elif watch:
+        for each in standings:
+            if each.next_command:
+                click.echo(f"next: {each.next_command}", err=True)
+    elif standings:
         shown = console()
         show(detail(standings[0], bar=shown.is_terminal) if policy else overview(standings), shown)
     raise SystemExit(EXIT_CODES[worst(standings)])

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from sidecarpolicy.cli.standing import Standing, Verdict
 from sidecarpolicy.core.tree import items
+from sidecarpolicy.names import Reason
 
 COLOURS = {Verdict.READY: "green", Verdict.FAILED: "red", Verdict.IN_PROGRESS: "yellow"}
 BAR = 24
@@ -20,6 +20,10 @@ GAP = 3
 LEAST_ROOM = 40
 WIDE = 100_000
 UNSEEN = "-"
+# What a message says without the counts.
+UNCOUNTED = frozenset(
+    {Reason.INVALID, Reason.ORDER_CYCLE, Reason.UNSUPPORTED_CLUSTER, Reason.REMOVING, Reason.ALL_SKIPPED}
+)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -99,7 +103,8 @@ def progress(standings: Sequence[Standing]) -> RenderableType:
 
 def detail(each: Standing, *, bar: bool) -> RenderableType:
     """Return everything that the status of one policy says; *bar*: with a bar of how far it is."""
-    return Group(*_head(each, bar=bar), *_revisions(each), *_lists(each))
+    command = [Text(f"next: {each.next_command}")] if each.next_command else []
+    return Group(*_head(each, bar=bar), *_revisions(each), *_lists(each), *command)
 
 
 def _head(each: Standing, *, bar: bool) -> Iterator[RenderableType]:
@@ -108,19 +113,14 @@ def _head(each: Standing, *, bar: bool) -> Iterator[RenderableType]:
         (each.policy.label, "bold"), "  ", (each.verdict.value, colour), f"  {each.reason}" if each.reason else ""
     )
     if bar and each.total:
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_row(
-            ProgressBar(
-                total=each.total,
-                completed=each.count("updated"),
-                width=BAR,
-                complete_style=colour,
-                finished_style=colour,
-            ),
-            Text(counts(each)),
+        yield ProgressBar(
+            total=each.total,
+            completed=each.count("updated"),
+            width=BAR,
+            complete_style=colour,
+            finished_style=colour,
         )
-        yield grid
-    else:
+    if not each.observed or each.deleting or each.reason in UNCOUNTED:
         yield Text(counts(each))
     yield Text(each.message)
 

@@ -13,8 +13,8 @@ from rich.text import Text
 from sidecarpolicy.cli.asking import Asked, asks_cluster, operator_namespace_option, policy_argument
 from sidecarpolicy.cli.snapshot import needs_namespaces, snapshot
 from sidecarpolicy.cli.status_view import UNSEEN, Columns, console, show
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.plan import Situation
 from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.core.tree import Json
 
@@ -51,14 +51,14 @@ def targets(asked: Asked, policy: str, states: tuple[str, ...], output: str) -> 
     identity = asked.policy_id(policy)
     asked.policy(identity)
     found = snapshot(asked, identity)
-    seen = found.world.store.policies.get(identity)
-    if seen is None:
+    cached = found.context.cache.policies.get(identity)
+    if cached is None:
         raise click.ClickException(f"{identity.label} has gone in this moment")
-    if seen.policy is None:
-        raise click.ClickException(f"{identity.label} selects nothing that could be told: {seen.problems}")
-    if needs_namespaces(seen) and not found.world.store.namespaces:
+    if cached.policy is None:
+        raise click.ClickException(f"cannot evaluate the selector of {identity.label}: {cached.problems}")
+    if needs_namespaces(cached) and not found.context.cache.namespaces:
         raise click.ClickException("; ".join(["it selects by the labels of namespaces", *found.notes]))
-    rows = rows_of(found.situation(seen))
+    rows = rows_of(found.fleet(cached))
     chosen = [each for each in rows if not states or each.state in states]
     for note in found.notes:
         click.echo(note, err=True)
@@ -68,20 +68,20 @@ def targets(asked: Asked, policy: str, states: tuple[str, ...], output: str) -> 
         _print(chosen, rows)
 
 
-def rows_of(situation: Situation) -> list[Row]:
+def rows_of(fleet: Fleet) -> list[Row]:
     """Return every target, and those that are not selected any more, by namespace and name."""
     rows = [
-        *(_row(each, each.state.value, situation) for each in situation.targets),
-        *(_row(each, REMOVING, situation) for each in situation.removing),
+        *(_row(each, each.state.value, fleet) for each in fleet.targets),
+        *(_row(each, REMOVING, fleet) for each in fleet.removing),
     ]
     return sorted(rows, key=lambda each: each.workload)
 
 
-def _row(each: Target, state: str, situation: Situation) -> Row:
+def _row(each: Target, state: str, fleet: Fleet) -> Row:
     reason, message = each.reason, each.message
     if each.refusal is not None:
         reason, message = each.refusal.reason.value, each.refusal.message
-    elif not message and each.busy and each.revision != situation.update:
+    elif not message and each.busy and each.revision != fleet.update:
         message = "waits for another rollout of this Deployment"
     return Row(workload=each.workload, state=state, revision=each.revision or "", reason=reason, message=message)
 

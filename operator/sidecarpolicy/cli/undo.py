@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from sidecarpolicy.cli.asking import (
@@ -13,7 +15,9 @@ from sidecarpolicy.cli.asking import (
     say,
 )
 from sidecarpolicy.cli.gitops import git_manager
-from sidecarpolicy.cli.history import before, history, live_name, named, with_words
+from sidecarpolicy.cli.hints import listing
+from sidecarpolicy.cli.history import Past, before, history, live_name, named, with_words
+from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Rejected
 from sidecarpolicy.engine.resources import POLICIES
@@ -24,7 +28,7 @@ from sidecarpolicy.engine.resources import POLICIES
 @click.option(
     "--to-revision",
     metavar="NAME|HASH",
-    help="Default: the one rolled out completely last, if that is another one, or else the one before.",
+    help="Default: of the others, the one rolled out completely last; never one that was halted or not completed.",
 )
 @click.option("--force", is_flag=True, help="Even where Argo CD or Flux would put it back.")
 @dry_run_option
@@ -49,7 +53,7 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
     resource = POLICIES[identity.kind]
     target = named(past, identity, to_revision) if to_revision else before(past, live)
     if target is None:
-        raise click.ClickException(f"{identity.label} has no earlier revision to go back to")
+        raise click.ClickException(_nowhere(past, live, identity))
     if target.name == live:
         say(asked, resource, identity.name, f"not undone: it is at revision {live} already")
         return
@@ -76,7 +80,26 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
         changed = f"the API server made {live_name(identity, after)} of it: compare with kubectl get -o yaml"
         click.echo(f"this is not {target.name} again; {changed}", err=True)
     say(asked, resource, identity.name, f"rolled back to revision {target.name}")
+    if not to_revision and any(each.name == live for each in past):
+        click.echo(f"it was at revision {live}; back there: {_command(identity)} --to-revision {live}", err=True)
     if bool(at(after, "spec", "rollout").get("paused")):
         click.echo("it is paused: nothing changes before `sidecarpolicy resume`", err=True)
     if manager is not None:
         click.echo(f"{manager} may put the newer spec back at any moment: revert it in Git as well", err=True)
+
+
+def _nowhere(past: Sequence[Past], live: str, identity: PolicyId) -> str:
+    """Why there is nowhere to go back to, and how to go to a revision that nobody has seen to work."""
+    others = [each.name for each in past if each.name != live]
+    if not others:
+        return f"{identity.label} has no earlier revision to go back to"
+    return (
+        f"{identity.label} is at revision {live or '(invalid)'}, and no other was rolled out completely; there is "
+        f"{listing(others)}. To take one all the same: {_command(identity)} --to-revision {others[0]}"
+    )
+
+
+def _command(identity: PolicyId) -> str:
+    if identity.cluster_wide:
+        return f"sidecarpolicy undo cluster/{identity.name}"
+    return f"sidecarpolicy undo {identity.name} -n {identity.namespace}"

@@ -51,11 +51,10 @@ class Pin:
 class Subject:
     """One workload as the checks see it.
 
-    *owners*: items that somebody else declares. *refused*: by revision, what the API server said of the patch that it
-    would not have. *missing*: policies in the record that do not exist any more. *leaving*: those that do not select
-    it any more (`judge` fills it in). *pins*: what their owner pins policies to, where that is not what they want
-    to inject. *inspected*: policies whose failed rollout is left on it for inspection. *autoscalers*: those that
-    scale it.
+    *owners*: items that somebody else declares. *missing*: policies in the record that do not exist any more.
+    *leaving*: those that do not select it any more (`judge` fills it in). *pins*: what their owner pins policies to,
+    where that is not what they want to inject. *inspected*: policies whose failed rollout is left on it for
+    inspection. *autoscalers*: those that scale it.
     """
 
     workload: Workload
@@ -63,7 +62,6 @@ class Subject:
     spec: Json
     record: Record
     owners: Mapping[ItemKey, str] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
     missing: frozenset[PolicyId] = frozenset()
     autoscalers: Sequence[Autoscaler] = ()
     leaving: frozenset[PolicyId] = frozenset()
@@ -286,12 +284,6 @@ def breaks_autoscaling(subject: Subject, revision: Revision, above: Sequence[Rev
     return None
 
 
-def is_refused(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
-    """The API server would not have our patch of this workload."""
-    message = subject.refused.get(revision.name)
-    return Refusal(reason=SkipReason.REFUSED, message=message) if message else None
-
-
 CHECKS: tuple[Check, ...] = (
     terminating,
     opted_out,  # the owner's word comes first
@@ -304,7 +296,6 @@ CHECKS: tuple[Check, ...] = (
     has_halted_rollout,
     would_go_down,
     breaks_autoscaling,
-    is_refused,
 )
 
 

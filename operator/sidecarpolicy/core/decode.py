@@ -4,12 +4,20 @@ The API server has checked stored objects against the CRD; files given to the co
 may be older than the operator. So everything is checked here again, and what no schema can say is checked here alone:
 order within the policy, ports that two sidecars share. What Kubernetes itself says of a container or volume is left to
 Kubernetes (see `rendering`): no copy of its validation can be right for long.
+
+A CRD may also be newer than the operator, and fill in fields that this operator does not know. Where a person types
+such a field it is misspelt, and a problem; in an object of a cluster it is left out and warned of: it is part of no
+revision, so neither this operator nor the one that will know it rolls anything out because of a default. Only in a
+selector it stays a problem, since a selector that is half understood selects more than its author wants.
+
+Nothing is ever removed for a policy whose spec cannot be read. See `InvalidPolicy` and `readable_deletion_policy`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sidecarpolicy import names
@@ -30,6 +38,7 @@ DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 PERCENT = re.compile(r"(100|[1-9][0-9]?)%")
+SELECTION = re.compile(r"spec\.(namespaceSelector|selector)\b")
 
 # Volumes that follow the Pod; hostPath and the vendors' own are left out on purpose (design: section 2).
 VOLUME_SOURCES = frozenset(
@@ -39,12 +48,31 @@ SPEC_FIELDS = frozenset(
     {"selector", "priority", "sidecars", "volumes", "application", "rollout", "deletionPolicy", "revisionHistoryLimit"}
 )
 SIDECAR_FIELDS = frozenset({"name", "role", "position", "startAfter", "startup", "podReadiness", "container"})
+APPLICATION_FIELDS = frozenset({"containers", "initContainers", "env", "volumeMounts"})
+ROLLOUT_FIELDS = frozenset(
+    {
+        "strategy",
+        "maxConcurrent",
+        "progressDeadlineSeconds",
+        "minReadySeconds",
+        "maxFailures",
+        "onFailure",
+        "paused",
+        "canary",
+        "removal",
+    }
+)
 OURS_TO_SET = ("name", "restartPolicy", "restartPolicyRules")
 
 
-def decode_policy(body: Mapping[str, Any]) -> Policy:
-    """Return the policy that *body* declares; raise InvalidInput with every problem found."""
-    root = Cursor(dict(body), "")
+def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
+    """Return the policy that *body* declares; raise InvalidInput with every problem found.
+
+    *strict*: a field that is not known is a problem, as it is in what a person types. In an object of a cluster it is
+    none: its path is in `Policy.unknown`.
+    """
+    unknown: list[str] = []
+    root = Cursor(dict(body), "", unknown=None if strict else unknown)
     metadata = root.field("metadata")
     kind = str(body.get("kind"))
     if body.get("apiVersion") != names.API_VERSION or kind not in names.PLURALS:
@@ -77,28 +105,51 @@ def decode_policy(body: Mapping[str, Any]) -> Policy:
         revision_history_limit=spec.field("revisionHistoryLimit").integer(10, least=0, most=MOST_REVISIONS),
         words=author_words(without_nulls(spec.mapping())) if not root.problems else {},
     )
+    policy = replace(policy, unknown=tuple(unknown))
     if root.problems:
         raise InvalidPolicy(tuple(root.problems), policy)
     return policy
 
 
 class InvalidPolicy(InvalidInput):
-    """A policy that cannot be used. *readable* is the rest of it, where at least its selection and rollout are clear.
+    """A policy that cannot be used. *readable* is the rest of it, where at least its selection is clear.
 
-    So what an earlier spec injected can be kept in order on the workloads that this one selects.
+    So what an earlier spec injected can be kept in order on the workloads that this one selects. Where it is not clear
+    how its rollout goes, or what becomes of its sidecars in the end, the most careful is taken: nothing more is rolled
+    out, nothing goes back, and nothing is removed without an approval.
     """
 
     def __init__(self, problems: tuple[Problem, ...], policy: Policy) -> None:
         super().__init__(problems)
-        elsewhere = ("spec.sidecars", "spec.volumes", "spec.application", "spec.priority")
-        clear = all(problem.path.startswith(elsewhere) for problem in problems)
-        self.readable = policy if clear else None
+        places = {problem.path for problem in problems}
+        unclear = any(place in ("metadata", "spec") or SELECTION.match(place) for place in places)
+        if any(place.startswith(("spec.rollout", "spec.deletionPolicy")) for place in places):
+            policy = replace(policy, rollout=careful(policy.rollout))
+        self.readable = None if unclear else policy
+
+
+def careful(rollout: Rollout) -> Rollout:
+    """Return *rollout* for a policy whose own cannot be read: nothing moves, goes back or is removed by itself."""
+    return replace(rollout, paused=True, on_failure=OnFailure.HALT, removal=Removal.MANUAL)
+
+
+def readable_deletion_policy(body: Mapping[str, Any]) -> DeletionPolicy | None:
+    """Return what becomes of the sidecars when the policy *body* is deleted, whatever else of it can be read.
+
+    None where that cannot be told: then they are neither removed nor handed over.
+    """
+    spec = body.get("spec")
+    if not isinstance(spec, Mapping):
+        return None
+    cursor = Cursor(spec.get("deletionPolicy"), "spec.deletionPolicy")
+    found = cursor.choice(DeletionPolicy.REMOVE)
+    return None if cursor.problems else found
 
 
 def _required_selector(cursor: Cursor) -> Selector:
     if cursor.absent:
         cursor.wrong("must be given; {} selects everything")
-    return decode_selector(cursor)
+    return decode_selector(cursor.strict)
 
 
 def decode_selector(cursor: Cursor) -> Selector:
@@ -244,7 +295,7 @@ def _mounts_are_provided(mounts: Cursor, volumes: Cursor) -> None:
 
 
 def _application(cursor: Cursor, volumes: Cursor) -> Application:
-    cursor.mapping(allowed=frozenset({"containers", "initContainers", "env", "volumeMounts"}))
+    cursor.mapping(allowed=APPLICATION_FIELDS)
     env, mounts = cursor.field("env"), cursor.field("volumeMounts")
     for listed, key in ((env, "name"), (mounts, "mountPath")):
         _unique(listed, key)
@@ -266,21 +317,7 @@ def _application(cursor: Cursor, volumes: Cursor) -> Application:
 
 def _rollout(cursor: Cursor, *, cluster_wide: bool) -> Rollout:
     default = Rollout()
-    cursor.mapping(
-        allowed=frozenset(
-            {
-                "strategy",
-                "maxConcurrent",
-                "progressDeadlineSeconds",
-                "minReadySeconds",
-                "maxFailures",
-                "onFailure",
-                "paused",
-                "canary",
-                "removal",
-            }
-        )
-    )
+    cursor.mapping(allowed=ROLLOUT_FIELDS)
     soak = cursor.field("minReadySeconds").integer(default.min_ready_seconds, least=0, most=86400)
     deadline = cursor.field("progressDeadlineSeconds")
     seconds = deadline.integer(default.progress_deadline_seconds, least=1, most=86400)
@@ -318,8 +355,8 @@ def _canary_group(cursor: Cursor, *, cluster_wide: bool) -> CanaryGroup:
         namespaces.wrong("must go with a selector; {} selects everything there")
     return CanaryGroup(
         name=_dns_label(cursor.field("name")),
-        selector=None if selector.absent else decode_selector(selector),
-        namespace_selector=None if namespaces.absent else decode_selector(namespaces),
+        selector=None if selector.absent else decode_selector(selector.strict),
+        namespace_selector=None if namespaces.absent else decode_selector(namespaces.strict),
         most=None if most.absent else _share(most, 1),
         approval=cursor.field("approval").choice(Approval.AUTOMATIC),
     )
@@ -357,11 +394,12 @@ def author_words(spec: Mapping[str, Any]) -> Json:
     """Return what of *spec* shapes a Pod template, without values that equal their default.
 
     Two specs that mean the same give the same words, whether or not a schema filled defaults in; so neither an
-    upgrade of the CRD nor one of the operator makes a new revision.
+    upgrade of the CRD nor one of the operator makes a new revision. What is not known here is not injected, and so no
+    part of them; a container and a volume are Kubernetes' own, in which everything is known to the API server.
     """
-    application = at(dict(spec), "application")
+    application = {key: value for key, value in at(dict(spec), "application").items() if key in APPLICATION_FIELDS}
     if application.get("initContainers") == "None":
-        application = {key: value for key, value in application.items() if key != "initContainers"}
+        del application["initContainers"]
     words: Json = {
         "priority": spec.get("priority"),
         "sidecars": [_sidecar_words(sidecar) for sidecar in items(spec, "sidecars")],
@@ -385,7 +423,7 @@ def _sidecar_words(sidecar: Json) -> Json:
         for port in items(container, "ports")
         if isinstance(port, dict)  # anything else is for the API server to refuse
     ]
-    kept = {key: value for key, value in sidecar.items() if value != defaults.get(key)}
+    kept = {key: value for key, value in sidecar.items() if key in SIDECAR_FIELDS and value != defaults.get(key)}
     return _without_empty({**kept, "container": with_items(container, "ports", ports)})
 
 

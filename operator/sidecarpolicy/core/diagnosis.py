@@ -22,6 +22,9 @@ NOT_READY = "NotReady"
 FAILED_MOUNT = "FailedMount"
 CRASH_LOOP = "CrashLoopBackOff"
 
+# Of a Pod with which nothing is wrong at this moment.
+UNSEEN = "the cause cannot be seen any more: no container of the newest Pod waits or has failed"
+
 # How a process ends that is stopped by TERM or KILL.
 STOPPED = (128 + 15, 128 + 9)
 
@@ -59,16 +62,15 @@ def diagnose(
     if pod is None:
         return _without_pods(workload)
     found = next(_of_containers(pod, ours, limits), None) or _of_volumes(pod, events) or _of_scheduling(pod)
-    return found or Diagnosis(
-        reason=PROGRESS_DEADLINE, message=workload.progressing.message or "no Pod of the new revision became available"
-    )
+    # What the Deployment says of its progress ("ReplicaSet … is progressing.") is no cause.
+    return found or Diagnosis(reason=PROGRESS_DEADLINE, message=UNSEEN)
 
 
 def _without_pods(workload: Workload) -> Diagnosis:
     """No Pod was made: a quota, PodSecurity or a webhook refuses it; the ReplicaSet controller tells its words."""
     failure = workload.replica_failure
     if failure.status != "True":
-        return Diagnosis(reason=PROGRESS_DEADLINE, message=workload.progressing.message or "no Pod was created")
+        return Diagnosis(reason=PROGRESS_DEADLINE, message="no Pod was created, and no reason is given")
     blamed = failure.message.lower()
     return Diagnosis(
         reason=failure.reason or REPLICA_FAILURE,

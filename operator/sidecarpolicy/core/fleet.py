@@ -322,6 +322,11 @@ class Fleet:
         member = self._members.get(workload)
         return member is not None and member.wanted
 
+    def listed(self, workload: WorkloadId) -> frozenset[Hashable]:
+        """The listings in which *workload* is."""
+        member = self._members.get(workload)
+        return frozenset(name for name, _ in member.facts.listings) if member is not None else frozenset()
+
     def holds_slot(self, workload: WorkloadId) -> bool:
         """Whether it is in flight. What failed and is no concern of ours, or a removal that failed, has no slot."""
         member = self._members.get(workload)
@@ -532,6 +537,8 @@ REMOVALS_MOVING = "removals moving"  # in flight and not late
 REMOVALS_UNAPPROVED = "removals unapproved"  # not the owner's wish
 WITH_REPLICAS = "with replicas"  # selected, not skipped, not empty
 UNHEALTHY_BEFORE = "unhealthy before"
+UNAVAILABLE_BEFORE = "unavailable before"  # and it is not available now
+RECORDED = "recorded"  # the policy is in the record, be it only with a note
 
 # Names of listings.
 LATE = "late"
@@ -573,6 +580,8 @@ def _facts(each: Target, *, wanted: bool, update: str | None) -> _Facts:
         tallies += ((COUNT, SLOTS), (SLOTS_IN, namespace))
         if not each.failing:
             tallies.append((MOVING_IN, namespace))
+    if each.recorded:
+        tallies.append((COUNT, RECORDED))
     if each.revision is not None:
         tallies += ((COUNT, BEARING), (USE, each.revision))
     if note.previous:
@@ -611,6 +620,8 @@ def _selected(
         tallies.append((COUNT, EVIDENCE))
     if each.note.unhealthy_before:
         tallies.append((COUNT, UNHEALTHY_BEFORE))
+        if not each.available:
+            tallies.append((COUNT, UNAVAILABLE_BEFORE))
     if slot and each.revision == update:
         tallies.append((COUNT, SLOTS_AT_UPDATE))
     if state is State.UPDATED:

@@ -142,6 +142,21 @@ def steps(state: RolloutState, fleet: Fleet, writing: Mapping[WorkloadId, Step])
         ahead.add(step)
 
 
+def urgent_step(state: RolloutState, fleet: Fleet, workload: WorkloadId) -> Step | None:
+    """Return the step that *workload* may take now whatever the others do, for a patch that is made there anyway."""
+    each = fleet.get(workload)
+    if each is None or state.stopped:
+        return None
+    listed = fleet.listed(workload)
+    if state.orphaning:
+        return _handover_of(each) if fleets.HANDOVER in listed else None
+    if state.update is None or state.deleting:
+        return None
+    if (fleets.ROLLBACK, each.note.previous) in listed and _rolls_back(state, each.note.previous):
+        return _rollback_of(each, state)
+    return _join_of(each, state.current) if fleets.JOINING in listed and state.current is not None else None
+
+
 def removal_approval(generation: int, *, stuck: bool = False) -> str:
     """How an approval of a removal is spelt; *stuck*: also of going on although too many make no progress."""
     return f"removal@{generation}" + ("#stuck" if stuck else "")
@@ -259,24 +274,32 @@ def _next(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> 
 def _handover(fleet: Fleet, ahead: _Ahead) -> Step | None:
     """No template changes, so there is no budget."""
     each = _first(fleet.handovers, ahead)
-    if each is None:
-        return None
+    return _handover_of(each) if each is not None else None
+
+
+def _handover_of(each: Target) -> Step:
     why = "the policy is being deleted and orphans them"
     return Step(workload=each.workload, revision=None, orphans=True, urgent=True, why=why)
 
 
 def _rollback(state: RolloutState, fleet: Fleet, ahead: _Ahead) -> Step | None:
     """A failed workload goes back to what it had, free of budget, whether or not the rollout goes on."""
-    if state.rollout.on_failure is OnFailure.HALT or not (rollbacks := fleet.rollbacks):
-        return None
     found = [
         each
-        for previous, failing in rollbacks.items()
-        if previous in state.stored and (each := _first(failing, ahead)) is not None
+        for previous, failing in fleet.rollbacks.items()
+        if _rolls_back(state, previous) and (each := _first(failing, ahead)) is not None
     ]
     if not found:
         return None
-    each = min(found, key=lambda each: (each.late_since or 0.0, each.workload))
+    return _rollback_of(min(found, key=lambda each: (each.late_since or 0.0, each.workload)), state)
+
+
+def _rolls_back(state: RolloutState, previous: str) -> bool:
+    """Whether failed workloads go back to *previous* (empty: to nothing)."""
+    return state.rollout.on_failure is not OnFailure.HALT and previous in state.stored
+
+
+def _rollback_of(each: Target, state: RolloutState) -> Step:
     return Step(
         workload=each.workload,
         revision=each.note.previous or None,
@@ -298,7 +321,11 @@ def _join(state: RolloutState, fleet: Fleet, ahead: _Ahead) -> Step | None:
     """New workloads get what has been rolled out completely before, at once: they serve nobody yet."""
     if state.current is None or (each := _first(fleet.joining, ahead)) is None:
         return None
-    return Step(workload=each.workload, revision=state.current, joins=True, urgent=True, why="new workload")
+    return _join_of(each, state.current)
+
+
+def _join_of(each: Target, current: str) -> Step:
+    return Step(workload=each.workload, revision=current, joins=True, urgent=True, why="new workload")
 
 
 def _pin(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
@@ -441,6 +468,3 @@ def _looks_again(state: RolloutState, fleet: Fleet) -> float | None:
     if (moment := fleet.looks_again) is not None:
         moments.append(moment)
     return min(moments, default=None)
-
-
-Situation = RolloutState  # until the status reads a fleet

@@ -153,6 +153,7 @@ class Policy:
 
     *words* is everything in the spec that shapes a Pod template, as the author wrote it, without values that equal
     their default; the revision's hash is taken over it. *created* is RFC 3339 text, which sorts as time does.
+    *unknown*: paths of fields that this version does not know, as a newer CRD may fill them in.
     """
 
     id: PolicyId
@@ -170,3 +171,4 @@ class Policy:
     deletion_policy: DeletionPolicy = DeletionPolicy.REMOVE
     revision_history_limit: int = 10
     words: Json = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()

@@ -1,13 +1,14 @@
 """Read untyped JSON and say, for everything that is wrong, where it is and what it must be.
 
 A Cursor stands at one place of the author's YAML and knows its path. It collects problems instead of stopping at the
-first, so that an author sees all of them at once; where a value is unusable the caller gets the fallback.
+first, so that an author sees all of them at once; where a value is unusable the caller gets the fallback. A field that
+is not known is a problem where somebody typed it, and only noted where a newer CRD may have put it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -37,11 +38,15 @@ class InvalidInput(Exception):
 
 @dataclass(slots=True)
 class Cursor:
-    """A value, where it stands, and the list in which problems are collected."""
+    """A value, where it stands, and the lists in which problems and the paths of unknown fields are collected.
+
+    *unknown* is None where an unknown field is a problem.
+    """
 
     value: Any
     path: str
     problems: list[Problem] = field(default_factory=list)
+    unknown: list[str] | None = None
 
     def wrong(self, message: str) -> None:
         """Note a problem here, once."""
@@ -54,13 +59,18 @@ class Cursor:
         """Whether nothing stands here; null is nothing, as the API server has it."""
         return self.value is None
 
+    @property
+    def strict(self) -> Cursor:
+        """The same place, where an unknown field is a problem."""
+        return replace(self, unknown=None)
+
     def field(self, name: str) -> Cursor:
         """Step into a field of a mapping; absent where it is no mapping."""
         value = self.value.get(name) if isinstance(self.value, Mapping) else None
-        return Cursor(value, f"{self.path}.{name}" if self.path else name, self.problems)
+        return Cursor(value, f"{self.path}.{name}" if self.path else name, self.problems, self.unknown)
 
     def mapping(self, *, allowed: frozenset[str] | None = None) -> Json:
-        """Return the mapping here; with *allowed*, any other field is a problem."""
+        """Return the mapping here; with *allowed*, any other field is a problem, or noted as unknown."""
         if self.value is None:
             return {}
         if not isinstance(self.value, Mapping):
@@ -71,7 +81,11 @@ class Cursor:
                 self.wrong(f"must have strings as keys, not {_kind(name)}")
         unknown = {str(name) for name in self.value} - allowed if allowed is not None else ()
         for name in sorted(unknown):
-            self.field(name).wrong(f"must be one of {', '.join(sorted(allowed or ()))}; is it misspelt?")
+            found = self.field(name)
+            if self.unknown is None:
+                found.wrong(f"must be one of {', '.join(sorted(allowed or ()))}; is it misspelt?")
+            elif found.path not in self.unknown:
+                self.unknown.append(found.path)
         return {name: value for name, value in self.value.items() if isinstance(name, str)}
 
     def entries(self) -> Iterator[Cursor]:
@@ -82,7 +96,7 @@ class Cursor:
             self.wrong(f"must be a list, not {_kind(self.value)}")
             return
         for index, value in enumerate(self.value):
-            yield Cursor(value, f"{self.path}[{index}]", self.problems)
+            yield Cursor(value, f"{self.path}[{index}]", self.problems, self.unknown)
 
     def text(self, default: str = "") -> str:
         """Return the string here."""

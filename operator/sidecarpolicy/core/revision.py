@@ -74,9 +74,10 @@ class Halt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRevision:
-    """A revision with what only its ControllerRevision shows. Times are RFC 3339 text; *completed* may be empty.
+    """A revision with what only its ControllerRevision shows. Times are RFC 3339 text, for people; no order is theirs.
 
-    *attempt* counts how often it has become the update revision or was resumed: a failure counts for one attempt.
+    *number*: the highest is the update revision; taken up again it becomes the highest again. *completion*: the highest
+    is the current revision; 0 for one that was never rolled out completely. *attempt* counts how often it has become the update revision or was resumed: a failure counts for one attempt.
     *approved*: what the author has approved while it was the update revision (`canary/<group>@<revision>`,
     `removal@<generation>`).
     """
@@ -86,6 +87,8 @@ class StoredRevision:
     number: int
     since: str
     completed: str = ""
+    completion: int = 0
+    version: str = ""
     attempt: int = 1
     halt: Halt | None = None
     approved: frozenset[str] = frozenset()
@@ -195,9 +198,11 @@ def _stored(body: Mapping[str, Any]) -> StoredRevision:
             ),
         ),
         object_name=at(body, "metadata")["name"],
-        number=body["revision"],
+        number=int(body["revision"]),
         since=annotations.get(names.SINCE, ""),
         completed=annotations.get(names.COMPLETED, ""),
+        completion=int(annotations.get(names.COMPLETION, "1" if annotations.get(names.COMPLETED) else "0")),
+        version=at(body, "metadata").get("resourceVersion", ""),
         attempt=int(annotations.get(names.ATTEMPT, "1")),
         halt=_halt(annotations.get(names.HALT)),
         approved=approvals(annotations.get(names.APPROVED, "")),
@@ -236,10 +241,11 @@ def _halt(text: str | None) -> Halt | None:
 
 
 def update_revision(stored: Sequence[StoredRevision]) -> StoredRevision | None:
-    """The revision that became the update revision last."""
-    return max(stored, key=lambda each: (each.since, each.number), default=None)
+    """The revision that became the update revision last: by number, never by anybody's clock."""
+    return max(stored, key=lambda each: (each.number, each.object_name), default=None)
 
 
 def current_revision(stored: Sequence[StoredRevision]) -> StoredRevision | None:
     """The revision that was rolled out completely last, or None before the first."""
-    return max((each for each in stored if each.completed), key=lambda each: each.completed, default=None)
+    completed = (each for each in stored if each.completion)
+    return max(completed, key=lambda each: (each.completion, each.number), default=None)

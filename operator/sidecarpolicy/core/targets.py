@@ -14,7 +14,7 @@ from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
 from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
-from sidecarpolicy.names import Reason
+from sidecarpolicy.names import FailureReason, Reason
 
 # A ReplicaSet that cannot make Pods (a quota, an admission rule) has failed when that held for this long, in seconds.
 REPLICA_FAILURE_SECONDS = 60
@@ -78,7 +78,8 @@ class Target:
     *outdated*: it failed at another revision than the update's, which says nothing about that one. *group*: the canary
     group that selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the
     update's. *left*: its owner took it out of the selection, so that it needs nobody's approval to lose what it has.
-    *conflict*: another writer keeps undoing what the policy has on it. *backoff*: a write of it failed.
+    *conflict*: another writer keeps undoing what the policy has on it. *backoff*: the last write of it failed, and
+    nothing is tried for a while.
     """
 
     workload: WorkloadId
@@ -111,6 +112,11 @@ class Target:
     backoff: Backoff | None = None
 
     @property
+    def not_before(self) -> float:
+        """Until when nothing is tried, because a write failed (seconds since the epoch); 0 where nothing has."""
+        return self.backoff.until if self.backoff else 0.0
+
+    @property
     def is_left_alone(self) -> bool:
         """Whether nothing is attempted yet, because another writer would undo it."""
         return self.conflict is not None and self.conflict.waits
@@ -137,12 +143,14 @@ def target(
     busy_until: float = 0.0,
     group: str = "",
     left: bool = False,
+    backoff: Backoff | None = None,
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
     *attempt* is the `<revision>#<attempt>` under which a failure would be noted now. *before*: an unfinished
     rollout on it that was seen. *current* is the revision that was rolled out completely last; it has soaked.
-    *busy_until*: when the soak of another policy's rollout on it ends. *group* and *left* are passed on.
+    *busy_until*: when the soak of another policy's rollout on it ends. *group* and *left* are passed on. *backoff*: a
+    write of it that failed; one that is over by *now* is as good as none.
     """
     entry = record_of(workload.record).entries.get(policy)
     revision = (entry.revision or None) if entry else None
@@ -169,7 +177,7 @@ def target(
     suspect = late and joined
     failing = late and not joined
     turned_back = bool(attempt) and note.failed == attempt and revision != update
-    return Target(
+    found = Target(
         workload=workload.id,
         state=_state(refusal, revision, update, moving=under_way or soaking, failed=failing or turned_back),
         refusal=refusal,
@@ -201,6 +209,28 @@ def target(
         group=group,
         pinned_to=refusal.pinned_to if refusal else None,
         left=left,
+    )
+    return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
+
+
+def in_backoff(each: Target, backoff: Backoff) -> Target:
+    """Return *each* after a write that failed.
+
+    What the API server would not have is nobody's wish: it has failed, does not count against maxFailures, and is in
+    nobody's way. A rollout that is on its way there, or has failed by itself, stays what it is, and so does everything
+    where the error passes by itself.
+    """
+    again = backoff.until if each.looks_again is None else min(each.looks_again, backoff.until)
+    each = replace(each, backoff=backoff, looks_again=again, message=each.message or backoff.message)
+    if not backoff.rejected or each.state not in (State.PENDING, State.UPDATED):
+        return each
+    return replace(
+        each,
+        state=State.FAILED,
+        reason=FailureReason.REFUSED.value,
+        message=backoff.message,
+        excused=True,
+        holds_slot=False,
     )
 
 

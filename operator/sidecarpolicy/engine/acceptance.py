@@ -1,14 +1,16 @@
-"""From an accepted policy to a stored revision: the finalizer, the dry run, the ControllerRevision.
+"""From an accepted policy to a stored revision: what has to be written next about a policy and its revisions.
 
-A policy is refused where the API server refuses what it would inject (400, 422), in the server's own words, with its
+`next_write` is a pure function of what is cached and remembered; the pass over the policy carries out what it returns
+and asks again, until there is nothing. Only the canonical form needs a question to the API server, by dry run.
+
+A policy is rejected where the API server refuses what it would inject (400, 422), in the server's own words, with its
 paths turned into those of the author's YAML. A quota, missing rights or a server in trouble say nothing about the
-author: the policy stays as it was and is tried again.
+author: the last accepted revision stays in force, the status says what is in the way, and it is tried again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
@@ -20,20 +22,20 @@ from sidecarpolicy.core.rendering import (
     canonical_revision,
 )
 from sidecarpolicy.core.revision import (
-    Halt,
     Revision,
     StoredRevision,
-    halt_text,
     object_name,
     revision_name,
     to_controller_revision,
 )
 from sidecarpolicy.core.status import Rejection
 from sidecarpolicy.core.times import micro_timestamp
-from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Conflict, Json, Rejected
-from sidecarpolicy.engine.resources import POD_TEMPLATES, POLICIES, REVISIONS
-from sidecarpolicy.engine.store import SeenPolicy
-from sidecarpolicy.engine.world import World
+from sidecarpolicy.engine.cache import CachedPolicy
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.memory import PolicyMemory
+from sidecarpolicy.engine.port import Api, Json, Rejected
+from sidecarpolicy.engine.resources import POD_TEMPLATES
+from sidecarpolicy.engine.writes import ChangeFinalizers, CreateRevision, MarkRevision, PolicyWrite
 from sidecarpolicy.names import Reason
 
 # Statuses that say something about what was sent, not about who sent it or when.
@@ -49,143 +51,127 @@ SERVER_PATHS = (
 )
 
 
-async def ensure_finalizer(seen: SeenPolicy, world: World) -> None:
+class Hindered(Exception):
+    """Something that is no error of a request is in the way of a policy; the text says what, and what to do."""
+
+
+def revisions_namespace(policy: PolicyId, context: Context) -> str:
+    """Where the ControllerRevisions of *policy* are."""
+    return policy.namespace or context.cache.operator_namespace
+
+
+def with_finalizer(cached: CachedPolicy) -> ChangeFinalizers:
     """Put our finalizer on the policy, before anything of it is on a workload."""
-    if names.FINALIZER in seen.finalizers:
-        return
     path = "/metadata/finalizers"
-    change: Json = (
+    operation: Json = (
         {"op": "add", "path": f"{path}/-", "value": names.FINALIZER}
-        if seen.finalizers
+        if cached.finalizers
         else {"op": "add", "path": path, "value": [names.FINALIZER]}
     )
-    await _patch_metadata(seen, change, world)
+    return ChangeFinalizers(policy=cached, operation=operation, why="accepted")
 
 
-async def drop_finalizer(seen: SeenPolicy, world: World) -> None:
+def without_finalizer(cached: CachedPolicy) -> ChangeFinalizers:
     """Take our finalizer off: nothing of the policy is on a workload any more."""
-    if names.FINALIZER in seen.finalizers:
-        index = seen.finalizers.index(names.FINALIZER)
-        await _patch_metadata(seen, {"op": "remove", "path": f"/metadata/finalizers/{index}"}, world)
+    path = f"/metadata/finalizers/{cached.finalizers.index(names.FINALIZER)}"
+    return ChangeFinalizers(policy=cached, operation={"op": "remove", "path": path}, why="nothing of it is left")
 
 
-async def _patch_metadata(seen: SeenPolicy, change: Json, world: World) -> None:
-    resource = POLICIES[seen.id.kind]
-    operations = [{"op": "test", "path": "/metadata/resourceVersion", "value": str(seen.version)}, change]
+def needs_canonical_form(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> bool:
+    """Whether what *cached* declares has neither been stored nor asked about yet."""
+    if cached.policy is None or cached.problems or cached.deleting:
+        return False
+    name = revision_name(cached.id, cached.policy.words)
+    return context.cache.revision(cached.id, name) is None and name not in remembered.canonical
+
+
+async def canonical_form(policy: Policy, api: Api, context: Context) -> Revision | Rejection:
+    """Ask the API server for the canonical form; return why not where it refuses what *policy* declares.
+
+    Raises ApiError for whatever says nothing about the author.
+    """
+    namespace = revisions_namespace(policy.id, context)
     try:
-        body = await world.api.json_patch(resource, seen.id.namespace, seen.id.name, operations)
+        answer = await api.create(POD_TEMPLATES, namespace, canonical_request(policy, namespace), dry_run=True)
+        return canonical_revision(policy, answer)
+    except NativeSidecarsUnsupported:
+        return _unsupported("it dropped restartPolicy: Always")
     except Rejected as error:
-        if error.reason == PATCH_DOES_NOT_FIT:  # somebody wrote first, and the watch will tell what
-            raise Conflict(verb=error.verb, what=error.what, message=error.message, status=error.status) from error
-        raise
-    world.note(resource, body)
+        if error.status not in AUTHORS_FAULT:
+            raise
+        if STRIPPED in error.message:
+            return _unsupported(f"it dropped restartPolicy: Always ({error.message})")
+        return Rejection(reason=Reason.INVALID, message=in_the_authors_words(error.message))
 
 
-async def ensure_revision(policy: Policy, world: World) -> Rejection | None:
-    """Make what *policy* declares its update revision; return why not where it cannot be.
+def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> PolicyWrite | None:
+    """Return what makes what *cached* declares its update revision; note in *remembered* why it cannot be.
 
     Equal words give the same revision for ever: going back to an old spec takes the old ControllerRevision up again.
+    Raises Hindered where something is in the way.
     """
+    if cached.policy is None or cached.problems:
+        remembered.rejection = Rejection(reason=Reason.INVALID, message=cached.problems)
+        remembered.accepted = cached.generation
+        return None
+    if names.FINALIZER not in cached.finalizers:
+        return with_finalizer(cached)
+    policy, cache = cached.policy, context.cache
     name = revision_name(policy.id, policy.words)
-    stored = world.store.revision(policy.id, name)
-    update = world.store.update_revision(policy.id)
+    stored, update = cache.revision(policy.id, name), cache.update_revision(policy.id)
+    found = stored.revision if stored is not None else remembered.canonical.get(name)
+    if found is None:
+        return None  # its canonical form has to be asked for first
+    if isinstance(found, Rejection):
+        remembered.rejection, remembered.accepted = found, cached.generation
+        return None
+    if update is None or update.revision.name != name or remembered.accepted != cached.generation:
+        remembered.rejection = _order_cycle(found, context)
+        remembered.accepted = cached.generation
+    if remembered.rejection is not None:
+        return None
+    namespace = revisions_namespace(policy.id, context)
+    now = micro_timestamp(context.now())
+    number = 1 + max((each.number for each in cache.revisions(policy.id)), default=0)
     if stored is None:
-        try:
-            revision = await _canonical(policy, world)
-        except NativeSidecarsUnsupported:
-            return _unsupported("dropped `restartPolicy: Always` of an init container")
-        except Rejected as error:
-            if error.status not in AUTHORS_FAULT:
-                raise
-            if STRIPPED in error.message:
-                return _unsupported(error.message)
-            return Rejection(reason=Reason.INVALID, message=in_the_authors_words(error.message))
-    else:
-        revision = stored.revision
-    if cycle := _order_cycle(revision, world):
-        return cycle
-    if stored is None:
-        await _create(policy, revision, world)
-    elif update is not None and update.revision.name != name:
-        now = micro_timestamp(world.now())
-        again = {names.SINCE: now, names.ATTEMPT: str(stored.attempt + 1), names.HALT: None, names.APPROVED: None}
-        await _annotate(stored, policy.id, again, world)
+        place = object_name(policy.id, name)
+        if cache.is_mangled(namespace, place):
+            raise Hindered(
+                f"ControllerRevision {namespace}/{place} is there and cannot be read: delete it with "
+                f"`kubectl delete controllerrevision {place} -n {namespace}`, it is written anew"
+            )
+        new = StoredRevision(revision=found, object_name=place, number=number, since=now)
+        body = to_controller_revision(new, policy=policy, namespace=namespace)
+        return CreateRevision(namespace=namespace, body=body, why=f"generation {cached.generation}")
+    if update is not None and update.revision.name != name:
+        return MarkRevision(
+            namespace=namespace,
+            stored=stored,
+            annotations={
+                names.SINCE: now,
+                names.ATTEMPT: str(stored.attempt + 1),
+                names.HALT: None,
+                names.APPROVED: None,
+            },
+            number=number,
+            why=f"generation {cached.generation} declares it again",
+        )
     return None
 
 
-async def mark_completed(stored: StoredRevision, policy: PolicyId, world: World) -> None:
-    """Write down, once, that every workload that is not skipped has the revision."""
-    await _annotate(stored, policy, {names.COMPLETED: micro_timestamp(world.now())}, world)
-
-
-async def halt(stored: StoredRevision, policy: PolicyId, reason: str, world: World) -> None:
-    """Write down that the rollout of *stored* is halted: a restart must not forget it."""
-    halted = Halt(id=stored.attempt_id, reason=reason, since=micro_timestamp(world.now()))
-    await _annotate(stored, policy, {names.HALT: halt_text(halted)}, world)
-
-
-async def resume(stored: StoredRevision, policy: PolicyId, world: World) -> None:
-    """Erase the halt of *stored* and begin its next attempt: what failed may be tried again."""
-    await _annotate(stored, policy, {names.HALT: None, names.ATTEMPT: str(stored.attempt + 1)}, world)
-
-
-async def approve(stored: StoredRevision, policy: PolicyId, approved: frozenset[str], world: World) -> None:
-    """Write down what the author has approved: it holds when the policy's annotation is gone again."""
-    await _annotate(stored, policy, {names.APPROVED: ",".join(sorted(approved))}, world)
-
-
-async def prune(policy: Policy, in_use: frozenset[str], world: World) -> None:
-    """Delete the oldest stored revisions beyond the limit that nothing uses: neither a workload nor the rollout."""
-    current = world.store.current_revision(policy.id)
-    update = world.store.update_revision(policy.id)
-    needed = in_use | {each.revision.name for each in (current, update) if each is not None}
-    old = sorted(
-        (each for each in world.store.revisions(policy.id) if each.revision.name not in needed),
-        key=lambda each: each.since,
-    )
-    namespace = policy.id.namespace or world.operator_namespace
-    for each in old[: max(0, len(old) - policy.revision_history_limit)]:
-        await world.api.delete(REVISIONS, namespace, each.object_name)
-        world.store.forget(REVISIONS, namespace, each.object_name)
-
-
-async def _canonical(policy: Policy, world: World) -> Revision:
-    namespace = policy.id.namespace or world.operator_namespace
-    request = canonical_request(policy, namespace)
-    answer = await world.api.create(POD_TEMPLATES, namespace, request, dry_run=True)
-    return canonical_revision(policy, answer)
-
-
-async def _create(policy: Policy, revision: Revision, world: World) -> None:
-    namespace = policy.id.namespace or world.operator_namespace
-    stored = StoredRevision(
-        revision=revision,
-        object_name=object_name(policy.id, revision.name),
-        number=1 + max((each.number for each in world.store.revisions(policy.id)), default=0),
-        since=micro_timestamp(world.now()),
-    )
-    body = to_controller_revision(stored, policy=policy, namespace=namespace)
-    world.note(REVISIONS, await world.api.create(REVISIONS, namespace, body))
-
-
-async def _annotate(stored: StoredRevision, policy: PolicyId, changes: Mapping[str, str | None], world: World) -> None:
-    namespace = policy.namespace or world.operator_namespace
-    body = {"metadata": {"annotations": dict(changes)}}
-    world.note(REVISIONS, await world.api.merge_patch(REVISIONS, namespace, stored.object_name, body))
-
-
-def _order_cycle(revision: Revision, world: World) -> Rejection | None:
+def _order_cycle(revision: Revision, context: Context) -> Rejection | None:
     """Refuse *revision* where, with the policies it shares a workload with, `startAfter` cannot be met."""
-    seen = world.store.policies.get(revision.policy)
-    if seen is None or seen.policy is None or not any(each.start_after for each in revision.sidecars):
+    cache = context.cache
+    cached = cache.policies.get(revision.policy)
+    if cached is None or cached.policy is None or not any(each.start_after for each in revision.sidecars):
         return None  # a cycle through this policy needs one of its own sidecars to start after another
     others = {
         other.id
-        for workload in world.store.reached_by(revision.policy)
-        if world.store.selects(seen.policy, workload)
-        for other in world.store.selecting(workload)
+        for workload in cache.reached_by(revision.policy)
+        if cache.selects(cached.policy, workload)
+        for other in cache.selecting(workload)
     } - {revision.policy}
-    stored = [each for other in others if (each := world.store.update_revision(other)) is not None]
+    stored = [each for other in others if (each := cache.update_revision(other)) is not None]
     found = order_cycle([revision, *(each.revision for each in stored)])
     if found is None or found[0] != revision.policy:
         return None
@@ -204,7 +190,7 @@ def _order_cycle(revision: Revision, world: World) -> Rejection | None:
 def _unsupported(why: str) -> Rejection:
     return Rejection(
         reason=Reason.UNSUPPORTED_CLUSTER,
-        message=f"the API server does not keep native sidecars (Kubernetes 1.29 or newer has them): {why}",
+        message=f"native sidecars need Kubernetes 1.29 or newer: the API server does not keep them: {why}",
     )
 
 

@@ -1,142 +1,110 @@
-"""The engine: what is observed goes into the store, what it concerns into the queue, and workers do the passes.
+"""One operator process: reflectors that fill the cache, and a term of work whenever this process leads.
 
-Every replica observes; only the one that holds the Lease works. Nothing is judged before everything was listed once.
-The own LIST, at the start and every *resync_seconds*, is also what finds objects whose deletion no watch ever told.
+Every replica lists and watches; only the one that holds the Lease works. A term begins with fresh reads of whatever was
+read before leadership was gained: a watch that lags would bring back what the leader before us has changed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.engine.policy_pass import PolicyPasses
-from sidecarpolicy.engine.port import ApiError, Conflict, Json, Leadership, NotFound, Rejected, Resource, Transient
-from sidecarpolicy.engine.queue import ShutDown
+from sidecarpolicy.core.undone import Limits
+from sidecarpolicy.engine.cache import Cache
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.metrics import Metrics
+from sidecarpolicy.engine.port import Api, Events, Leadership, Resource
+from sidecarpolicy.engine.reflector import Reflector
 from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
-from sidecarpolicy.engine.store import Key
-from sidecarpolicy.engine.workload_pass import workload_pass
-from sidecarpolicy.engine.world import World
+from sidecarpolicy.engine.term import Term
 
 log = logging.getLogger(__name__)
 
-# Soon after the start once more: the watches may have begun after the first LIST.
-FIRST_RESYNC_SECONDS = 15.0
+# How often a leader looks whether it still leads, in seconds. Every write looks by itself.
+LEADERSHIP_SECONDS = 0.25
 
 
 @dataclass(slots=True, kw_only=True)
 class Engine:
-    """One operator process. Create it inside the running loop, then `run` it."""
+    """Create it inside the running loop, then `run` it. *sync_period*: seconds between two full LISTs of everything."""
 
-    world: World
+    api: Api
+    events: Events
     leadership: Leadership
+    operator_namespace: str
+    limits: Limits = Limits()
     workers: int = 16
-    resync_seconds: float = 600.0
+    sync_period: float = 600.0
+    metrics: Metrics = field(default_factory=Metrics)
+    cache: Cache = field(init=False)
+    reflectors: Mapping[Resource, Reflector] = field(init=False)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
-    passes: PolicyPasses = field(init=False)
+    term: Term | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.passes = PolicyPasses(world=self.world)
+        self.cache = Cache(self.operator_namespace)
+        self.reflectors = {
+            resource: Reflector(
+                self.api,
+                resource,
+                self.cache,
+                label_selector=LABEL_SELECTORS.get(resource, ""),
+                optional=resource in OPTIONAL,
+            )
+            for resource in WATCHED
+        }
 
-    def observe(self, resource: Resource, event_type: str | None, body: Json) -> None:
-        """Take one watch event in: *event_type* as the API spells it, None for an object of the first LIST."""
-        change = self.world.store.drop if event_type == "DELETED" else self.world.store.put
-        for key in change(resource, body):
-            self._add(key)
+    @property
+    def problems(self) -> Sequence[str]:
+        """What hinders the watches at the moment; for a person."""
+        return [each.problem for each in self.reflectors.values() if each.problem]
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._resync_for_ever())
-            await self.synced.wait()
+            for reflector in self.reflectors.values():
+                tasks.create_task(reflector.run())
             tasks.create_task(self._lead_for_ever())
-            for _ in range(self.workers):
-                tasks.create_task(self._work())
-
-    async def _resync_for_ever(self) -> None:
-        while True:
-            try:
-                await self._resync()
-            except ApiError as error:
-                log.warning("could not list what is there, trying again: %s", error)
-                await asyncio.sleep(error.retry_after or 2.0 if isinstance(error, Transient) else 10.0)
-                continue
-            first = not self.synced.is_set()
+            tasks.create_task(self._sync_for_ever())
+            await asyncio.gather(*(each.synced.wait() for each in self.reflectors.values()))
             self.synced.set()
-            await asyncio.sleep(FIRST_RESYNC_SECONDS if first else self.resync_seconds)
 
-    async def _resync(self) -> None:
-        for resource in WATCHED:
-            bodies: list[Json] = []
-            version = 0
-            try:
-                async for page in self.world.api.list(resource, label_selector=LABEL_SELECTORS.get(resource, "")):
-                    bodies += page.items
-                    version = int(page.resource_version)
-            except NotFound:
-                if resource not in OPTIONAL:
-                    raise
-            for key in self.world.store.replace(resource, bodies, version):
-                self._add(key)
+    async def _sync_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self.sync_period)
+            for reflector in self.reflectors.values():
+                await reflector.refresh()
 
     async def _lead_for_ever(self) -> None:
-        """Look at everything once whenever this process becomes the leader."""
-        led = False
+        loop = asyncio.get_running_loop()
         while True:
-            leads = self.leadership.leading
-            if leads and not led:
-                self.world.written.clear()  # another process may have written since
-                log.info("leading: looking at %d policies and %d workloads", *self._sizes())
-                for policy in self.world.store.policies:
-                    self._add(policy)
-                for workload in self.world.store.workloads:
-                    self._add(workload)
-            led = leads
-            await asyncio.sleep(0.2)
-
-    def _sizes(self) -> tuple[int, int]:
-        return len(self.world.store.policies), len(self.world.store.workloads)
-
-    def _add(self, key: Key) -> None:
-        """Queue *key* where there is somebody to work on it: what a standby sees it looks at when it leads."""
-        if self.synced.is_set() and self.leadership.leading:
-            self.world.queue.add(key, urgent=isinstance(key, PolicyId))
-
-    async def _work(self) -> None:
-        while True:
+            await self.leadership.wait_until_leading()
+            number, gained_at = self.leadership.term, loop.time()
+            work = asyncio.ensure_future(self._lead(gained_at))
             try:
-                key = await self.world.queue.get()
-            except ShutDown:
-                return
-            try:
-                if self.leadership.leading:
-                    await self._pass(key)
+                while self.leadership.leading and self.leadership.term == number and not work.done():
+                    await asyncio.wait([work], timeout=LEADERSHIP_SECONDS)
             finally:
-                self.world.queue.done(key)
+                work.cancel()
+                await asyncio.wait([work])
+                self.term = None
+            if not work.cancelled() and (error := work.exception()) is not None:
+                raise error
 
-    async def _pass(self, key: Key) -> None:
-        """Do one pass and sort what comes of it by what to do next."""
-        queue = self.world.queue
-        try:
-            if isinstance(key, PolicyId):
-                await self.passes.run(key)
-            else:
-                await workload_pass(key, self.world)
-        except Conflict as error:
-            log.debug("somebody wrote first: %s", error)
-            queue.add_after(key, 0.1)
-        except NotFound as error:
-            log.debug("%s", error)
-        except Transient as error:
-            seconds = queue.retry(key, error.retry_after)
-            log.warning("%s; trying again in %.1f s", error, seconds)
-        except Rejected as error:
-            if isinstance(key, PolicyId):
-                seconds = queue.retry(key)
-                log.warning("%s; trying again in %.1f s", error, seconds)
-        except Exception:  # a mistake of ours: told in full, and it must not stop every other key
-            seconds = queue.retry(key)
-            log.exception("a pass over %s failed, trying again in %.1f s", key, seconds)
-        else:
-            queue.forget(key)
+    async def _lead(self, gained_at: float) -> None:
+        """One term: fresh reads, then work until cancelled."""
+        await self.synced.wait()
+        stale = [each for each in self.reflectors.values() if each.begun_at < gained_at]
+        await asyncio.gather(*(each.refresh() for each in stale))
+        context = Context(cache=self.cache, now=self.api.now, limits=self.limits)
+        self.term = Term(
+            api=self.api,
+            events=self.events,
+            leadership=self.leadership,
+            context=context,
+            metrics=self.metrics,
+            workers=self.workers,
+        )
+        await self.term.run()

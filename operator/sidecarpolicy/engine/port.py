@@ -11,7 +11,7 @@ The engine knows nothing of HTTP. Errors are sorted by what to do next, not by w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -111,10 +111,11 @@ class Api(Protocol):
 
     def watch(
         self, resource: Resource, *, label_selector: str = "", resource_version: str
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         """Yield what changed since *resource_version*, over all namespaces, until the server ends the stream.
 
-        Transient with status 410 where that version is too old: LIST again.
+        A BOOKMARK of that version comes first, as soon as the stream is open. Transient with status 410 where that
+        version is too old: LIST again.
         """
         ...
 
@@ -197,4 +198,13 @@ class Leadership(Protocol):
     @property
     def leading(self) -> bool:
         """True while the Lease is held and has not run out on this process's own monotonic clock."""
+        ...
+
+    @property
+    def term(self) -> int:
+        """How often this process has gained leadership: another number, another term."""
+        ...
+
+    async def wait_until_leading(self) -> None:
+        """Return once this process leads."""
         ...

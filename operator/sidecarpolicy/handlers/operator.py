@@ -17,8 +17,6 @@ import kopf
 from sidecarpolicy import names
 from sidecarpolicy.core.undone import Limits
 from sidecarpolicy.engine.engine import Engine
-from sidecarpolicy.engine.queue import WorkQueue
-from sidecarpolicy.engine.world import World
 from sidecarpolicy.handlers import watching
 from sidecarpolicy.kube.client import HttpApi
 from sidecarpolicy.kube.connection import Login, open_session
@@ -62,15 +60,14 @@ async def operate(settings: OperatorSettings) -> None:
             renew_deadline=settings.lease_seconds * 2 / 3,
             retry_period=settings.lease_seconds * 2 / 15,
         )
-        world = World(
+        engine = Engine(
             api=api,
             events=events,
-            queue=WorkQueue(base=0.2, cap=60.0),
+            leadership=election,
             operator_namespace=settings.namespace,
             limits=Limits(window=settings.undone_window_seconds, threshold=settings.undone_threshold),
-        )
-        engine = Engine(
-            world=world, leadership=election, workers=settings.workers, resync_seconds=settings.resync_seconds
+            workers=settings.workers,
+            sync_period=settings.resync_seconds,
         )
         stop = asyncio.Event()
         background = [
@@ -89,7 +86,6 @@ async def operate(settings: OperatorSettings) -> None:
                 stop_flag=stop,
             )
         finally:
-            world.queue.shut_down()
             for task in background:
                 task.cancel()
             results = await asyncio.gather(*background, return_exceptions=True)
@@ -116,7 +112,7 @@ def _supervised(what: str, work: Any, stop: asyncio.Event) -> asyncio.Task[None]
 
 def _registry(engine: Engine, login: Login) -> kopf.OperatorRegistry:
     """Watching, plus how Kopf logs in and what its probe answers."""
-    registry = watching.registry(engine)
+    registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
     async def log_in(**_: Any) -> kopf.AiohttpSession:

@@ -8,15 +8,13 @@ could persist nothing; and they save half of Kopf's own cost per event.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, Self
 
 import kopf
 
 from sidecarpolicy import names
-from sidecarpolicy.engine.engine import Engine
-from sidecarpolicy.engine.port import Resource
-from sidecarpolicy.engine.resources import LABEL_SELECTORS, WATCHED
+from sidecarpolicy.engine.resources import LABEL_SELECTORS
 
 
 class Memo:
@@ -84,20 +82,4 @@ def settings() -> kopf.OperatorSettings:
     result.networking.enforce_retry_after = True
     # One line per event otherwise.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    return result
-
-
-def registry(engine: Engine, resources: Collection[Resource] = WATCHED) -> kopf.OperatorRegistry:
-    """Return a registry whose handlers tell *engine* of every event on *resources*."""
-    result = kopf.OperatorRegistry()
-
-    def watch(resource: Resource) -> None:
-        where = (resource.group, resource.version, resource.plural) if resource.group else ("v1", resource.plural)
-
-        @kopf.on.event(*where, registry=result, id=f"watch-{resource.plural}")
-        async def seen(event: kopf.RawEvent, **_: Any) -> None:
-            engine.observe(resource, event["type"], dict(event["object"]))
-
-    for resource in resources:
-        watch(resource)
     return result

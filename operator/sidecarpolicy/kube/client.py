@@ -1,16 +1,17 @@
 """The engine's port over HTTP: one session, JSON in and out, and errors translated here and nowhere else.
 
-Not in it: retries (the queue and its back-off do that for every request alike; only a 401 is tried again,
-once, with credentials read anew), watches (Kopf's), discovery and types.
+Not in it: retries (queues, reflectors and their back-off do that for every request alike; only a 401 is tried again,
+once, with credentials read anew), discovery and types.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -38,7 +39,8 @@ from sidecarpolicy.kube.connection import ConnectionProblem, Login, open_session
 log = logging.getLogger(__name__)
 
 PAGE: Final = 500  # objects in one answer to a LIST
-WATCH_SECONDS: Final = 570  # after which the server is asked to end a watch
+WATCH_SECONDS: Final = 600  # after which the server is asked to end a watch, at the latest
+IDLE_SECONDS: Final = 90.0  # of silence that end a watch; the server sends a bookmark every minute
 _WRITE: Final = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
 _MESSAGE_LIMIT: Final = 1024  # characters of the server's message that are worth keeping
 
@@ -101,41 +103,54 @@ class HttpApi:
 
     async def watch(
         self, resource: Resource, *, label_selector: str = "", resource_version: str
-    ) -> AsyncIterator[WatchEvent]:
-        """Yield what changes after *resource_version* until the server ends the stream, after WATCH_SECONDS at most.
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Yield what changes after *resource_version* until the server ends the stream, after ten minutes at most.
 
-        Transient with status 410 where that version is too old, and for whatever breaks the stream.
+        A stream that is silent for IDLE_SECONDS, bookmarks included, is taken for dead and ends as if the server had
+        ended it. Transient with status 410 where that version is too old, and for whatever breaks the stream.
         """
         what = what_of(resource, "", "")
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
-            "timeoutSeconds": str(WATCH_SECONDS),
+            # Not all at the same moment.
+            "timeoutSeconds": str(random.randint(WATCH_SECONDS // 2, WATCH_SECONDS)),
         }
         if label_selector:
             query["labelSelector"] = label_selector
         if self._session is None or self._session.closed:
             raise Transient(verb="watch", what=what, message="the client is not open (yet, or any more)")
+        rest, is_open = b"", False
         try:
             async with self._session.get(
                 self._server + path_of(resource, "", ""),
                 params=query,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=WATCH_SECONDS + 30.0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=IDLE_SECONDS),
                 allow_redirects=False,
-                read_bufsize=2**22,
             ) as response:
                 self._read_clock(response.headers.get("Date"))
                 if response.status >= 300:
-                    raise error_of("watch", what, await response.read(), status=response.status, phrase="")
-                async for line in response.content:
-                    event = orjson.loads(line)
-                    if event["type"] == "ERROR":
-                        raise error_of(
-                            "watch", what, orjson.dumps(event["object"]), status=event["object"]["code"], phrase=""
-                        )
-                    yield WatchEvent(type=event["type"], object=event["object"])
-        except (TimeoutError, aiohttp.ClientError, ConnectionProblem, OSError, ValueError) as error:
+                    raise error_of(
+                        "watch",
+                        what,
+                        await response.read(),
+                        status=response.status,
+                        phrase=response.reason or "",
+                        retry_after=response.headers.get("Retry-After", ""),
+                    )
+                is_open = True
+                yield WatchEvent(type="BOOKMARK", object={"metadata": {"resourceVersion": resource_version}})
+                # Whole chunks and not lines: thousands of events come in few of them.
+                async for chunk in response.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield _event(what, line)
+        # RuntimeError is what aiohttp says where the session is closed meanwhile.
+        except (TimeoutError, aiohttp.ClientError, ConnectionProblem, OSError, ValueError, RuntimeError) as error:
+            if is_open and isinstance(error, aiohttp.SocketTimeoutError):
+                log.debug("watch %s: silent for %g s", what, IDLE_SECONDS)
+                return
             message = str(error) or type(error).__name__
             raise Transient(verb="watch", what=what, message=message) from error
 
@@ -294,6 +309,15 @@ def what_of(resource: Resource, namespace: str, name: str, subresource: str = ""
     kind = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     kind += f"/{subresource}" if subresource else ""
     return f"{kind} {namespace + '/' if namespace else ''}{name}".rstrip()
+
+
+def _event(what: str, line: bytes) -> WatchEvent:
+    """Return what one line of a watch tells; raise the ApiError that it is, or ValueError."""
+    event = orjson.loads(line)
+    if event["type"] == "ERROR":
+        status = event["object"]
+        raise error_of("watch", what, orjson.dumps(status), status=status.get("code", 500), phrase="")
+    return WatchEvent(type=event["type"], object=event["object"])
 
 
 def _write(dry_run: bool) -> Mapping[str, str]:

@@ -1,0 +1,186 @@
+"""What a status is made of: one policy's situation, its plan, and what is in the way; with every fact about targets.
+
+Sentences and counts ask a Report and never its targets, so how the targets are kept is this module's affair alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sidecarpolicy.core import fleet as fleets
+from sidecarpolicy.core.fleet import Fleet
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.plan import Plan, RolloutState
+from sidecarpolicy.core.revision import Halt
+from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.names import Reason, WarningReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something to know although nothing is refused; *where* tells equal ones apart for the count."""
+
+    reason: WarningReason
+    message: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why a policy is not accepted. *unreadable*: not even what it says is known, so nothing may be removed for it."""
+
+    reason: Reason
+    message: str
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything a status is made of.
+
+    *problem*: why the newest generation could not be accepted yet, though nothing is wrong with it; the rest is
+    then about what was accepted last. *halt*: the halt that is written down, while the rollout is halted.
+    """
+
+    generation: int
+    state: RolloutState
+    fleet: Fleet
+    plan: Plan
+    rejection: Rejection | None = None
+    problem: str = ""
+    halt: Halt | None = None
+    selects_everything: bool = False
+    warnings: Sequence[Warned] = ()
+
+    # How many
+
+    @property
+    def matched(self) -> int:
+        """How many workloads are selected."""
+        return self.fleet.matched
+
+    def count(self, state: State) -> int:
+        """How many targets are in *state*."""
+        return self.plan.counts.get(state, 0)
+
+    @property
+    def available(self) -> int:
+        """How many selected ones carry the policy, at any revision, and are available."""
+        return self.fleet.available
+
+    @property
+    def unavailable_before(self) -> int:
+        """How many selected ones were not available before the policy changed them, and are not now."""
+        return self.fleet.count(fleets.UNAVAILABLE_BEFORE)
+
+    @property
+    def removing(self) -> int:
+        """How many are not selected and still carry the policy."""
+        return self.fleet.removing_count
+
+    @property
+    def carrying(self) -> int:
+        """How many carry sidecars of the policy, selected or not."""
+        return self.fleet.bearing
+
+    @property
+    def recorded(self) -> int:
+        """How many have the policy in their record, selected or not, be it only with a note."""
+        return self.fleet.count(fleets.RECORDED)
+
+    # Failures
+
+    @property
+    def late(self) -> Sequence[Target]:
+        """Those, skipped and removed ones too, that have made no progress for too long; the longest standing first."""
+        return self.fleet.late
+
+    @property
+    def failed(self) -> Sequence[Target]:
+        """Failed targets: first what counts against maxFailures and of which the cause is known."""
+        return self.fleet.failed
+
+    @property
+    def contested(self) -> Sequence[Target]:
+        """Targets on which another writer keeps undoing the policy."""
+        return self.fleet.conflicts
+
+    @property
+    def unrecoverable(self) -> Sequence[Target]:
+        """Failed targets that cannot be rolled back, because the revision that they had is not stored any more."""
+        found = (self.fleet.get(each) for each in self.plan.stranded)
+        return [each for each in found if each is not None]
+
+    # Waiting
+
+    @property
+    def retried(self) -> Sequence[Target]:
+        """Those whose last write failed for a reason that passes by itself."""
+        return [each for each in self.fleet.in_backoff if each.backoff is not None and not each.backoff.rejected]
+
+    @property
+    def awaiting(self) -> list[str]:
+        """The approvals that are asked for now: with them it would go on."""
+        state, plan = self.state, self.plan
+        if state.stopped or (self.rejection is not None and not state.deleting):
+            return []
+        if state.deleting:
+            return [plan.held] if plan.held else []
+        if state.rollout.paused or state.frozen or self.halted:
+            return []
+        stage = [plan.stage.awaits] if plan.stage is not None and plan.stage.awaits else []
+        return [*stage, *([plan.held] if plan.held else [])]
+
+    @property
+    def halted(self) -> bool:
+        """Whether nothing goes on until the policy is edited or resumed."""
+        return not self.state.deleting and (self.state.halted or self.plan.halts)
+
+    @property
+    def empty_groups(self) -> Sequence[str]:
+        """Canary groups whose selector selects none of the targets, by name."""
+        return self.plan.empty_groups if self.matched else ()
+
+    # Removal
+
+    @property
+    def contested_removals(self) -> Sequence[Target]:
+        """Workloads to which another writer brings back what is removed."""
+        return self.fleet.removal_conflicts
+
+    @property
+    def refused_removals(self) -> Sequence[tuple[WorkloadId, str]]:
+        """Workloads whose change the API server refuses, with its words."""
+        return [
+            (each.workload, each.backoff.message)
+            for each in self.fleet.in_backoff
+            if each.backoff is not None and each.backoff.rejected and not self.fleet.is_wanted(each.workload)
+        ]
+
+    @property
+    def failed_removals(self) -> int:
+        """How many removals were tried and have failed: the sidecars are out, and the Pods make no progress."""
+        return self.fleet.removals_failed
+
+    @property
+    def late_removals(self) -> int:
+        """How many removals make no progress; each has freed its slot."""
+        return self.fleet.count(fleets.REMOVALS_LATE)
+
+    @property
+    def removals_wait(self) -> bool:
+        """Whether some workload waits for its removal to begin."""
+        return self.fleet.count(fleets.REMOVALS_WAITING) > 0
+
+    @property
+    def removals_move(self) -> bool:
+        """Whether some removal is in flight and makes progress."""
+        return self.fleet.count(fleets.REMOVALS_MOVING) > 0
+
+    # Skipped
+
+    @property
+    def skipped(self) -> Mapping[str, Sequence[Target]]:
+        """Skipped targets by reason, in order of name."""
+        return self.fleet.skipped

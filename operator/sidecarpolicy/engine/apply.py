@@ -1,0 +1,120 @@
+"""Carry a write out: one match, closed; no write without a precondition, and none after leadership has ended.
+
+The answer of the server is taken into the cache at once, so that the next decision is made on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from sidecarpolicy.engine.cache import Cache
+from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Api, Conflict, Json, Leadership, NotFound, Rejected, Resource
+from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES, REVISIONS
+from sidecarpolicy.engine.writes import (
+    ChangeFinalizers,
+    CreateRevision,
+    DeleteRevision,
+    MarkRevision,
+    PatchWorkload,
+    Write,
+    WriteStatus,
+)
+
+
+class LeadershipLost(Exception):
+    """This process may not write any more; whatever it was about to write is the next leader's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """The only way out for writes of the engine."""
+
+    api: Api
+    cache: Cache
+    leadership: Leadership
+
+    async def apply(self, write: Write) -> Json:
+        """Carry *write* out and return the object as it is now. Raise ApiError, or LeadershipLost.
+
+        NotFound means that the object is gone; the cache has forgotten it.
+        """
+        if not self.leadership.leading:
+            raise LeadershipLost
+        match write:
+            case PatchWorkload(workload=workload, operations=operations, dry_run=dry_run):
+                return await self._patch(
+                    DEPLOYMENTS, workload.id.namespace, workload.id.name, operations, dry_run=dry_run
+                )
+            case WriteStatus(policy=policy, status=status):
+                operations = [
+                    {"op": "test", "path": "/metadata/uid", "value": policy.uid},
+                    {"op": "test", "path": "/metadata/resourceVersion", "value": policy.version},
+                    {"op": "add", "path": "/status", "value": status},
+                ]
+                return await self._patch(
+                    POLICIES[policy.id.kind], policy.id.namespace, policy.id.name, operations, subresource="status"
+                )
+            case ChangeFinalizers(policy=policy, operation=operation):
+                operations = [
+                    {"op": "test", "path": "/metadata/uid", "value": policy.uid},
+                    {"op": "test", "path": "/metadata/resourceVersion", "value": policy.version},
+                    operation,
+                ]
+                return await self._patch(POLICIES[policy.id.kind], policy.id.namespace, policy.id.name, operations)
+            case CreateRevision(namespace=namespace, body=body):
+                answer = await self.api.create(REVISIONS, namespace, body)
+                self.cache.put(REVISIONS, answer)
+                return answer
+            case MarkRevision():
+                return await self._mark(write)
+            case DeleteRevision(namespace=namespace, stored=stored):
+                await self.api.delete(REVISIONS, namespace, stored.object_name, resource_version=stored.version)
+                self.cache.forget(REVISIONS, namespace, stored.object_name)
+                return {}
+            case _:
+                assert_never(write)
+
+    async def _mark(self, write: MarkRevision) -> Json:
+        metadata: Json = {"resourceVersion": write.stored.version, "annotations": dict(write.annotations)}
+        body: Json = {"metadata": metadata} | ({} if write.number is None else {"revision": write.number})
+        try:
+            answer = await self.api.merge_patch(REVISIONS, write.namespace, write.stored.object_name, body)
+        except NotFound:
+            self.cache.forget(REVISIONS, write.namespace, write.stored.object_name)
+            raise
+        self.cache.put(REVISIONS, answer)
+        return answer
+
+    async def _patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        operations: Sequence[Json],
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Json:
+        try:
+            answer = await self.api.json_patch(
+                resource,
+                namespace,
+                name,
+                operations,
+                subresource=subresource,
+                dry_run=dry_run,
+            )
+        except NotFound:
+            self.cache.forget(resource, namespace, name)
+            raise
+        except Rejected as error:
+            if error.reason != PATCH_DOES_NOT_FIT:
+                raise
+            # A test failed: somebody wrote first, or the patch is wrong. A fresh read tells.
+            self.cache.put(resource, await self.api.get(resource, namespace, name))
+            raise Conflict(verb=error.verb, what=error.what, message=error.message, status=error.status) from error
+        if not dry_run:
+            self.cache.put(resource, answer)
+        return answer

@@ -1,0 +1,460 @@
+"""What the operator has seen of the cluster: slim objects by identity, and who belongs to whom.
+
+It is filled by reflectors (a LIST, then a watch) and by the answers to our own writes. An object that is older than what
+is cached is ignored (resourceVersions are ordered within a resource, KEP-5504), so the answer to a write can be taken in
+at once and the late event of it changes nothing. A LIST is the truth all the same: where it comes from an older state
+than the one before it (etcd was restored from a backup), everything in it is taken.
+
+Whoever listens is told what may have changed for whom, never what happened. With nobody listening (a standby) nothing
+is kept of that: a term begins by looking at everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sidecarpolicy import names
+from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
+from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.reading import InvalidInput
+from sidecarpolicy.core.revision import StoredRevision, current_revision, from_controller_revision, update_revision
+from sidecarpolicy.core.tree import at
+from sidecarpolicy.core.workload import (
+    Namespace,
+    ReplicaSet,
+    Workload,
+    namespace_from,
+    record_of,
+    replica_set_from,
+    workload_from,
+)
+from sidecarpolicy.engine.port import Json, Resource
+from sidecarpolicy.engine.resources import AUTOSCALERS, DEPLOYMENTS, NAMESPACES, POLICIES, REPLICA_SETS, REVISIONS
+from sidecarpolicy.names import DeletionPolicy
+
+Name = tuple[str, str]
+"""Namespace and name of an object; the namespace is empty for a cluster-scoped one."""
+
+
+class Listener(Protocol):
+    """Who is told what may have changed. Both return at once."""
+
+    def workload_changed(self, workload: WorkloadId) -> None:
+        """Something that *workload*'s targets depend on has changed, or it is gone."""
+        ...
+
+    def policy_changed(self, policy: PolicyId) -> None:
+        """The object of *policy*, its revisions or what they depend on has changed, or it is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedPolicy:
+    """A policy object. Where *problems* says why it cannot be used, *policy* is what is readable of it, or None.
+
+    *deletion_policy*: what becomes of its sidecars in the end, None where that cannot be read.
+    """
+
+    id: PolicyId
+    uid: str
+    version: str
+    generation: int
+    deleting: bool
+    finalizers: tuple[str, ...]
+    resume: str
+    approve: str
+    status: Json
+    policy: Policy | None
+    deletion_policy: DeletionPolicy | None = DeletionPolicy.REMOVE
+    problems: str = ""
+
+
+def cached_policy(body: Json) -> CachedPolicy:
+    """Return what matters of a policy object."""
+    metadata = at(body, "metadata")
+    policy: Policy | None = None
+    problems = ""
+    try:
+        policy = decode_policy(body, strict=False)
+    except InvalidPolicy as error:
+        policy, problems = error.readable, str(error)
+    except InvalidInput as error:
+        problems = str(error)
+    return CachedPolicy(
+        id=PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"]),
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        generation=metadata["generation"],
+        deleting="deletionTimestamp" in metadata,
+        finalizers=tuple(metadata.get("finalizers") or ()),
+        resume=at(metadata, "annotations").get(names.RESUME, ""),
+        approve=at(metadata, "annotations").get(names.APPROVE, ""),
+        status=at(body, "status"),
+        policy=policy,
+        deletion_policy=readable_deletion_policy(body),
+        problems=problems,
+    )
+
+
+@dataclass(slots=True)
+class _Collection:
+    """What is known of one resource: the version of each object, and those deleted since the last LIST."""
+
+    versions: dict[Name, int] = field(default_factory=dict)
+    deleted: dict[Name, int] = field(default_factory=dict)
+    listed_at: int = 0
+    listed: set[Name] | None = None  # what the LIST under way has brought so far …
+    older: list[Json] = field(default_factory=list)  # … and of that what is older than what is cached
+
+
+@dataclass(slots=True)
+class _Revisions:
+    """The stored revisions of one policy, by the name of their ControllerRevision, and what is asked most of them."""
+
+    stored: dict[str, StoredRevision] = field(default_factory=dict)
+    update: StoredRevision | None = None
+    current: StoredRevision | None = None
+    by_name: dict[str, StoredRevision] = field(default_factory=dict)
+
+    def refresh(self) -> None:
+        """Find the update and the current revision anew."""
+        everything = tuple(self.stored.values())
+        self.update, self.current = update_revision(everything), current_revision(everything)
+        self.by_name = {each.revision.name: each for each in everything}
+
+    @property
+    def decides(self) -> tuple[object, ...]:
+        """What the targets of the policy depend on."""
+        update, current = self.update, self.current
+        return (
+            (update.revision.name, update.attempt, update.halt is not None, update.completed) if update else None,
+            current.revision.name if current else None,
+        )
+
+
+class Cache:
+    """The last known state of everything that is watched."""
+
+    def __init__(self, operator_namespace: str = "") -> None:
+        self.operator_namespace = operator_namespace
+        self.listener: Listener | None = None
+        self.policies: dict[PolicyId, CachedPolicy] = {}
+        self.workloads: dict[WorkloadId, Workload] = {}
+        self.namespaces: dict[str, Namespace] = {}
+        self._collections: dict[Resource, _Collection] = defaultdict(_Collection)
+        self._in_namespace: dict[str, dict[WorkloadId, Workload]] = defaultdict(dict)
+        self._replica_sets: dict[str, dict[str, ReplicaSet]] = defaultdict(dict)
+        self._by_uid: dict[str, WorkloadId] = {}
+        self._owner_of_replica_set: dict[str, str] = {}
+        self._revisions: dict[PolicyId, _Revisions] = {}
+        self._policy_of_revision: dict[str, PolicyId] = {}
+        self._mangled: set[str] = set()
+        self._autoscalers: dict[WorkloadId, dict[str, Autoscaler]] = defaultdict(dict)
+        self._scaled_by: dict[str, WorkloadId] = {}
+        self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
+        self._cluster_policies: dict[PolicyId, CachedPolicy] = {}
+        self._policies_in: dict[str, dict[PolicyId, CachedPolicy]] = defaultdict(dict)
+
+    # --- what it is asked
+
+    def namespace(self, name: str) -> Namespace:
+        """The namespace of that name; one without labels where it has not been seen."""
+        return self.namespaces.get(name) or Namespace(name=name)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the emergency switch is on: no workload is changed."""
+        return self.namespace(self.operator_namespace).stops
+
+    def replica_sets(self, workload: Workload) -> Sequence[ReplicaSet]:
+        """The ReplicaSets that *workload* controls."""
+        return tuple(self._replica_sets.get(workload.uid, {}).values())
+
+    def autoscalers(self, workload: WorkloadId) -> Sequence[Autoscaler]:
+        """What scales *workload* by the share of what its containers request, by name."""
+        found = self._autoscalers.get(workload)
+        return tuple(each for _, each in sorted(found.items())) if found else ()
+
+    def revisions(self, policy: PolicyId) -> Sequence[StoredRevision]:
+        """All stored revisions of *policy*."""
+        found = self._revisions.get(policy)
+        return tuple(found.stored.values()) if found else ()
+
+    def revision(self, policy: PolicyId, name: str) -> StoredRevision | None:
+        """The stored revision of *policy* with that name."""
+        found = self._revisions.get(policy)
+        return found.by_name.get(name) if found else None
+
+    def update_revision(self, policy: PolicyId) -> StoredRevision | None:
+        """The one that *policy* is rolling out, or has."""
+        found = self._revisions.get(policy)
+        return found.update if found else None
+
+    def current_revision(self, policy: PolicyId) -> StoredRevision | None:
+        """The one that *policy* rolled out completely last."""
+        found = self._revisions.get(policy)
+        return found.current if found else None
+
+    def is_mangled(self, namespace: str, object_name: str) -> bool:
+        """Whether a ControllerRevision of that name is there and cannot be read."""
+        return f"{namespace}/{object_name}" in self._mangled
+
+    def reached_by(self, policy: PolicyId) -> Iterable[Workload]:
+        """Every workload where *policy* may act: those of its namespace, or all."""
+        if policy.cluster_wide:
+            return list(self.workloads.values())
+        return list(self._in_namespace.get(policy.namespace, {}).values())
+
+    def selects(self, policy: Policy, workload: Workload) -> bool:
+        """Whether *policy* selects *workload* now."""
+        if not policy.id.cluster_wide and policy.id.namespace != workload.id.namespace:
+            return False
+        return self.selects_namespace(policy, workload) and policy.selector.matches(workload.pod_labels)
+
+    def selects_namespace(self, policy: Policy, workload: Workload) -> bool:
+        """Whether *policy* selects the namespace of *workload*, by its labels; a namespaced one has its own only."""
+        selector = policy.namespace_selector
+        return selector is None or selector.matches(self.namespace(workload.id.namespace).labels)
+
+    def selecting(self, workload: Workload) -> Iterator[CachedPolicy]:
+        """The policies that select *workload* and are not being deleted."""
+        for identity in self._selecting.get(workload.id, ()):
+            yield self.policies[identity]
+
+    def concerned(self, workload: Workload) -> set[PolicyId]:
+        """The policies that select *workload* or have something on it or on its Pods."""
+        concerned = set(self._selecting.get(workload.id, ()))
+        for record in {workload.record, *(each.record for each in self.replica_sets(workload))}:
+            if record:  # a removal is under way until Pods without it have taken over
+                concerned.update(record_of(record).entries)
+        return {each for each in concerned if each in self.policies}
+
+    def concerned_with(self, policy: PolicyId) -> set[WorkloadId]:
+        """The workloads that *policy* selects, or where it has something on them or on their Pods."""
+        return {each.id for each in self.reached_by(policy) if policy in self.concerned(each)}
+
+    # --- what it is told: the sink of the reflectors, and the answers to our own writes
+
+    def begin(self, resource: Resource) -> None:
+        """A LIST of *resource* begins."""
+        collection = self._collections[resource]
+        collection.listed, collection.older = set(), []
+
+    def put(self, resource: Resource, body: Json) -> None:
+        """Take in an object, unless something newer is cached."""
+        metadata = body["metadata"]
+        name = (metadata.get("namespace", ""), metadata["name"])
+        version = int(metadata["resourceVersion"])
+        collection = self._collections[resource]
+        known = max(collection.versions.get(name, 0), collection.deleted.get(name, 0))
+        if collection.listed is not None:
+            collection.listed.add(name)
+            if known > version:
+                collection.older.append(body)
+        if known < version:
+            collection.versions[name] = version
+            self._take(resource, name, body)
+
+    def end(self, resource: Resource, version: str) -> None:
+        """The LIST is complete at *version*: what it did not have is gone, unless it is newer than the LIST.
+
+        A LIST that is older than the one before shows that history went backwards: then it is right, and we are not.
+        """
+        collection = self._collections[resource]
+        listed, older = collection.listed or set(), collection.older
+        collection.listed, collection.older = None, []
+        at_version = int(version or 0)  # an optional kind that is not served has none, and nothing of it is there
+        rewound, collection.listed_at = at_version < collection.listed_at, at_version
+        if rewound:
+            collection.deleted.clear()
+            for body in older:
+                place = (body["metadata"].get("namespace", ""), body["metadata"]["name"])
+                collection.versions[place] = int(body["metadata"]["resourceVersion"])
+                self._take(resource, place, body)
+        gone = [
+            name
+            for name, stored in collection.versions.items()
+            if name not in listed and (rewound or stored <= at_version)
+        ]
+        for namespace, name in gone:
+            self.forget(resource, namespace, name)
+        collection.deleted = {name: when for name, when in collection.deleted.items() if when > at_version}
+
+    def drop(self, resource: Resource, body: Json) -> None:
+        """Forget a deleted object, unless another one of its name is cached."""
+        metadata = body["metadata"]
+        name = (metadata.get("namespace", ""), metadata["name"])
+        version = int(metadata["resourceVersion"])
+        collection = self._collections[resource]
+        if collection.versions.get(name, 0) > version:
+            return
+        collection.versions.pop(name, None)
+        collection.deleted[name] = version  # so that a LIST from before the deletion does not bring it back
+        self._take(resource, name, None)
+
+    def forget(self, resource: Resource, namespace: str, name: str) -> None:
+        """Forget an object of which only the name is known."""
+        self._collections[resource].versions.pop((namespace, name), None)
+        self._take(resource, (namespace, name), None)
+
+    def _take(self, resource: Resource, name: Name, body: Json | None) -> None:
+        if resource == DEPLOYMENTS:
+            self._workload(WorkloadId(*name), body)
+        elif resource == REPLICA_SETS:
+            self._replica_set(name, replica_set_from(body) if body is not None else None)
+        elif resource == REVISIONS:
+            self._revision(name, body)
+        elif resource == AUTOSCALERS:
+            self._autoscaler(name, autoscaler_from(body) if body is not None else None)
+        elif resource == NAMESPACES:
+            self._namespace(name[1], namespace_from(body) if body is not None else None)
+        else:
+            assert resource in POLICIES.values(), resource
+            policy = PolicyId(kind=resource.kind, namespace=name[0], name=name[1])
+            self._policy(policy, cached_policy({**body, "kind": resource.kind}) if body is not None else None)
+
+    # --- how each kind is taken in
+
+    def _workload(self, identity: WorkloadId, body: Json | None) -> None:
+        old = self.workloads.get(identity)
+        new = workload_from(body) if body is not None else None
+        if old is not None and (new is None or new.uid != old.uid):
+            self._by_uid.pop(old.uid, None)
+            self._replica_sets.pop(old.uid, None)
+        if new is None:
+            self.workloads.pop(identity, None)
+            self._in_namespace[identity.namespace].pop(identity, None)
+            self._selecting.pop(identity, None)
+        else:
+            self.workloads[identity] = self._in_namespace[identity.namespace][identity] = new
+            self._by_uid[new.uid] = identity
+            if old is None or old.pod_labels != new.pod_labels:
+                self._select_anew(new)
+        self._tell_workload(identity)
+
+    def _select_anew(self, workload: Workload) -> None:
+        """Find the policies that select *workload*."""
+        namespace = workload.id.namespace
+        self._selecting[workload.id] = tuple(
+            each.id
+            for each in (*self._cluster_policies.values(), *self._policies_in.get(namespace, {}).values())
+            if each.policy is not None and not each.deleting and self.selects(each.policy, workload)
+        )
+
+    def _replica_set(self, name: Name, new: ReplicaSet | None) -> None:
+        place = f"{name[0]}/{name[1]}"
+        owner = new.owner if new is not None else self._owner_of_replica_set.pop(place, "")
+        old = self._replica_sets[owner].pop(place, None) if owner in self._replica_sets else None
+        if new is not None:
+            self._owner_of_replica_set[place] = owner
+            self._replica_sets[owner][place] = new
+        elif owner in self._replica_sets and not self._replica_sets[owner]:
+            del self._replica_sets[owner]
+        if old != new and owner in self._by_uid:
+            self._tell_workload(self._by_uid[owner])
+
+    def _autoscaler(self, name: Name, new: Autoscaler | None) -> None:
+        place = f"{name[0]}/{name[1]}"
+        scaled = self._scaled_by.pop(place, None)
+        old = self._autoscalers[scaled].pop(name[1], None) if scaled is not None else None
+        if new is not None:
+            self._autoscalers[new.scales][name[1]] = new
+            self._scaled_by[place] = new.scales
+        if old != new:
+            for each in {each.scales for each in (old, new) if each is not None} & self.workloads.keys():
+                self._tell_workload(each)
+
+    def _namespace(self, name: str, new: Namespace | None) -> None:
+        old = self.namespaces.pop(name, None)
+        if new is not None:
+            self.namespaces[name] = new
+        if old == new:
+            return
+        for workload in self._in_namespace.get(name, {}).values():
+            if (old.labels if old else {}) != (new.labels if new else {}):
+                self._select_anew(workload)
+            self._tell_workload(workload.id)
+        switched = (old is not None and old.stops) != (new is not None and new.stops)
+        for policy in self.policies:
+            if policy.cluster_wide or policy.namespace == name or switched:
+                self._tell_policy(policy)
+
+    def _revision(self, name: Name, body: Json | None) -> None:
+        place = f"{name[0]}/{name[1]}"
+        self._mangled.discard(place)
+        touched = {self._policy_of_revision.pop(place)} if place in self._policy_of_revision else set()
+        before = {policy: self._revisions[policy].decides for policy in touched}
+        for policy in touched:
+            self._revisions[policy].stored.pop(place, None)
+        if body is not None:
+            try:
+                stored = from_controller_revision(body)
+            except (KeyError, TypeError, ValueError):  # mangled by somebody: as if it were not there
+                self._mangled.add(place)
+                with contextlib.suppress(KeyError, TypeError, ValueError):
+                    touched.add(PolicyId.parse(at(body, "data")["policy"]))
+            else:
+                policy = stored.revision.policy
+                # Anybody may have written one elsewhere, and would choose what every namespace gets.
+                if name[0] == (policy.namespace or self.operator_namespace):
+                    found = self._revisions.setdefault(policy, _Revisions())
+                    before.setdefault(policy, found.decides)
+                    found.stored[place] = stored
+                    self._policy_of_revision[place] = policy
+                    touched.add(policy)
+        for policy in touched:
+            if policy in self._revisions:
+                self._revisions[policy].refresh()
+                self._tell_revisions(policy, before[policy])
+                if not self._revisions[policy].stored:
+                    del self._revisions[policy]
+            self._tell_policy(policy)
+
+    def _tell_revisions(self, policy: PolicyId, before: tuple[object, ...]) -> None:
+        """Tell those workloads that depend on which revisions *policy* has."""
+        if self.listener is None:
+            return
+        decided_anew = self._revisions[policy].decides != before
+        for workload in self.reached_by(policy):
+            if (decided_anew or names.PIN in workload.annotations) and policy in self.concerned(workload):
+                self._tell_workload(workload.id)
+
+    def _policy(self, identity: PolicyId, new: CachedPolicy | None) -> None:
+        old = self.policies.pop(identity, None)
+        among = self._cluster_policies if identity.cluster_wide else self._policies_in[identity.namespace]
+        among.pop(identity, None)
+        if new is not None:
+            self.policies[identity] = among[identity] = new
+        self._tell_policy(identity)
+        if old is not None and new is not None and old.policy == new.policy and old.deleting == new.deleting:
+            return
+        for workload in self.reached_by(identity):
+            before = self._selecting.get(workload.id, ())
+            selects = (
+                new is not None and new.policy is not None and not new.deleting and self.selects(new.policy, workload)
+            )
+            if selects != (identity in before):
+                others = tuple(each for each in before if each != identity)
+                self._selecting[workload.id] = (*others, identity) if selects else others
+            if selects or identity in before or self._bears(workload, identity):
+                self._tell_workload(workload.id)
+
+    def _bears(self, workload: Workload, policy: PolicyId) -> bool:
+        records: Mapping[str | None, None] = dict.fromkeys(
+            [workload.record, *(each.record for each in self.replica_sets(workload))]
+        )
+        return any(policy in record_of(record).entries for record in records if record)
+
+    def _tell_workload(self, identity: WorkloadId) -> None:
+        if self.listener is not None:
+            self.listener.workload_changed(identity)
+
+    def _tell_policy(self, identity: PolicyId) -> None:
+        if self.listener is not None:
+            self.listener.policy_changed(identity)

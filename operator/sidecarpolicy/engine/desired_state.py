@@ -1,0 +1,112 @@
+"""What a workload should carry: the revisions assigned to it, and what is kept, handed over or taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.injection import Composition, compose
+from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.record import NOTHING_NOTED
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.memory import Judgement
+from sidecarpolicy.names import SkipReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What a workload should carry: *assigned* revisions, *held* policies, *orphaned* ones, and who comes newly."""
+
+    assigned: dict[PolicyId, Revision]
+    held: frozenset[PolicyId]
+    orphaned: frozenset[PolicyId]
+    joining: frozenset[PolicyId]
+
+
+def desired_on(
+    judgement: Judgement, steps: Mapping[PolicyId, Step], context: Context, resting: frozenset[PolicyId] = frozenset()
+) -> Desired:
+    """Return what the judged workload should carry, given the steps assigned to it; *resting* policies wait."""
+    assigned: dict[PolicyId, Revision] = {}
+    held: set[PolicyId] = set()
+    for policy, entry in judgement.record.entries.items():
+        verdict = judgement.verdicts.get(policy)
+        step = steps.get(policy)
+        if policy in resting:
+            held.add(policy)
+        elif step is not None and step.revision is None:
+            continue
+        elif policy not in context.cache.policies:
+            held.add(policy)
+        elif verdict is not None and verdict.removes:
+            continue
+        elif not _may_have(verdict, step):
+            held.add(policy)
+        else:
+            name = step.revision if step is not None and step.revision is not None else entry.revision
+            revision = context.revision(policy, name)
+            if revision is None:
+                held.add(policy)
+            else:
+                assigned[policy] = revision
+    for policy, step in steps.items():
+        if policy in judgement.record.entries or policy in resting or step.revision is None:
+            continue
+        revision = context.revision(policy, step.revision)
+        selected = policy in judgement.verdicts
+        if revision is not None and selected and _may_have(judgement.verdicts[policy], step):
+            assigned[policy] = revision
+    orphaned = frozenset(policy for policy, step in steps.items() if step.orphans)
+    assigned, held = _with_the_overridden(assigned, held, judgement, context)
+    return Desired(
+        assigned=assigned,
+        held=frozenset(held),
+        orphaned=orphaned & judgement.record.entries.keys(),
+        joining=frozenset(policy for policy, step in steps.items() if step.joins),
+    )
+
+
+def _may_have(verdict: Refusal | None, step: Step | None) -> bool:
+    """Whether the policy is kept in order; one that is pinned is too, and goes where its owner pins it."""
+    if verdict is None:
+        return True
+    return verdict.reason is SkipReason.PINNED and (step is None or step.revision == verdict.pinned_to)
+
+
+def composed_on(
+    workload: Workload, judgement: Judgement, desired: Desired, steps: Mapping[PolicyId, Step], context: Context
+) -> Composition:
+    """Return what the judged workload becomes with *desired* on it."""
+    content = workload.content
+    return compose(
+        content.template,
+        judgement.record,
+        desired.assigned,
+        known=context.revision,
+        claims=content.claims,
+        held=desired.held,
+        joining=desired.joining,
+        orphaned=desired.orphaned,
+        notes={policy: step.note for policy, step in steps.items() if step.note != NOTHING_NOTED},
+    )
+
+
+def _with_the_overridden(
+    assigned: dict[PolicyId, Revision], held: set[PolicyId], judgement: Judgement, context: Context
+) -> tuple[dict[PolicyId, Revision], set[PolicyId]]:
+    """Keep an overridden policy's items until one that overrides it arrives: both go in one patch."""
+    above = set(assigned) | held
+    for policy, entry in judgement.record.entries.items():
+        verdict = judgement.verdicts.get(policy)
+        if verdict is None or verdict.overridden_by is None or verdict.overridden_by in above:
+            continue
+        revision = context.revision(policy, entry.revision)
+        if revision is None:
+            held = held | {policy}
+        else:
+            assigned = {**assigned, policy: revision}
+    return assigned, held

@@ -1,0 +1,121 @@
+"""The verdict on every policy that selects one workload: decoded, judged, and kept until something that matters changes.
+
+Everything here is a function of what is cached; nothing is written and nothing is asked of the API server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidecarpolicy import names
+from sidecarpolicy.core import progress
+from sidecarpolicy.core.checks import Pin, Subject, judge
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.injection import rebuilt
+from sidecarpolicy.core.pins import pins_of
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.tree import at
+from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.memory import Judgement
+from sidecarpolicy.names import OnFailure
+
+
+def judged(workload: Workload, context: Context) -> Judgement:
+    """Return the verdicts on *workload*."""
+    cache, remembered = context.cache, context.memory.of(workload.id)
+    pins = _pins(workload, context)
+    candidates, leaving = _revisions_on(workload, pins, context)
+    record = record_of(workload.record)
+    inspected = _inspected(workload, context) if record.entries else frozenset()
+    namespace = cache.namespace(workload.id.namespace)
+    missing = frozenset(policy for policy in record.entries if policy not in cache.policies)
+    autoscalers = cache.autoscalers(workload.id)
+    key = (
+        (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
+        workload.body,
+        [each.name for each in candidates],
+        [each.name for each in leaving],
+        namespace,
+        missing,
+        inspected,
+        pins,
+        autoscalers,
+    )
+    if remembered.judged is not None and remembered.judged[0] == key:
+        return remembered.judged[1]
+    content = workload.content
+    spec = at(content.template, "spec")
+    if any(each.policy not in record.entries for each in candidates) and content.claims.ours:
+        stored = [
+            stored.revision
+            for each in candidates
+            for stored in sorted(cache.revisions(each.policy), key=lambda stored: stored.number, reverse=True)
+        ]
+        record = rebuilt(spec, record, content.claims, stored)
+    subject = Subject(
+        workload=workload,
+        namespace=namespace,
+        spec=spec,
+        record=record,
+        owners=content.claims.owners,
+        missing=missing,
+        pins=pins,
+        inspected=inspected,
+        autoscalers=autoscalers,
+    )
+    judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving))
+    remembered.judged = (key, judgement)
+    return judgement
+
+
+def _pins(workload: Workload, context: Context) -> Mapping[PolicyId, Pin]:
+    """What the owner of *workload* pins policies to, where that is not what they are rolling out anyway."""
+    text = workload.annotations.get(names.PIN)
+    if not text:
+        return {}
+    pinned = pins_of(text)
+    found = {}
+    for cached in context.cache.selecting(workload):
+        asked, update = pinned.of(cached.id), context.cache.update_revision(cached.id)
+        if asked is not None and update is not None and update.revision.name != asked:
+            stored = context.cache.revision(cached.id, asked)
+            found[cached.id] = Pin(asked=asked, revision=stored.revision.name if stored else None)
+    return found
+
+
+def _inspected(workload: Workload, context: Context) -> frozenset[PolicyId]:
+    """Policies whose halted rollout has been left on *workload*, not complete, for somebody to look at."""
+    found = set()
+    for policy in record_of(workload.record).entries:
+        cached, update = context.cache.policies.get(policy), context.cache.update_revision(policy)
+        if cached is None or cached.policy is None or update is None or update.halt is None:
+            continue
+        if cached.policy.rollout.on_failure is not OnFailure.HALT:
+            continue
+        replica_sets = context.cache.replica_sets(workload)
+        on_the_way = progress.is_ours(workload, replica_sets, policy)
+        if on_the_way and not progress.has_arrived(workload, replica_sets, policy):
+            found.add(policy)
+    return frozenset(found)
+
+
+def _revisions_on(
+    workload: Workload, pins: Mapping[PolicyId, Pin], context: Context
+) -> tuple[list[Revision], list[Revision]]:
+    """What the policies that select *workload* want on it, and what others still have there."""
+    candidates = []
+    for cached in context.cache.selecting(workload):
+        pin = pins.get(cached.id)
+        update = context.cache.update_revision(cached.id)
+        if pin is not None and pin.revision and (pinned := context.revision(cached.id, pin.revision)) is not None:
+            candidates.append(pinned)
+        elif update is not None:
+            candidates.append(update.revision)
+    selecting = {each.policy for each in candidates}
+    leaving = [
+        revision
+        for policy, entry in record_of(workload.record).entries.items()
+        if policy not in selecting and (revision := context.revision(policy, entry.revision)) is not None
+    ]
+    return candidates, leaving

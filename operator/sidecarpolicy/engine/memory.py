@@ -1,0 +1,161 @@
+"""What one term of leadership remembers: nothing that is not found again, and all of it ends with the term.
+
+What must survive is in the cluster: in records, on ControllerRevisions, in the conditions of workloads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sidecarpolicy.core.arithmetic.findings import Finding
+from sidecarpolicy.core.checks import Refusal, Subject
+from sidecarpolicy.core.diagnosis import Diagnosis
+from sidecarpolicy.core.fleet import Fleet
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
+from sidecarpolicy.core.record import ItemKey, Record
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.status import Rejection, Warned
+from sidecarpolicy.core.targets import Backoff, Watched
+from sidecarpolicy.core.undone import Undone
+from sidecarpolicy.names import SkipReason
+
+Preflight = Mapping[PolicyId, tuple[Finding, ...]]
+"""What the arithmetic says of one workload, by the policy that is there or to come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A write of one workload that failed: *tries* in a row, on which version of it.
+
+    *revisions*: what was to be written. Another revision may well pass, and is tried.
+    """
+
+    uid: str
+    generation: int
+    revisions: frozenset[str]
+    tries: int
+    backoff: Backoff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosed:
+    """What was found out about a late rollout, of which version of the workload, and when."""
+
+    uid: str
+    generation: int
+    at: float
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What this process wrote last of one policy on one workload; *revision* is empty where it took it away.
+
+    *undone*: how often that had been undone. *by_admission*: the server's own answer did not have all of it.
+    """
+
+    uid: str
+    revision: str
+    items: frozenset[ItemKey]
+    undone: Undone
+    by_admission: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutation:
+    """What admission makes of a repair of one workload, tried without writing: nothing that mends *body*.
+
+    *missing*: by policy, items that it takes away altogether. That is looked at again from *until* on, in seconds
+    since the epoch.
+    """
+
+    body: bytes
+    missing: Mapping[PolicyId, frozenset[ItemKey]]
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The verdict on every policy that selects one workload, and the record as far as it can be rebuilt.
+
+    The template is not kept: ten thousand decoded ones are too much. `Workload.content` decodes it where it is needed.
+    """
+
+    record: Record
+    missing: frozenset[PolicyId]
+    verdicts: Mapping[PolicyId, Refusal | None]
+    subject: Subject | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkloadMemory:
+    """What is remembered of one workload.
+
+    *judged*, *settled*, *foreseen*: with what they depend on. *settled*: compared with what it should be, and in order.
+    *in_fleets*: the policies whose fleets it is in.
+    """
+
+    judged: tuple[object, Judgement] | None = None
+    settled: object = None
+    foreseen: tuple[object, Preflight] | None = None
+    in_fleets: frozenset[PolicyId] = frozenset()
+    failed: Failed | None = None
+    diagnosed: Diagnosed | None = None
+    mutation: Mutation | None = None
+    written: dict[PolicyId, Written] = field(default_factory=dict)
+    watched: dict[PolicyId, Watched] = field(default_factory=dict)
+    warned: Mapping[PolicyId, tuple[Warned, ...]] = field(default_factory=dict)
+    inspected: object = None
+
+
+@dataclass(slots=True, kw_only=True)
+class PolicyMemory:
+    """What is remembered of one policy, and its fleet.
+
+    *accepted*: the generation that *rejection* is about. *problem*: why the newest generation could not be accepted or
+    something else of the policy could not be written yet. *explained*: why workloads failed, also when they have been
+    rolled back since. *told*: the failures of which there has been an Event.
+    """
+
+    fleet: Fleet = field(default_factory=Fleet)
+    accepted: int = -1
+    rejection: Rejection | None = None
+    canonical: dict[str, Revision | Rejection] = field(default_factory=dict)
+    problem: str = ""
+    failures: int = 0
+    retry_at: float = 0.0
+    backoffs: Mapping[str, NamespaceBackoff] = field(default_factory=dict)
+    removal_proven: bool = False
+    unwritten: dict[WorkloadId, tuple[float, str]] = field(default_factory=dict)
+    status_written: float = -1.0
+    prune_at: float = 0.0
+    skipped: Mapping[WorkloadId, SkipReason] | None = None
+    explained: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
+    told: set[tuple[WorkloadId, str]] | None = None
+    warned: dict[WorkloadId, tuple[Warned, ...]] = field(default_factory=dict)
+    uninspected: set[WorkloadId] = field(default_factory=set)
+
+
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """Everything that one term remembers."""
+
+    workloads: dict[WorkloadId, WorkloadMemory] = field(default_factory=dict)
+    policies: dict[PolicyId, PolicyMemory] = field(default_factory=dict)
+    told: set[tuple[str, PolicyId, str]] = field(default_factory=set)
+
+    def of(self, workload: WorkloadId) -> WorkloadMemory:
+        """What is remembered of *workload*."""
+        found = self.workloads.get(workload)
+        if found is None:
+            found = self.workloads[workload] = WorkloadMemory()
+        return found
+
+    def of_policy(self, policy: PolicyId) -> PolicyMemory:
+        """What is remembered of *policy*."""
+        found = self.policies.get(policy)
+        if found is None:
+            found = self.policies[policy] = PolicyMemory()
+        return found

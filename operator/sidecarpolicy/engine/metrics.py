@@ -1,0 +1,5 @@
+"""Placeholder."""
+
+
+class Metrics:
+    def workload_write(self, result: str) -> None: ...

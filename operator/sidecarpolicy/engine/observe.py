@@ -1,0 +1,201 @@
+"""Facts: where each policy stands on one workload, put into the policies' fleets by difference.
+
+A pure function of what is cached, of what this term remembers and of the time. It is called when one of those has
+changed for a workload; nothing ever walks over all of them to find out what a rollout may do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sidecarpolicy.core import progress
+from sidecarpolicy.core.decode import careful
+from sidecarpolicy.core.fleet import Fleet
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.plan import proves_removal
+from sidecarpolicy.core.policy import Policy, Rollout
+from sidecarpolicy.core.targets import State, Target, in_conflict, target
+from sidecarpolicy.core.workload import ReplicaSet, Workload, record_of
+from sidecarpolicy.engine.cache import CachedPolicy
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.judging import judged
+from sidecarpolicy.engine.memory import Failed, Judgement, WorkloadMemory
+from sidecarpolicy.engine.reverts import conflict_of
+
+DEFAULT_ROLLOUT = careful(Rollout())
+
+
+def observe(identity: WorkloadId, context: Context) -> float | None:
+    """Bring every policy's fleet up to date with one workload; return when time alone changes something there."""
+    cache, memory = context.cache, context.memory
+    workload = cache.workloads.get(identity)
+    if workload is None:
+        forget(identity, context)
+        return None
+    remembered = memory.of(identity)
+    if any(each.uid != workload.uid for each in remembered.written.values()):
+        remembered.written = {}  # another one of its name
+    replica_sets = cache.replica_sets(workload)
+    concerned = frozenset(cache.concerned(workload))
+    selecting = {each.id for each in cache.selecting(workload)}
+    judgement = judged(workload, context)
+    failed = _failed(workload, remembered, context)
+    moments = [failed.backoff.until] if failed is not None else []
+    for policy in concerned:
+        cached = cache.policies[policy]
+        found = _target(cached, workload, replica_sets, judgement, context, wanted=policy in selecting, failed=failed)
+        fleet = fleet_of(policy, context)
+        before = fleet.get(identity)
+        if policy in selecting:
+            fleet.put(found, wanted=True)
+        elif not workload.deleting and (found.recorded or found.holds_slot):
+            if proves_removal(before, found):
+                memory.of_policy(policy).removal_proven = True
+            fleet.put(found, wanted=False)
+        else:
+            if proves_removal(before, found):
+                memory.of_policy(policy).removal_proven = True
+            fleet.drop(identity)
+            _keep_no_more(policy, identity, context)
+        if found.looks_again is not None:
+            moments.append(found.looks_again)
+    for policy in remembered.in_fleets - concerned:
+        memory.of_policy(policy).fleet.drop(identity)
+        _keep_no_more(policy, identity, context)
+    remembered.in_fleets = concerned
+    return min(moments, default=None)
+
+
+def forget(identity: WorkloadId, context: Context) -> None:
+    """Drop everything that is remembered of a workload that is gone."""
+    remembered = context.memory.workloads.pop(identity, None)
+    for policy in remembered.in_fleets if remembered is not None else ():
+        context.memory.of_policy(policy).fleet.drop(identity)
+        _keep_no_more(policy, identity, context)
+
+
+def _keep_no_more(policy: PolicyId, identity: WorkloadId, context: Context) -> None:
+    remembered = context.memory.of_policy(policy)
+    remembered.warned.pop(identity, None)
+    remembered.explained.pop(identity, None)
+    remembered.uninspected.discard(identity)
+
+
+def fleet_of(policy: PolicyId, context: Context) -> Fleet:
+    """The fleet of *policy* on its way to its update revision; a new one where that is another than before.
+
+    Then everything that concerns the policy is about to be observed anew: the cache has told so.
+    """
+    remembered, update = context.memory.of_policy(policy), context.cache.update_revision(policy)
+    name = update.revision.name if update is not None else None
+    if remembered.fleet.update != name:
+        remembered.fleet = Fleet(name)
+    return remembered.fleet
+
+
+def _failed(workload: Workload, remembered: WorkloadMemory, context: Context) -> Failed | None:
+    """The failed write of *workload* as it is now, while nothing is tried again."""
+    failed = remembered.failed
+    if failed is None:
+        return None
+    if (failed.uid, failed.generation) != (workload.uid, workload.generation):
+        remembered.failed = None  # it has changed since
+        return None
+    return failed if context.now() < failed.backoff.until else None
+
+
+def _target(
+    cached: CachedPolicy,
+    workload: Workload,
+    replica_sets: Sequence[ReplicaSet],
+    judgement: Judgement,
+    context: Context,
+    *,
+    wanted: bool,
+    failed: Failed | None,
+) -> Target:
+    cache = context.cache
+    policy, identity = cached.policy, cached.id
+    remembered = context.memory.of(workload.id)
+    update, current = cache.update_revision(identity), cache.current_revision(identity)
+    rollout = policy.rollout if policy is not None else DEFAULT_ROLLOUT
+    of_another = wanted and failed is not None and update is not None and update.revision.name not in failed.revisions
+    found = target(
+        identity,
+        update.revision.name if update else None,
+        workload,
+        replica_sets,
+        judgement.verdicts.get(identity) if wanted else None,
+        rollout=rollout,
+        now=context.now(),
+        attempt=update.attempt_id if update and wanted else "",
+        before=remembered.watched.get(identity),
+        current=current.revision.name if current else None,
+        busy_until=_busy_until(identity, workload, replica_sets, context),
+        group=rollout.canary_group(workload.pod_labels, cache.namespace(workload.id.namespace).labels)
+        if rollout.canary
+        else "",
+        left=policy is not None and not cached.deleting and not wanted and _left(policy, workload, context),
+        backoff=failed.backoff if failed is not None and not of_another else None,
+    )
+    if found.watched is not None:
+        remembered.watched[identity] = found.watched
+    else:
+        remembered.watched.pop(identity, None)
+    found = _explained(found, cached, workload, context)
+    if (conflict := conflict_of(identity, workload, context, removing=not wanted)) is not None:
+        found = in_conflict(found, conflict)
+    return found
+
+
+def _busy_until(policy: PolicyId, workload: Workload, replica_sets: Sequence[ReplicaSet], context: Context) -> float:
+    """When another policy is done with *workload*: its rollout there soaks."""
+    ends = 0.0
+    for other, entry in record_of(workload.record).entries.items():
+        cached, current = context.cache.policies.get(other), context.cache.current_revision(other)
+        if other == policy or not entry.revision or entry.joined or cached is None or cached.policy is None:
+            continue
+        soaked = current is not None and current.revision.name == entry.revision
+        if not soaked and progress.is_ours(workload, replica_sets, other):
+            rollout = cached.policy.rollout
+            ends_at = progress.soaked_at(workload, rollout.min_ready_seconds)
+            late = workload.progressing.updated + rollout.progress_deadline_seconds
+            ends = max(ends, min(ends_at, late))  # what has failed is in nobody's way
+    return ends
+
+
+def _left(policy: Policy, workload: Workload, context: Context) -> bool:
+    """Whether the owner took *workload* out of the selection: an older template of theirs would still be selected."""
+    if policy.selector.matches(workload.pod_labels) or not context.cache.selects_namespace(policy, workload):
+        return False
+    return any(policy.selector.matches(each.labels) for each in context.cache.replica_sets(workload))
+
+
+def _explained(found: Target, cached: CachedPolicy, workload: Workload, context: Context) -> Target:
+    """Return a late or failed target with what is known of the cause.
+
+    Of one that has been rolled back nothing can be seen any more; what was seen of it is said again.
+    """
+    explained = context.memory.of_policy(cached.id).explained
+    if found.turned_back:
+        reason, message = explained.get(workload.id, ("", ""))
+        return replace(found, reason=reason, message=message) if message or not found.message else found
+    diagnosed = context.memory.of(workload.id).diagnosed
+    if (found.failing or found.suspect) and diagnosed is not None:
+        if (diagnosed.uid, diagnosed.generation) == (workload.uid, workload.generation):
+            diagnosis = diagnosed.diagnosis
+            failing = found.failing or diagnosis.ours
+            found = replace(
+                found,
+                reason=diagnosis.reason,
+                message=diagnosis.message,
+                excused=cached.id.cluster_wide and diagnosis.of_namespace,
+                failing=failing,
+                state=State.FAILED if failing and found.refusal is None else found.state,
+            )
+    if found.failing and found.message:
+        explained[workload.id] = (found.reason, found.message)
+    else:
+        explained.pop(workload.id, None)
+    return found

@@ -1,0 +1,288 @@
+"""One policy: what is to be written about it next, and the pass that writes it and reports.
+
+The pass has no branch about what happened, only about what is. Whatever goes wrong before the report is a sentence in
+the report, which always runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from sidecarpolicy import names
+from sidecarpolicy.core import fleet as fleets
+from sidecarpolicy.core.canary import approval_of
+from sidecarpolicy.core.decode import careful
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.namespace_backoff import namespace_backoffs
+from sidecarpolicy.core.pins import pins_of
+from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.revision import Halt, StoredRevision, approvals, halt_text, revision_name
+from sidecarpolicy.core.status import Rejection
+from sidecarpolicy.core.times import micro_timestamp
+from sidecarpolicy.core.workload import record_of
+from sidecarpolicy.engine.acceptance import (
+    Hindered,
+    accept,
+    canonical_form,
+    needs_canonical_form,
+    revisions_namespace,
+    without_finalizer,
+)
+from sidecarpolicy.engine.apply import Writer
+from sidecarpolicy.engine.cache import CachedPolicy
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.events import Teller
+from sidecarpolicy.engine.memory import PolicyMemory
+from sidecarpolicy.engine.pods import examine
+from sidecarpolicy.engine.port import Api, ApiError, Conflict, Transient
+from sidecarpolicy.engine.report import Reporter
+from sidecarpolicy.engine.writes import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
+from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
+
+log = logging.getLogger(__name__)
+
+# How a policy is rolled out whose spec cannot be read: not at all.
+UNREADABLE = careful(Rollout())
+
+# So many writes about one policy are made in one pass; what remains is the next one's.
+MOST_WRITES = 20
+
+# So many late workloads are looked at in one pass.
+MOST_DIAGNOSED = 5
+
+# How long a policy waits after an error, in seconds: doubling from the first to the last.
+FIRST_RETRY, LAST_RETRY = 0.5, 60.0
+
+# How long revisions that all are in use are left before the history is looked at again, in seconds.
+PRUNE_SECONDS = 60.0
+
+
+def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> RolloutState:
+    """Return what a plan depends on beside the fleet."""
+    policy, cache = cached.policy, context.cache
+    update, current = cache.update_revision(cached.id), cache.current_revision(cached.id)
+    return RolloutState(
+        policy=cached.id,
+        rollout=policy.rollout if policy is not None else UNREADABLE,
+        update=update.revision.name if update else None,
+        current=current.revision.name if current else None,
+        tried=bool(update and update.completion),
+        deleting=cached.deleting,
+        orphaning=cached.deleting and cached.deletion_policy is DeletionPolicy.ORPHAN,
+        frozen=remembered.rejection is not None and not cached.deleting,
+        attempt=update.attempt_id if update else "",
+        halted=update is not None and update.halt is not None,
+        now=context.now(),
+        backoffs=remembered.backoffs,
+        stopped=cache.stopped or is_unreadable(cached),
+        generation=cached.generation,
+        approved=approvals(cached.approve) | (update.approved if update is not None else frozenset()),
+        removal_proven=remembered.removal_proven,
+        stored={"", *(each.revision.name for each in cache.revisions(cached.id))},
+    )
+
+
+def is_unreadable(cached: CachedPolicy) -> bool:
+    """Whether nothing may be removed on the strength of a policy, because its spec cannot be read."""
+    return cached.policy is None and cached.deletion_policy is None
+
+
+def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[PolicyWrite, EventReason | None] | None:
+    """Return what is to be written about a policy and its revisions next, and what to tell of it; None for nothing.
+
+    Raises Hindered where something is in the way that is no error of a request.
+    """
+    remembered = context.memory.of_policy(cached.id)
+    if cached.deleting:
+        if is_unreadable(cached):
+            remembered.rejection = Rejection(reason=Reason.INVALID, message=cached.problems, unreadable=True)
+        return (without_finalizer(cached), None) if _is_gone(cached, context) else None
+    if (write := accept(cached, remembered, context)) is not None:
+        return write, None
+    update = context.cache.update_revision(cached.id)
+    if update is None or cached.policy is None:
+        return None
+    if update.halt is not None and update.halt.id == cached.resume:
+        changes = {names.HALT: None, names.ATTEMPT: str(update.attempt + 1)}
+        return _mark(update, cached.id, context, changes, f"rollout resumed (halt {cached.resume})"), (
+            EventReason.RESUMED
+        )
+    if (approved := _approved(cached, update)) is not None:
+        changes = {names.APPROVED: ",".join(sorted(approved))}
+        return _mark(update, cached.id, context, changes, "approved by its author"), None
+    if now.halts:
+        why = "; ".join(f"{each.workload}: {each.message}" for each in remembered.fleet.failed[:3] if each.counts)
+        halt = Halt(id=update.attempt_id, reason=why, since=micro_timestamp(context.now()))
+        changes = {names.HALT: halt_text(halt)}
+        return _mark(update, cached.id, context, changes, f"{halt.id} is halted: {why}"), EventReason.HALTED
+    if now.completes:
+        completion = 1 + max(each.completion for each in context.cache.revisions(cached.id))
+        changes = {names.COMPLETED: micro_timestamp(context.now()), names.COMPLETION: str(completion)}
+        return _mark(update, cached.id, context, changes, "every workload has it"), None
+    return (write, None) if (write := _prune(cached, update, context)) is not None else None
+
+
+def _mark(
+    stored: StoredRevision, policy: PolicyId, context: Context, changes: dict[str, str | None], why: str
+) -> MarkRevision:
+    return MarkRevision(namespace=revisions_namespace(policy, context), stored=stored, annotations=changes, why=why)
+
+
+def _approved(cached: CachedPolicy, update: StoredRevision) -> frozenset[str] | None:
+    """What the author has approved, where that is not written down yet; what means nothing any more is dropped."""
+    assert cached.policy is not None
+    meant = {removal_approval(cached.generation), removal_approval(cached.generation, stuck=True)}
+    meant |= {approval_of(each.name, update.revision.name) for each in cached.policy.rollout.canary}
+    approved = (approvals(cached.approve) | update.approved) & meant
+    return None if approved <= update.approved else approved
+
+
+def _prune(cached: CachedPolicy, update: StoredRevision, context: Context) -> DeleteRevision | None:
+    """Keep the history within its limit, always; what a workload has, may go back to or is pinned to is never pruned."""
+    assert cached.policy is not None
+    cache, remembered = context.cache, context.memory.of_policy(cached.id)
+    limit = cached.policy.revision_history_limit
+    stored = cache.revisions(cached.id)
+    current = cache.current_revision(cached.id)
+    needed = {each.revision.name for each in (update, current) if each is not None}
+    if len(stored) - len(needed) <= limit or context.now() < remembered.prune_at:
+        return None
+    for workload in cache.reached_by(cached.id):
+        for each in {workload.record, *(each.record for each in cache.replica_sets(workload) if each.replicas)}:
+            if each and (entry := record_of(each).entries.get(cached.id)) is not None:
+                needed |= {entry.revision, entry.note.previous}
+        if (text := workload.annotations.get(names.PIN)) and (pinned := pins_of(text).of(cached.id)):
+            needed.add(pinned)
+    old = sorted((each for each in stored if each.revision.name not in needed), key=lambda each: each.number)
+    if len(old) > limit:
+        return DeleteRevision(
+            namespace=revisions_namespace(cached.id, context), stored=old[0], why=f"revisionHistoryLimit: {limit}"
+        )
+    remembered.prune_at = context.now() + PRUNE_SECONDS
+    return None
+
+
+def _is_gone(cached: CachedPolicy, context: Context) -> bool:
+    """Whether nothing holds a deleted policy back any more."""
+    if names.FINALIZER not in cached.finalizers:
+        return False
+    namespace = cached.id.namespace
+    if namespace and context.cache.namespace(namespace).terminating:
+        return True
+    if is_unreadable(cached):
+        return not context.memory.of_policy(cached.id).fleet
+    remembered = context.memory.of_policy(cached.id)
+    released = _released(cached, remembered, context)
+    return remembered.fleet.count(fleets.RECORDED) <= len(released) and not remembered.fleet.slots
+
+
+def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> dict[WorkloadId, str]:
+    """Where a removal could not be written for progressDeadlineSeconds: that must not hold the policy for ever."""
+    now = context.now()
+    limit = cached.policy.rollout.progress_deadline_seconds if cached.policy is not None else 600
+    waiting = {each.workload: each.backoff for each in remembered.fleet.in_backoff if each.backoff is not None}
+    for workload, backoff in waiting.items():
+        since, _ = remembered.unwritten.get(workload, (now, ""))
+        remembered.unwritten[workload] = (since, backoff.message)
+    for workload in list(remembered.unwritten):
+        found = remembered.fleet.get(workload)
+        if found is None or not found.recorded:
+            del remembered.unwritten[workload]
+    return {workload: why for workload, (since, why) in remembered.unwritten.items() if now >= since + limit}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyPass:
+    """The pass over one policy. *observed*: waits until the fleets show everything that is cached."""
+
+    api: Api
+    writer: Writer
+    context: Context
+    teller: Teller
+    reporter: Reporter
+    observed: Callable[[], Awaitable[None]]
+
+    async def run(self, identity: PolicyId) -> float | None:
+        """Do what is due, and report; return when to look again (seconds since the epoch), None where nothing waits."""
+        remembered = self.context.memory.of_policy(identity)
+        retry = None
+        try:
+            await self._write_what_is_due(identity)
+        except Conflict as error:  # somebody wrote first: decide again on what is there now
+            log.debug("%s: %s", identity.label, error)
+            remembered.failures += 1
+            retry = min(LAST_RETRY, 0.05 * 2.0 ** min(remembered.failures, 12))
+        except (ApiError, Hindered) as error:
+            wish = error.retry_after if isinstance(error, Transient) else None
+            retry = wish or min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(remembered.failures, 12))
+            remembered.failures += 1
+            problem = one_line(str(error))
+            if problem != remembered.problem:
+                log.warning("%s: %s; trying again in %.1f s", identity.label, problem, retry)
+            remembered.problem = problem
+        else:
+            remembered.problem, remembered.failures = "", 0
+        remembered.retry_at = self.context.now() + retry if retry is not None else 0.0
+        await self.observed()
+        cached = self.context.cache.policies.get(identity)
+        if cached is None:
+            return None
+        moments = [remembered.retry_at] if retry is not None else []
+        state = rollout_state(cached, remembered, self.context)
+        now = plan(state, remembered.fleet)
+        moments += [each for each in (now.looks_again,) if each is not None]
+        if remembered.unwritten:
+            limit = state.rollout.progress_deadline_seconds
+            moments += [since + limit for since, _ in remembered.unwritten.values() if since + limit > state.now]
+        due = await self.reporter.report(cached, state, now)
+        return min((*moments, *([due] if due is not None else [])), default=None)
+
+    async def _write_what_is_due(self, identity: PolicyId) -> None:
+        context = self.context
+        remembered = context.memory.of_policy(identity)
+        if context.now() < remembered.retry_at:
+            return
+        for _ in range(MOST_WRITES):
+            await self.observed()
+            cached = context.cache.policies.get(identity)
+            if cached is None:
+                return
+            if cached.policy is not None and needs_canonical_form(cached, remembered, context):
+                name = revision_name(identity, cached.policy.words)
+                remembered.canonical = {name: await canonical_form(cached.policy, self.api, context)}
+                continue  # the policy may have changed meanwhile
+            await self._diagnose(remembered)
+            state = rollout_state(cached, remembered, context)
+            remembered.backoffs = namespace_backoffs(remembered.backoffs, remembered.fleet, state.now)
+            now = plan(rollout_state(cached, remembered, context), remembered.fleet)
+            found = next_write(cached, now, context)
+            if found is None:
+                return
+            write, tells = found
+            if isinstance(write, ChangeFinalizers) and cached.deleting:
+                self.teller.of_release(cached, _released(cached, remembered, context))
+            await self.writer.apply(write)
+            if tells is not None:
+                self.teller.on_policy(identity, tells, write.why, warning=tells is EventReason.HALTED)
+
+    async def _diagnose(self, remembered: PolicyMemory) -> None:
+        """Find out why late rollouts make no progress."""
+        for each in remembered.fleet.to_diagnose[:MOST_DIAGNOSED]:
+            workload = self.context.cache.workloads.get(each.workload)
+            if workload is None:
+                continue
+            try:
+                if await examine(workload, self.api, self.context) and self.context.cache.listener is not None:
+                    self.context.cache.listener.workload_changed(workload.id)
+                    await self.observed()
+            except ApiError as error:  # then the workload's own conditions have to do
+                log.warning("could not look at the Pods of %s: %s", each.workload, error)
+
+
+def one_line(text: str) -> str:
+    """Return *text* without line breaks and control characters."""
+    return re.sub(r"\s+", " ", text).strip()

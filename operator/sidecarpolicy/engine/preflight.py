@@ -1,0 +1,88 @@
+"""What is to come, counted before anything moves: the arithmetic of every policy that a workload has or waits for.
+
+A policy's turn may be hours away, or never come while the rollout is paused; what its update revision would cost is
+told from the beginning. Each is composed beside what is there now, as its own step would do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidecarpolicy.core.arithmetic.findings import Change, Finding, findings
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.injection import compose
+from sidecarpolicy.core.record import INIT_CONTAINERS
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.tree import at
+from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.memory import Judgement, Preflight
+
+
+def preflight(
+    workload: Workload,
+    judgement: Judgement,
+    assigned: Mapping[PolicyId, Revision],
+    held: frozenset[PolicyId],
+    context: Context,
+) -> Preflight:
+    """Return what is to be said of each policy that is not refused here; kept until something that matters changes.
+
+    *assigned* and *held*: what the workload is to carry now.
+    """
+    coming = {
+        policy: (stored.revision, cached.policy.rollout.progress_deadline_seconds)
+        for policy, refusal in judgement.verdicts.items()
+        if refusal is None
+        and (cached := context.cache.policies.get(policy)) is not None
+        and cached.policy is not None
+        and (stored := context.cache.update_revision(policy)) is not None
+    }
+    key = (
+        workload.body,
+        workload.record,
+        judgement,
+        {policy: revision.name for policy, revision in assigned.items()},
+        held,
+        {policy: (revision.name, deadline) for policy, (revision, deadline) in coming.items()},
+        workload.progress_deadline,
+    )
+    remembered = context.memory.of(workload.id)
+    kept = remembered.foreseen
+    if kept is not None and kept[0] == key:
+        return kept[1]
+
+    content = workload.content
+    spec = at(content.template, "spec")
+
+    def of(policy: PolicyId, revision: Revision, deadline: int) -> tuple[Finding, ...]:
+        overridden = {
+            other
+            for other, refusal in judgement.verdicts.items()
+            if refusal is not None and refusal.overridden_by == policy
+        }
+        there = judgement.record.entries.get(policy)
+        if there is not None and there.revision == revision.name and not overridden:
+            after, provided = spec, there.items
+        else:
+            composed = compose(
+                content.template,
+                judgement.record,
+                {other: each for other, each in assigned.items() if other not in overridden} | {policy: revision},
+                known=context.revision,
+                claims=content.claims,
+                held=held - overridden - {policy},
+            )
+            after, provided = at(composed.template, "spec"), composed.record.entries[policy].items
+        change = Change(
+            now=spec,
+            after=after,
+            ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
+            progress_deadline=deadline,
+            deployment_deadline=workload.progress_deadline,
+        )
+        return findings(change)
+
+    found = {policy: of(policy, *each) for policy, each in coming.items()}
+    remembered.foreseen = (key, found)
+    return found

@@ -1,0 +1,243 @@
+"""One kind as the API server has it: LIST, then WATCH from there, for ever, into a sink.
+
+It is client-go's reflector without its store. The rules:
+
+- A LIST is the truth. What it does not have is gone (no watch may ever have told so), and its versions count even where
+  they are lower than before (etcd was restored).
+- The watch goes on from the last version seen, bookmarks included. Where that is too old (410) there is another LIST.
+  So there is after an outage, that is where reconnecting failed too: what comes back then may be older data, and a
+  watch from a version that does not exist yet would be silent without an error.
+- A kind that is not served is waited for, at the start as well as later (its CRD went away): that is a problem to be
+  told, never an empty collection. Only an *optional* kind counts as empty while it is not served.
+- Errors back off (1 s … 30 s, with jitter) and are told once each until all is well again.
+
+It never holds up the loop for long: putting away thousands of objects it lets others run every few milliseconds. It
+measures time by the loop only, so it runs in virtual time as well.
+
+Not in it: what a change means, and how often to LIST without need (`refresh` is for that).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import random
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from sidecarpolicy.engine.port import Api, ApiError, Json, NotFound, Resource, Transient
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE: Final = 1.0  # seconds after the first failure; doubled after each
+LONGEST_PAUSE: Final = 30.0
+LIVED: Final = 1.0  # seconds; a watch that ended sooner, having told nothing, counts as a failure
+SLICE: Final = 0.005  # seconds after which others may run
+
+
+class Sink(Protocol):
+    """Where what is listed and watched goes. All synchronous; never raises."""
+
+    def begin(self, resource: Resource) -> None:
+        """A LIST begins."""
+        ...
+
+    def put(self, resource: Resource, body: Json) -> None:
+        """An object of a LIST, or one that was added or modified."""
+        ...
+
+    def drop(self, resource: Resource, body: Json) -> None:
+        """An object that was deleted, as it was last."""
+        ...
+
+    def end(self, resource: Resource, version: str) -> None:
+        """The LIST is complete at this resourceVersion: what it did not have is gone."""
+        ...
+
+
+class Reflector:
+    """Keeps *sink* up to date with all objects of *resource*. `run` it as a task; use it in one loop only.
+
+    *optional*: while the API server does not serve the kind, there are none of it. *jitter* gives numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        resource: Resource,
+        sink: Sink,
+        *,
+        label_selector: str = "",
+        optional: bool = False,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._api, self.resource, self._sink = api, resource, sink
+        self._selector, self._optional, self._jitter = label_selector, optional, jitter
+        self._what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+        self.synced = asyncio.Event()
+        """Set once the first LIST is in the sink."""
+        self.begun_at = -math.inf
+        """When the LIST began that the present state rests on, by the loop's clock (seconds)."""
+        self.problem = ""
+        """What keeps the state from being current, for people; empty if nothing does."""
+        self._version = ""  # where the next watch begins
+        self._failures = 0  # in a row
+        self._told: set[str] = set()  # errors that were logged and are not over
+        self._asked = asyncio.Event()  # somebody waits for a LIST
+        self._waiting: list[asyncio.Future[None]] = []
+        self._stream: asyncio.Timeout | None = None  # the watch under way; refresh interrupts it
+        self._opened_at = math.inf  # when it told its first event, bookmarks included …
+        self._heard = False  # … and whether it told of a change
+
+    async def refresh(self) -> None:
+        """Return when a LIST that began after this call is in the sink; calls that wait together share one."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self._waiting.append(done)
+        if not self._asked.is_set():
+            self._asked.set()
+            if self._stream is not None:
+                self._stream.reschedule(loop.time())
+        await done
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            while True:
+                if await self._list():
+                    while await self._watch():
+                        pass
+        finally:
+            for waiting in self._waiting:
+                waiting.cancel()
+
+    async def _list(self) -> bool:
+        """LIST into the sink; return whether there is now something to watch, after a pause if not."""
+        serving, self._waiting = self._waiting, []
+        self._asked.clear()
+        began = asyncio.get_running_loop().time()
+        served = True
+        try:
+            self._sink.begin(self.resource)
+            self._version = await self._put_away()
+        except ApiError as error:
+            served = False
+            if not (self._optional and isinstance(error, NotFound)):
+                self._waiting[:0] = serving
+                self._fail(error)
+                await self._pause(error)
+                return False
+            self._version = ""
+            self._sink.begin(self.resource)
+        except asyncio.CancelledError:
+            self._waiting[:0] = serving
+            raise
+        self._sink.end(self.resource, self._version)
+        self.begun_at = began
+        self._recover()
+        self.synced.set()
+        for waiting in serving:
+            if not waiting.done():
+                waiting.set_result(None)
+        if not served:
+            await self._sleep(LONGEST_PAUSE)
+        return served
+
+    async def _put_away(self) -> str:
+        """Put every object of a LIST into the sink, page by page; return the collection's version."""
+        loop, version = asyncio.get_running_loop(), ""
+        async for page in self._api.list(self.resource, label_selector=self._selector):
+            version, since = page.resource_version, loop.time()
+            for body in page.items:
+                self._sink.put(self.resource, body)
+                if loop.time() - since >= SLICE:
+                    await asyncio.sleep(0)
+                    since = loop.time()
+        return version
+
+    async def _watch(self) -> bool:
+        """Watch from the last version until the stream ends; return whether to go on from there, or else to LIST.
+
+        Pauses first where that is due.
+        """
+        loop = asyncio.get_running_loop()
+        began, self._opened_at, self._heard = loop.time(), math.inf, False
+        error: ApiError | None = None
+        try:
+            async with asyncio.timeout(0.0 if self._asked.is_set() else None) as self._stream:
+                await self._follow()
+        except TimeoutError:
+            return False  # somebody asked for a LIST
+        except ApiError as problem:
+            error = problem
+        finally:
+            self._stream = None
+        lived = loop.time() - (self._opened_at if error else began) >= LIVED
+        if self._heard or lived:
+            self._failures = 0
+        elif error is None:
+            self._failures += 1
+        if error is None:
+            await self._pause()
+            return True
+        if error.status == 410 or isinstance(error, NotFound):
+            log.debug("%s: %s; listing again", self._what, error)
+            await self._pause()
+            self._failures += 1
+            return False
+        again = self._failures == 0
+        self._fail(error, quietly=again)
+        await self._pause(error)
+        return again
+
+    async def _follow(self) -> None:
+        """Put away what one watch tells, until the server ends it."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        stream = self._api.watch(self.resource, label_selector=self._selector, resource_version=self._version)
+        async with contextlib.aclosing(stream) as events:
+            async for event in events:
+                if self._opened_at == math.inf:
+                    self._opened_at = loop.time()
+                    self._recover()
+                if event.type == "DELETED":
+                    self._sink.drop(self.resource, event.object)
+                elif event.type != "BOOKMARK":
+                    self._sink.put(self.resource, event.object)
+                self._heard = self._heard or event.type != "BOOKMARK"
+                self._version = event.object["metadata"]["resourceVersion"]
+                if loop.time() - since >= SLICE:
+                    await asyncio.sleep(0)
+                    since = loop.time()
+
+    def _fail(self, error: ApiError, *, quietly: bool = False) -> None:
+        """Count a failure and say what the problem is, in the log once until all is well again."""
+        self._failures += 1
+        self.problem = f"the API server does not serve {self._what}" if isinstance(error, NotFound) else str(error)
+        kind = f"{type(error).__name__} {error.status}"
+        level = logging.DEBUG if quietly or kind in self._told else logging.WARNING
+        if level == logging.WARNING:
+            self._told.add(kind)
+        log.log(level, "%s; trying until it works", self.problem)
+
+    def _recover(self) -> None:
+        self.problem = ""
+        if self._told:
+            self._told.clear()
+            log.info("%s: listed and watched again", self._what)
+
+    async def _pause(self, error: ApiError | None = None) -> None:
+        """Wait as many failures in a row and the server want it; not at all where nothing has failed."""
+        if not self._failures:
+            return
+        seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10)) * (0.75 + self._jitter() / 2)
+        wish = error.retry_after if isinstance(error, Transient) else None
+        await self._sleep(max(seconds, wish or 0.0))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep until somebody asks for a LIST, *seconds* at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()

@@ -1,0 +1,67 @@
+"""A policy's status, written when it differs and at most once a second; and Events about what is new in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecarpolicy.core.plan import Plan, RolloutState
+from sidecarpolicy.core.report import Report
+from sidecarpolicy.core.selection import EVERYTHING
+from sidecarpolicy.core.status import status_of
+from sidecarpolicy.core.tree import items
+from sidecarpolicy.engine.apply import Writer
+from sidecarpolicy.engine.cache import CachedPolicy
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.events import Teller
+from sidecarpolicy.engine.port import ApiError, NotFound
+from sidecarpolicy.engine.warnings import warnings_of
+from sidecarpolicy.engine.writes import WriteStatus
+
+# A status is written only when it differs, and at most this often per policy, in seconds.
+STATUS_INTERVAL = 1.0
+
+# When a status that could not be written is tried again, in seconds.
+STATUS_RETRY = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporter:
+    """Writes statuses."""
+
+    writer: Writer
+    context: Context
+    teller: Teller
+
+    async def report(self, cached: CachedPolicy, state: RolloutState, now: Plan) -> float | None:
+        """Say where *cached* stands; return when to come again (seconds since the epoch), None where all is said."""
+        remembered = self.context.memory.of_policy(cached.id)
+        due = remembered.status_written + STATUS_INTERVAL
+        if remembered.status_written <= state.now < due:  # a clock that was set back holds nothing up
+            return due
+        update = self.context.cache.update_revision(cached.id)
+        report = Report(
+            generation=cached.generation,
+            state=state,
+            fleet=remembered.fleet,
+            plan=now,
+            rejection=remembered.rejection,
+            problem=remembered.problem,
+            halt=update.halt if update is not None else None,
+            selects_everything=cached.policy is not None and cached.policy.selector == EVERYTHING,
+            warnings=warnings_of(cached, self.context),
+        )
+        status = status_of(report, cached.status, state.now)
+        if remembered.uninspected:
+            # What it warns of is known when each workload has been looked at once; until then what it says stands.
+            status["warnings"] = items(cached.status, "warnings")
+        self.teller.of_report(cached, remembered, status)
+        if status == cached.status:
+            return None
+        remembered.status_written = state.now
+        try:
+            await self.writer.apply(WriteStatus(policy=cached, status=status))
+        except NotFound:
+            return None
+        except ApiError:
+            return state.now + STATUS_RETRY
+        return None

@@ -1,0 +1,73 @@
+"""What a status warns of: things to know although nothing is refused."""
+
+from __future__ import annotations
+
+import re
+
+from sidecarpolicy import names
+from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.rendering import lacks_gate
+from sidecarpolicy.core.revision import approvals
+from sidecarpolicy.core.status import Warned
+from sidecarpolicy.engine.cache import CachedPolicy
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.names import WarningReason
+
+APPROVAL = re.compile(r"removal@\d+(#stuck)?|canary/[-a-z0-9]+@[-.a-z0-9]+")
+
+
+def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
+    """What an author should know about the policy itself and about each of its workloads."""
+    remembered = context.memory.of_policy(cached.id)
+    found = [warned for each in remembered.warned.values() for warned in each]
+    if cached.policy is None:
+        return found
+    found += [
+        Warned(
+            reason=WarningReason.NO_STARTUP_GATE,
+            message="WaitUntilReady has nothing to wait for: the container has neither a startupProbe nor a "
+            "readinessProbe",
+            where=f"spec.sidecars[{index}]",
+        )
+        for index, sidecar in enumerate(cached.policy.sidecars)
+        if lacks_gate(sidecar)
+    ]
+    found += [
+        Warned(
+            reason=WarningReason.UNKNOWN_FIELD,
+            message="is not known to this version of the operator and has no effect",
+            where=path,
+        )
+        for path in cached.policy.unknown
+    ]
+    if wrong := sorted(each for each in approvals(cached.approve) if not APPROVAL.fullmatch(each)):
+        message = (
+            f"must be removal@<generation>, removal@<generation>#stuck or canary/<group>@<revision>, not {wrong[0]!r}"
+        )
+        where = f"metadata.annotations[{names.APPROVE}]"
+        found.append(Warned(reason=WarningReason.INVALID_MARK, message=message, where=where))
+    return found + _unknown_names(cached.policy, context)
+
+
+def _unknown_names(policy: Policy, context: Context) -> list[Warned]:
+    """`startAfter` names that no policy provides; they bind nothing."""
+    wanted = {name for sidecar in policy.sidecars for name in sidecar.start_after}
+    if not wanted:
+        return []
+    provided = {
+        sidecar.name
+        for other in context.cache.policies.values()
+        if other.policy is not None
+        and (not policy.id.namespace or not other.id.namespace or other.id.namespace == policy.id.namespace)
+        for sidecar in other.policy.sidecars
+    }
+    return [
+        Warned(
+            reason=WarningReason.UNKNOWN_START_AFTER,
+            message=f"names {name!r}, which no policy provides",
+            where=f"spec.sidecars[{index}].startAfter[{place}]",
+        )
+        for index, sidecar in enumerate(policy.sidecars)
+        for place, name in enumerate(sidecar.start_after)
+        if name not in provided
+    ]

@@ -1,0 +1,232 @@
+"""One workload: what it should carry, whether it does, what to warn of, and the patch that brings it there.
+
+`prepare` is pure: it composes what the steps, the record and the owner's own marks ask for, repairs what is
+not as the recorded revision makes it, unless another writer keeps undoing that, and compares. If it were carried out
+twice the second time would write nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sidecarpolicy import names
+from sidecarpolicy.core.checks import invalid_marks
+from sidecarpolicy.core.drift import drifted
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.injection import Composition
+from sidecarpolicy.core.patch import json_patch
+from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.record import ItemKey, text_of
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.status import Warned
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.core.undone import Decision, Wait
+from sidecarpolicy.core.workload import Workload, is_mangled, record_of
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.desired_state import Desired, composed_on, desired_on
+from sidecarpolicy.engine.judging import judged
+from sidecarpolicy.engine.memory import Judgement
+from sidecarpolicy.engine.preflight import preflight
+from sidecarpolicy.engine.reverts import decisions_on, mutation_of, noted
+from sidecarpolicy.names import SkipReason, Strategy, WarningReason
+
+NO_STEPS: Mapping[PolicyId, Step] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What is to be written on *workload* (no operations: nothing), and everything that led to it.
+
+    *waits_until*: another writer keeps undoing something, and it is not put back before then (seconds since the epoch).
+    """
+
+    workload: Workload
+    judgement: Judgement
+    desired: Desired
+    composed: Composition
+    steps: Mapping[PolicyId, Step]
+    decisions: Mapping[PolicyId, Decision]
+    operations: list[Json]
+    waits_until: float | None = None
+
+    @property
+    def is_repair(self) -> bool:
+        """Whether the patch only mends: no policy comes, goes or changes its revision."""
+        before = {policy: entry.revision for policy, entry in self.judgement.record.entries.items()}
+        after = {policy: entry.revision for policy, entry in self.composed.record.entries.items()}
+        return before == after and self.workload.content.template != self.composed.template
+
+
+def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context) -> Prepared:
+    """Return what has to be written to bring *workload* where *steps*, its record and its owner's marks want it."""
+    judgement = judged(workload, context)
+    kept: Composition | None = None
+    decisions: Mapping[PolicyId, Decision] = {}
+    desired = desired_on(judgement, NO_STEPS, context)
+    if not is_settled(workload, judgement, context):
+        kept = composed_on(workload, judgement, desired, NO_STEPS, context)
+    template = kept.template if kept is not None else workload.content.template
+    decisions = decisions_on(workload, judgement, template, steps, context)
+    resting = frozenset(policy for policy, each in decisions.items() if isinstance(each, Wait))
+    if resting:
+        judgement = _without_the_lost(judgement, resting, workload)
+    if kept is None or steps or resting:
+        desired = desired_on(judgement, steps, context, resting)
+        kept = composed_on(workload, judgement, desired, steps, context)
+    operations = _operations(workload, kept)
+    if operations and not (is_mangled(workload.record) and not kept.record):
+        kept = replace(kept, record=noted(kept.record, desired.held, decisions, workload, context))
+        operations = _operations(workload, kept)
+    else:
+        operations = []
+    return Prepared(
+        workload=workload,
+        judgement=judgement,
+        desired=desired,
+        composed=kept,
+        steps=steps,
+        decisions=decisions,
+        operations=operations,
+        waits_until=min((each.until for each in decisions.values() if isinstance(each, Wait)), default=None),
+    )
+
+
+def _operations(workload: Workload, composed: Composition) -> list[Json]:
+    return json_patch(
+        uid=workload.uid,
+        generation=workload.generation,
+        before=workload.content.template,
+        after=composed.template,
+        annotated=workload.annotated,
+        record=workload.record,
+        new_record=text_of(composed.record),
+    )
+
+
+def _without_the_lost(judgement: Judgement, resting: frozenset[PolicyId], workload: Workload) -> Judgement:
+    """Return *judgement* without the entries that the record has lost and that wait: they are not written again yet."""
+    lost = resting - record_of(workload.record).entries.keys()
+    entries = {policy: entry for policy, entry in judgement.record.entries.items() if policy not in lost}
+    return replace(judgement, record=replace(judgement.record, entries=entries))
+
+
+def may_repair(workload: Workload, context: Context) -> bool:
+    """Whether a repair is ours to make, as far as it is known that nobody undoes it at once."""
+    takes_down = workload.recreates and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
+    return not workload.controller and not takes_down and mutation_of(workload, context) is None
+
+
+def undone_by(prepared: Prepared) -> Mapping[PolicyId, frozenset[ItemKey]]:
+    """By policy, the items that a repair would put right."""
+    content = prepared.workload.content
+    return dict(drifted(content.template, prepared.judgement.record, prepared.composed.template))
+
+
+def settled_key(workload: Workload, judgement: Judgement, context: Context) -> object:
+    """What decides whether *workload* is in order without any step; equal keys, equal answers."""
+    cache = context.cache
+    entries = []
+    for policy, entry in judgement.record.entries.items():
+        verdict = judgement.verdicts.get(policy)
+        effect = verdict and (
+            verdict.removes,
+            verdict.overridden_by,
+            verdict.reason is SkipReason.PINNED and verdict.pinned_to,
+        )
+        known = cache.revision(policy, entry.revision) is not None
+        entries.append((policy, entry.revision, effect, policy in cache.policies, known))
+    return (workload.uid, workload.record, workload.body, entries)
+
+
+def is_settled(workload: Workload, judgement: Judgement, context: Context) -> bool:
+    """Whether it is known that *workload*, as it is now, is what its record says."""
+    settled = context.memory.of(workload.id).settled
+    return settled is not None and settled == settled_key(workload, judgement, context)
+
+
+def inspection_key(workload: Workload, judgement: Judgement, context: Context) -> object:
+    """What the warnings about a workload depend on, beside what makes it settled."""
+    coming = [
+        (policy, update.revision.name)
+        for policy, verdict in judgement.verdicts.items()
+        if verdict is None
+        and (update := context.cache.update_revision(policy)) is not None
+        and not _goes_at_once(policy, update.revision, judgement, context)
+    ]
+    mutated = mutation_of(workload, context)
+    return (coming, workload.labels, workload.annotations, mutated is not None)
+
+
+def _goes_at_once(policy: PolicyId, revision: Revision, judgement: Judgement, context: Context) -> bool:
+    """Whether it is of no use to foretell what *revision* will cost: the step comes at once, and tells it then."""
+    cached = context.cache.policies.get(policy)
+    if cached is None or cached.policy is None or cached.policy.rollout.strategy is not Strategy.ALL_AT_ONCE:
+        return False
+    entry = judgement.record.entries.get(policy)
+    return not cached.policy.rollout.paused and (entry is None or entry.revision != revision.name)
+
+
+def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[PolicyId]:
+    """Keep what the policies' status should mention about *workload*; return the policies for which that is new."""
+    judgement, desired, composed = prepared.judgement, prepared.desired, prepared.composed
+    where = str(workload.id)
+    common = [
+        Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=where)
+        for sentence in invalid_marks(workload.labels, workload.annotations)
+    ]
+    if problem := is_mangled(workload.record):
+        common.append(
+            Warned(
+                reason=WarningReason.INVALID_RECORD,
+                message=f"annotation {names.RECORD} cannot be read ({problem}); nothing is removed because of it",
+                where=where,
+            )
+        )
+    mutation = mutation_of(workload, context)
+    if mutation is not None and not mutation.missing:
+        common.append(
+            Warned(reason=WarningReason.MUTATED, message="an admission webhook changes what is injected", where=where)
+        )
+    to_come = preflight(workload, judgement, desired.assigned, desired.held, context)
+    changed = set()
+    concerned = {*judgement.verdicts, *judgement.record.entries, *desired.assigned}
+    for policy in concerned:
+        if policy not in context.cache.policies:
+            continue
+        own = list(common)
+        entry, revision = composed.record.entries.get(policy), desired.assigned.get(policy)
+        if revision is not None and entry is not None:
+            own += _of_composition(revision, composed, where)
+        own += (Warned(reason=each.reason, message=each.message, where=where) for each in to_come.get(policy, ()))
+        remembered = context.memory.of_policy(policy)
+        remembered.uninspected.discard(workload.id)
+        before = remembered.warned.get(workload.id, ())
+        if tuple(own) != before:
+            changed.add(policy)
+            if own:
+                remembered.warned[workload.id] = tuple(own)
+            else:
+                remembered.warned.pop(workload.id, None)
+    return frozenset(changed)
+
+
+def _of_composition(revision: Revision, composed: Composition, where: str) -> list[Warned]:
+    env = {each["name"] for each in revision.application.env}
+    kept = [
+        Warned(
+            reason=WarningReason.ENV_KEPT, message=f"the application sets {item} itself; its value is kept", where=where
+        )
+        for item in composed.env_kept
+        if item.name in env
+    ]
+    unknown = [
+        Warned(
+            reason=WarningReason.UNKNOWN_CONTAINER,
+            message=f"spec.application.containers names {name!r}, which the application does not have",
+            where=where,
+        )
+        for name in composed.unknown_containers
+        if name in revision.application.containers
+    ]
+    return [*kept, *unknown]

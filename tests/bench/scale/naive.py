@@ -1,0 +1,91 @@
+"""The comparison that a reader thinks of first: a Kopf operator of sixty lines (naive_operator.py).
+
+The same edit to the same fleet. Each is set against the bare client of its own half of the run, since what the naive
+one leaves on the Deployments makes them larger for whoever comes after it; the two ratios are then compared.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+
+from tests.bench.scale import loading, workloads
+from tests.bench.scale.fanout import Turn, bare_turn, operator_turn
+from tests.bench.scale.processes import Program, await_quiet, operator
+from tests.bench.scale.requests import NAIVE_USER, Answered, Log
+from tests.bench.scale.results import Result, figures
+from tests.bench.scale.stage import Stage, a_stage, awaited
+
+ROUNDS = 2
+THEIR_CLIENT = "OpenAPI-Generator"
+"""What the official client calls itself; the rest is Kopf's own."""
+
+
+def measure(size: int, rounds: int | None = None) -> Result:
+    """Measure a fleet of *size*."""
+    turns = range(1, (rounds or ROUNDS) + 1)
+    ours: list[Turn] = []
+    naive: list[Turn] = []
+    beside_ours: list[Turn] = []
+    beside_naive: list[Turn] = []
+    with a_stage(f"fanout-{size}", partial(loading.create_deployments, count=size, settled=True)) as stage:
+        stage.apply_policy(0, rollout=workloads.ALL_AT_ONCE)
+        with operator(stage.account):
+            stage.await_updated(size)
+        for number in turns:
+            ours.append(operator_turn(stage, size, number))
+            beside_ours.append(bare_turn(stage, number))
+        account = stage.cluster.user_kubeconfig(NAIVE_USER, "system:masters")
+        command = [sys.executable, "-m", "tests.bench.scale.naive_operator", str(account)]
+        log = Log.begin(stage.cluster)
+        with Program(command, ready="naive operator: watching") as process:
+            awaited(partial(log.patches, NAIVE_USER), lambda patches: len(patches) >= size, timeout=600)
+            await_quiet(process.pid, timeout=600)
+            start_writes = len(log.patches(NAIVE_USER))
+        for number in turns:
+            beside_naive.append(bare_turn(stage, 100 + number))
+            with Program(command, ready="naive operator: watching") as process:
+                await_quiet(process.pid, timeout=600)
+                naive.append(_edit(stage, process, size, 100 + number))
+            print(f"naive, {size}, round {number}: {naive[-1]}, operator {ours[number - 1]}", flush=True)
+    against = [
+        (n.seconds / b.seconds) / (o.seconds / a.seconds)
+        for o, a, n, b in zip(ours, beside_ours, naive, beside_naive, strict=True)
+    ]
+    return Result(
+        measurement="naive",
+        size=size,
+        figures={
+            "times_faster": figures(against),
+            "rate_ratio": figures([b.seconds / n.seconds for n, b in zip(naive, beside_naive, strict=True)]),
+            "seconds": figures([each.seconds for each in naive]),
+            "operator_seconds": figures([each.seconds for each in ours]),
+            "cpu_ms_each": figures([1000 * each.cpu / size for each in naive]),
+            "operator_cpu_ms_each": figures([1000 * each.cpu / size for each in ours]),
+            "bookkeeping_writes": figures([each.other_requests for each in naive]),
+            "start_writes": figures([start_writes]),
+            "operator_patches": figures([each.patches for each in ours]),
+        },
+        notes=[f"{len(naive)} rounds; bookkeeping: PATCHes of Deployments beyond one each, by Kopf itself"],
+    )
+
+
+def _edit(stage: Stage, process: Program, size: int, number: int) -> Turn:
+    log, cpu = Log.begin(stage.cluster), process.cpu
+    edit = stage.apply_policy(number, rollout=workloads.ALL_AT_ONCE)
+
+    def useful() -> list[Answered]:
+        return [each for each in log.patches(NAIVE_USER) if each.agent.startswith(THEIR_CLIENT)]
+
+    patches = awaited(useful, lambda found: len({each.name for each in found}) == size, timeout=600, every=1.0)
+    complete = time.time() - edit
+    await_quiet(process.pid, timeout=600)
+    return Turn(
+        seconds=max(each.answered for each in patches) - edit,
+        cpu=process.cpu - cpu,
+        server_cpu=0.0,
+        patches=len(patches),
+        other_requests=len(log.patches(NAIVE_USER)) - len(patches),
+        complete_seconds=complete,
+    )
