@@ -101,11 +101,11 @@ def test_its_lists_are_in_the_order_of_the_status(moves: list[tuple[str, Target]
 def test_it_knows_who_is_due_and_when(moves: list[tuple[str, Target]], later: float | None) -> None:
     fleet = Fleet(UPDATE)
     found, gone = (list(each.values()) for each in done(moves, fleet))
-    moments = {
-        each.workload: min(moments)
-        for each in (*found, *gone)
-        if (moments := [m for m in (each.looks_again, each.backoff and each.backoff.until) if m is not None])
-    }
+    moments: dict[WorkloadId, float] = {}
+    for each in (*found, *gone):
+        until = each.backoff.until if each.backoff is not None else None
+        if possible := [moment for moment in (each.looks_again, until) if moment is not None]:
+            moments[each.workload] = min(possible)
     assert fleet.looks_again == min(moments.values(), default=None)
     now = (fleet.looks_again or 0.0) + (later or 0.0)
     due = {workload for workload, moment in moments.items() if moment <= now}

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import RolloutState, Step, plan, steps
+from sidecarpolicy.core.plan import RolloutState, Step, plan, proves_removal, removal_approval, steps
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.targets import Health, State, Target
-from sidecarpolicy.names import Strategy
-from tests.core.fleets import IDS, UPDATE, lots, states
+from sidecarpolicy.names import OnFailure, Removal, Strategy
+from tests.core.fleets import BEFORE, IDS, PINNED, SOME, TIER, UPDATE, backing_off, lots, states
+from tests.core.objects import START, WEB
 from tests.core.old_planner import OldStage, Situation, old_plan
-from tests.core.world import a_fleet
+from tests.core.world import Everything, a_fleet
 
 WANTED, REMOVING = IDS[:4] + IDS[6:10], IDS[4:6] + IDS[10:]
 
@@ -147,6 +152,150 @@ def test_a_canary_group_goes_before_the_rest(state: RolloutState, found: list[Ta
     assert len((have | fresh) - skipped) <= max(len(rest), len(have - skipped))
 
 
-def a_target(number: int, state: State = State.PENDING, *, namespace: str = "shop", **fields: object) -> Target:
-    """One target."""
-    return Target(workload=WorkloadId(namespace, f"app-{number}"), state=state, **fields)  # type: ignore[arg-type]
+def a_target(number: int, state: State = State.PENDING, *, namespace: str = "shop", **fields: Any) -> Target:
+    """One target that carries what came before."""
+    there: dict[str, Any] = {"revision": BEFORE, "recorded": True}
+    return Target(workload=WorkloadId(namespace, f"app-{number}"), state=state, **(there | fields))
+
+
+def failing(number: int, **fields: Any) -> Target:
+    """One that failed at the update revision."""
+    late: dict[str, Any] = {"revision": UPDATE, "failing": True, "holds_slot": True, "late_since": START}
+    return a_target(number, State.FAILED, **(late | fields))
+
+
+def removed(number: int, **fields: Any) -> Target:
+    """One from which the policy was taken out, and which is watched."""
+    there: dict[str, Any] = {"revision": None, "recorded": False, "holds_slot": True, "state": State.PENDING}
+    return a_target(number, **(there | fields))
+
+
+def a_state(**fields: Any) -> RolloutState:
+    """A rollout of web-b that has been tried, three at a time."""
+    known: dict[str, Any] = {
+        "policy": WEB,
+        "rollout": Rollout(max_concurrent=3, max_failures=9),
+        "update": UPDATE,
+        "current": BEFORE,
+        "stored": Everything(),
+        "tried": True,
+        "attempt": f"{UPDATE}#1",
+        "now": START,
+        "generation": 3,
+    }
+    return RolloutState(**(known | fields))
+
+
+def names(made: Iterable[Step]) -> list[str]:
+    """Who is picked."""
+    return [each.workload.name for each in made]
+
+
+def test_healthy_ones_go_before_those_that_are_known_to_be_broken() -> None:
+    """A slot that was taken from them, and one that they still hold: neither lets them go first."""
+    sick = Note(previous=BEFORE, unhealthy_before=True)
+    released = [failing(number, revision="web-0", note=sick) for number in range(12)]
+    broken = [failing(number, revision="web-0") for number in range(12, 14)]
+    healthy = [a_target(number) for number in range(14, 20)]
+    fleet = a_fleet(UPDATE, [*released, *broken, *healthy])
+    state = a_state(rollout=Rollout(max_concurrent=3, max_failures=9, on_failure=OnFailure.HALT))
+    picked = [int(name.removeprefix("app-")) for name in names(steps(state, fleet, {}))]
+    assert picked[0] >= 14
+    assert set(picked[1:]) <= {12, 13}, "they need no slot besides their own"
+    state = a_state(tried=False, rollout=Rollout(max_concurrent=3, max_failures=99))
+    (first,) = names(steps(state, a_fleet(UPDATE, [*released, *healthy]), {}))
+    assert int(first.removeprefix("app-")) >= 14
+
+
+def test_the_next_is_of_the_namespace_with_the_fewest_in_flight() -> None:
+    there = [a_target(number, namespace=namespace) for namespace in ("a", "b", "c") for number in range(3)]
+    moving = [a_target(number, State.PROGRESSING, namespace="a", holds_slot=True, revision=UPDATE) for number in (7, 8)]
+    state = a_state(rollout=Rollout(max_concurrent=9))
+    fleet = a_fleet(UPDATE, [*there, *moving])
+    picked = [each.workload.namespace for each in steps(state, fleet, {})]
+    assert sorted(picked[:4]) == ["b", "b", "c", "c"]
+    first = next(steps(state, fleet, {}))
+    assert next(steps(state, fleet, {first.workload: first})).workload.namespace != first.workload.namespace
+
+
+def test_a_removal_goes_one_first() -> None:
+    gone = [a_target(number) for number in range(6)]
+    state = a_state()
+    assert len(list(steps(state, a_fleet(UPDATE, [], gone), {}))) == 1
+    assert len(list(steps(state, a_fleet(UPDATE, [], [*gone[1:], removed(0)]), {}))) == 0
+    assert len(list(steps(replace(state, removal_proven=True), a_fleet(UPDATE, [], gone), {}))) == 3
+    at_once = replace(state, rollout=Rollout(strategy=Strategy.ALL_AT_ONCE))
+    assert len(list(steps(at_once, a_fleet(UPDATE, [], gone), {}))) == 6
+    go_on = replace(state, approved=frozenset({removal_approval(3, stuck=True)}))
+    assert len(list(steps(go_on, a_fleet(UPDATE, [], gone), {}))) == 3
+
+
+def test_the_first_removal_does_not_wait_for_the_updates() -> None:
+    moving = [a_target(number, State.PROGRESSING, revision=UPDATE, holds_slot=True) for number in range(2)]
+    assert names(steps(a_state(), a_fleet(UPDATE, moving, [a_target(7), a_target(8)]), {})) in (["app-7"], ["app-8"])
+
+
+def test_what_proves_a_removal() -> None:
+    watched, over = removed(1), removed(1, holds_slot=False)
+    assert proves_removal(watched, over)
+    assert not proves_removal(watched, watched)
+    assert not proves_removal(watched, replace(over, failing=True))
+    assert not proves_removal(watched, None), "it was deleted"
+    assert not proves_removal(a_target(1, holds_slot=True), over), "it still carried it"
+    assert not proves_removal(None, over)
+
+
+def test_only_removals_that_were_tried_count_as_stuck() -> None:
+    """A policy is deleted after its injection failed: nothing was removed yet, so nothing did not get through it."""
+    state = a_state(deleting=True, rollout=Rollout(max_concurrent=1))
+    never = a_fleet(UPDATE, [], [failing(1), a_target(2)])
+    assert plan(state, never).held == ""
+    assert len(list(steps(state, never, {}))) == 1
+    stuck = a_fleet(UPDATE, [], [removed(1, state=State.FAILED, failing=True, late_since=START), a_target(2)])
+    assert plan(state, stuck).held == "removal@3#stuck"
+
+
+def test_one_approval_of_a_removal_says_all_that_is_known_then() -> None:
+    state = a_state(deleting=True, rollout=Rollout(max_concurrent=1, removal=Removal.MANUAL))
+    stuck = removed(1, state=State.FAILED, failing=True, late_since=START)
+    fleet = a_fleet(UPDATE, [], [stuck, a_target(2)])
+    asked = plan(state, fleet).held
+    assert plan(replace(state, approved=frozenset({asked})), fleet).held == ""
+
+
+def test_a_rollback_to_a_revision_that_is_gone_is_no_step() -> None:
+    lost, kept, none = (failing(1, note=Note(previous="web-x")), failing(2, note=Note(previous=BEFORE)), failing(3))
+    fleet = a_fleet(UPDATE, [lost, kept, none])
+    state = a_state(stored={"", BEFORE, UPDATE})
+    assert {step.workload.name: step.revision for step in steps(state, fleet, {})} == {"app-2": BEFORE, "app-3": None}
+    assert plan(state, fleet).stranded == (lost.workload,)
+    assert plan(a_state(), fleet).stranded == ()
+
+
+def test_a_pin_to_a_revision_that_is_gone_is_no_step() -> None:
+    pinned = a_target(1, State.SKIPPED, refusal=PINNED, pinned_to="web-0")
+    assert names(steps(a_state(), a_fleet(UPDATE, [pinned]), {})) == ["app-1"]
+    assert names(steps(a_state(stored={""}), a_fleet(UPDATE, [pinned]), {})) == []
+
+
+@given(states(), *PLACES)
+def test_nothing_is_tried_where_a_write_failed(state: RolloutState, found: list[Target], gone: list[Target]) -> None:
+    waiting = [backing_off(each) for each in found], [backing_off(each) for each in gone]
+    assert list(steps(state, a_fleet(UPDATE, *waiting), {})) == []
+
+
+def test_a_revision_is_completed_when_everybody_has_it() -> None:
+    done = [a_target(1, State.UPDATED, revision=UPDATE, evidence=True), a_target(2, State.SKIPPED, refusal=PINNED)]
+    assert plan(a_state(), a_fleet(UPDATE, done)).completes
+    for state in (State.PENDING, State.PROGRESSING, State.FAILED):
+        assert not plan(a_state(), a_fleet(UPDATE, [*done, a_target(3, state, excused=True)])).completes
+    assert not plan(a_state(), a_fleet(UPDATE, [replace(done[0], evidence=False)])).completes
+    for changes in ({"frozen": True}, {"current": UPDATE}, {"deleting": True}):
+        assert not plan(a_state(**changes), a_fleet(UPDATE, done)).completes
+
+
+def test_a_canary_group_that_selects_nothing_is_told() -> None:
+    state = a_state(rollout=Rollout(canary=(TIER, SOME)))
+    assert plan(state, a_fleet(UPDATE, [a_target(1)])).empty_groups == ("tier",)
+    assert plan(state, a_fleet(UPDATE, [a_target(1, group="tier")])).empty_groups == ()
+    assert plan(state, a_fleet(UPDATE)).empty_groups == (), "a policy that selects nothing has a word of its own"

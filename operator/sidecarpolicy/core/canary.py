@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sidecarpolicy.core.fleet import GROUP, MEMBER, STANDING, Fleet, Standing
+from sidecarpolicy.core.fleet import MEMBER, STANDING, Fleet, Standing
 from sidecarpolicy.core.policy import CanaryGroup, share_of
 from sidecarpolicy.core.targets import State
 from sidecarpolicy.names import Approval
@@ -52,8 +52,8 @@ def approval_of(group: str, revision: str) -> str:
 
 def empty_groups(groups: Sequence[CanaryGroup], fleet: Fleet) -> tuple[str, ...]:
     """Return the groups whose selectors select none of the targets; where there are no targets none is."""
-    members = fleet.tally(GROUP)
-    return tuple(each.name for each in groups if each.most is None and fleet.matched and not members.get(each.name))
+    found = {group for group, _ in fleet.tally(STANDING)}
+    return tuple(each.name for each in groups if each.most is None and found and each.name not in found)
 
 
 def stage_of(groups: Sequence[CanaryGroup], fleet: Fleet, update: str, approved: frozenset[str]) -> Stage:

@@ -114,7 +114,7 @@ class Queue:
             insort(self._namespaces, (after, digest(namespace), namespace))
 
     def pick(
-        self, *, taken: Container[WorkloadId], extra: Mapping[str, int], closed: Callable[[str], bool]
+        self, *, taken: Container[WorkloadId], extra: Mapping[str, int], closed: Callable[[str], bool] | None = None
     ) -> Picked | None:
         """Return the next that is not *taken*; *extra* are in flight besides by namespace, some are *closed*.
 
@@ -124,10 +124,12 @@ class Queue:
         for load, name, namespace in self._namespaces:
             if best is not None and (load, name) >= best[:2]:
                 break
-            if closed(namespace):
+            if closed is not None and closed(namespace):
                 continue
-            found = next((each for each in self._members[namespace] if each.workload not in taken), None)
-            if found is None:
+            for found in self._members[namespace]:
+                if found[1] not in taken:
+                    break
+            else:
                 continue
             more = extra.get(namespace, 0)
             candidate = Picked(load + more, name, *found)
@@ -190,7 +192,7 @@ class Fleet:
         self._members: dict[WorkloadId, _Member] = {}
         self._tallies: dict[str, dict[Hashable, int]] = {}
         self._listings: dict[Hashable, list[tuple[Any, ...]]] = {}
-        self._queues: dict[tuple[str, Order], dict[tuple[bool, str], Queue]] = {}
+        self._queues: dict[str, dict[Order, dict[tuple[bool, str], Queue]]] = {}
         self._moments: list[tuple[float, WorkloadId]] = []  # a heap; what no longer holds is dropped when it comes up
 
     def __eq__(self, other: object) -> bool:
@@ -245,13 +247,14 @@ class Fleet:
             self._count(new.tallies, +1)
         if old.slot != new.slot:
             after = load + new.slot - old.slot
-            for queues in self._queues.values():
-                for queue in queues.values():
-                    queue.shift(namespace, load, after)
+            for by_order in self._queues.values():
+                for queues in by_order.values():
+                    for queue in queues.values():
+                        queue.shift(namespace, load, after)
             load = after
         if moves and new.queue is not None:
             kind, order, flag, detail = new.queue
-            queues = self._queues.setdefault((kind, order), {})
+            queues = self._queues.setdefault(kind, {}).setdefault(order, {})
             if (flag, detail) not in queues:
                 queues[flag, detail] = Queue()
             queues[flag, detail].add(place, load)
@@ -272,13 +275,16 @@ class Fleet:
 
     def _leave(self, key: QueueKey, place: Place, load: int) -> None:
         kind, order, flag, detail = key
-        queues = self._queues[kind, order]
+        by_order = self._queues[kind]
+        queues = by_order[order]
         queue = queues[flag, detail]
         queue.remove(place, load)
         if not queue:
             del queues[flag, detail]
-            if not queues:
-                del self._queues[kind, order]
+        if not queues:
+            del by_order[order]
+        if not by_order:
+            del self._queues[kind]
 
     def _count(self, tallies: tuple[tuple[str, Hashable], ...], by: int) -> None:
         for kind, detail in tallies:
@@ -305,6 +311,11 @@ class Fleet:
         """Return where *workload* stands, None for one that is not there."""
         member = self._members.get(workload)
         return member.target if member is not None else None
+
+    def standing_of(self, workload: WorkloadId) -> tuple[Target | None, bool, bool]:
+        """Return a workload's target, whether it is selected, and whether it holds a slot."""
+        member = self._members.get(workload)
+        return (member.target, member.wanted, member.facts.slot) if member is not None else (None, False, False)
 
     def is_wanted(self, workload: WorkloadId) -> bool:
         """Whether it is there and selected, rather than to be removed."""
@@ -350,7 +361,7 @@ class Fleet:
     @property
     def matched(self) -> int:
         """How many are selected."""
-        return self.count(MATCHED)
+        return sum(self._tallies.get(STATE, _EMPTY).values())
 
     @property
     def removing_count(self) -> int:
@@ -454,10 +465,9 @@ class Fleet:
         return {reason: self._listing((SKIPPED, reason)) for reason in found}
 
     @property
-    def rollbacks(self) -> dict[str, Listing]:
+    def rollbacks(self) -> dict[Any, Listing]:
         """Those to roll back, by where to (empty: to nothing); the longest standing first."""
-        found = sorted(key[1] for key in self._listings if isinstance(key, tuple) and key[0] == ROLLBACK)
-        return {previous: self._listing((ROLLBACK, previous)) for previous in found}
+        return {previous: self._listing((ROLLBACK, previous)) for previous in self._tallies.get(ROLLBACK, ())}
 
     @property
     def joining(self) -> Listing:
@@ -471,9 +481,9 @@ class Fleet:
 
     # What is picked.
 
-    def queues(self, kind: str, order: Order) -> Mapping[tuple[bool, str], Queue]:
+    def queues(self, kind: str) -> Mapping[Order, Mapping[tuple[bool, str], Queue]]:
         """What may be picked: UPDATE by (is new, canary group), PIN by (is new, where to), REMOVE by (left, "")."""
-        return self._queues.get((kind, order), {})
+        return self._queues.get(kind, _NO_QUEUES)
 
     # When time alone changes something.
 
@@ -500,20 +510,19 @@ class Fleet:
 
 
 _EMPTY: dict[Hashable, int] = {}
+_NO_QUEUES: dict[Order, dict[tuple[bool, str], Queue]] = {}
 _NOTHING = _Facts((), (), None, False, None)
 
 # Kinds of tallies, and what the details are.
 COUNT = "count"  # one of the words below
 STATE = "state"  # State
 STANDING = "standing"  # (canary group, Standing)
-GROUP = "group"  # canary group
 USE = "use"  # name of a revision
 SLOTS_IN = "slots in"  # namespace
 MOVING_IN = "moving in"  # namespace; those in flight that have not failed
 UPDATED_IN = "updated in"  # namespace
 BEHIND_IN = "behind in"  # namespace; those that are to get the update revision
 
-MATCHED = "matched"
 AVAILABLE = "available"
 EVIDENCE = "evidence"
 COUNTED = "counted"
@@ -604,12 +613,7 @@ def _selected(
     listings: list[tuple[Hashable, tuple[Any, ...]]],
 ) -> QueueKey | None:
     namespace, state = each.workload.namespace, each.state
-    tallies += (
-        (COUNT, MATCHED),
-        (STATE, state),
-        (GROUP, each.group),
-        (STANDING, (each.group, _standing(each, update))),
-    )
+    tallies += ((STATE, state), (STANDING, (each.group, _standing(each, update))))
     if each.available:
         tallies.append((COUNT, AVAILABLE))
     if each.evidence:
@@ -644,6 +648,7 @@ def _selected(
         tallies.append((COUNT, WITH_REPLICAS))
     if each.revision == update:
         if each.failing and not each.is_its_owners and each.backoff is None:
+            tallies.append((ROLLBACK, each.note.previous))
             listings.append(((ROLLBACK, each.note.previous), (each.late_since or 0.0,)))
         return None
     if each.turned_back and not each.excused:

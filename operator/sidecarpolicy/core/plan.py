@@ -11,10 +11,8 @@ whoever writes takes one and asks again: a step is never older than what was wri
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from sidecarpolicy.core import fleet as fleets
 from sidecarpolicy.core.canary import Stage, empty_groups, stage_of
@@ -25,6 +23,8 @@ from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
 from sidecarpolicy.core.targets import Health, State, Target
 from sidecarpolicy.names import OnFailure, Removal, Strategy
+
+_NO_QUEUES: Mapping[tuple[bool, str], Queue] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,62 +169,40 @@ def proves_removal(before: Target | None, after: Target | None) -> bool:
 
 
 class _Limits:
-    """What bounds the steps: found from counts, each when it is asked for."""
+    """What bounds the steps, from counts alone.
+
+    *full*: how many may be in flight once it is known to go well; *first*: one goes first; *updates*: how many may be
+    in flight to the update revision; *removals*: how many removals, likewise one first, but where the author wants to
+    go on all the same; *still*: existing workloads stay as they are.
+    """
 
     def __init__(self, state: RolloutState, fleet: Fleet) -> None:
         assert state.update == fleet.update, "the targets were read with another update revision in view"
         self.state = state
         self.fleet = fleet
+        rollout = state.rollout
+        at_once = rollout.strategy is Strategy.ALL_AT_ONCE
+        self.full = max(1, fleet.considered if at_once else rollout.budget(fleet.considered))
+        self.first_is_done = state.tried or fleet.evidence > 0
+        self.first = not self.first_is_done and not at_once
+        self.updates = 1 if self.first else self.full
+        go_on = state.removal_proven or at_once or removal_approval(state.generation, stuck=True) in state.approved
+        self.removals = self.full if go_on else 1
+        exceeded = fleet.counted > rollout.max_failures
+        self.halts = exceeded and not (state.halted or state.deleting or state.stopped)
+        self.still = rollout.paused or state.frozen or state.halted or self.halts
+        self._stage: tuple[Stage | None] | None = None
 
-    @cached_property
-    def all_at_once(self) -> bool:
-        return self.state.rollout.strategy is Strategy.ALL_AT_ONCE
-
-    @cached_property
-    def full(self) -> int:
-        """How many may be in flight once it is known to go well."""
-        workloads = self.fleet.considered
-        return max(1, workloads if self.all_at_once else self.state.rollout.budget(workloads))
-
-    @cached_property
-    def first_is_done(self) -> bool:
-        return self.state.tried or self.fleet.evidence > 0
-
-    @cached_property
-    def first(self) -> bool:
-        """Whether one goes first."""
-        return not self.first_is_done and not self.all_at_once
-
-    @cached_property
-    def updates(self) -> int:
-        """How many may be in flight to the update revision."""
-        return 1 if self.first else self.full
-
-    @cached_property
-    def removals(self) -> int:
-        """How many removals may be in flight: likewise one first, but where the author wants to go on all the same."""
-        approved = removal_approval(self.state.generation, stuck=True) in self.state.approved
-        return self.full if self.state.removal_proven or self.all_at_once or approved else 1
-
-    @cached_property
-    def halts(self) -> bool:
-        exceeded = self.fleet.counted > self.state.rollout.max_failures
-        return exceeded and not (self.state.halted or self.state.deleting or self.state.stopped)
-
-    @cached_property
-    def still(self) -> bool:
-        """Whether existing workloads stay as they are."""
-        return self.state.rollout.paused or self.state.frozen or self.state.halted or self.halts
-
-    @cached_property
+    @property
     def stage(self) -> Stage | None:
-        """Going back to what was rolled out completely passes no canary group."""
-        state = self.state
-        if not state.rollout.canary or state.update is None or state.update == state.current or state.deleting:
-            return None
-        return stage_of(state.rollout.canary, self.fleet, state.update, state.approved)
+        """Going back to what was rolled out completely passes no canary group. The same for steps being written."""
+        if self._stage is None:
+            state, groups = self.state, self.state.rollout.canary
+            free = not groups or state.update is None or state.update == state.current or state.deleting
+            self._stage = (None if free else stage_of(groups, self.fleet, state.update or "", state.approved),)
+        return self._stage[0]
 
-    @cached_property
+    @property
     def held(self) -> str:
         """The approval that a removal waits for: by the author's wish, or because too many of them are stuck.
 
@@ -248,7 +226,7 @@ class _Ahead:
     def __init__(self, fleet: Fleet, writing: Iterable[Step]) -> None:
         self.fleet = fleet
         self.steps: dict[WorkloadId, Step] = {}
-        self.load: Counter[str] = Counter()  # by namespace, besides those that hold a slot
+        self.load: dict[str, int] = {}  # by namespace, besides those that hold a slot
         self.slots = 0
         self.at_update = 0
         self.removals = 0
@@ -258,20 +236,21 @@ class _Ahead:
 
     def add(self, step: Step) -> None:
         """Take one more into account."""
-        workload, update = step.workload, self.fleet.update
+        workload = step.workload
         self.steps[workload] = step
-        each, holds, wanted = self.fleet.get(workload), self.fleet.holds_slot(workload), self.fleet.is_wanted(workload)
+        each, wanted, holds = self.fleet.standing_of(workload)
         there = each is not None and each.revision == step.revision
-        if wanted and step.revision == update and not there and each is not None and not each.group:
-            self.room += not each.turned_back
+        ahead = wanted and step.revision == self.fleet.update
+        if ahead and not there and each is not None and not each.group and not each.turned_back:
+            self.room += 1
         if not step.takes_slot:
             return
         if not holds:
             self.slots += 1
-            self.load[workload.namespace] += 1
-        if wanted and step.revision == update:
+            self.load[workload.namespace] = self.load.get(workload.namespace, 0) + 1
+        if ahead:
             self.at_update += not (holds and there)
-        elif wanted and holds and each is not None and each.revision == update:
+        elif wanted and holds and each is not None and each.revision == self.fleet.update:
             self.at_update -= 1
         elif not wanted and step.revision is None:
             self.removals += not (holds and there)
@@ -351,11 +330,13 @@ def _join_of(each: Target, current: str) -> Step:
 
 def _pin(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
     """Those that their owners pin go where they are pinned, whatever becomes of the rollout."""
+    if not (waiting := fleet.queues(PIN)):
+        return None
     free = fleet.slots + ahead.slots < limits.full
     for order in Order:
         found = [
             picked
-            for (new, pin), queue in fleet.queues(PIN, order).items()
+            for (new, pin), queue in waiting.get(order, _NO_QUEUES).items()
             if pin in state.stored
             and (new or free or order in HOLDERS or order is Order.EMPTY)
             and (picked := _pick(queue, ahead)) is not None
@@ -376,6 +357,8 @@ def _pin(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> S
 
 def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
     """Those in progress first (they hold a slot already), then the healthy, the unhealthy, and those without Pods."""
+    if not (waiting := fleet.queues(UPDATE)):
+        return None
     stage = limits.stage
     open_ = None if stage is None or stage.open is None else stage.open
     if open_ is not None and stage is not None and ahead.room >= stage.room:
@@ -385,22 +368,23 @@ def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
     def queues(order: Order) -> list[Queue]:
         return [
             queue
-            for (new, group), queue in fleet.queues(UPDATE, order).items()
+            for (new, group), queue in waiting.get(order, _NO_QUEUES).items()
             if not (new and joining) and (open_ is None or group in open_)
         ]
 
-    def resting(namespace: str) -> bool:
+    def is_resting(namespace: str) -> bool:
         backoff = state.backoffs.get(namespace)
         return backoff is not None and backoff.waits(state.now)
 
-    def tried(namespace: str) -> bool:
+    def is_tried(namespace: str) -> bool:
         """One at a time, until one has completed; what has failed there already is not waited for."""
         backoff = state.backoffs.get(namespace)
         if backoff is None or backoff.is_over:
             return False
-        moving = fleet.tally(fleets.MOVING_IN).get(namespace, 0) + ahead.load[namespace]
+        moving = fleet.tally(fleets.MOVING_IN).get(namespace, 0) + ahead.load.get(namespace, 0)
         return backoff.waits(state.now) or moving > 0
 
+    resting, tried = (is_resting, is_tried) if state.backoffs else (None, None)
     why = "first one" if limits.first else "next within the budget"
     if stage is not None and stage.name:
         why = f"{why} of canary group {stage.name!r}"
@@ -441,6 +425,8 @@ def _note_before(each: Target, update: str | None) -> Note:
 
 def _removal(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
     """Take out what is there without being wanted; where that is held, only what its owner takes out themselves."""
+    if not (waiting := fleet.queues(REMOVE)):
+        return None
     held = bool(limits.held)
     free = fleet.slots + ahead.slots < limits.full
     within = fleet.removals_in_flight + ahead.removals < limits.removals
@@ -449,7 +435,7 @@ def _removal(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) 
             continue
         found = [
             picked
-            for (left, _), queue in fleet.queues(REMOVE, order).items()
+            for (left, _), queue in waiting.get(order, _NO_QUEUES).items()
             if (left or not held) and (picked := _pick(queue, ahead)) is not None
         ]
         if found:
@@ -462,11 +448,7 @@ def _removal(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) 
     return None
 
 
-def _never(_: str) -> bool:
-    return False
-
-
-def _pick(queue: Queue, ahead: _Ahead, closed: Callable[[str], bool] = _never) -> Picked | None:
+def _pick(queue: Queue, ahead: _Ahead, closed: Callable[[str], bool] | None = None) -> Picked | None:
     return queue.pick(taken=ahead.steps, extra=ahead.load, closed=closed)
 
 
