@@ -13,7 +13,7 @@ from typing import Self
 
 from tests.polling import poll
 
-STOP_SECONDS = 20.0
+STOP_SECONDS = 40.0
 
 
 class Operator:
@@ -24,7 +24,8 @@ class Operator:
             str(Path(sys.executable).with_name("sidecarpolicy")),
             "run",
             f"--kubeconfig={kubeconfig}",
-            "--health=",
+            "--health-probe-bind-address=0",
+            "--metrics-bind-address=0",
             "--lease-seconds=6",
             *arguments,
         ]
@@ -39,7 +40,7 @@ class Operator:
     def start(self) -> None:
         """Start it and wait until it leads and has looked at what is there."""
         self.spawn()
-        poll(self._leads, timeout=60)
+        poll(self._leads, timeout=150)
 
     def spawn(self, *arguments: str) -> None:
         """Start it and wait for nothing. *arguments* are added to its command line this time."""
@@ -59,12 +60,27 @@ class Operator:
             raise RuntimeError(f"the operator has ended with {self._process.returncode}:\n{self.log}")
         return "leading: looking at" in self.log
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it and return its exit code."""
         if self._process is None:
             return 0
         self._process.send_signal(how)
-        code = self._process.wait(STOP_SECONDS)
+        try:
+            code = self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
         self._process = None
         return code
 

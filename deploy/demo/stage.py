@@ -94,7 +94,7 @@ class Stage:
         self._write_kubeconfig()
         with self._log.open("wb") as log:
             self._operator = subprocess.Popen(
-                [*self._operator_command(), "--health", ""],
+                [*self._operator_command(), "--health-probe-bind-address=0", "--metrics-bind-address=0"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

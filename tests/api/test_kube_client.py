@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -25,6 +26,7 @@ from sidecarpolicy.engine.port import (
     ApiError,
     Conflict,
     NotFound,
+    Page,
     Rejected,
     Resource,
     Transient,
@@ -127,7 +129,9 @@ async def test_a_dry_run_writes_nothing(api: HttpApi, shop: str) -> None:
     assert "data" not in await api.get(CONFIG_MAPS, shop, "a")
 
 
-async def test_a_list_comes_in_pages_and_takes_a_selector(api: HttpApi, shop: str) -> None:
+async def test_a_list_comes_as_a_stream_or_in_pages_and_takes_a_selector(
+    api: HttpApi, shop: str, server: localcluster.Cluster
+) -> None:
     count = 2 * PAGE + 1
 
     async def make(number: int) -> None:
@@ -135,16 +139,115 @@ async def test_a_list_comes_in_pages_and_takes_a_selector(api: HttpApi, shop: st
         body["metadata"]["labels"] = {"in": shop}
         await api.create(CONFIG_MAPS, shop, body)
 
-    await asyncio.gather(*(make(number) for number in range(count)))
+    for begin in range(0, count, 100):
+        await asyncio.gather(*(make(number) for number in range(begin, min(begin + 100, count))))
+    streamed = [page async for page in api.list(CONFIG_MAPS, label_selector=f"in={shop}")]
+    assert [page.resource_version for page in streamed if page.resource_version] == [streamed[-1].resource_version]
+    async with HttpApi(Login(str(server.kubeconfig)), streams_lists=False) as api:
+        pages = [page async for page in api.list(CONFIG_MAPS, label_selector=f"in={shop}")]
+        assert [len(page.items) for page in pages] == [PAGE, PAGE, 1]
+        assert len({page.resource_version for page in pages}) == 1
+        assert [len(page.items) async for page in api.list(CONFIG_MAPS, label_selector="in=none")] == [0]
+
+    def versions(listed: list[Page]) -> dict[str, str]:
+        found = [item["metadata"] for page in listed for item in page.items]
+        assert len(found) == count
+        return {metadata["name"]: metadata["resourceVersion"] for metadata in found}
+
+    assert versions(streamed) == versions(pages)
+
+
+async def test_an_empty_collection_has_a_version_too(api: HttpApi, server: localcluster.Cluster) -> None:
+    for streams in (True, False):
+        async with HttpApi(Login(str(server.kubeconfig)), streams_lists=streams) as api:
+            (page,) = [page async for page in api.list(CONFIG_MAPS, label_selector="in=none")]
+            assert (list(page.items), list(page.gone)) == ([], [])
+            assert int(page.resource_version) > 0
+
+
+async def test_what_changes_while_it_is_listed_is_told(api: HttpApi, shop: str) -> None:
+    """The stream and the watch that follows it leave no gap, whenever an object is changed or deleted."""
+    for number in range(200):
+        body = an(CONFIG_MAPS, f"c{number}", data={"x": "0"})
+        body["metadata"]["labels"] = {"in": shop}
+        await api.create(CONFIG_MAPS, shop, body)
+
+    async def churn() -> None:
+        for number in range(100):
+            await api.merge_patch(CONFIG_MAPS, shop, f"c{number}", {"data": {"x": "1"}})
+            await api.delete(CONFIG_MAPS, shop, f"c{number + 100}")
+
+    seen: dict[str, str] = {}
+
+    async def follow(events_each: int) -> None:
+        """List, and watch from there for so many events; again and again."""
+        while True:
+            seen.clear()
+            gone = set()
+            version = ""
+            async for page in api.list(CONFIG_MAPS, label_selector=f"in={shop}"):
+                seen.update({item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in page.items})
+                for item in page.gone:
+                    gone.add(item["metadata"]["name"])
+                    seen.pop(item["metadata"]["name"], None)
+                version = page.resource_version
+            watch = api.watch(CONFIG_MAPS, label_selector=f"in={shop}", resource_version=version)
+            async with contextlib.aclosing(watch) as events:
+                left = events_each
+                async for event in events:
+                    name, new = event.object["metadata"].get("name", ""), event.object["metadata"]["resourceVersion"]
+                    if event.type == "DELETED":
+                        # Told before, or twice: what the list has told is at times newer than its version.
+                        assert seen.pop(name, "") or name in gone
+                    elif event.type == "MODIFIED":
+                        seen[name] = max(seen.get(name, "0"), new, key=int)
+                    left -= event.type != "BOOKMARK"
+                    if not left:
+                        break
+
+    following = asyncio.create_task(follow(15))
+    await churn()
     pages = [page async for page in api.list(CONFIG_MAPS, label_selector=f"in={shop}")]
-    assert [len(page.items) for page in pages] == [PAGE, PAGE, 1]
-    assert len({item["metadata"]["name"] for page in pages for item in page.items}) == count
-    assert len({page.resource_version for page in pages}) == 1
-    assert [len(page.items) async for page in api.list(CONFIG_MAPS, label_selector="in=none")] == [0]
+    truth = {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for page in pages for item in page.items}
+    assert len(truth) == 100
+    deadline = time.monotonic() + 60
+    while seen != truth:
+        assert not following.done()
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_a_list_that_took_too_long_is_for_later(api: HttpApi, server: localcluster.Cluster) -> None:
+async def test_a_server_without_streamed_lists_is_asked_for_pages(
+    api: HttpApi, shop: str, server: localcluster.Cluster
+) -> None:
+    """Here it is only a user who may not watch; a server without it answers 422."""
+    here = f"--namespace={shop}"
+    server.kubectl("create", "clusterrole", f"lister-{shop}", "--verb=list", "--resource=configmaps")
+    server.kubectl("create", "clusterrolebinding", f"lister-{shop}", f"--clusterrole=lister-{shop}", f"--user={shop}")
+    server.kubectl("create", "configmap", "a", here)
+    async with HttpApi(Login(str(server.user_kubeconfig(shop)))) as lister:
+
+        async def listed() -> bool:
+            with contextlib.suppress(Rejected):
+                pages = [page async for page in lister.list(CONFIG_MAPS)]
+                return any(item["metadata"]["namespace"] == shop for page in pages for item in page.items)
+            return False
+
+        deadline = time.monotonic() + 20
+        while not await listed():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+async def test_a_list_that_took_too_long_is_for_later(server: localcluster.Cluster) -> None:
     """The server forgets snapshots after five minutes; here its store is told to forget at once."""
+    async with HttpApi(Login(str(server.kubeconfig)), timeout=5, streams_lists=False) as api:
+        await _take_too_long(api, server)
+
+
+async def _take_too_long(api: HttpApi, server: localcluster.Cluster) -> None:
     for number in range(PAGE + 1):
         await api.create(CONFIG_MAPS, "default", an(CONFIG_MAPS, f"old{number}"))
     pages = api.list(CONFIG_MAPS)
@@ -162,6 +265,77 @@ async def test_a_list_that_took_too_long_is_for_later(api: HttpApi, server: loca
     with pytest.raises(Transient) as later:
         await anext(pages)
     assert (later.value.status, later.value.reason) == (410, "Expired")
+
+
+async def test_a_watch_tells_what_happens_after_a_version(api: HttpApi, shop: str) -> None:
+    made = await api.create(CONFIG_MAPS, shop, an(CONFIG_MAPS, "a"))
+    before = made["metadata"]["resourceVersion"]
+    patched = await api.merge_patch(CONFIG_MAPS, shop, "a", {"data": {"x": "ü"}})
+    await api.delete(CONFIG_MAPS, shop, "a")
+    selector = "!nobody-has-this"
+    async with contextlib.aclosing(api.watch(CONFIG_MAPS, label_selector=selector, resource_version=before)) as events:
+        first, second, third = [await anext(events) for _ in range(3)]
+    assert (first.type, first.object) == ("BOOKMARK", {"metadata": {"resourceVersion": before}})
+    assert (second.type, second.object["metadata"]) == ("MODIFIED", patched["metadata"])
+    assert second.object["data"] == {"x": "ü"}
+    assert (third.type, third.object["metadata"]["name"]) == ("DELETED", "a")
+    assert int(third.object["metadata"]["resourceVersion"]) > int(patched["metadata"]["resourceVersion"])
+
+
+async def test_a_watch_brings_objects_that_are_larger_than_any_buffer(api: HttpApi, shop: str) -> None:
+    made = await api.create(CONFIG_MAPS, shop, an(CONFIG_MAPS, "large", data={"x": "x" * 900_000}))
+    await api.merge_patch(CONFIG_MAPS, shop, "large", {"data": {"y": "1"}})
+    version = made["metadata"]["resourceVersion"]
+    async with contextlib.aclosing(api.watch(CONFIG_MAPS, resource_version=version)) as events:
+        _, told = [await anext(events) for _ in range(2)]
+    assert {key: len(value) for key, value in told.object["data"].items()} == {"x": 900_000, "y": 1}
+
+
+async def test_a_closed_client_ends_its_watches_with_later(server: localcluster.Cluster, api: HttpApi) -> None:
+    closing = HttpApi(Login(str(server.kubeconfig)))
+    await closing.start()
+    (page,) = [page async for page in api.list(CONFIG_MAPS, label_selector="in=none")]
+    events = closing.watch(CONFIG_MAPS, resource_version=page.resource_version)
+    await anext(events)
+    await closing.close()
+    with pytest.raises(Transient):
+        await anext(events)
+
+
+async def test_silence_ends_a_watch(
+    api: HttpApi, server: localcluster.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the server had ended it: whoever watches connects again and sees whether it is there."""
+    (page,) = [page async for page in api.list(CONFIG_MAPS, label_selector="in=none")]
+    monkeypatch.setattr("sidecarpolicy.kube.client.IDLE_SECONDS", 0.5)
+    types = [event.type async for event in api.watch(CONFIG_MAPS, resource_version=page.resource_version)]
+    assert types[0] == "BOOKMARK"
+
+
+async def test_a_deletion_may_have_preconditions(api: HttpApi, shop: str) -> None:
+    made = await api.create(CONFIG_MAPS, shop, an(CONFIG_MAPS, "a"))
+    uid, stale = made["metadata"]["uid"], made["metadata"]["resourceVersion"]
+    await api.merge_patch(CONFIG_MAPS, shop, "a", {"data": {"x": "1"}})
+    with pytest.raises(Conflict):
+        await api.delete(CONFIG_MAPS, shop, "a", uid=uid, resource_version=stale)
+    with pytest.raises(Conflict):
+        await api.delete(CONFIG_MAPS, shop, "a", uid="another")
+    current = (await api.get(CONFIG_MAPS, shop, "a"))["metadata"]["resourceVersion"]
+    await api.delete(CONFIG_MAPS, shop, "a", uid=uid, resource_version=current)
+    with pytest.raises(NotFound):
+        await api.get(CONFIG_MAPS, shop, "a")
+    await api.delete(CONFIG_MAPS, shop, "a", uid=uid, resource_version=current)  # once more is nothing
+
+
+async def test_now_is_the_servers_clock(api: HttpApi, shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine's clock shows: the server's answers tell."""
+    real = time.time
+    assert abs(api.now() - real()) < 3
+    for wrong_by in (3600.0, -3600.0, 0.0):
+        monkeypatch.setattr("sidecarpolicy.kube.client.time.time", lambda wrong_by=wrong_by: real() + wrong_by)
+        await api.get(NAMESPACES, "", shop)
+        assert abs(api.now() - real()) < 3
+        assert abs(api.clock_offset + wrong_by) < 3
 
 
 async def test_somebody_wrote_first_is_a_conflict(api: HttpApi, shop: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -196,6 +198,36 @@ async def test_a_full_queue_drops_the_oldest_and_says_so_once(
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 
+async def test_warnings_are_the_last_to_be_dropped(api: HttpApi, cart: ObjectRef) -> None:
+    async with recording(api, capacity=3) as recorder:
+        for number in range(8):
+            recorder.emit(cart, reason="R", message=f"{number}", warning=number < 2)
+    assert sorted(event["note"] for event in await events_about(api, cart)) == list("017")
+    assert recorder.dropped == 5
+
+
+async def test_a_fan_out_is_written_at_a_pace_and_warnings_first(
+    api: HttpApi, cart: ObjectRef, server: localcluster.Cluster
+) -> None:
+    """However many there are: in no second more than the rate and what a quiet second has saved."""
+    rate = 20
+    async with recording(api, rate=float(rate)) as recorder:
+        for number in range(90):
+            recorder.emit(
+                a_ref(cart.namespace, name=f"d{number}", uid=f"{cart.uid}-{number}"),
+                reason="R",
+                message=f"{number}",
+                warning=number == 80,
+            )
+        assert recorder.waiting == 90
+        while recorder.waiting:  # noqa: ASYNC110 - not flushed, which would be in a hurry
+            await asyncio.sleep(0.05)
+    requests = await requests_on_events(server, cart, count=90)
+    times = [when for when, _ in requests]
+    assert max(sum(begin <= each < begin + 1 for each in times) for begin in times) <= 2 * rate
+    assert '"name":"d80.' in requests[0][1]
+
+
 async def test_a_server_that_stands_still_holds_nobody_up(
     api: HttpApi, cart: ObjectRef, server: localcluster.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +267,20 @@ async def verbs_on_events(server: localcluster.Cluster, ref: ObjectRef, *, until
         before = verbs
         await asyncio.sleep(0.3)
     raise AssertionError(f"the audit log has only {before}")
+
+
+async def requests_on_events(server: localcluster.Cluster, ref: ObjectRef, *, count: int) -> list[tuple[float, str]]:
+    """Return the requests about Events of this namespace, once there are *count*: when each came, and its line."""
+    assert server.audit_log is not None
+    for _ in range(100):
+        lines = [
+            line for line in server.audit_log.read_text().splitlines() if f"/namespaces/{ref.namespace}/events" in line
+        ]
+        if len(lines) >= count:
+            told = [(datetime.fromisoformat(json.loads(line)["requestReceivedTimestamp"]), line) for line in lines]
+            return sorted((when.timestamp(), line) for when, line in told)
+        await asyncio.sleep(0.3)
+    raise AssertionError(f"the audit log has only {len(lines)}")
 
 
 @given(text=st.text(), limit=st.integers(3, 40))

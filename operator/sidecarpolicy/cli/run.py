@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import click
 
-from sidecarpolicy.handlers.operator import OperatorSettings, operate
+from sidecarpolicy.handlers.operator import EndedByKopf, operate
+from sidecarpolicy.handlers.process import OperatorSettings
+from sidecarpolicy.handlers.serving import OFF, CannotListen, host_and_port
 from sidecarpolicy.kube.connection import ConnectionProblem
 
 PREFIX = "SIDECARPOLICY_RUN"
@@ -31,12 +34,41 @@ def refuse_unknown_variables(environ: Mapping[str, str], command: click.Command)
         )
 
 
-@click.command(context_settings={"auto_envvar_prefix": PREFIX, "show_default": True})
+# What flags were called before; still taken, not shown.
+OLD_NAMES = {
+    "--namespace": "--operator-namespace",
+    "--health": "--health-probe-bind-address",
+    "--resync-seconds": "--sync-period",
+    "--undone-window-seconds": "--revert-window-seconds",
+    "--undone-threshold": "--revert-threshold",
+}
+
+
+class RunCommand(click.Command):
+    """A command that knows its flags by their old names too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spell old names anew, and parse."""
+        parted = [argument.partition("=") for argument in args]
+        return super().parse_args(ctx, [OLD_NAMES.get(flag, flag) + sign + value for flag, sign, value in parted])
+
+
+def address(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check a bind address."""
+    try:
+        if value not in OFF:
+            host_and_port(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+    return value
+
+
+@click.command(cls=RunCommand, context_settings={"auto_envvar_prefix": PREFIX, "show_default": True})
 @click.option("--kubeconfig", default="", help="Path of a kubeconfig; KUBECONFIG or the Pod's service account if none.")
 @click.option("--context", default="", help="Context of the kubeconfig; its current one if none.")
 @click.option(
-    "--namespace",
-    default=lambda: os.environ.get("POD_NAMESPACE", DEFAULTS.namespace),
+    "--operator-namespace",
+    default=lambda: os.environ.get("POD_NAMESPACE", DEFAULTS.operator_namespace),
     show_default="$POD_NAMESPACE, or sidecarpolicy-system",
     help="The operator's own namespace: its Lease, and the revisions of cluster policies.",
 )
@@ -45,30 +77,41 @@ def refuse_unknown_variables(environ: Mapping[str, str], command: click.Command)
     "--workers", type=click.IntRange(1, 256), default=DEFAULTS.workers, help="How many writes may be under way at once."
 )
 @click.option(
-    "--resync-seconds",
+    "--sync-period",
     type=click.FloatRange(min=10),
-    default=DEFAULTS.resync_seconds,
-    help="Seconds between two full looks at what is there.",
+    default=DEFAULTS.sync_period,
+    help="Interval between full relists, in seconds.",
 )
 @click.option(
     "--lease-seconds",
     type=click.IntRange(min=3),
     default=DEFAULTS.lease_seconds,
-    help="Seconds after which another replica may lead if this one falls silent.",
+    help="Lease duration: seconds after which another replica may lead if this one falls silent.",
 )
 @click.option(
-    "--undone-window-seconds",
+    "--revert-window-seconds",
     type=click.FloatRange(min=1),
-    default=DEFAULTS.undone_window_seconds,
+    default=DEFAULTS.revert_window_seconds,
     help="Reverts by another writer count together where they come within so many seconds of each other.",
 )
 @click.option(
-    "--undone-threshold",
+    "--revert-threshold",
     type=click.IntRange(min=2),
-    default=DEFAULTS.undone_threshold,
+    default=DEFAULTS.revert_threshold,
     help="After so many of them the next attempt is ten minutes later, doubling to an hour.",
 )
-@click.option("--health", default=DEFAULTS.health, help="host:port of /healthz; empty for none.")
+@click.option(
+    "--health-probe-bind-address",
+    default=DEFAULTS.health_probe_bind_address,
+    callback=address,
+    help="host:port of /livez and /readyz; 0 for none.",
+)
+@click.option(
+    "--metrics-bind-address",
+    default=DEFAULTS.metrics_bind_address,
+    callback=address,
+    help="host:port of /metrics; 0 for none.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
@@ -87,6 +130,16 @@ def run(context: click.Context, /, log_level: str, **options: object) -> None:
     for noisy in ("kopf", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
-        asyncio.run(operate(OperatorSettings(**options)))  # type: ignore[arg-type]  # click has checked the types
-    except ConnectionProblem as problem:
+        _run(operate(OperatorSettings(**options)))  # type: ignore[arg-type]  # click has checked the types
+    except (ConnectionProblem, CannotListen, EndedByKopf) as problem:
         raise click.ClickException(str(problem)) from problem
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run *work* on the quickest loop that is installed."""
+    try:
+        import uvloop
+    except ImportError:  # there is none for this platform
+        asyncio.run(work)
+    else:
+        uvloop.run(work)

@@ -1,5 +1,254 @@
-"""Placeholder."""
+"""What this process counts and measures, for Prometheus; docs/metrics.md lists it all.
+
+Names and suffixes are controller-runtime's with a prefix of ours, so that rules and dashboards made for other operators
+need only another prefix. The library is `prometheus_client`, the reference implementation by the Prometheus project.
+
+No metric has a label per Deployment. One has a label per policy: the targets by state, which is what an alert is about.
+It is bounded: beyond MOST_POLICIES the rest is summed under OTHERS.
+
+What is known anyway (targets, queue, leader) is read when it is asked for, by one collector; only what passes by is
+counted as it does. Every workload write that is asked for ends in exactly one result:
+
+    requests = patched + unchanged + skipped + failed        (once none is on its way)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.targets import State
+from sidecarpolicy.core.tree import at, items
+from sidecarpolicy.names import Reason
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4"
+RESULTS: Final = ("patched", "unchanged", "skipped", "failed")
+"""What may come of a request for a workload write."""
+MOST_POLICIES: Final = 500
+OTHERS: Final = "(others)"
+LAG_SECONDS: Final = 0.5  # between two looks at the loop's lag
+
+# Seconds: controller-runtime's buckets for a reconcile, thinned out; and for requests and waits.
+_RECONCILE: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_REQUEST: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0)
+_LAG: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyCounts:
+    """Where the targets of one policy stand, and its rollout."""
+
+    policy: PolicyId
+    targets: Mapping[str, int] = field(default_factory=dict)
+    """By state."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """By reason."""
+    rollout: str = ""
+    """in_progress, halted, or empty where none is under way."""
+
+
+_ROLLOUTS: Final = ("in_progress", "halted")
+_IN_PROGRESS: Final = (
+    Reason.ROLLING_OUT,
+    Reason.PAUSED,
+    Reason.AWAITING_APPROVAL,
+    Reason.REMOVING,
+    Reason.REMOVAL_HELD,
+)
+_HALTED: Final = (Reason.ROLLOUT_HALTED, Reason.ROLLED_BACK)
+_STATES: Final = (*(state.value for state in State), "removing")  # every one in exactly one
+
+
+def counts_of_status(policy: PolicyId, status: Mapping[str, Any]) -> PolicyCounts:
+    """Read them from a policy's status; every replica has that, the leader or not."""
+    ready = next((each for each in items(status, "conditions") if each.get("type") == "Ready"), {})
+    rollout = {**dict.fromkeys(_IN_PROGRESS, "in_progress"), **dict.fromkeys(_HALTED, "halted")}
+    return PolicyCounts(
+        policy=policy,
+        targets={state: at(status, "targets").get(state, 0) for state in _STATES},
+        skipped={each["reason"]: each["count"] for each in items(status, "skipped")},
+        rollout=rollout.get(ready.get("reason", ""), ""),
+    )
+
+
+class Observed(Protocol):
+    """What an engine tells when it is asked."""
+
+    def policy_counts(self) -> Iterable[PolicyCounts]:
+        """Of every policy."""
+        ...
+
+    def queue_depths(self) -> Mapping[str, int]:
+        """How many keys wait, by what for."""
+        ...
+
+    @property
+    def leading(self) -> bool:
+        """Whether this replica writes."""
+        ...
 
 
 class Metrics:
-    def workload_write(self, result: str) -> None: ...
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._reconciles = self._counter("reconcile", "Passes, by what came of them", "controller", "result")
+        self._reconcile_errors = self._counter("reconcile_errors", "Passes that failed", "controller")
+        self._reconcile_time = self._histogram(
+            "reconcile_time_seconds", "How long a pass took", _RECONCILE, "controller"
+        )
+        self._adds = self._counter("workqueue_adds", "Keys that were queued", "name")
+        self._queued = self._histogram("workqueue_queue_duration_seconds", "How long a key waited", _RECONCILE, "name")
+        self._write_requests = self._counter("workload_write_requests", "Writes of a workload that were asked for")
+        self._writes = self._counter("workload_writes", "What came of those requests", "result")
+        self._requests = self._counter(
+            "api_requests", "Requests to the API server, by HTTP status; none: no answer", "verb", "resource", "code"
+        )
+        self._request_time = self._histogram(
+            "api_request_duration_seconds", "How long the API server took", _REQUEST, "verb", "resource"
+        )
+        self._lag = self._histogram("loop_lag_seconds", "How much later than due the event loop came to a timer", _LAG)
+        for result in RESULTS:
+            self._writes.labels(result)
+        self._collector = _Collector()
+        self.registry.register(self._collector)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"sidecarpolicy_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"sidecarpolicy_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+    # What passes by
+
+    def workload_write_requested(self) -> None:
+        """A write of a workload was asked for; exactly one `workload_write` follows."""
+        self._write_requests.inc()
+
+    def workload_write(self, result: str) -> None:
+        """What came of it: one of RESULTS."""
+        if result not in RESULTS:
+            raise ValueError(f"{result!r} is none of {RESULTS}")
+        self._writes.labels(result).inc()
+
+    def reconcile(self, controller: str, result: str, seconds: float) -> None:
+        """A pass is over; *result* is success or error."""
+        self._reconciles.labels(controller, result).inc()
+        self._reconcile_time.labels(controller).observe(seconds)
+        if result == "error":
+            self._reconcile_errors.labels(controller).inc()
+
+    def queued(self, name: str) -> None:
+        """A key was added to the queue of that name."""
+        self._adds.labels(name).inc()
+
+    def taken(self, name: str, waited: float) -> None:
+        """A key was taken from the queue of that name after *waited* seconds."""
+        self._queued.labels(name).observe(waited)
+
+    def request(self, verb: str, resource: str, code: str, seconds: float) -> None:
+        """A request to the API server is over; *code* is its HTTP status, or `none`."""
+        self._requests.labels(verb, resource, code).inc()
+        self._request_time.labels(verb, resource).observe(seconds)
+
+    async def watch_loop(self) -> None:
+        """Measure the lag of the running loop until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_SECONDS
+            await asyncio.sleep(LAG_SECONDS)
+            self._lag.observe(max(0.0, loop.time() - due))
+
+    # What is read when it is asked for
+
+    def observe_engine(self, engine: Observed) -> None:
+        """Ask *engine* from now on."""
+        self._collector.engine = engine
+
+    def observe_events(self, dropped: Callable[[], int], waiting: Callable[[], int]) -> None:
+        """Ask how many Events were dropped, and how many wait."""
+        self._collector.dropped, self._collector.waiting = dropped, waiting
+
+    def observe_clock(self, offset: Callable[[], float]) -> None:
+        """Ask by how many seconds the API server's clock is ahead of ours."""
+        self._collector.offset = offset
+
+    def observe_process(self) -> None:
+        """Read memory, CPU and descriptors of this process."""
+        ProcessCollector(registry=self.registry)
+
+    def text(self) -> str:
+        """Return everything, as Prometheus reads it."""
+        return generate_latest(self.registry).decode()
+
+
+class _Collector:
+    """Reads what is known anyway."""
+
+    def __init__(self) -> None:
+        self.engine: Observed | None = None
+        self.dropped: Callable[[], int] = int
+        self.waiting: Callable[[], int] = int
+        self.offset: Callable[[], float] = float
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family, those without a value too."""
+        policies = list(self.engine.policy_counts()) if self.engine is not None else []
+        yield _targets(policies)
+        skipped: Tally[str] = Tally()
+        for each in policies:
+            skipped.update(each.skipped)
+        yield _gauge("skipped", "Selected Deployments that are skipped, over all policies", "reason", skipped)
+        rollouts = Tally(each.rollout for each in policies)
+        text = "Policies with a rollout under way"
+        yield _gauge("rollouts", text, "state", {state: rollouts[state] for state in _ROLLOUTS})
+        depths = self.engine.queue_depths() if self.engine is not None else {}
+        yield _gauge("workqueue_depth", "Keys that wait", "name", depths)
+        leader = GaugeMetricFamily("sidecarpolicy_leader", "1 while this replica writes, 0 while it stands by")
+        leader.add_metric([], float(self.engine is not None and self.engine.leading))
+        yield leader
+        dropped = CounterMetricFamily("sidecarpolicy_events_dropped", "Events that were never written")
+        dropped.add_metric([], self.dropped())
+        yield dropped
+        waiting = GaugeMetricFamily("sidecarpolicy_events_waiting", "Events that wait to be written")
+        waiting.add_metric([], self.waiting())
+        yield waiting
+        offset = GaugeMetricFamily(
+            "sidecarpolicy_api_clock_offset_seconds", "How far the API server's clock is ahead of this process's"
+        )
+        offset.add_metric([], self.offset())
+        yield offset
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"sidecarpolicy_{name}", text, labels=[label])
+    for value, number in sorted(values.items()):
+        family.add_metric([value], number)
+    return family
+
+
+def _targets(policies: Iterable[PolicyCounts]) -> GaugeMetricFamily:
+    """Targets by policy and state; what is too many by name in one sum."""
+    family = GaugeMetricFamily(
+        "sidecarpolicy_targets",
+        "Deployments that a policy selects, by state",
+        labels=["kind", "policy_namespace", "policy", "state"],
+    )
+    rest: Tally[tuple[str, str]] = Tally()
+    for number, each in enumerate(sorted(policies, key=lambda each: each.policy)):
+        for state, count in each.targets.items():
+            if number < MOST_POLICIES:
+                family.add_metric([each.policy.kind, each.policy.namespace, each.policy.name, state], count)
+            else:
+                rest[each.policy.kind, state] += count
+    for (kind, state), count in rest.items():
+        family.add_metric([kind, "", OTHERS, state], count)
+    return family

@@ -81,10 +81,15 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One page of a LIST: the objects, and the resourceVersion of the whole collection."""
+    """One page of a LIST: objects, *gone* those of pages before it that were deleted since.
+
+    The last one has the resourceVersion of the whole collection, the others have it or none. Objects may be newer than
+    it: a watch from there tells them again.
+    """
 
     items: Sequence[Json]
     resource_version: str
+    gone: Sequence[Json] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

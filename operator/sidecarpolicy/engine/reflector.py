@@ -11,8 +11,8 @@ It is client-go's reflector without its store. The rules:
   told, never an empty collection. Only an *optional* kind counts as empty while it is not served.
 - Errors back off (1 s … 30 s, with jitter) and are told once each until all is well again.
 
-It never holds up the loop for long: putting away thousands of objects it lets others run every few milliseconds. It
-measures time by the loop only, so it runs in virtual time as well.
+It never holds up the loop for long: putting away thousands of objects it lets others run after every few. It measures
+time by the loop only, so it runs in virtual time as well.
 
 Not in it: what a change means, and how often to LIST without need (`refresh` is for that).
 """
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 1.0  # seconds after the first failure; doubled after each
 LONGEST_PAUSE: Final = 30.0
 LIVED: Final = 1.0  # seconds; a watch that ended sooner, having told nothing, counts as a failure
-SLICE: Final = 0.005  # seconds after which others may run
+SLICE: Final = 32  # objects after which others may run: some milliseconds (uvloop's clock stands still meanwhile)
 
 
 class Sink(Protocol):
@@ -49,7 +49,7 @@ class Sink(Protocol):
         ...
 
     def drop(self, resource: Resource, body: Json) -> None:
-        """An object that was deleted, as it was last."""
+        """An object that was deleted, as it was last; also during a LIST."""
         ...
 
     def end(self, resource: Resource, version: str) -> None:
@@ -75,7 +75,7 @@ class Reflector:
     ) -> None:
         self._api, self.resource, self._sink = api, resource, sink
         self._selector, self._optional, self._jitter = label_selector, optional, jitter
-        self._what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+        self.what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
         self.synced = asyncio.Event()
         """Set once the first LIST is in the sink."""
         self.begun_at = -math.inf
@@ -147,14 +147,16 @@ class Reflector:
 
     async def _put_away(self) -> str:
         """Put every object of a LIST into the sink, page by page; return the collection's version."""
-        loop, version = asyncio.get_running_loop(), ""
+        version, number = "", 0
         async for page in self._api.list(self.resource, label_selector=self._selector):
-            version, since = page.resource_version, loop.time()
+            version = page.resource_version
             for body in page.items:
                 self._sink.put(self.resource, body)
-                if loop.time() - since >= SLICE:
+                number += 1
+                if number % SLICE == 0:
                     await asyncio.sleep(0)
-                    since = loop.time()
+            for body in page.gone:
+                self._sink.drop(self.resource, body)
         return version
 
     async def _watch(self) -> bool:
@@ -183,7 +185,7 @@ class Reflector:
             await self._pause()
             return True
         if error.status == 410 or isinstance(error, NotFound):
-            log.debug("%s: %s; listing again", self._what, error)
+            log.debug("%s: %s; listing again", self.what, error)
             await self._pause()
             self._failures += 1
             return False
@@ -194,8 +196,7 @@ class Reflector:
 
     async def _follow(self) -> None:
         """Put away what one watch tells, until the server ends it."""
-        loop = asyncio.get_running_loop()
-        since = loop.time()
+        loop, number = asyncio.get_running_loop(), 0
         stream = self._api.watch(self.resource, label_selector=self._selector, resource_version=self._version)
         async with contextlib.aclosing(stream) as events:
             async for event in events:
@@ -208,14 +209,14 @@ class Reflector:
                     self._sink.put(self.resource, event.object)
                 self._heard = self._heard or event.type != "BOOKMARK"
                 self._version = event.object["metadata"]["resourceVersion"]
-                if loop.time() - since >= SLICE:
+                number += 1
+                if number % SLICE == 0:
                     await asyncio.sleep(0)
-                    since = loop.time()
 
     def _fail(self, error: ApiError, *, quietly: bool = False) -> None:
         """Count a failure and say what the problem is, in the log once until all is well again."""
         self._failures += 1
-        self.problem = f"the API server does not serve {self._what}" if isinstance(error, NotFound) else str(error)
+        self.problem = f"the API server does not serve {self.what}" if isinstance(error, NotFound) else str(error)
         kind = f"{type(error).__name__} {error.status}"
         level = logging.DEBUG if quietly or kind in self._told else logging.WARNING
         if level == logging.WARNING:
@@ -226,7 +227,7 @@ class Reflector:
         self.problem = ""
         if self._told:
             self._told.clear()
-            log.info("%s: listed and watched again", self._what)
+            log.info("%s: listed and watched again", self.what)
 
     async def _pause(self, error: ApiError | None = None) -> None:
         """Wait as many failures in a row and the server want it; not at all where nothing has failed."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict, deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +31,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Failed, Mutation
+from sidecarpolicy.engine.metrics import Metrics
 from sidecarpolicy.engine.observe import fleet_of, observe
 from sidecarpolicy.engine.policies import PolicyPass, one_line, rollout_state
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, Events, Json, Leadership, NotFound, Transient
@@ -71,7 +73,7 @@ class Term:
     """What one leader does. Create it when leadership is gained, `run` it until that is lost, and let it go."""
 
     def __init__(
-        self, *, api: Api, events: Events, leadership: Leadership, context: Context, metrics: Any, workers: int = 16
+        self, *, api: Api, events: Events, leadership: Leadership, context: Context, metrics: Metrics, workers: int = 16
     ) -> None:
         self.context, self.metrics = context, metrics
         self._workers = workers
@@ -93,7 +95,7 @@ class Term:
         self._urgent: deque[WorkloadId] = deque()
         self._writing: dict[WorkloadId, Mapping[PolicyId, Step]] = {}
         self._hungry: OrderedDict[PolicyId, None] = OrderedDict()
-        self._waiting: dict[PolicyId, None] = {}  # for a pass
+        self._waiting: dict[PolicyId, float] = {}  # for a pass, since when
         self._passing: set[PolicyId] = set()
         self._passed: dict[PolicyId, float] = {}
         self._alarms: list[tuple[float, PolicyId | WorkloadId]] = []
@@ -109,7 +111,9 @@ class Term:
         """Look at *workload* again."""
         if (remembered := self.context.memory.workloads.get(workload)) is not None:
             remembered.stale = True
-        self._dirty[workload] = None
+        if workload not in self._dirty:
+            self._dirty[workload] = None
+            self.metrics.queued("workloads")
         self._clean.clear()
         self._wake.set()
 
@@ -119,7 +123,9 @@ class Term:
         self._wake.set()
 
     def _look_at(self, policy: PolicyId) -> None:
-        self._waiting[policy] = None
+        if policy not in self._waiting:
+            self._waiting[policy] = time.perf_counter()
+            self.metrics.queued("policies")
         self._hungry[policy] = None
 
     # --- the loop
@@ -380,6 +386,7 @@ class Term:
     async def _write(self, identity: WorkloadId, wanted: Mapping[PolicyId, Step]) -> None:
         """Write what is to be written on one workload; whatever comes of it, it is looked at again."""
         result = "failed"
+        self.metrics.workload_write_requested()
         try:
             workload = self.context.cache.workloads.get(identity)
             if workload is None or self._cannot_be_written(workload):
@@ -521,7 +528,7 @@ class Term:
             passed = self._passed.get(policy, 0.0)
             if policy in self._passing or passed <= now < passed + PASS_INTERVAL:
                 continue
-            del self._waiting[policy]
+            self.metrics.taken("policies", time.perf_counter() - self._waiting.pop(policy))
             if policy not in self.context.cache.policies:
                 self.context.memory.policies.pop(policy, None)
                 self._hungry.pop(policy, None)
@@ -543,13 +550,18 @@ class Term:
         """Begin *work* beside the loop; a mistake of ours in it is told in full and stops nothing else."""
 
         async def guarded() -> None:
+            began, result = time.perf_counter(), "success"
             try:
                 await work
             except LeadershipLost:
                 log.debug("%s: not written, leadership has ended", key)
             except Exception:
+                result = "error"
                 log.exception("working on %s failed, trying again in %g s", key, LAST_BACKOFF)
                 self.alarm(key, self.context.now() + LAST_BACKOFF)
+            finally:
+                controller = "policy" if isinstance(key, PolicyId) else "workload"
+                self.metrics.reconcile(controller, result, time.perf_counter() - began)
 
         assert self._tasks is not None
         self._tasks.create_task(guarded())

@@ -1,1 +1,1 @@
-"""The only place that knows Kopf: it watches, runs the probes and the process."""
+"""The process: Kopf for its life, Reflectors for what is there, the engine for the work, a Lease for who may write."""

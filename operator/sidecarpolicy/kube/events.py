@@ -3,8 +3,9 @@
 `emit` puts a note into a bounded queue and returns. One background task writes: a first note creates an
 Event, an equal one (object, reason, message) within ten minutes raises `series.count` of that Event, by one
 patch in thirty seconds at most. Each object has a bucket of writes like client-go's spam filter (25, one
-more every five minutes). What does not fit is dropped and counted, the oldest first: an Event is a courtesy,
-conditions are the record.
+more every five minutes), and all of them together have one (50 a second): the Events of a fan-out to ten
+thousand Deployments must not take the API server from its patches. Warnings go first. What does not fit is
+dropped and counted, the oldest first and Warnings last: an Event is a courtesy, conditions are the record.
 
 **Callers emit on change only.** The recorder cannot tell a repeated event from a repeated pass: a caller
 that emits on every pass over a standing situation would have it patch for ever, and with nothing to do this
@@ -83,6 +84,7 @@ class EventRecorder:
 
     *identity*: which of several operators reports. *capacity*: Events that may wait. *pace* (seconds):
     between two patches of one Event. *burst* and *refill* (seconds for one more): writes about one object.
+    *rate*: writes a second, and as many at once after a quiet second.
     """
 
     def __init__(
@@ -90,17 +92,20 @@ class EventRecorder:
         api: Api,
         identity: str,
         *,
-        capacity: int = 2048,
+        capacity: int = 16_384,
         pace: float = 30.0,
         burst: int = 25,
         refill: float = 300.0,
+        rate: float = 50.0,
     ) -> None:
         self._api, self._identity = api, identity
         self._capacity, self._pace = capacity, pace
-        self._burst, self._refill = burst, refill
+        self._burst, self._refill, self._rate = burst, refill, rate
+        self._paid_until = 0.0  # a second after this the bucket of all is full again
         self._told: OrderedDict[_Key, _Told] = OrderedDict()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # uid → writes left, and when
-        self._waiting: deque[_Told] = deque()
+        self._warnings: deque[_Told] = deque()
+        self._others: deque[_Told] = deque()
         self._timers: dict[_Key, tuple[asyncio.TimerHandle, _Told]] = {}
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -108,6 +113,11 @@ class EventRecorder:
         self._warned = {NAMESPACE_TERMINATING}  # kinds of drops that need no more words
         self.dropped = 0
         """Notes that were never written; for metrics."""
+
+    @property
+    def waiting(self) -> int:
+        """How many Events wait to be written."""
+        return len(self._warnings) + len(self._others)
 
     def emit(self, regarding: ObjectRef, *, reason: str, message: str, warning: bool = False, action: str = "") -> None:
         """Post one Event, or raise the count of an equal one. On change only: see the module."""
@@ -171,16 +181,17 @@ class EventRecorder:
     def _queue(self, told: _Told) -> None:
         if told.queued:
             return
-        if len(self._waiting) >= self._capacity:
-            self._drop(self._waiting.popleft(), "overflow", f"more than {self._capacity} wait")
+        if self.waiting >= self._capacity:
+            self._drop((self._others or self._warnings).popleft(), "overflow", f"more than {self._capacity} wait")
         told.queued = True
-        self._waiting.append(told)
+        (self._warnings if told.warning else self._others).append(told)
         self._wake.set()
 
     def _drop(self, told: _Told, kind: str, why: str) -> None:
         """Forget what was not written of an Event; say so loudly for the first of its *kind*."""
         told.queued = False
-        self._told.pop(told.key, None)
+        if self._told.get(told.key) is told:
+            del self._told[told.key]
         self.dropped += told.count - told.written_count
         log.log(
             logging.DEBUG if kind in self._warned else logging.WARNING,
@@ -195,8 +206,9 @@ class EventRecorder:
 
     async def _write_all(self) -> None:
         async with self._writing:
-            while self._waiting:
-                told = self._waiting.popleft()
+            while self.waiting:
+                await self._wait_for_the_rate()
+                told = (self._warnings or self._others).popleft()
                 told.queued = False
                 if told.count == told.written_count:
                     continue
@@ -208,6 +220,15 @@ class EventRecorder:
                     self._later(told, wait)
                 else:
                     self._drop(told, "spam", f"{self._burst} were written about it in a short time")
+
+    async def _wait_for_the_rate(self) -> None:
+        """Wait until there may be another write, of whatever object."""
+        wait = self._paid_until - time.monotonic() - 1.0
+        if wait > 0 and not self._hurry:
+            await asyncio.sleep(wait)
+
+    def _pay(self) -> None:
+        self._paid_until = max(self._paid_until, time.monotonic()) + 1.0 / self._rate
 
     def _spend(self, uid: str) -> float:
         """Take one write from the object's bucket and return 0, or in how many seconds there is one."""
@@ -223,6 +244,7 @@ class EventRecorder:
         """Create or patch one Event, trying again while the server says Transient."""
         for _ in range(_TRIES):
             count = told.count
+            self._pay()
             try:
                 await self._write_once(told, count)
             except Transient as error:

@@ -96,6 +96,11 @@ class Election:
         return self._leads.is_set() and self._clock() < self._leads_until
 
     @property
+    def problem(self) -> str:
+        """What keeps the Lease from being read or renewed; empty if nothing does."""
+        return f"{self._what}: {self._complaint}" if self._complaint else ""
+
+    @property
     def holder(self) -> str:
         """Who held the Lease when last seen; empty if nobody."""
         return str(self._seen.get("holderIdentity") or "")
