@@ -294,4 +294,3 @@ def _quietly(act: Callable[[], Any]) -> None:
         act()
     except ApiError:
         return
-

@@ -378,9 +378,7 @@ def number_of(replica_set: Json) -> int:
 def _template_of(replica_set: Json) -> Json:
     """The Deployment's template that it was made for."""
     template: Json = replica_set["spec"]["template"]
-    labels = {
-        key: value for key, value in at(template, "metadata", "labels").items() if key != "pod-template-hash"
-    }
+    labels = {key: value for key, value in at(template, "metadata", "labels").items() if key != "pod-template-hash"}
     return {**template, "metadata": {**template["metadata"], "labels": labels}}
 
 

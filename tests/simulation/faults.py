@@ -73,14 +73,18 @@ Rule = Callable[[Request], Trouble | None]
 
 @dataclass(slots=True)
 class Faults:
-    """*rules* are asked in turn; the first trouble counts. *crash* is told of a process that has to end."""
+    """*rules* are asked in turn; the first trouble counts. *crash* is told of a process that has to end, *sent* of every
+    request.
+    """
 
     rules: list[Rule] = field(default_factory=list)
     crash: Callable[[str], None] = lambda process: None
+    sent: Callable[[Request], None] = lambda request: None
     happened: list[tuple[Request, Trouble]] = field(default_factory=list)
 
     def of(self, request: Request) -> Trouble | None:
         """What happens to *request*."""
+        self.sent(request)
         for rule in self.rules:
             if (found := rule(request)) is not None:
                 self.happened.append((request, found))

@@ -93,6 +93,12 @@ class Replica:
         """Whether it may write now."""
         return bool(self.processes) and self.process.alive and self.process.election.leading
 
+    @property
+    def blind(self) -> bool:
+        """Whether it is kept from seeing something."""
+        client = self.process.client
+        return bool(client.held) or client.unheard is not None or client.frozen is not None
+
     def start(self) -> None:
         """Begin another process, which knows nothing."""
         name = f"{self.name}-{len(self.processes) + 1}"
@@ -149,6 +155,7 @@ class Replica:
         frozen = self.process.client.frozen
         assert frozen is not None
         frozen.set()
+        self.process.client.frozen = self.process.lease_client.frozen = None
 
     async def _run(self, process: Process) -> None:
         queue: WorkQueue[object] = WorkQueue(base=0.2, cap=60.0)
@@ -196,5 +203,3 @@ async def _feed(resource: Resource, client: Client, engine: Engine) -> None:
                 if resource not in OPTIONAL:
                     raise
         await asyncio.sleep(1.0)
-
-

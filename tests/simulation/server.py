@@ -65,7 +65,10 @@ WITH_STATUS = OURS | {DEPLOYMENTS, REPLICA_SETS, PODS, NAMESPACES}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One write: *type* as a watch tells it. *before* is None for ADDED; *after* of DELETED is the last state."""
+    """One write: *type* as a watch tells it. *before* is None for ADDED; *after* of DELETED is the last state.
+
+    *manager*: whose write it was, where that is known.
+    """
 
     version: int
     type: str
@@ -73,6 +76,7 @@ class Change:
     place: Place
     before: Json | None
     after: Json
+    manager: str = ""
 
 
 @dataclass(slots=True)
@@ -198,7 +202,7 @@ class Server:
             new["metadata"] = {**new["metadata"], "managedFields": managed}
         if dry_run:
             return new
-        return self._store(resource, place, None, new, "ADDED")
+        return self._store(resource, place, None, new, "ADDED", manager)
 
     def json_patch(
         self,
@@ -246,7 +250,7 @@ class Server:
         if before is None:
             return self.create(resource, namespace, body, manager=manager, operation="Apply")
         after = applied(before, body, manager, timestamp(self.now()))
-        return self.update(resource, before, after, manager="")
+        return self.update(resource, before, after, manager=manager, by_apply=True)
 
     def update(
         self,
@@ -257,8 +261,12 @@ class Server:
         subresource: str = "",
         manager: str = "owner",
         dry_run: bool = False,
+        by_apply: bool = False,
     ) -> Json:
-        """Store *after* in place of *before*, which is what is stored; return it as it is then."""
+        """Store *after* in place of *before*, which is what is stored; return it as it is then.
+
+        *by_apply*: who owns what stands in *after* already.
+        """
         was, wanted = before["metadata"], after["metadata"]
         place = (was.get("namespace", ""), was["name"])
         if wanted.get("resourceVersion") not in (None, "", was["resourceVersion"]):
@@ -288,7 +296,7 @@ class Server:
             new = self._admitted("UPDATE", resource, before, self._defaulted(resource, new))
         if resource in WITH_GENERATION and not subresource and self._is_another_generation(resource, before, new):
             new["metadata"] = {**new["metadata"], "generation": was["generation"] + 1}
-        if resource == DEPLOYMENTS and manager and not subresource:
+        if resource == DEPLOYMENTS and not by_apply and not subresource:
             managed = updated(items(was, "managedFields"), before, new, manager, timestamp(self.now()))
             new["metadata"] = {**new["metadata"], "managedFields": managed}
         if _essence(new) == _essence(before):
@@ -296,8 +304,8 @@ class Server:
         if dry_run:
             return new
         if "deletionTimestamp" in was and not metadata.get("finalizers") and resource != NAMESPACES:
-            return self._store(resource, place, before, new, "DELETED")
-        return self._store(resource, place, before, new, "MODIFIED")
+            return self._store(resource, place, before, new, "DELETED", manager)
+        return self._store(resource, place, before, new, "MODIFIED", manager)
 
     def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str = "", resource_version: str = ""
@@ -380,7 +388,9 @@ class Server:
         one, other = at(before, "metadata", "annotations"), at(after, "metadata", "annotations")
         return resource == DEPLOYMENTS and one is not other and one != other
 
-    def _store(self, resource: Resource, place: Place, before: Json | None, after: Json, kind: str) -> Json:
+    def _store(
+        self, resource: Resource, place: Place, before: Json | None, after: Json, kind: str, manager: str = ""
+    ) -> Json:
         self.version += 1
         collection = self.collections[resource]
         stored = {**after, "metadata": {**after["metadata"], "resourceVersion": str(self.version)}}
@@ -388,7 +398,7 @@ class Server:
             del collection.objects[place]
         else:
             collection.objects[place] = stored
-        change = Change(self.version, kind, resource, place, before, stored)
+        change = Change(self.version, kind, resource, place, before, stored, manager)
         collection.changes.append(change)
         self._wake(collection)
         for observer in self.observers:

@@ -46,11 +46,13 @@ from tests.simulation.controllers import (
     version_of,
 )
 from tests.simulation.faults import Faults
+from tests.simulation.invariants import Invariants
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.operator import NAMESPACE, Replica
 from tests.simulation.server import Change, Place, Server
 
 SETTLES = 5.0  # seconds after a tick: by then the operator has done what it can, and told it
+SIGHT = 20.0  # seconds after which an operator that leads, and sees, must know what is
 LONG_AGO = START - 3600
 FLEET = {"fleet": "web"}
 
@@ -166,6 +168,16 @@ class Deployment:
         """How many Pods it wants."""
         return int(self.body["spec"]["replicas"]) if self.world is not None else int(self.first["replicas"])
 
+    @property
+    def healthy(self) -> bool:
+        """Whether it is available."""
+        return condition_of(self.body, "Available")["status"] == "True"
+
+    @healthy.setter
+    def healthy(self, healthy: bool) -> None:
+        assert self.world is None
+        self.first["healthy"] = healthy
+
     @replicas.setter
     def replicas(self, number: int) -> None:
         if self.world is None:
@@ -276,10 +288,21 @@ class Cluster:
         self.server = Server(self.now)
         self.controllers = Controllers(self.server)
         self.faults.crash = self.crash
+        self.invariants = Invariants(self.server, self.controllers, lambda: self.loop.now)
+        self.faults.sent = self.invariants.sent
+        self.sighted_since = 0.0
 
     def now(self) -> float:
         """The server's clock."""
         return self.time_of_setup if self.time_of_setup is not None else START + self.loop.now
+
+    def look(self) -> None:
+        """Judge what is there, once the operator has had time to see it; raise Broken."""
+        if not any(each.leading and not each.blind for each in self.replicas):
+            self.sighted_since = self.loop.now
+        elif self.loop.now >= self.sighted_since + SIGHT:
+            self.invariants.judge_status()
+        self.invariants.check()
 
     def crash(self, process: str) -> None:
         """End the replica of that process."""
@@ -289,9 +312,7 @@ class Cluster:
 
     def add_replica(self, name: str = "one", **fields: Any) -> Replica:
         """Another operator; not started yet."""
-        self.replicas.append(
-            Replica(name=name, server=self.server, loop=self.loop, faults=self.faults, **fields)
-        )
+        self.replicas.append(Replica(name=name, server=self.server, loop=self.loop, faults=self.faults, **fields))
         return self.replicas[-1]
 
     def end(self) -> None:
@@ -307,7 +328,7 @@ class Cluster:
 class World:
     """One policy and its Deployments. *update*: what its spec says; *current*: what was rolled out completely before.
 
-    *steps*: those of the operator during the last tick.
+    *steps*: those of the operator during the last tick. *halted*: attempts that were halted, and not resumed.
     """
 
     def __init__(
@@ -381,6 +402,7 @@ class World:
         self.server.create(self._kind, self.policy.namespace, body)
         for letter in dict.fromkeys([*known, *([current] if current else [])]):
             self._store_revision(letter, completed=True)
+            self.cluster.invariants.landed.add(letter)
         self.arrive(*deployments)
 
     def arrive(self, *deployments: Deployment) -> None:
@@ -502,6 +524,17 @@ class World:
         return int(self.object["metadata"]["generation"])
 
     @property
+    def in_flight(self) -> set[str]:
+        """The names of those that roll something of the policy out."""
+        flights = self.cluster.invariants.flights
+        return {place[1] for policy, place in flights if policy == self.policy.name}
+
+    @property
+    def most_in_flight(self) -> int:
+        """The most Deployments that ever rolled something of the policy out at a time."""
+        return self.cluster.invariants.most_in_flight.get(self.policy.name, 0)
+
+    @property
     def deleting(self) -> bool:
         """Whether its author has deleted it."""
         return self.object is None or "deletionTimestamp" in self.object["metadata"]
@@ -518,6 +551,7 @@ class World:
     def resume(self) -> None:
         """The author goes on after a halt."""
         self.say(f"resumed: {self.attempt}")
+        self.halted.discard(self.attempt)
         self.annotate(names.RESUME, self.real(self.attempt))
 
     def approve(self, approval: str) -> None:
@@ -636,6 +670,7 @@ class World:
             if not each.processes:
                 each.start()
         loop.run_to(following + SETTLES)
+        self.cluster.look()
 
     def note(self) -> list[Move]:
         """Write into the transcript what happened since the last time; return the steps."""
@@ -652,7 +687,7 @@ class World:
             version = self._stirring()
             self.tick()
             rests = all(each.rests for each in self.deployments)
-            done = all(each.complete for each in self.deployments)
+            done = all(each.complete and each.healthy for each in self.deployments)
             quiet = quiet + 1 if version == self._stirring() and rests else 0
             seconds = self._rollout.min_ready_seconds + (0 if done else self._rollout.progress_deadline_seconds)
             if quiet > seconds / TICK + 2:
@@ -713,7 +748,9 @@ class World:
             self._observe_revision(change)
         if change.resource != DEPLOYMENTS or change.before is None or change.type != "MODIFIED":
             return
-        before, after = (at(each, "metadata", "annotations").get(names.RECORD) for each in (change.before, change.after))
+        before, after = (
+            at(each, "metadata", "annotations").get(names.RECORD) for each in (change.before, change.after)
+        )
         old, new = (self._borne(each) for each in (change.before, change.after))
         if before == after and old == new:
             return
