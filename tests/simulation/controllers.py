@@ -28,14 +28,15 @@ class Behaviour:
     """How a Deployment behaves: after *ticks* a rollout is complete, unless it *breaks*.
 
     *breaks*: revisions (`web-b`; "" for none at all) with which it never completes; *crashes*: with which it completes
-    and is lost right after. *bad_versions*: those of its owner with which it never completes. *done*: ticks of the
-    rollout that goes on.
+    and is lost right after. *bad_versions*: those of its owner with which it never completes. *last_words*: of a container
+    that crashes. *done*: ticks of the rollout that goes on.
     """
 
     ticks: int = 2
     breaks: frozenset[str] = frozenset()
     crashes: frozenset[str] = frozenset()
     bad_versions: frozenset[int] = frozenset()
+    last_words: str = ""
     done: int = 0
 
     def hinders(self, template: Json) -> bool:
@@ -150,9 +151,11 @@ class Controllers:
             self._give_up(body, sets, now)
         else:
             behaviour.done += 1
-            if behaviour.done >= behaviour.ticks:
+            # Pods are ready after *ticks*; to be available they have to stay so, and that is no progress.
+            waits = body["spec"].get("minReadySeconds", 0) / TICK
+            if behaviour.done >= behaviour.ticks + waits:
                 self._finish(body, sets, now)
-            else:
+            elif behaviour.done <= behaviour.ticks:
                 self._status(body, sets, now, progressing=("True", "ReplicaSetUpdated"))
 
     def settle(self, body: Json) -> None:
@@ -162,6 +165,17 @@ class Controllers:
         body = self.server.get(DEPLOYMENTS, *place)
         if not rolled_out(body):
             self._finish(body, self.replica_sets(body), self.server.now())
+
+    def never_available(self, body: Json) -> None:
+        """A new Deployment whose first rollout was given up long ago."""
+        self.roll(body)
+        body = self.server.get(DEPLOYMENTS, body["metadata"]["namespace"], body["metadata"]["name"])
+        given_up = ("False", "ProgressDeadlineExceeded")
+        self._status(body, self.replica_sets(body), self.server.now(), progressing=given_up)
+
+    def refuse(self, body: Json) -> None:
+        """A Pod of it could not be made, and that has not been renewed since."""
+        self._status(body, self.replica_sets(body), self.server.now(), refused=True)
 
     def lose(self, body: Json) -> None:
         """Too few of its Pods are left."""
@@ -332,8 +346,10 @@ class Controllers:
                 "ownerReferences": [{"kind": "ReplicaSet", "uid": newest["metadata"]["uid"], "controller": True}],
             },
             "status": {
-                "initContainerStatuses": [_container_status(each, broken=ours) for each in inits],
-                "containerStatuses": [_container_status(each, broken=theirs) for each in containers],
+                "initContainerStatuses": [_container_status(each, behaviour.last_words, broken=ours) for each in inits],
+                "containerStatuses": [
+                    _container_status(each, behaviour.last_words, broken=theirs) for each in containers
+                ],
             },
         }
 
@@ -401,7 +417,7 @@ def _condition(before: Json | None, kind: str, status: str, reason: str, message
     }
 
 
-def _container_status(container: Json, *, broken: bool) -> Json:
+def _container_status(container: Json, last_words: str, *, broken: bool) -> Json:
     told: Json = {"name": container["name"], "ready": not broken, "started": not broken, "restartCount": 0}
     if not broken:
         return {**told, "state": {"running": {}}}
@@ -409,5 +425,5 @@ def _container_status(container: Json, *, broken: bool) -> Json:
         **told,
         "restartCount": 4,
         "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}},
-        "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}},
+        "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": last_words}},
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
+from typing import Any
 
 from sidecarpolicy.engine.port import ApiError, Conflict, Rejected, Resource, Transient
 
@@ -94,7 +95,7 @@ class Faults:
 
 def error_of(trouble: Trouble, request: Request) -> ApiError:
     """What the client makes of it."""
-    told = {"verb": request.verb, "what": f"{request.resource.plural} {request.namespace}/{request.name}"}
+    told: Any = {"verb": request.verb, "what": f"{request.resource.plural} {request.namespace}/{request.name}"}
     match trouble:
         case Trouble.CONFLICT:
             return Conflict(**told, message="somebody wrote first", status=409, reason="Conflict")

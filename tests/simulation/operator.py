@@ -145,6 +145,11 @@ class Replica:
         process.task.cancel()
         self.loop.create_task(process.election.release())
 
+    def hold(self, resource: Resource) -> asyncio.Event:
+        """Hold a watch back until what is returned is set."""
+        self.process.client.held[resource] = asyncio.Event()
+        return self.process.client.held[resource]
+
     def freeze(self) -> None:
         """SIGSTOP: nothing it asks is sent, no answer arrives."""
         frozen = asyncio.Event()
@@ -201,5 +206,5 @@ async def _feed(resource: Resource, client: Client, engine: Engine) -> None:
                             engine.observe(resource, event.type, event.object)
             except NotFound:
                 if resource not in OPTIONAL:
-                    raise
+                    return  # Kopf looks for kinds once
         await asyncio.sleep(1.0)

@@ -81,7 +81,7 @@ class Change:
 
 @dataclass(slots=True)
 class Collection:
-    """The objects of one kind; *compacted*: no watch begins before that version. *waiting*: to be called at a change."""
+    """The objects of one kind. *compacted*: no watch begins before that version; *waiting*: to be called at a change."""
 
     objects: dict[Place, Json] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
@@ -92,6 +92,9 @@ class Collection:
 
 Admission = Callable[[str, Resource, Json | None, Json], Json]
 """Takes CREATE or UPDATE, the kind, the object before and after; returns what is stored, or raises Rejected."""
+
+
+Snapshot = tuple[int, dict[Resource, dict[Place, Json]]]
 
 
 class Server:
@@ -344,6 +347,25 @@ class Server:
         collection = self.collections[resource]
         collection.changes.clear()
         collection.compacted = self.version
+
+    def snapshot(self) -> Snapshot:
+        """What etcd holds now."""
+        return self.version, {resource: dict(each.objects) for resource, each in self.collections.items()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Etcd is restored from a backup: objects and versions are those of then, and every watch breaks."""
+        version, objects = snapshot
+        for resource, collection in self.collections.items():
+            collection.objects = dict(objects[resource])
+            collection.changes.clear()
+            collection.compacted = 2**62  # until the streams of before have ended
+            self._wake(collection)
+        self.version = version
+
+    def restored(self) -> None:
+        """New watches begin."""
+        for collection in self.collections.values():
+            collection.compacted = self.version
 
     def install(self, resource: Resource, installed: bool = True) -> None:
         """Whether the server serves this kind."""

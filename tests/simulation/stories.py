@@ -57,6 +57,9 @@ LONG_AGO = START - 3600
 FLEET = {"fleet": "web"}
 
 
+BEHAVIOUR = frozenset({"ticks", "breaks", "crashes", "bad_versions", "last_words"})
+
+
 class Deployment:
     """A Deployment of a story; before it is put into a world its fields say how it will be there."""
 
@@ -70,6 +73,7 @@ class Deployment:
         revision: str | None = None,
         healthy: bool = True,
         established: bool = False,
+        never_available: bool = False,
         recreates: bool = False,
         contested: bool = False,
         selected: bool = True,
@@ -81,6 +85,7 @@ class Deployment:
         self.name, self.namespace = name, namespace
         self.behaviour = Behaviour(**behaviour)
         self.first = {"revision": revision, "healthy": healthy, "established": established, "replicas": replicas}
+        self.never_available = never_available
         self.tier, self.recreates, self.contested = tier, recreates, contested
         self.spec, self.annotations = spec or {}, annotations or {}
         self._selected, self._pinned_to = selected, pinned_to
@@ -89,12 +94,12 @@ class Deployment:
     # What it does
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("ticks", "breaks", "crashes", "bad_versions"):
+        if name in BEHAVIOUR:
             return getattr(self.behaviour, name)
         raise AttributeError(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("ticks", "breaks", "crashes", "bad_versions"):
+        if name in BEHAVIOUR:
             setattr(self.behaviour, name, value)
         else:
             super().__setattr__(name, value)
@@ -343,6 +348,7 @@ class World:
         cluster: Cluster | None = None,
         known: Sequence[str] = (),
         sidecar: Json | None = None,
+        spec: Json | None = None,
         seed: int = 0,
     ) -> None:
         random.seed(seed)
@@ -356,7 +362,8 @@ class World:
         self.completed: set[str] = set()
         self.touched: dict[str, set[str]] = {}
         self._rollout, self._update, self._sidecar = rollout, current or update, sidecar or {}
-        self._deletion: Json = {}
+        self.spec = spec or {}
+        """Further fields of the policy's spec."""
         self._real: dict[str, str] = {}
         self._stopped = False
         self._told = ""
@@ -444,7 +451,10 @@ class World:
             self.cluster.time_of_setup = LONG_AGO
         made = self.server.create(DEPLOYMENTS, each.namespace, body)
         if each.first["established"]:
-            self.controllers.settle(made)
+            if each.never_available:
+                self.controllers.never_available(made)
+            else:
+                self.controllers.settle(made)
             if not each.first["healthy"]:
                 self.cluster.time_of_setup = LONG_AGO - TICK
                 self.controllers.lose(each.body)
@@ -480,7 +490,8 @@ class World:
         selector: Json = {"matchLabels": FLEET}
         if out:
             selector["matchExpressions"] = [{"key": "app", "operator": "NotIn", "values": out}]
-        spec = {"selector": selector, "sidecars": [sidecar], "rollout": rollout_of(self._rollout), **self._deletion}
+        rollout = {**rollout_of(self._rollout), **self.spec.get("rollout", {})}
+        spec = {"selector": selector, "sidecars": [sidecar], **self.spec, "rollout": rollout}
         if not self.policy.namespace:
             spec["namespaceSelector"] = {}
         return {
@@ -540,7 +551,7 @@ class World:
         return self.object is None or "deletionTimestamp" in self.object["metadata"]
 
     def delete(self) -> None:
-        """The author deletes it."""
+        """Its author deletes it."""
         self.server.delete(self._kind, self.policy.namespace, self.policy.name)
 
     def annotate(self, key: str, value: str | None) -> None:
