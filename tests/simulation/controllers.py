@@ -28,8 +28,8 @@ class Behaviour:
     """How a Deployment behaves: after *ticks* a rollout is complete, unless it *breaks*.
 
     *breaks*: revisions (`web-b`; "" for none at all) with which it never completes; *crashes*: with which it completes
-    and is lost right after. *bad_versions*: those of its owner with which it never completes. *last_words*: of a container
-    that crashes. *done*: ticks of the rollout that goes on.
+    and is lost right after. *bad_versions*: those of its owner with which it never completes. *last_words*: of a
+    container that crashes. *done*: ticks of the rollout that goes on.
     """
 
     ticks: int = 2
@@ -365,10 +365,10 @@ class Controllers:
         for resource in EVERY_RESOURCE:
             for place, each in [*self.server.collections[resource].objects.items()]:
                 owners = items(each["metadata"], "ownerReferences")
-                if owners and not any(owner["uid"] in live for owner in owners):
-                    if "deletionTimestamp" not in each["metadata"]:
-                        self.server.delete(resource, *place)
-                        self._owned.pop(owners[0]["uid"], None)
+                goes = owners and not any(owner["uid"] in live for owner in owners)
+                if goes and "deletionTimestamp" not in each["metadata"]:
+                    self.server.delete(resource, *place)
+                    self._owned.pop(owners[0]["uid"], None)
 
     def end_namespaces(self) -> None:
         """Empty namespaces that are being deleted, and let them go when nothing is held back any more."""

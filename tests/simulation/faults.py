@@ -74,9 +74,7 @@ Rule = Callable[[Request], Trouble | None]
 
 @dataclass(slots=True)
 class Faults:
-    """*rules* are asked in turn; the first trouble counts. *crash* is told of a process that has to end, *sent* of every
-    request.
-    """
+    """*rules* are asked in turn; the first trouble counts. *crash* is told who has to end, *sent* of every request."""
 
     rules: list[Rule] = field(default_factory=list)
     crash: Callable[[str], None] = lambda process: None

@@ -224,7 +224,7 @@ class Invariants:
     def judge_status(self) -> None:
         """Ready is true only where every Deployment that is selected, and not left out by its owner, runs the spec."""
         for resource in POLICIES.values():
-            for body in self.server.every(resource):
+            for body in [*self.server.collections[resource].objects.values()]:
                 status = at(body, "status")
                 ready = next((each for each in items(status, "conditions") if each["type"] == "Ready"), None)
                 if ready is None or ready["status"] != "True":

@@ -81,7 +81,7 @@ class Change:
 
 @dataclass(slots=True)
 class Collection:
-    """The objects of one kind. *compacted*: no watch begins before that version; *waiting*: to be called at a change."""
+    """The objects of one kind. *compacted*: no watch begins before it. *waiting*: to be called at the next change."""
 
     objects: dict[Place, Json] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
@@ -115,7 +115,8 @@ class Server:
 
     def find(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """The object, if there is one."""
-        return self._collection(resource, "get").objects.get((namespace, name))
+        collection = self.collections[resource]
+        return collection.objects.get((namespace, name)) if collection.installed else None
 
     def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """The object; raise NotFound."""

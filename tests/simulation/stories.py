@@ -43,6 +43,7 @@ from tests.simulation.controllers import (
     borne_by,
     condition_of,
     is_observed,
+    rolled_out,
     version_of,
 )
 from tests.simulation.faults import Faults
@@ -156,12 +157,18 @@ class Deployment:
     @property
     def complete(self) -> bool:
         """Whether its controller has nothing left to do."""
-        return is_observed(self.body) and condition_of(self.body, "Progressing").get("reason") == COMPLETE
+        progressing = condition_of(self.body, "Progressing")
+        if not progressing:
+            return rolled_out(self.body)
+        return is_observed(self.body) and progressing["reason"] == COMPLETE
 
     @property
     def rests(self) -> bool:
-        """Whether its controller is done, or has given up."""
-        return is_observed(self.body) and (self.complete or condition_of(self.body, "Progressing")["status"] == "False")
+        """Whether its controller is done, has given up, or never gives up."""
+        progressing = condition_of(self.body, "Progressing")
+        waits = self.behaviour.hinders(self.body["spec"]["template"])
+        given_up = progressing["status"] == "False" if progressing else waits
+        return self.complete or (is_observed(self.body) and given_up)
 
     @property
     def version(self) -> int:
