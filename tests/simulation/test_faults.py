@@ -143,8 +143,8 @@ def test_an_accepted_revision_is_kept_in_order_while_an_edit_cannot_be_accepted(
 
 def test_a_term_remembers_no_step_of_an_earlier_one() -> None:
     """Fault 6: a step that could not be written waits; meanwhile the Lease is lost, and the author pauses."""
-    world = an_updated_world(some(3), QUICK)
-    suffers(world, while_(between(world, 10, 18, is_workload_patch), Trouble.ERROR_BEFORE))
+    world = an_updated_world(some(12), QUICK)
+    suffers(world, while_(between(world, 0, 25, is_workload_patch), Trouble.ERROR_BEFORE))
     suffers(world, while_(between(world, 13, 37, lambda it: it.resource == LEASES), Trouble.ERROR_BEFORE))
     suffers(world, while_(between(world, 20, 90, lambda it: it.resource == POD_TEMPLATES), Trouble.ERROR_BEFORE))
     until(world, lambda: world.operator.leading)
@@ -185,7 +185,8 @@ def test_an_operator_that_is_there_before_its_kinds_works_when_they_come() -> No
     ticks(world, 6)
     for kind in POLICIES.values():
         world.server.install(kind)
-    until(world, lambda: everywhere(world, "web-a"), most=30)
+    world.run()
+    assert everywhere(world, "web-a")
     world.edit("web-b")
     until(world, lambda: everywhere(world, "web-b"), most=30)
 
@@ -319,11 +320,12 @@ def test_one_that_all_its_pods_would_leave_at_once_is_asked_first() -> None:
 
 
 def test_those_that_never_were_available_fail_no_rollout() -> None:
-    """Fault 23: two of twelve were broken before we came."""
+    """Fault 23: three of thirteen were broken before we came, one of them for a minute only."""
     fleet = some(10, revision=None)
     broken = frozenset({"web-a", ""})
     for number, spec in enumerate(({}, {"progressDeadlineSeconds": NO_DEADLINE}), start=1):
         fleet.append(established(f"broken-{number}", healthy=False, never_available=True, breaks=broken, spec=spec))
+    fleet.append(Deployment("broken-3", breaks=broken))
     world = a_world(fleet, replace(QUICK, max_concurrent=4))
     world.run()
     assert not world.halted
