@@ -182,6 +182,11 @@ class Controllers:
         lost = ("False", "MinimumReplicasUnavailable")
         self._status(body, self.replica_sets(body), self.server.now(), available=lost)
 
+    def recover(self, body: Json) -> None:
+        """Its Pods are all there again."""
+        there = ("True", "MinimumReplicasAvailable")
+        self._status(body, self.replica_sets(body), self.server.now(), available=there)
+
     def _is_complete(self, body: Json, sets: Sequence[Json]) -> bool:
         if condition_of(body, "Progressing"):
             return condition_of(body, "Progressing").get("reason") == COMPLETE

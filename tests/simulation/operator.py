@@ -62,6 +62,12 @@ class Process:
     task: asyncio.Task[None] | None = None
     failed: list[BaseException] = field(default_factory=list)
 
+    def thaw(self) -> None:
+        """SIGCONT, where it was frozen."""
+        if self.client.frozen is not None:
+            self.client.frozen.set()
+            self.client.frozen = self.lease_client.frozen = None
+
     @property
     def alive(self) -> bool:
         """Whether it runs."""
@@ -92,6 +98,11 @@ class Replica:
     def leading(self) -> bool:
         """Whether it may write now."""
         return bool(self.processes) and self.process.alive and self.process.election.leading
+
+    def keep_running(self) -> None:
+        """Begin another process where none runs: what Kubernetes does."""
+        if not self.processes or not self.process.alive:
+            self.start()
 
     @property
     def blind(self) -> bool:
@@ -157,10 +168,7 @@ class Replica:
 
     def thaw(self) -> None:
         """SIGCONT."""
-        frozen = self.process.client.frozen
-        assert frozen is not None
-        frozen.set()
-        self.process.client.frozen = self.process.lease_client.frozen = None
+        self.process.thaw()
 
     async def _run(self, process: Process) -> None:
         queue: WorkQueue[object] = WorkQueue(base=0.2, cap=60.0)

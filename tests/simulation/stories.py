@@ -85,7 +85,7 @@ class Deployment:
     ) -> None:
         self.name, self.namespace = name, namespace
         self.behaviour = Behaviour(**behaviour)
-        self.first = {"revision": revision, "healthy": healthy, "established": established, "replicas": replicas}
+        self._revision, self._healthy, self.established, self._replicas = revision, healthy, established, replicas
         self.never_available = never_available
         self.tier, self.recreates, self.contested = tier, recreates, contested
         self.spec, self.annotations = spec or {}, annotations or {}
@@ -160,7 +160,7 @@ class Deployment:
         progressing = condition_of(self.body, "Progressing")
         if not progressing:
             return rolled_out(self.body)
-        return is_observed(self.body) and progressing["reason"] == COMPLETE
+        return is_observed(self.body) and bool(progressing["reason"] == COMPLETE)
 
     @property
     def rests(self) -> bool:
@@ -178,24 +178,24 @@ class Deployment:
     @property
     def replicas(self) -> int:
         """How many Pods it wants."""
-        return int(self.body["spec"]["replicas"]) if self.world is not None else int(self.first["replicas"])
-
-    @property
-    def healthy(self) -> bool:
-        """Whether it is available."""
-        return condition_of(self.body, "Available")["status"] == "True"
-
-    @healthy.setter
-    def healthy(self, healthy: bool) -> None:
-        assert self.world is None
-        self.first["healthy"] = healthy
+        return int(self.body["spec"]["replicas"]) if self.world is not None else self._replicas
 
     @replicas.setter
     def replicas(self, number: int) -> None:
         if self.world is None:
-            self.first["replicas"] = number
+            self._replicas = number
         else:
             self.scale(number)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it is available."""
+        return bool(condition_of(self.body, "Available").get("status") == "True")
+
+    @healthy.setter
+    def healthy(self, healthy: bool) -> None:
+        assert self.world is None
+        self._healthy = healthy
 
     # What its owner does
 
@@ -222,6 +222,12 @@ class Deployment:
         assert self.world is not None
         patch = {"metadata": {"annotations": {key: value}}}
         self.world.server.merge_patch(DEPLOYMENTS, *self.place, patch, manager="kubectl-annotate")
+
+    def label(self, key: str, value: str | None) -> None:
+        """Set or remove a label of its own."""
+        assert self.world is not None
+        patch = {"metadata": {"labels": {key: value}}}
+        self.world.server.merge_patch(DEPLOYMENTS, *self.place, patch, manager="kubectl-label")
 
     @property
     def selected(self) -> bool:
@@ -314,6 +320,8 @@ class Cluster:
             self.sighted_since = self.loop.now
         elif self.loop.now >= self.sighted_since + SIGHT:
             self.invariants.judge_status()
+        for failed in (error for each in self.replicas for process in each.processes for error in process.failed):
+            self.invariants.say(f"a process ended by itself: {failed!r}")
         self.invariants.check()
 
     def crash(self, process: str) -> None:
@@ -440,11 +448,11 @@ class World:
         annotations = dict(each.annotations)
         if each.pinned_to:
             annotations[names.PIN] = str(self.pin(each.pinned_to))
-        if each.first["revision"]:
-            composed = compose(template, Record(), {self.policy: self.revision(each.first["revision"])})
+        if each._revision:
+            composed = compose(template, Record(), {self.policy: self.revision(each._revision)})
             template, annotations[names.RECORD] = composed.template, text_of(composed.record)
         spec = {
-            "replicas": each.first["replicas"],
+            "replicas": each._replicas,
             "selector": {"matchLabels": {"app": each.name}},
             "template": template,
             **({"strategy": {"type": "Recreate"}} if each.recreates else {}),
@@ -454,15 +462,15 @@ class World:
             annotations[names.ALLOW_DOWNTIME] = "true"
         body = {"metadata": {"name": each.name, "annotations": annotations}, "spec": spec}
         before = self.cluster.time_of_setup
-        if each.first["established"]:
+        if each.established:
             self.cluster.time_of_setup = LONG_AGO
         made = self.server.create(DEPLOYMENTS, each.namespace, body)
-        if each.first["established"]:
+        if each.established:
             if each.never_available:
                 self.controllers.never_available(made)
             else:
                 self.controllers.settle(made)
-            if not each.first["healthy"]:
+            if not each._healthy:
                 self.cluster.time_of_setup = LONG_AGO - TICK
                 self.controllers.lose(each.body)
         self.cluster.time_of_setup = before
@@ -685,8 +693,7 @@ class World:
         loop.run_to(following)
         self.controllers.tick()
         for each in self.cluster.replicas:
-            if not each.processes:
-                each.start()
+            each.keep_running()
         loop.run_to(following + SETTLES)
         self.cluster.look()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.policy import Rollout
@@ -24,7 +25,7 @@ AT_ONCE = replace(QUICK, strategy=Strategy.ALL_AT_ONCE)
 MOST_TURNS_AT_REST = 1500
 
 
-def some(number: int, *, revision: str | None = "web-a", **fields: object) -> list[Deployment]:
+def some(number: int, *, revision: str | None = "web-a", **fields: Any) -> list[Deployment]:
     """A few Deployments of one namespace."""
     return [established(f"app-{each:02}", revision=revision, **fields) for each in range(1, number + 1)]
 
