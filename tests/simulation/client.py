@@ -260,20 +260,16 @@ class Client:
         if trouble is not None and not trouble.has_effect:
             await asyncio.sleep(self.latency + trouble.seconds)
             raise error_of(trouble, request)
-        try:
-            answer = act()
-        except ApiError:
-            if trouble is None:
+        if trouble is None:
+            try:
+                return act()
+            finally:
                 await self._way_back()
-                raise
-            answer = None  # type: ignore[assignment]  # it ends in trouble all the same
+        _quietly(act)  # it ends in trouble all the same
         if trouble is Trouble.CRASH_AFTER:
             await self._crash(request)
-        if trouble is not None:
-            await asyncio.sleep(self.latency + trouble.seconds)
-            raise error_of(trouble, request)
-        await self._way_back()
-        return answer
+        await asyncio.sleep(self.latency + trouble.seconds)
+        raise error_of(trouble, request)
 
     async def _way_back(self) -> None:
         await asyncio.sleep(self.latency)
@@ -294,4 +290,3 @@ def _quietly(act: Callable[[], Any]) -> None:
         act()
     except ApiError:
         return
-

@@ -28,14 +28,15 @@ class Behaviour:
     """How a Deployment behaves: after *ticks* a rollout is complete, unless it *breaks*.
 
     *breaks*: revisions (`web-b`; "" for none at all) with which it never completes; *crashes*: with which it completes
-    and is lost right after. *bad_versions*: those of its owner with which it never completes. *done*: ticks of the
-    rollout that goes on.
+    and is lost right after. *bad_versions*: those of its owner with which it never completes. *last_words*: of a
+    container that crashes. *done*: ticks of the rollout that goes on.
     """
 
     ticks: int = 2
     breaks: frozenset[str] = frozenset()
     crashes: frozenset[str] = frozenset()
     bad_versions: frozenset[int] = frozenset()
+    last_words: str = ""
     done: int = 0
 
     def hinders(self, template: Json) -> bool:
@@ -150,9 +151,11 @@ class Controllers:
             self._give_up(body, sets, now)
         else:
             behaviour.done += 1
-            if behaviour.done >= behaviour.ticks:
+            # Pods are ready after *ticks*; to be available they have to stay so, and that is no progress.
+            waits = body["spec"].get("minReadySeconds", 0) / TICK
+            if behaviour.done >= behaviour.ticks + waits:
                 self._finish(body, sets, now)
-            else:
+            elif behaviour.done <= behaviour.ticks:
                 self._status(body, sets, now, progressing=("True", "ReplicaSetUpdated"))
 
     def settle(self, body: Json) -> None:
@@ -163,10 +166,26 @@ class Controllers:
         if not rolled_out(body):
             self._finish(body, self.replica_sets(body), self.server.now())
 
+    def never_available(self, body: Json) -> None:
+        """A new Deployment whose first rollout was given up long ago."""
+        self.roll(body)
+        body = self.server.get(DEPLOYMENTS, body["metadata"]["namespace"], body["metadata"]["name"])
+        given_up = ("False", "ProgressDeadlineExceeded")
+        self._status(body, self.replica_sets(body), self.server.now(), progressing=given_up)
+
+    def refuse(self, body: Json) -> None:
+        """A Pod of it could not be made, and that has not been renewed since."""
+        self._status(body, self.replica_sets(body), self.server.now(), refused=True)
+
     def lose(self, body: Json) -> None:
         """Too few of its Pods are left."""
         lost = ("False", "MinimumReplicasUnavailable")
         self._status(body, self.replica_sets(body), self.server.now(), available=lost)
+
+    def recover(self, body: Json) -> None:
+        """Its Pods are all there again."""
+        there = ("True", "MinimumReplicasAvailable")
+        self._status(body, self.replica_sets(body), self.server.now(), available=there)
 
     def _is_complete(self, body: Json, sets: Sequence[Json]) -> bool:
         if condition_of(body, "Progressing"):
@@ -332,8 +351,10 @@ class Controllers:
                 "ownerReferences": [{"kind": "ReplicaSet", "uid": newest["metadata"]["uid"], "controller": True}],
             },
             "status": {
-                "initContainerStatuses": [_container_status(each, broken=ours) for each in inits],
-                "containerStatuses": [_container_status(each, broken=theirs) for each in containers],
+                "initContainerStatuses": [_container_status(each, behaviour.last_words, broken=ours) for each in inits],
+                "containerStatuses": [
+                    _container_status(each, behaviour.last_words, broken=theirs) for each in containers
+                ],
             },
         }
 
@@ -349,10 +370,10 @@ class Controllers:
         for resource in EVERY_RESOURCE:
             for place, each in [*self.server.collections[resource].objects.items()]:
                 owners = items(each["metadata"], "ownerReferences")
-                if owners and not any(owner["uid"] in live for owner in owners):
-                    if "deletionTimestamp" not in each["metadata"]:
-                        self.server.delete(resource, *place)
-                        self._owned.pop(owners[0]["uid"], None)
+                goes = owners and not any(owner["uid"] in live for owner in owners)
+                if goes and "deletionTimestamp" not in each["metadata"]:
+                    self.server.delete(resource, *place)
+                    self._owned.pop(owners[0]["uid"], None)
 
     def end_namespaces(self) -> None:
         """Empty namespaces that are being deleted, and let them go when nothing is held back any more."""
@@ -378,9 +399,7 @@ def number_of(replica_set: Json) -> int:
 def _template_of(replica_set: Json) -> Json:
     """The Deployment's template that it was made for."""
     template: Json = replica_set["spec"]["template"]
-    labels = {
-        key: value for key, value in at(template, "metadata", "labels").items() if key != "pod-template-hash"
-    }
+    labels = {key: value for key, value in at(template, "metadata", "labels").items() if key != "pod-template-hash"}
     return {**template, "metadata": {**template["metadata"], "labels": labels}}
 
 
@@ -403,7 +422,7 @@ def _condition(before: Json | None, kind: str, status: str, reason: str, message
     }
 
 
-def _container_status(container: Json, *, broken: bool) -> Json:
+def _container_status(container: Json, last_words: str, *, broken: bool) -> Json:
     told: Json = {"name": container["name"], "ready": not broken, "started": not broken, "restartCount": 0}
     if not broken:
         return {**told, "state": {"running": {}}}
@@ -411,5 +430,5 @@ def _container_status(container: Json, *, broken: bool) -> Json:
         **told,
         "restartCount": 4,
         "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}},
-        "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}},
+        "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": last_words}},
     }

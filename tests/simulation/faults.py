@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
+from typing import Any
 
 from sidecarpolicy.engine.port import ApiError, Conflict, Rejected, Resource, Transient
 
@@ -73,14 +74,16 @@ Rule = Callable[[Request], Trouble | None]
 
 @dataclass(slots=True)
 class Faults:
-    """*rules* are asked in turn; the first trouble counts. *crash* is told of a process that has to end."""
+    """*rules* are asked in turn; the first trouble counts. *crash* is told who has to end, *sent* of every request."""
 
     rules: list[Rule] = field(default_factory=list)
     crash: Callable[[str], None] = lambda process: None
+    sent: Callable[[Request], None] = lambda request: None
     happened: list[tuple[Request, Trouble]] = field(default_factory=list)
 
     def of(self, request: Request) -> Trouble | None:
         """What happens to *request*."""
+        self.sent(request)
         for rule in self.rules:
             if (found := rule(request)) is not None:
                 self.happened.append((request, found))
@@ -90,7 +93,7 @@ class Faults:
 
 def error_of(trouble: Trouble, request: Request) -> ApiError:
     """What the client makes of it."""
-    told = {"verb": request.verb, "what": f"{request.resource.plural} {request.namespace}/{request.name}"}
+    told: Any = {"verb": request.verb, "what": f"{request.resource.plural} {request.namespace}/{request.name}"}
     match trouble:
         case Trouble.CONFLICT:
             return Conflict(**told, message="somebody wrote first", status=409, reason="Conflict")

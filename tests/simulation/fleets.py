@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from sidecarpolicy import names
+from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.names import Approval, OnFailure
@@ -18,6 +20,8 @@ LEFT = replace(TENTH, on_failure=OnFailure.HALT)
 BY_TIER = Selector(requirements=(Requirement(key="tier", operator=Operator.IN, values=frozenset({"canary"})),))
 CANARY = CanaryGroup(name="canary", selector=BY_TIER)
 EARLY = CanaryGroup(name="early", most=0.2, approval=Approval.MANUAL)
+
+EVERYWHERE = PolicyId(kind=names.CLUSTER_POLICY, namespace="", name="web")
 
 # In the order in which they are picked.
 FIRST, SECOND, THIRD = "app-23", "app-07", "app-28"

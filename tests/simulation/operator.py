@@ -62,6 +62,12 @@ class Process:
     task: asyncio.Task[None] | None = None
     failed: list[BaseException] = field(default_factory=list)
 
+    def thaw(self) -> None:
+        """SIGCONT, where it was frozen."""
+        if self.client.frozen is not None:
+            self.client.frozen.set()
+            self.client.frozen = self.lease_client.frozen = None
+
     @property
     def alive(self) -> bool:
         """Whether it runs."""
@@ -92,6 +98,17 @@ class Replica:
     def leading(self) -> bool:
         """Whether it may write now."""
         return bool(self.processes) and self.process.alive and self.process.election.leading
+
+    def keep_running(self) -> None:
+        """Begin another process where none runs: what Kubernetes does."""
+        if not self.processes or not self.process.alive:
+            self.start()
+
+    @property
+    def blind(self) -> bool:
+        """Whether it is kept from seeing something."""
+        client = self.process.client
+        return bool(client.held) or client.unheard is not None or client.frozen is not None
 
     def start(self) -> None:
         """Begin another process, which knows nothing."""
@@ -139,6 +156,11 @@ class Replica:
         process.task.cancel()
         self.loop.create_task(process.election.release())
 
+    def hold(self, resource: Resource) -> asyncio.Event:
+        """Hold a watch back until what is returned is set."""
+        self.process.client.held[resource] = asyncio.Event()
+        return self.process.client.held[resource]
+
     def freeze(self) -> None:
         """SIGSTOP: nothing it asks is sent, no answer arrives."""
         frozen = asyncio.Event()
@@ -146,9 +168,7 @@ class Replica:
 
     def thaw(self) -> None:
         """SIGCONT."""
-        frozen = self.process.client.frozen
-        assert frozen is not None
-        frozen.set()
+        self.process.thaw()
 
     async def _run(self, process: Process) -> None:
         queue: WorkQueue[object] = WorkQueue(base=0.2, cap=60.0)
@@ -194,7 +214,5 @@ async def _feed(resource: Resource, client: Client, engine: Engine) -> None:
                             engine.observe(resource, event.type, event.object)
             except NotFound:
                 if resource not in OPTIONAL:
-                    raise
+                    return  # Kopf looks for kinds once
         await asyncio.sleep(1.0)
-
-

@@ -150,7 +150,8 @@ def without(fields: Fields, taken: Fields) -> Fields:
         if path not in taken:
             result[path] = inner
         elif taken[path] and inner:
-            if (left := without(inner, taken[path])) and (left != {".": {}}):
+            left = without(inner, taken[path])
+            if left and left != {".": {}}:
                 result[path] = left
     return result
 

@@ -65,9 +65,8 @@ def _changed(document: Any, path: Sequence[str], op: str, value: Any) -> Any:
     step, rest = path[0], path[1:]
     match document:
         case dict():
-            if rest or op != "add":
-                if step not in document:
-                    raise DoesNotFit(step)
+            if (rest or op != "add") and step not in document:
+                raise DoesNotFit(step)
             if not rest and op == "remove":
                 return {key: each for key, each in document.items() if key != step}
             return {**document, step: _changed(document.get(step), rest, op, value)}

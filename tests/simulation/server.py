@@ -65,7 +65,10 @@ WITH_STATUS = OURS | {DEPLOYMENTS, REPLICA_SETS, PODS, NAMESPACES}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One write: *type* as a watch tells it. *before* is None for ADDED; *after* of DELETED is the last state."""
+    """One write: *type* as a watch tells it. *before* is None for ADDED; *after* of DELETED is the last state.
+
+    *manager*: whose write it was, where that is known.
+    """
 
     version: int
     type: str
@@ -73,11 +76,12 @@ class Change:
     place: Place
     before: Json | None
     after: Json
+    manager: str = ""
 
 
 @dataclass(slots=True)
 class Collection:
-    """The objects of one kind; *compacted*: no watch begins before that version. *waiting*: to be called at a change."""
+    """The objects of one kind. *compacted*: no watch begins before it. *waiting*: to be called at the next change."""
 
     objects: dict[Place, Json] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
@@ -88,6 +92,9 @@ class Collection:
 
 Admission = Callable[[str, Resource, Json | None, Json], Json]
 """Takes CREATE or UPDATE, the kind, the object before and after; returns what is stored, or raises Rejected."""
+
+
+Snapshot = tuple[int, dict[Resource, dict[Place, Json]]]
 
 
 class Server:
@@ -108,7 +115,8 @@ class Server:
 
     def find(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """The object, if there is one."""
-        return self._collection(resource, "get").objects.get((namespace, name))
+        collection = self.collections[resource]
+        return collection.objects.get((namespace, name)) if collection.installed else None
 
     def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """The object; raise NotFound."""
@@ -198,7 +206,7 @@ class Server:
             new["metadata"] = {**new["metadata"], "managedFields": managed}
         if dry_run:
             return new
-        return self._store(resource, place, None, new, "ADDED")
+        return self._store(resource, place, None, new, "ADDED", manager)
 
     def json_patch(
         self,
@@ -246,7 +254,7 @@ class Server:
         if before is None:
             return self.create(resource, namespace, body, manager=manager, operation="Apply")
         after = applied(before, body, manager, timestamp(self.now()))
-        return self.update(resource, before, after, manager="")
+        return self.update(resource, before, after, manager=manager, by_apply=True)
 
     def update(
         self,
@@ -257,8 +265,12 @@ class Server:
         subresource: str = "",
         manager: str = "owner",
         dry_run: bool = False,
+        by_apply: bool = False,
     ) -> Json:
-        """Store *after* in place of *before*, which is what is stored; return it as it is then."""
+        """Store *after* in place of *before*, which is what is stored; return it as it is then.
+
+        *by_apply*: who owns what stands in *after* already.
+        """
         was, wanted = before["metadata"], after["metadata"]
         place = (was.get("namespace", ""), was["name"])
         if wanted.get("resourceVersion") not in (None, "", was["resourceVersion"]):
@@ -288,7 +300,7 @@ class Server:
             new = self._admitted("UPDATE", resource, before, self._defaulted(resource, new))
         if resource in WITH_GENERATION and not subresource and self._is_another_generation(resource, before, new):
             new["metadata"] = {**new["metadata"], "generation": was["generation"] + 1}
-        if resource == DEPLOYMENTS and manager and not subresource:
+        if resource == DEPLOYMENTS and not by_apply and not subresource:
             managed = updated(items(was, "managedFields"), before, new, manager, timestamp(self.now()))
             new["metadata"] = {**new["metadata"], "managedFields": managed}
         if _essence(new) == _essence(before):
@@ -296,8 +308,8 @@ class Server:
         if dry_run:
             return new
         if "deletionTimestamp" in was and not metadata.get("finalizers") and resource != NAMESPACES:
-            return self._store(resource, place, before, new, "DELETED")
-        return self._store(resource, place, before, new, "MODIFIED")
+            return self._store(resource, place, before, new, "DELETED", manager)
+        return self._store(resource, place, before, new, "MODIFIED", manager)
 
     def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str = "", resource_version: str = ""
@@ -336,6 +348,25 @@ class Server:
         collection = self.collections[resource]
         collection.changes.clear()
         collection.compacted = self.version
+
+    def snapshot(self) -> Snapshot:
+        """What etcd holds now."""
+        return self.version, {resource: dict(each.objects) for resource, each in self.collections.items()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Etcd is restored from a backup: objects and versions are those of then, and every watch breaks."""
+        version, objects = snapshot
+        for resource, collection in self.collections.items():
+            collection.objects = dict(objects[resource])
+            collection.changes.clear()
+            collection.compacted = 2**62  # until the streams of before have ended
+            self._wake(collection)
+        self.version = version
+
+    def restored(self) -> None:
+        """New watches begin."""
+        for collection in self.collections.values():
+            collection.compacted = self.version
 
     def install(self, resource: Resource, installed: bool = True) -> None:
         """Whether the server serves this kind."""
@@ -380,7 +411,9 @@ class Server:
         one, other = at(before, "metadata", "annotations"), at(after, "metadata", "annotations")
         return resource == DEPLOYMENTS and one is not other and one != other
 
-    def _store(self, resource: Resource, place: Place, before: Json | None, after: Json, kind: str) -> Json:
+    def _store(
+        self, resource: Resource, place: Place, before: Json | None, after: Json, kind: str, manager: str = ""
+    ) -> Json:
         self.version += 1
         collection = self.collections[resource]
         stored = {**after, "metadata": {**after["metadata"], "resourceVersion": str(self.version)}}
@@ -388,7 +421,7 @@ class Server:
             del collection.objects[place]
         else:
             collection.objects[place] = stored
-        change = Change(self.version, kind, resource, place, before, stored)
+        change = Change(self.version, kind, resource, place, before, stored, manager)
         collection.changes.append(change)
         self._wake(collection)
         for observer in self.observers:

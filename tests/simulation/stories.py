@@ -43,16 +43,22 @@ from tests.simulation.controllers import (
     borne_by,
     condition_of,
     is_observed,
+    rolled_out,
     version_of,
 )
 from tests.simulation.faults import Faults
+from tests.simulation.invariants import Invariants
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.operator import NAMESPACE, Replica
 from tests.simulation.server import Change, Place, Server
 
 SETTLES = 5.0  # seconds after a tick: by then the operator has done what it can, and told it
+SIGHT = 20.0  # seconds after which an operator that leads, and sees, must know what is
 LONG_AGO = START - 3600
 FLEET = {"fleet": "web"}
+
+
+BEHAVIOUR = frozenset({"ticks", "breaks", "crashes", "bad_versions", "last_words"})
 
 
 class Deployment:
@@ -68,6 +74,7 @@ class Deployment:
         revision: str | None = None,
         healthy: bool = True,
         established: bool = False,
+        never_available: bool = False,
         recreates: bool = False,
         contested: bool = False,
         selected: bool = True,
@@ -78,7 +85,8 @@ class Deployment:
     ) -> None:
         self.name, self.namespace = name, namespace
         self.behaviour = Behaviour(**behaviour)
-        self.first = {"revision": revision, "healthy": healthy, "established": established, "replicas": replicas}
+        self._revision, self._healthy, self.established, self._replicas = revision, healthy, established, replicas
+        self.never_available = never_available
         self.tier, self.recreates, self.contested = tier, recreates, contested
         self.spec, self.annotations = spec or {}, annotations or {}
         self._selected, self._pinned_to = selected, pinned_to
@@ -87,12 +95,12 @@ class Deployment:
     # What it does
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("ticks", "breaks", "crashes", "bad_versions"):
+        if name in BEHAVIOUR:
             return getattr(self.behaviour, name)
         raise AttributeError(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("ticks", "breaks", "crashes", "bad_versions"):
+        if name in BEHAVIOUR:
             setattr(self.behaviour, name, value)
         else:
             super().__setattr__(name, value)
@@ -149,12 +157,18 @@ class Deployment:
     @property
     def complete(self) -> bool:
         """Whether its controller has nothing left to do."""
-        return is_observed(self.body) and condition_of(self.body, "Progressing").get("reason") == COMPLETE
+        progressing = condition_of(self.body, "Progressing")
+        if not progressing:
+            return rolled_out(self.body)
+        return is_observed(self.body) and bool(progressing["reason"] == COMPLETE)
 
     @property
     def rests(self) -> bool:
-        """Whether its controller is done, or has given up."""
-        return is_observed(self.body) and (self.complete or condition_of(self.body, "Progressing")["status"] == "False")
+        """Whether its controller is done, has given up, or never gives up."""
+        progressing = condition_of(self.body, "Progressing")
+        waits = self.behaviour.hinders(self.body["spec"]["template"])
+        given_up = progressing["status"] == "False" if progressing else waits
+        return self.complete or (is_observed(self.body) and given_up)
 
     @property
     def version(self) -> int:
@@ -164,14 +178,24 @@ class Deployment:
     @property
     def replicas(self) -> int:
         """How many Pods it wants."""
-        return int(self.body["spec"]["replicas"]) if self.world is not None else int(self.first["replicas"])
+        return int(self.body["spec"]["replicas"]) if self.world is not None else self._replicas
 
     @replicas.setter
     def replicas(self, number: int) -> None:
         if self.world is None:
-            self.first["replicas"] = number
+            self._replicas = number
         else:
             self.scale(number)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it is available."""
+        return bool(condition_of(self.body, "Available").get("status") == "True")
+
+    @healthy.setter
+    def healthy(self, healthy: bool) -> None:
+        assert self.world is None
+        self._healthy = healthy
 
     # What its owner does
 
@@ -198,6 +222,12 @@ class Deployment:
         assert self.world is not None
         patch = {"metadata": {"annotations": {key: value}}}
         self.world.server.merge_patch(DEPLOYMENTS, *self.place, patch, manager="kubectl-annotate")
+
+    def label(self, key: str, value: str | None) -> None:
+        """Set or remove a label of its own."""
+        assert self.world is not None
+        patch = {"metadata": {"labels": {key: value}}}
+        self.world.server.merge_patch(DEPLOYMENTS, *self.place, patch, manager="kubectl-label")
 
     @property
     def selected(self) -> bool:
@@ -276,10 +306,23 @@ class Cluster:
         self.server = Server(self.now)
         self.controllers = Controllers(self.server)
         self.faults.crash = self.crash
+        self.invariants = Invariants(self.server, self.controllers, lambda: self.loop.now)
+        self.faults.sent = self.invariants.sent
+        self.sighted_since = 0.0
 
     def now(self) -> float:
         """The server's clock."""
         return self.time_of_setup if self.time_of_setup is not None else START + self.loop.now
+
+    def look(self) -> None:
+        """Judge what is there, once the operator has had time to see it; raise Broken."""
+        if not any(each.leading and not each.blind for each in self.replicas):
+            self.sighted_since = self.loop.now
+        elif self.loop.now >= self.sighted_since + SIGHT:
+            self.invariants.judge_status()
+        for failed in (error for each in self.replicas for process in each.processes for error in process.failed):
+            self.invariants.say(f"a process ended by itself: {failed!r}")
+        self.invariants.check()
 
     def crash(self, process: str) -> None:
         """End the replica of that process."""
@@ -289,9 +332,7 @@ class Cluster:
 
     def add_replica(self, name: str = "one", **fields: Any) -> Replica:
         """Another operator; not started yet."""
-        self.replicas.append(
-            Replica(name=name, server=self.server, loop=self.loop, faults=self.faults, **fields)
-        )
+        self.replicas.append(Replica(name=name, server=self.server, loop=self.loop, faults=self.faults, **fields))
         return self.replicas[-1]
 
     def end(self) -> None:
@@ -307,7 +348,7 @@ class Cluster:
 class World:
     """One policy and its Deployments. *update*: what its spec says; *current*: what was rolled out completely before.
 
-    *steps*: those of the operator during the last tick.
+    *steps*: those of the operator during the last tick. *halted*: attempts that were halted, and not resumed.
     """
 
     def __init__(
@@ -322,6 +363,7 @@ class World:
         cluster: Cluster | None = None,
         known: Sequence[str] = (),
         sidecar: Json | None = None,
+        spec: Json | None = None,
         seed: int = 0,
     ) -> None:
         random.seed(seed)
@@ -335,7 +377,8 @@ class World:
         self.completed: set[str] = set()
         self.touched: dict[str, set[str]] = {}
         self._rollout, self._update, self._sidecar = rollout, current or update, sidecar or {}
-        self._deletion: Json = {}
+        self.spec = spec or {}
+        """Further fields of the policy's spec."""
         self._real: dict[str, str] = {}
         self._stopped = False
         self._told = ""
@@ -381,6 +424,7 @@ class World:
         self.server.create(self._kind, self.policy.namespace, body)
         for letter in dict.fromkeys([*known, *([current] if current else [])]):
             self._store_revision(letter, completed=True)
+            self.cluster.invariants.landed.add(letter)
         self.arrive(*deployments)
 
     def arrive(self, *deployments: Deployment) -> None:
@@ -404,11 +448,11 @@ class World:
         annotations = dict(each.annotations)
         if each.pinned_to:
             annotations[names.PIN] = str(self.pin(each.pinned_to))
-        if each.first["revision"]:
-            composed = compose(template, Record(), {self.policy: self.revision(each.first["revision"])})
+        if each._revision:
+            composed = compose(template, Record(), {self.policy: self.revision(each._revision)})
             template, annotations[names.RECORD] = composed.template, text_of(composed.record)
         spec = {
-            "replicas": each.first["replicas"],
+            "replicas": each._replicas,
             "selector": {"matchLabels": {"app": each.name}},
             "template": template,
             **({"strategy": {"type": "Recreate"}} if each.recreates else {}),
@@ -418,12 +462,15 @@ class World:
             annotations[names.ALLOW_DOWNTIME] = "true"
         body = {"metadata": {"name": each.name, "annotations": annotations}, "spec": spec}
         before = self.cluster.time_of_setup
-        if each.first["established"]:
+        if each.established:
             self.cluster.time_of_setup = LONG_AGO
         made = self.server.create(DEPLOYMENTS, each.namespace, body)
-        if each.first["established"]:
-            self.controllers.settle(made)
-            if not each.first["healthy"]:
+        if each.established:
+            if each.never_available:
+                self.controllers.never_available(made)
+            else:
+                self.controllers.settle(made)
+            if not each._healthy:
                 self.cluster.time_of_setup = LONG_AGO - TICK
                 self.controllers.lose(each.body)
         self.cluster.time_of_setup = before
@@ -458,7 +505,8 @@ class World:
         selector: Json = {"matchLabels": FLEET}
         if out:
             selector["matchExpressions"] = [{"key": "app", "operator": "NotIn", "values": out}]
-        spec = {"selector": selector, "sidecars": [sidecar], "rollout": rollout_of(self._rollout), **self._deletion}
+        rollout = {**rollout_of(self._rollout), **self.spec.get("rollout", {})}
+        spec = {"selector": selector, "sidecars": [sidecar], **self.spec, "rollout": rollout}
         if not self.policy.namespace:
             spec["namespaceSelector"] = {}
         return {
@@ -502,12 +550,23 @@ class World:
         return int(self.object["metadata"]["generation"])
 
     @property
+    def in_flight(self) -> set[str]:
+        """The names of those that roll something of the policy out."""
+        flights = self.cluster.invariants.flights
+        return {place[1] for policy, place in flights if policy == self.policy.name}
+
+    @property
+    def most_in_flight(self) -> int:
+        """The most Deployments that ever rolled something of the policy out at a time."""
+        return self.cluster.invariants.most_in_flight.get(self.policy.name, 0)
+
+    @property
     def deleting(self) -> bool:
         """Whether its author has deleted it."""
         return self.object is None or "deletionTimestamp" in self.object["metadata"]
 
     def delete(self) -> None:
-        """The author deletes it."""
+        """Its author deletes it."""
         self.server.delete(self._kind, self.policy.namespace, self.policy.name)
 
     def annotate(self, key: str, value: str | None) -> None:
@@ -518,6 +577,7 @@ class World:
     def resume(self) -> None:
         """The author goes on after a halt."""
         self.say(f"resumed: {self.attempt}")
+        self.halted.discard(self.attempt)
         self.annotate(names.RESUME, self.real(self.attempt))
 
     def approve(self, approval: str) -> None:
@@ -633,9 +693,9 @@ class World:
         loop.run_to(following)
         self.controllers.tick()
         for each in self.cluster.replicas:
-            if not each.processes:
-                each.start()
+            each.keep_running()
         loop.run_to(following + SETTLES)
+        self.cluster.look()
 
     def note(self) -> list[Move]:
         """Write into the transcript what happened since the last time; return the steps."""
@@ -652,7 +712,7 @@ class World:
             version = self._stirring()
             self.tick()
             rests = all(each.rests for each in self.deployments)
-            done = all(each.complete for each in self.deployments)
+            done = all(each.complete and each.healthy for each in self.deployments)
             quiet = quiet + 1 if version == self._stirring() and rests else 0
             seconds = self._rollout.min_ready_seconds + (0 if done else self._rollout.progress_deadline_seconds)
             if quiet > seconds / TICK + 2:
@@ -713,7 +773,9 @@ class World:
             self._observe_revision(change)
         if change.resource != DEPLOYMENTS or change.before is None or change.type != "MODIFIED":
             return
-        before, after = (at(each, "metadata", "annotations").get(names.RECORD) for each in (change.before, change.after))
+        before, after = (
+            at(each, "metadata", "annotations").get(names.RECORD) for each in (change.before, change.after)
+        )
         old, new = (self._borne(each) for each in (change.before, change.after))
         if before == after and old == new:
             return
