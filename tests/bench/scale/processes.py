@@ -22,6 +22,8 @@ QUIET_SECONDS = 1.0
 QUIET_CPU = 0.03
 """A process that used no more than so many seconds of CPU within QUIET_SECONDS has settled."""
 STOP_SECONDS = 30.0
+PRIORITY = "BENCH_NICE"
+"""Variable: the nice value of everything that takes part; below 0 needs root."""
 PROFILE = "BENCH_PROFILE"
 """Variable: a folder into which py-spy writes what the operator did in the measured part of each round."""
 
@@ -38,6 +40,20 @@ def memory_mib(pid: int, line: str = "VmRSS") -> float:
         if each.startswith(f"{line}:"):
             return int(each.split()[1]) / 1024
     raise LookupError(f"no {line} for process {pid}")
+
+
+def prefer(pid: int) -> None:
+    """Let the process, and its session, have the priority that PRIORITY asks for; without it, nothing happens.
+
+    On a machine that others keep busy. Linux weighs sessions first (autogroup), and then processes within each.
+    """
+    wanted = os.environ.get(PRIORITY)
+    if not wanted:
+        return
+    os.setpriority(os.PRIO_PROCESS, pid, int(wanted))
+    group = Path(f"/proc/{pid}/autogroup")
+    if group.exists():
+        group.write_text(wanted)
 
 
 def await_quiet(pid: int, *, timeout: float = 120.0) -> None:

@@ -104,4 +104,5 @@ def _place(result: Result) -> str:
 
 def _when(result: Result) -> str:
     load: Sequence[float] = result.conditions["load"]
-    return f"{result.conditions['date']}, load {load[0]:g}"
+    nice = result.conditions["nice"]
+    return f"{result.conditions['date']}, load {load[0]:g}{f', nice {nice}' if nice else ''}"

@@ -92,6 +92,7 @@ def conditions() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "load": [round(each, 1) for each in os.getloadavg()],
         "kubernetes": binaries.KUBERNETES.version,
         "python": platform.python_version(),
