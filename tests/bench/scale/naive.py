@@ -40,7 +40,9 @@ def measure(size: int, rounds: int | None = None) -> Result:
         command = [sys.executable, "-m", "tests.bench.scale.naive_operator", str(account)]
         log = Log.begin(stage.cluster)
         with Program(command, ready="naive operator: watching") as process:
-            awaited(partial(log.patches, NAIVE_USER), lambda patches: len(patches) >= size, timeout=600)
+            awaited(
+                lambda: process.is_ready() and log.patches(NAIVE_USER), lambda found: len(found) >= size, timeout=600
+            )
             await_quiet(process.pid, timeout=600)
             start_writes = len(log.patches(NAIVE_USER))
         for number in turns:

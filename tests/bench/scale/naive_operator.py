@@ -7,6 +7,7 @@ its own. `python -m tests.bench.scale.naive_operator KUBECONFIG`
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +23,7 @@ policies: dict[str, Any] = {}
 def start(settings: kopf.OperatorSettings, **_: Any) -> None:
     """Connect."""
     settings.posting.enabled = False
-    config.load_kube_config(sys.argv[1])  # type: ignore[no-untyped-call]
+    config.load_kube_config()  # type: ignore[no-untyped-call]
     print("naive operator: watching", flush=True)
 
 
@@ -63,4 +64,5 @@ def inject(deployment: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["KUBECONFIG"] = sys.argv[1]
     kopf.run(clusterwide=True, standalone=True)
