@@ -12,7 +12,7 @@ Found = Mapping[tuple[str, int], Result]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line of the table. *goal* is the bound, None where there is none; *at_least*: on which side the value must be."""
+    """One line of the table. *goal* is the bound, None where there is none; *at_least*: whether it is the lower one."""
 
     what: str
     measurement: str

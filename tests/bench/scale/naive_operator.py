@@ -2,13 +2,11 @@
 
 It keeps the policy in memory, patches every Deployment that needs it when the policy changes, and looks at each that
 is created or changed. No budget, no record, no revisions, no removal; and it takes every list of init containers for
-its own. `python -m tests.bench.scale.naive_operator KUBECONFIG`
+its own. `KUBECONFIG=… python -m tests.bench.scale.naive_operator`
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,5 +62,4 @@ def inject(deployment: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ["KUBECONFIG"] = sys.argv[1]
     kopf.run(clusterwide=True, standalone=True)

@@ -56,7 +56,7 @@ def prefer(pid: int) -> None:
         group.write_text(wanted)
 
 
-def await_quiet(pid: int, *, timeout: float = 120.0) -> None:
+def await_quiet(pid: int, *, timeout: float = 600.0) -> None:
     """Return when the process has settled."""
     deadline = time.monotonic() + timeout
     while True:
@@ -127,7 +127,7 @@ class Program:
             )
         return self
 
-    def start(self, *, timeout: float = 180.0) -> Self:
+    def start(self, *, timeout: float = 600.0) -> Self:
         """Start it and wait until its log says that it is ready."""
         self.launch()
         poll(self.is_ready, timeout=timeout)
