@@ -200,6 +200,10 @@ class Profile:
             print(f"all stacks: {self._file} (flamegraph.pl and speedscope read it)", flush=True)
 
 
+_FRAMES = ("(click/", "(asyncio/", "(threading.py)", "(concurrent/futures/", "(sidecarpolicy)", "(sidecarpolicy/cli/")
+"""Where every stack begins: they say nothing about what is done there."""
+
+
 def told(stacks: str, *, lines: int = 25) -> str:
     """The functions of py-spy's raw stacks with the most samples: in them alone, and in all that they call."""
     alone: dict[str, int] = {}
@@ -210,7 +214,7 @@ def told(stacks: str, *, lines: int = 25) -> str:
         functions = [each.rpartition(":")[0] + ")" if ":" in each else each for each in stack.split(";")]
         total += int(count)
         alone[functions[-1]] = alone.get(functions[-1], 0) + int(count)
-        for each in set(functions):
+        for each in {each for each in functions if not any(frame in each for frame in _FRAMES)}:
             within[each] = within.get(each, 0) + int(count)
     return "\n".join(
         [*_ranked("in the function alone", alone, total, lines), *_ranked("with what it calls", within, total, lines)]
