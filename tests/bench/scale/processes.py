@@ -24,6 +24,8 @@ QUIET_CPU = 0.03
 STOP_SECONDS = 30.0
 PRIORITY = "BENCH_NICE"
 """Variable: the nice value of everything that takes part; below 0 needs root."""
+PROGRAM = "BENCH_OPERATOR"
+"""Variable: the `sidecarpolicy` of another checkout, to be measured by this one's benchmarks."""
 PROFILE = "BENCH_PROFILE"
 """Variable: a folder into which py-spy writes what the operator did in the measured part of each round."""
 
@@ -70,7 +72,7 @@ def await_quiet(pid: int, *, timeout: float = 600.0) -> None:
 
 @functools.cache
 def _help() -> str:
-    return subprocess.run([*_program(), "run", "--help"], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([program(), "run", "--help"], capture_output=True, text=True, check=True).stdout
 
 
 def known_switch(*spellings: str) -> str | None:
@@ -87,8 +89,9 @@ def _switches() -> list[str]:
     return [f"{each}=" for each in listeners if each is not None]
 
 
-def _program() -> list[str]:
-    return [str(Path(sys.executable).with_name("sidecarpolicy"))]
+def program() -> Path:
+    """The `sidecarpolicy` that is measured: this checkout's, or that of PROGRAM."""
+    return Path(os.environ.get(PROGRAM) or Path(sys.executable).with_name("sidecarpolicy"))
 
 
 class Program:
@@ -164,7 +167,7 @@ class Program:
 
 def operator(kubeconfig: Path, *arguments: str) -> Program:
     """The operator of this checkout, not started yet; *arguments* are added to its command line."""
-    command = [*_program(), "run", f"--kubeconfig={kubeconfig}", "--namespace=sidecarpolicy-system"]
+    command = [str(program()), "run", f"--kubeconfig={kubeconfig}", "--namespace=sidecarpolicy-system"]
     return Program([*command, *_switches(), *arguments], ready=READY)
 
 

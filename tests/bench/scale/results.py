@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from localcluster import binaries
+from tests.bench.scale.processes import program
 
 ROOT = Path(__file__).parents[3]
 FOLDER = Path("docs/results/scale")
@@ -81,7 +82,7 @@ def load(label: str) -> dict[tuple[str, int], Result]:
 def conditions() -> dict[str, Any]:
     """Where, with what and when this was measured."""
     commit = subprocess.run(
-        ["git", "-C", ROOT, "describe", "--always", "--abbrev=12", "--dirty"],
+        ["git", "-C", program().parent, "describe", "--always", "--abbrev=12", "--dirty"],
         capture_output=True,
         text=True,
         check=False,
