@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
+import sys
 from pathlib import Path
 
 from tests.bench.scale import report, results
+from tests.bench.scale.processes import prefer
 
 SIZES: dict[str, tuple[int, ...]] = {
     "fanout": (300, 2_000, 10_000),
@@ -41,6 +45,8 @@ def main() -> None:
         return
     if unknown := [each for each in chosen.measurements if each not in SIZES]:
         parser.error(f"{', '.join(unknown)}: not known; there are {', '.join(SIZES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that every cluster and process goes too
+    prefer(os.getpid())
     for measurement in chosen.measurements or SIZES:
         module = importlib.import_module(f"tests.bench.scale.{measurement}")
         for size in chosen.sizes or SIZES[measurement]:

@@ -89,7 +89,7 @@ def _start(stage: Stage, number: int) -> Start:
     process = operator(stage.account).launch()
     try:
         with Profile(process.pid, f"coldstart-{number}"):
-            awaited(log.patches, bool, timeout=600)
+            awaited(log.patches, bool, timeout=1800)
             cpu = process.cpu
             stage.await_reason("AwaitingApproval")
             await_quiet(process.pid)

@@ -48,8 +48,8 @@ def _kill_leaders(stage: Stage, size: int, rounds: int) -> list[float]:
             leader, standby = replicas[number % 2], replicas[(number + 1) % 2]
             standby.launch()
             time.sleep(2)
-            await_quiet(standby.pid, timeout=600)
-            await_quiet(leader.pid, timeout=600)
+            await_quiet(standby.pid, timeout=1800)
+            await_quiet(leader.pid, timeout=1800)
             by_standby = number % 2 == 0
             log = Log.begin(stage.cluster)
             stage.apply_policy(100 + number, rollout=workloads.ALL_AT_ONCE)
@@ -60,7 +60,7 @@ def _kill_leaders(stage: Stage, size: int, rounds: int) -> list[float]:
             theirs = awaited(lambda: _of(log, second=by_standby), bool, timeout=120)  # noqa: B023
             seconds.append(theirs[0].received - killed)
             print(f"failover, {size}, round {number + 1}: {seconds[-1]:.1f} s after the kill", flush=True)
-            awaited(lambda: len({each.name for each in log.patches()}), lambda count: count == size, timeout=600)  # noqa: B023
+            awaited(lambda: len({each.name for each in log.patches()}), lambda count: count == size, timeout=1800)  # noqa: B023
     return seconds
 
 

@@ -24,6 +24,7 @@ from localcluster import cache
 from tests.bench.scale import workloads
 from tests.bench.scale.bare import DEPLOYMENTS, collection
 from tests.bench.scale.connecting import MERGE_PATCH, each_of, expect, session
+from tests.bench.scale.processes import prefer
 
 IN_FLIGHT = 32
 ROOT = Path(__file__).parents[3]
@@ -50,8 +51,8 @@ def with_fleet(
     copy = _folder() / f"{purpose}-{_fingerprint()}"
     if copy.exists():
         copy.touch()
-        return localcluster.start(cluster_name, etcd_data=copy, **options)
-    cluster = localcluster.start(cluster_name, **options)
+        return _preferred(localcluster.start(cluster_name, etcd_data=copy, **options))
+    cluster = _preferred(localcluster.start(cluster_name, **options))
     try:
         make(cluster)
         if keep:
@@ -61,6 +62,12 @@ def with_fleet(
     except BaseException:
         cluster.stop()
         raise
+    return cluster
+
+
+def _preferred(cluster: localcluster.Cluster) -> localcluster.Cluster:
+    for component in cluster.components:
+        prefer(cluster.pid(component))
     return cluster
 
 

@@ -37,16 +37,20 @@ def measure(size: int, rounds: int | None = None) -> Result:
             ours.append(operator_turn(stage, size, number))
             beside_ours.append(bare_turn(stage, number))
         account = stage.cluster.user_kubeconfig(NAIVE_USER, "system:masters")
-        command = [sys.executable, "-m", "tests.bench.scale.naive_operator", str(account)]
+        command = ["env", f"KUBECONFIG={account}", sys.executable, "-m", "tests.bench.scale.naive_operator"]
         log = Log.begin(stage.cluster)
         with Program(command, ready="naive operator: watching") as process:
-            awaited(partial(log.patches, NAIVE_USER), lambda patches: len(patches) >= size, timeout=600)
-            await_quiet(process.pid, timeout=600)
+            awaited(
+                lambda: log.patches(NAIVE_USER) if process.is_ready() else [],
+                lambda found: len(found) >= size,
+                timeout=1800,
+            )
+            await_quiet(process.pid, timeout=1800)
             start_writes = len(log.patches(NAIVE_USER))
         for number in turns:
             beside_naive.append(bare_turn(stage, 100 + number))
             with Program(command, ready="naive operator: watching") as process:
-                await_quiet(process.pid, timeout=600)
+                await_quiet(process.pid, timeout=1800)
                 naive.append(_edit(stage, process, size, 100 + number))
             print(f"naive, {size}, round {number}: {naive[-1]}, operator {ours[number - 1]}", flush=True)
     against = [
@@ -78,9 +82,9 @@ def _edit(stage: Stage, process: Program, size: int, number: int) -> Turn:
     def useful() -> list[Answered]:
         return [each for each in log.patches(NAIVE_USER) if each.agent.startswith(THEIR_CLIENT)]
 
-    patches = awaited(useful, lambda found: len({each.name for each in found}) == size, timeout=600, every=1.0)
+    patches = awaited(useful, lambda found: len({each.name for each in found}) == size, timeout=1800, every=1.0)
     complete = time.time() - edit
-    await_quiet(process.pid, timeout=600)
+    await_quiet(process.pid, timeout=1800)
     return Turn(
         seconds=max(each.answered for each in patches) - edit,
         cpu=process.cpu - cpu,

@@ -2,12 +2,11 @@
 
 It keeps the policy in memory, patches every Deployment that needs it when the policy changes, and looks at each that
 is created or changed. No budget, no record, no revisions, no removal; and it takes every list of init containers for
-its own. `python -m tests.bench.scale.naive_operator KUBECONFIG`
+its own. `KUBECONFIG=… python -m tests.bench.scale.naive_operator`
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ policies: dict[str, Any] = {}
 def start(settings: kopf.OperatorSettings, **_: Any) -> None:
     """Connect."""
     settings.posting.enabled = False
-    config.load_kube_config(sys.argv[1])  # type: ignore[no-untyped-call]
+    config.load_kube_config()  # type: ignore[no-untyped-call]
     print("naive operator: watching", flush=True)
 
 

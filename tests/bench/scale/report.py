@@ -39,12 +39,14 @@ def figures(before: Found, now: Found) -> str:
 
 
 def _row(line: Line, before: Figure | None, now: Figure | None) -> str:
-    verdict = "" if now is None else "met" if line.is_met(now) else "**missed**"
+    verdict = "" if now is None or line.goal is None else "met" if line.is_met(now) else "**missed**"
     return f"| {line.what} | {goal(line)} | {told(line, before)} | {told(line, now)} | {verdict} |"
 
 
 def goal(line: Line) -> str:
     """The goal in words."""
+    if line.goal is None:
+        return ""
     if not line.goal:
         return "none"
     return f"{'at least' if line.at_least else 'at most'} {line.goal:g}{line.unit}"
@@ -104,4 +106,5 @@ def _place(result: Result) -> str:
 
 def _when(result: Result) -> str:
     load: Sequence[float] = result.conditions["load"]
-    return f"{result.conditions['date']}, load {load[0]:g}"
+    nice = result.conditions["nice"]
+    return f"{result.conditions['date']}, load {load[0]:g}{f', nice {nice}' if nice else ''}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from localcluster import binaries
+from tests.bench.scale.processes import program
 
 ROOT = Path(__file__).parents[3]
 FOLDER = Path("docs/results/scale")
@@ -81,7 +82,7 @@ def load(label: str) -> dict[tuple[str, int], Result]:
 def conditions() -> dict[str, Any]:
     """Where, with what and when this was measured."""
     commit = subprocess.run(
-        ["git", "-C", ROOT, "describe", "--always", "--abbrev=12", "--dirty"],
+        ["git", "-C", program().parent, "describe", "--always", "--abbrev=12", "--dirty"],
         capture_output=True,
         text=True,
         check=False,
@@ -92,6 +93,7 @@ def conditions() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "load": [round(each, 1) for each in os.getloadavg()],
         "kubernetes": binaries.KUBERNETES.version,
         "python": platform.python_version(),

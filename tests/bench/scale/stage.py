@@ -72,11 +72,11 @@ class Stage:
         status: dict[str, Any] = found.get("status", {})
         return status if status.get("observedGeneration") == found["metadata"]["generation"] else {}
 
-    def await_reason(self, *reasons: str, timeout: float = 600.0) -> dict[str, Any]:
+    def await_reason(self, *reasons: str, timeout: float = 1800.0) -> dict[str, Any]:
         """Wait until Ready of the policy has one of *reasons*; return the status."""
         return awaited(self.status, lambda status: reason_of(status) in reasons, timeout=timeout)
 
-    def await_updated(self, count: int, *, timeout: float = 600.0) -> dict[str, Any]:
+    def await_updated(self, count: int, *, timeout: float = 1800.0) -> dict[str, Any]:
         """Wait until the policy says of *count* Deployments that they are updated, and that it is complete."""
 
         def is_there(status: dict[str, Any]) -> bool:
@@ -84,14 +84,14 @@ class Stage:
 
         return awaited(self.status, is_there, timeout=timeout)
 
-    def await_gone(self, *, timeout: float = 600.0) -> None:
+    def await_gone(self, *, timeout: float = 1800.0) -> None:
         """Wait until the policy is gone."""
         path = f"{names.PLURALS[names.CLUSTER_POLICY]}/{workloads.POLICY}"
         answer = lambda: self.api.get(version=names.API_VERSION, url=path).status_code  # noqa: E731
         awaited(answer, lambda code: code == HTTPStatus.NOT_FOUND, timeout=timeout)
 
 
-def await_rolled_out(stage: Stage, *, timeout: float = 600.0) -> None:
+def await_rolled_out(stage: Stage, *, timeout: float = 1800.0) -> None:
     """Wait until every Deployment is rolled out, as the controllers say; one LIST a second."""
 
     def under_way() -> int:
