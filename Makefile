@@ -77,6 +77,20 @@ bench: $(READY) ## What injecting costs, as a ratio to a JSON round trip of the 
 bench-lifecycle: $(READY) ## Five ways to run a sidecar, measured on a real node (6 min); rewrites docs/lifecycle.md
 	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m tests.bench.lifecycle
 
+.PHONY: chaos
+chaos: $(READY) ## Two replicas on a bad day (1 h; SCENARIO, DEPLOYMENTS, SEED); rewrites docs/reliability.md
+	@PYTHONPATH=deploy/local:. UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m tests.chaos \
+	  $(DEPLOYMENTS:%=--deployments=%) $(SEED:%=--seed=%) $(SCENARIO)
+
+.PHONY: soak
+soak: $(READY) ## Two replicas for a long time: nothing may rise (MINUTES=60); rewrites docs/reliability.md
+	@PYTHONPATH=deploy/local:. UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m tests.chaos.soak \
+	  $(MINUTES:%=--minutes=%) $(DEPLOYMENTS:%=--deployments=%) $(SEED:%=--seed=%)
+
+.PHONY: fuzz
+fuzz: $(READY) ## Mangled input: an error that says where, or a right result (MINUTES=10; FILES does it again)
+	@PYTHONPATH=deploy/local:. $(BIN)/python -m tests.chaos.fuzz $(MINUTES:%=--minutes=%) $(SEED:%=--seed=%) $(FILES)
+
 # --- a local cluster ---------------------------------------------------------------------------
 
 .PHONY: cluster-up
