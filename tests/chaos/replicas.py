@@ -148,7 +148,7 @@ class Replicas:
         holder = self.lease().get("holderIdentity")
         return next((each for each in self.members if each.pid and each.identity == holder), None)
 
-    def await_leader(self, *, other_than: Replica | None = None, timeout: float = 60) -> Replica:
+    def await_leader(self, *, other_than: Replica | None = None, timeout: float = 180) -> Replica:
         """Wait until one leads; another one than that, if it is given."""
         look = steadily(self.leader)
         found = poll(look, until=lambda each: each is not None and each is not other_than, timeout=timeout)

@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sidecarpolicy import names
+from sidecarpolicy.core.decode import decode_policy
+from sidecarpolicy.core.injection import inject
+from sidecarpolicy.core.record import Record, text_of
+from sidecarpolicy.core.rendering import offline
+from tests.audit import Request
+from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
 from tests.chaos.fuzz.__main__ import failure_of, write
 from tests.chaos.fuzz.mangling import mangled, smallest, smallest_text
 from tests.chaos.fuzz.targets import TARGETS, Target
 from tests.chaos.proxy import Faults, is_guarded
+from tests.chaos.stage import owners_part
 from tests.chaos.trend import plot, trend
+from tests.chaos.verdict import written_without_lease, wrong
 from tests.chaos.witness import Claim, Moment, Seen
 
 INPUTS = 60
@@ -74,6 +84,64 @@ def test_cleared_faults_are_none() -> None:
     faults = Faults(delay=1, errors=0.5, silent=True)
     faults.clear()
     assert faults == Faults()
+
+
+def test_every_way_in_which_a_deployment_can_be_wrong_is_seen() -> None:
+    revision = offline(decode_policy(a_policy(sidecars=[a_sidecar(), a_sidecar("logger")])))
+    owners = a_deployment()
+    template, record = inject(owners["spec"]["template"], [revision], Record())
+    right = injected(owners, template, text_of(record))
+    assert list(wrong(right, revision)) == []
+    assert owners_part(right) == owners_part(owners)
+    fewer = template | {"spec": template["spec"] | {"initContainers": template["spec"]["initContainers"][:1]}}
+    older = replace(revision, name="web-older")
+    for seen in (
+        owners,
+        injected(owners, template, "{"),
+        injected(owners, owners["spec"]["template"], text_of(record)),
+        injected(owners, fewer, text_of(record)),
+        injected(owners, template, text_of(inject(owners["spec"]["template"], [older], Record())[1])),
+    ):
+        assert list(wrong(seen, revision)) != []
+    assert owners_part(injected(owners, template | {"metadata": {}}, text_of(record))) != owners_part(owners)
+
+
+def injected(deployment: Manifest, template: Manifest, record: str) -> Manifest:
+    """*deployment* with another template and record."""
+    annotations = deployment["metadata"]["annotations"] | {names.RECORD: record}
+    metadata = deployment["metadata"] | {"annotations": annotations}
+    return deployment | {"metadata": metadata, "spec": deployment["spec"] | {"template": template}}
+
+
+def test_who_writes_after_another_has_taken_the_lease_is_seen() -> None:
+    def request(at: float, who: str, resource: str, code: int = 200) -> Request:
+        return Request(
+            verb="patch",
+            group="apps",
+            resource=resource,
+            subresource="",
+            namespace="shop",
+            name="cart",
+            code=code,
+            dry_run=False,
+            allowed=True,
+            at=at,
+            credential=who,
+        )
+
+    who = {"1": "a", "2": "b", "3": "b"}
+    history = [
+        request(1, "1", "leases"),
+        request(2, "1", "deployments"),
+        request(3, "2", "leases", code=409),
+        request(4, "1", "deployments"),
+        request(5, "2", "leases"),
+        request(6, "3", "deployments"),
+        request(7, "1", "deployments", code=409),
+    ]
+    assert written_without_lease(history, who) == (1, [])
+    late = [*history, request(5.5, "1", "deployments")]
+    assert written_without_lease(late, who) == (1, ["a wrote deployments cart while b held it"])
 
 
 def test_a_claim_counts_as_true_where_it_was_so_shortly_before() -> None:
