@@ -84,7 +84,14 @@ def _act(stage: Stage, opted_out: set[str]) -> str:
         case "edit":
             env = [{"name": "MODE", "value": str(chance.randrange(100))}]
             containers = [{"name": "app", "env": env}]
-            thing.patch({"spec": {"template": {"spec": {"containers": containers}}}})
+            answer = stage.api.patch(
+                version="apps/v1",
+                namespace=stage.namespace,
+                url=f"deployments/{name}",
+                json={"spec": {"template": {"spec": {"containers": containers}}}},
+                headers={"Content-Type": "application/strategic-merge-patch+json"},
+            )
+            stage.api.raise_for_status(answer)
         case "scale":
             thing.patch({"spec": {"replicas": chance.randrange(4)}})
         case "label":
