@@ -50,10 +50,15 @@ def rollouts(stage: Stage, *, until: Callable[[], bool]) -> Iterator[None]:
         time.sleep(0.1)
 
 
-def for_seconds(seconds: float) -> Callable[[], bool]:
-    """Whether so many seconds have passed since this call."""
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
+def for_seconds(stage: Stage, seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds have passed since this call, and a rollout was completed (or is not for ages)."""
+    began = time.monotonic()
+
+    def over() -> bool:
+        passed = time.monotonic() - began
+        return passed > (seconds if stage.edits > 1 else 10 * seconds)
+
+    return over
 
 
 def await_some(stage: Stage) -> None:
@@ -134,7 +139,7 @@ def _with_faults(**faults: Any) -> Harm:
 
     def harm(stage: Stage) -> None:
         with faulty(stage, **faults):
-            for _ in rollouts(stage, until=for_seconds(stage.measure(60, short=10))):
+            for _ in rollouts(stage, until=for_seconds(stage, stage.measure(60, short=10))):
                 pass
 
     return harm
@@ -156,7 +161,7 @@ def faulty(stage: Stage, **faults: Any) -> Iterator[None]:
 def cut(stage: Stage) -> None:
     """All connections of one or both replicas are reset, every second or so."""
     due = time.monotonic()
-    for _ in rollouts(stage, until=for_seconds(stage.measure(60, short=10))):
+    for _ in rollouts(stage, until=for_seconds(stage, stage.measure(60, short=10))):
         if time.monotonic() > due:
             for each in stage.replicas.members:
                 if stage.chance.random() < 0.7:
@@ -185,7 +190,7 @@ def gone(stage: Stage) -> None:
     """Every two seconds all watches end with 410, and every other attempt to go on is answered with 410."""
     with faulty(stage, gone=0.5):
         due = time.monotonic()
-        for _ in rollouts(stage, until=for_seconds(stage.measure(60, short=10))):
+        for _ in rollouts(stage, until=for_seconds(stage, stage.measure(60, short=10))):
             if time.monotonic() > due:
                 for each in stage.replicas.members:
                     each.proxy.end_watches()
@@ -195,7 +200,7 @@ def gone(stage: Stage) -> None:
 def too_many(stage: Stage) -> None:
     """Storms of 429 with Retry-After: three seconds of nothing else, two of calm."""
     began = time.monotonic()
-    for _ in rollouts(stage, until=for_seconds(stage.measure(60, short=10))):
+    for _ in rollouts(stage, until=for_seconds(stage, stage.measure(60, short=10))):
         storm = (time.monotonic() - began) % 5 < 3
         for each in stage.replicas.members:
             each.proxy.faults.too_many = 1.0 if storm else 0.0
