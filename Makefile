@@ -83,6 +83,20 @@ bench-scale: $(READY) ## What it costs at 10,000 Deployments (ONLY, SIZES, ROUND
 	  $(BIN)/python -m tests.bench.scale $(ONLY) $(SIZES:%=--sizes=%) $(ROUNDS:%=--rounds=%) $(LABEL:%=--label=%) \
 	  $(if $(PROFILE),--no-results)
 
+.PHONY: chaos
+chaos: $(READY) ## Two replicas on a bad day (1 h; SCENARIO, DEPLOYMENTS, SEED); rewrites docs/reliability.md
+	@PYTHONPATH=deploy/local:. UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m tests.chaos \
+	  $(DEPLOYMENTS:%=--deployments=%) $(SEED:%=--seed=%) $(SCENARIO)
+
+.PHONY: soak
+soak: $(READY) ## Two replicas for a long time: nothing may rise (MINUTES=60); rewrites docs/reliability.md
+	@PYTHONPATH=deploy/local:. UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m tests.chaos.soak \
+	  $(MINUTES:%=--minutes=%) $(DEPLOYMENTS:%=--deployments=%) $(SEED:%=--seed=%)
+
+.PHONY: fuzz
+fuzz: $(READY) ## Mangled input: an error that says where, or a right result (MINUTES=10; FILES does it again)
+	@PYTHONPATH=deploy/local:. $(BIN)/python -m tests.chaos.fuzz $(MINUTES:%=--minutes=%) $(SEED:%=--seed=%) $(FILES)
+
 # --- a local cluster ---------------------------------------------------------------------------
 
 .PHONY: cluster-up

@@ -21,6 +21,7 @@ FIRST = (
     "tests/api/test_crds.py",
     "tests/gitops/test_waiting.py",
     "tests/api/test_rollouts.py",
+    "tests/chaos/test_short.py",
     "tests/api/test_main_job.py",
     "tests/api/test_skips.py",
     "tests/api/test_faults.py",

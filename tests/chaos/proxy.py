@@ -175,6 +175,8 @@ class _Wire:
         self._open |= ends
         try:
             await asyncio.gather(self._pass(reader, there_writer), self._pass(there_reader, writer))
+        except asyncio.CancelledError:
+            pass  # the proxy stops; asyncio would log it as an error of this callback
         finally:
             self._open -= ends
             for each in ends:
@@ -184,11 +186,14 @@ class _Wire:
         late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=64)
 
         async def read() -> None:
-            while True:
-                data = await reader.read(CHUNK)
+            data = b"more"
+            while data:
+                try:
+                    data = await reader.read(CHUNK)
+                except OSError:
+                    data = b""
+                    writer.transport.abort()
                 await late.put((time.monotonic() + self._faults.delay, data))
-                if not data:
-                    return
 
         reading = asyncio.ensure_future(read())
         try:
@@ -198,7 +203,8 @@ class _Wire:
                 while self._faults.silent:  # noqa: ASYNC110 - switched by another thread
                     await asyncio.sleep(0.05)
                 if not data:
-                    writer.write_eof() if writer.can_write_eof() else None
+                    if not writer.transport.is_closing():
+                        writer.write_eof()
                     return
                 writer.write(data)
                 await writer.drain()

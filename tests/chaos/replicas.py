@@ -39,6 +39,8 @@ class Replica(Operator):
         self._token = folder / "token"
         self._bound_to = ""
         self.credentials: set[str] = set()
+        self.arguments: tuple[str, ...] = ()
+        """More of its command line, in every life."""
         self.lives = 0
         self.tracebacks = 0
         where = {"server": proxy.url, "certificate-authority": str(cluster.ca_file)}
@@ -74,7 +76,7 @@ class Replica(Operator):
     def spawn(self, *arguments: str) -> None:
         """Begin a new life."""
         self.lives += 1
-        super().spawn(f"--identity={self.identity}", *arguments)
+        super().spawn(f"--identity={self.identity}", *self.arguments, *arguments)
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -146,7 +148,7 @@ class Replicas:
         holder = self.lease().get("holderIdentity")
         return next((each for each in self.members if each.pid and each.identity == holder), None)
 
-    def await_leader(self, *, other_than: Replica | None = None, timeout: float = 60) -> Replica:
+    def await_leader(self, *, other_than: Replica | None = None, timeout: float = 180) -> Replica:
         """Wait until one leads; another one than that, if it is given."""
         look = steadily(self.leader)
         found = poll(look, until=lambda each: each is not None and each is not other_than, timeout=timeout)

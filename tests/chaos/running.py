@@ -14,6 +14,7 @@ import localcluster
 from tests import kube
 from tests.audit import Audit
 from tests.builders import Manifest
+from tests.chaos.patience import AWAY
 from tests.chaos.replicas import two_replicas
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stage import Stage
@@ -52,11 +53,11 @@ def run(scenario: Scenario, cluster: localcluster.Cluster, *, count: int, seed: 
             without_controllers(stage, count)
         audit = Audit.begin(cluster)
         try:
-            replicas.start()
             with Witness(api, namespace, stage.key) as witness:
                 try:
+                    replicas.start()
                     scenario.harm(stage)
-                except AssertionError as error:
+                except (AssertionError, *AWAY) as error:
                     verdict.problems.append(f"the scenario could not go on: {error}")
                 for each in replicas.members:
                     each.proxy.faults.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,6 @@ from tests.api.sampling import is_complete
 from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
 from tests.chaos.patience import AWAY, steadily
 from tests.chaos.replicas import Replicas
-from tests.chaos.witness import Witness
 from tests.fleet import Fleet
 from tests.polling import poll
 
@@ -69,7 +69,7 @@ class Stage:
         self.told: dict[str, object] = {}
         """What a scenario wants to have on the page."""
         self.rollout: Manifest = {"maxConcurrent": f"{SHARE}%", "minReadySeconds": 0}
-        self.witness: Witness | None = None
+        self._numbers = itertools.count()
 
     @property
     def key(self) -> str:
@@ -84,7 +84,7 @@ class Stage:
 
     def create(self, count: int, **spec: object) -> None:
         """Create *count* Deployments; return at once."""
-        numbers = range(len(self.owned), len(self.owned) + count)
+        numbers = [next(self._numbers) for _ in range(count)]
         self.each(self._create, [_an_owners_deployment(number, self.namespace, **spec) for number in numbers])
 
     def _create(self, manifest: Manifest) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sidecarpolicy import names
@@ -99,7 +99,7 @@ def _objects(verdict: Verdict, stage: Stage) -> None:
         "the update revision is not the newest spec",
         [] if proxy and proxy.container["image"] == image else [revision.name],
     )
-    wrong = [f"{name}: {why}" for name, each in sorted(found.items()) for why in _wrong(each, revision)]
+    wrong = [f"{name}: {why}" for name, each in sorted(found.items()) for why in wrong(each, revision)]
     verdict.hold("not as the policy makes them", wrong)
     lost = [name for name, each in sorted(found.items()) if owners_part(each) != stage.owned.get(name)]
     verdict.hold("something of the owner's is lost", lost)
@@ -113,7 +113,7 @@ def _revision(stage: Stage, name: str) -> Revision | None:
     return None
 
 
-def _wrong(deployment: Manifest, revision: Revision) -> Iterator[str]:
+def wrong(deployment: Manifest, revision: Revision) -> Iterator[str]:
     """What of a Deployment is other than `inject` has it."""
     template = deployment["spec"]["template"]
     try:
@@ -130,7 +130,9 @@ def _wrong(deployment: Manifest, revision: Revision) -> Iterator[str]:
         yield "injecting again would change its template"
     if written.items != record.items:
         yield "injecting again would change its record"
-    missing = {each.name for each in revision.sidecars} - {each["name"] for each in template["spec"]["initContainers"]}
+    missing = {each.name for each in revision.sidecars} - {
+        each["name"] for each in template["spec"].get("initContainers", [])
+    }
     if missing:
         yield f"it has no {', '.join(sorted(missing))}"
 
@@ -158,20 +160,26 @@ def _rollouts(verdict: Verdict, stage: Stage, audit: Audit) -> None:
 
 def _leadership(verdict: Verdict, replicas: Replicas, audit: Audit) -> None:
     """Nobody wrote after another replica had taken the Lease."""
-    requests = sorted(audit.requests(), key=lambda each: each.at)
     who = {credential: each.name for each in replicas.members for credential in each.credentials}
-    holder = ""
-    without = []
-    changes = 0
-    for each in requests:
+    changes, without = written_without_lease(audit.requests(), who)
+    verdict.figures["changes of the leader"] = changes
+    verdict.hold("written without the Lease", without)
+
+
+def written_without_lease(requests: Sequence[Request], who: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Return how often the Lease changed hands, and the writes of those who did not hold it. *who*: by credential.
+
+    Whoever wrote the Lease last holds it. Events are no such writes: they tell what happened before.
+    """
+    holder, changes, without = "", 0, []
+    for each in sorted(requests, key=lambda request: request.at):
         name = who.get(each.credential, f"unknown token {each.credential}")
         if _takes_lease(each):
-            changes += name != holder
+            changes += name != holder and holder != ""
             holder = name
         elif each.writes and each.resource != "events" and name != holder:
             without.append(f"{name} wrote {each.resource} {each.name} while {holder or 'nobody'} held it")
-    verdict.figures["changes of the leader"] = max(0, changes - 1)
-    verdict.hold("written without the Lease", without)
+    return changes, without
 
 
 def _takes_lease(request: Request) -> bool:
