@@ -10,10 +10,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from sidecarpolicy.core.held_back import HoldBack
 
 from sidecarpolicy import names
 from sidecarpolicy.core.checks import Refusal
-from sidecarpolicy.core.held_back import HoldBack
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.messages import shortened
 from sidecarpolicy.core.plan import Situation, plan

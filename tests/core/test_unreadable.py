@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from sidecarpolicy.engine.gathering import Memory, situation_of
+from sidecarpolicy.engine.queue import WorkQueue
+from sidecarpolicy.engine.world import World
 
 from sidecarpolicy import names
 from sidecarpolicy.core.plan import plan
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.engine.gathering import Memory, situation_of
 from sidecarpolicy.engine.port import Api, Events
-from sidecarpolicy.engine.queue import WorkQueue
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
-from sidecarpolicy.engine.world import World
 from tests.builders import a_deployment
 from tests.core.objects import START, WEB, a_policy, a_record, at_second
 

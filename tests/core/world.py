@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from sidecarpolicy.core.progress import borne
+
 from sidecarpolicy.core import plan as planning
 from sidecarpolicy.core import progress
 from sidecarpolicy.core.checks import Refusal
@@ -18,7 +20,6 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff, namespace_backoffs
 from sidecarpolicy.core.plan import Plan, RolloutState, Step
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.progress import borne
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, ItemKey, Note, Record, text_of
 from sidecarpolicy.core.status import Report, status_of
 from sidecarpolicy.core.targets import Target, target

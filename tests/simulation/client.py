@@ -7,7 +7,7 @@ at both times. What was on its way when it ended arrives all the same, or does n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -86,7 +86,7 @@ class Client:
 
     async def watch(
         self, resource: Resource, *, label_selector: str = "", resource_version: str
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         """What changed since, as it comes."""
         version = int(resource_version)
         ends = self.loop.time() + WATCH_SECONDS

@@ -194,7 +194,7 @@ class Invariants:
             for place, body in self.server.collections[resource].objects.items():
                 if place[1] == name:
                     try:
-                        return decode_policy(body)
+                        return decode_policy(body, strict=False)
                     except InvalidPolicy as error:
                         return error.readable
                     except InvalidInput:
@@ -238,7 +238,7 @@ class Invariants:
 def untrue(invariants: Invariants, body: Json) -> list[str]:
     """What hinders *body*, a policy, from being Ready."""
     try:
-        policy = decode_policy(body)
+        policy = decode_policy(body, strict=False)
     except InvalidInput as error:
         return [f"its spec cannot be read: {error}"]
     wanted = {each["container"]["image"] for each in body["spec"]["sidecars"]}
