@@ -166,6 +166,8 @@ def observe(
     ordered = sorted(children, key=lambda each: each.number)
     newest = ordered[-1] if ordered else None
     stepped = _stepped(workload, ordered, policy)
+    if stepped > now + patience:  # not believed: somebody wrote it, or a clock was wrong
+        stepped = 0.0
     replaced = _replaced(ordered, stepped)
     complete = is_complete(workload, replaced)
     made = newest is not None and borne(newest.record, policy) == borne(workload.record, policy)
