@@ -573,7 +573,7 @@ def _facts(each: Target, *, wanted: bool, update: str | None) -> _Facts:
     tallies: list[tuple[str, Hashable]] = []
     listings: list[tuple[Hashable, tuple[Any, ...]]] = []
     # What was unhealthy before fails for no reason of ours, and a removal that was tried is never undone.
-    released = (each.failing and note.unhealthy_before) or (not wanted and not each.recorded and state is State.FAILED)
+    released = (each.failing and each.is_its_owners) or (not wanted and not each.recorded and state is State.FAILED)
     slot = each.holds_slot and not released
     late = each.late_since is not None
     if slot:
@@ -647,7 +647,7 @@ def _selected(
     if each.health is not Health.EMPTY:
         tallies.append((COUNT, WITH_REPLICAS))
     if each.revision == update:
-        if each.failing and not each.note.unhealthy_before and each.backoff is None:
+        if each.failing and not each.is_its_owners and each.backoff is None:
             tallies.append((ROLLBACK, each.note.previous))
             listings.append(((ROLLBACK, each.note.previous), (each.late_since or 0.0,)))
         return None

@@ -419,8 +419,8 @@ def _note_before(each: Target, update: str | None) -> Note:
         before = (each.revision or "") if each.note.failed else each.note.previous
         previous = before if before != update else ""
         return Note(previous=previous, unhealthy_before=each.note.unhealthy_before)
-    # A new workload is not unhealthy: it is not there yet.
-    return Note(previous=each.revision or "", unhealthy_before=each.health is Health.UNHEALTHY and not each.new)
+    # Never to have been available is to be unhealthy, be it because it is new.
+    return Note(previous=each.revision or "", unhealthy_before=each.health is Health.UNHEALTHY)
 
 
 def _removal(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:

@@ -73,7 +73,7 @@ class Target:
 
     *under_way*: the policy's rollout on it is not complete. *failing*: that has failed and nothing has been done about
     it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: a new
-    workload that is late, whose failure is its owner's unless one of our containers is to blame. *watched*: its
+    workload that is late, whose failure is its owner's unless one of our containers is to blame. *blamed*: one is. *watched*: its
     rollout is not over, and this is what to remember of it. *excused*: the failure does not count against maxFailures.
     *outdated*: it failed at another revision than the update's, which says nothing about that one. *group*: the canary
     group that selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the
@@ -101,6 +101,7 @@ class Target:
     failing: bool = False
     turned_back: bool = False
     suspect: bool = False
+    blamed: bool = False
     watched: Watched | None = None
     under_way: bool = False
     excused: bool = False
@@ -122,10 +123,14 @@ class Target:
         return self.conflict is not None and self.conflict.waits
 
     @property
+    def is_its_owners(self) -> bool:
+        """Whether a failure is its owner's: it was unhealthy before us, and no container of ours is to blame."""
+        return self.note.unhealthy_before and not self.blamed
+
+    @property
     def counts(self) -> bool:
         """Whether it counts against maxFailures."""
-        excused = self.excused or self.outdated or self.note.unhealthy_before
-        return self.state is State.FAILED and not excused
+        return self.state is State.FAILED and not (self.excused or self.outdated or self.is_its_owners)
 
 
 def target(
