@@ -73,10 +73,10 @@ class Target:
 
     *under_way*: the policy's rollout on it is not complete. *failing*: that has failed and nothing has been done about
     it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: a new
-    workload that is late, whose failure is its owner's unless one of our containers is to blame. *blamed*: one is. *watched*: its
-    rollout is not over, and this is what to remember of it. *excused*: the failure does not count against maxFailures.
-    *outdated*: it failed at another revision than the update's, which says nothing about that one. *group*: the canary
-    group that selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the
+    workload that is late, whose failure is its owner's unless one of our containers is to blame. *blamed*: one is.
+    *watched*: its rollout is not over, and this is what to remember of it. *excused*: the failure does not count
+    against maxFailures. *outdated*: it failed at another revision than the update's, which says nothing about that one.
+    *group*: the canary group that selects it, if any. *pinned_to*: the revision at which its owner wants it, where that is another than the
     update's. *left*: its owner took it out of the selection, so that it needs nobody's approval to lose what it has.
     *conflict*: another writer keeps undoing what the policy has on it. *backoff*: the last write of it failed, and
     nothing is tried for a while.
