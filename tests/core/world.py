@@ -25,7 +25,6 @@ from sidecarpolicy.core.status import Report, status_of
 from sidecarpolicy.core.targets import Target, target
 from sidecarpolicy.core.workload import NO_CONDITION, Condition, ReplicaSet, Workload, record_of
 from sidecarpolicy.names import SkipReason
-from tests.core import old_planner
 from tests.core.objects import START, WEB
 
 TICK = 10.0
@@ -284,21 +283,6 @@ class Look:
         """Everything that may be written now."""
         return list(planning.steps(self.state, self.fleet, {}))
 
-    def before(self, plan: Plan) -> tuple[old_planner.Situation, old_planner.Plan]:
-        """The same as the status reads it."""
-        known = old_planner.Situation.__dataclass_fields__.keys() & RolloutState.__dataclass_fields__
-        situation = old_planner.Situation(
-            **{name: getattr(self.state, name) for name in known},
-            held_back=self.state.backoffs,  # type: ignore[arg-type]
-            targets=self.targets,
-            removing=self.removing,
-        )
-        names = old_planner.Plan.__dataclass_fields__.keys() & Plan.__dataclass_fields__
-        return situation, old_planner.Plan(
-            **{name: getattr(plan, name) for name in names},
-            steps=tuple(self.steps()),  # type: ignore[arg-type]
-        )
-
 
 def a_fleet(update: str | None, targets: Iterable[Target] = (), removing: Iterable[Target] = ()) -> Fleet:
     """A fleet built from nothing."""
@@ -492,8 +476,7 @@ class World:
         return {each.name: borne(each.record, self.policy) for each in self.deployments}
 
     def _ready(self, look: Look, plan: Plan) -> str:
-        situation, was = look.before(plan)
-        status = status_of(Report(generation=1, situation=situation, plan=was), {}, self.now)  # type: ignore[arg-type]
+        status = status_of(Report(generation=1, state=look.state, fleet=look.fleet, plan=plan), {}, self.now)
         ready = next(each for each in status["conditions"] if each["type"] == "Ready")
         return f"{ready['reason']}: {ready['message']}"
 
