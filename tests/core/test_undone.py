@@ -362,10 +362,10 @@ def test_what_is_skipped_or_still_moves_stays_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("flag", "value", "said"),
     [
-        ("--undone-window-seconds", "0", "0.0 is not in the range x>=1"),
-        ("--undone-window-seconds", "ten", "'ten' is not a valid float"),
-        ("--undone-threshold", "1", "1 is not in the range x>=2"),
-        ("--undone-threshold", "2.5", "'2.5' is not a valid integer"),
+        ("--revert-window-seconds", "0", "0.0 is not in the range x>=1"),
+        ("--revert-window-seconds", "ten", "'ten' is not a valid float"),
+        ("--revert-threshold", "1", "1 is not in the range x>=2"),
+        ("--revert-threshold", "2.5", "'2.5' is not a valid integer"),
     ],
 )
 @pytest.mark.parametrize("how", ["flag", "variable"])
