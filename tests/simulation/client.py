@@ -127,6 +127,14 @@ class Client:
         self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
     ) -> Sequence[Json]:
         """A small LIST."""
+        if field_selector.startswith("metadata.name="):
+            wanted = field_selector.partition("=")[2]
+
+            def one() -> Sequence[Json]:
+                found = self.server.find(resource, namespace, wanted)
+                return [found] if found is not None else []
+
+            return await self._request("list", resource, namespace, wanted, one)
         assert not field_selector or field_selector.startswith("regarding.name=")
         name = field_selector.partition("=")[2]
 

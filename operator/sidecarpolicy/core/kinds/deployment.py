@@ -77,8 +77,8 @@ class Own:
     status_changed: float = 0.0
 
 
-def workload_from(body: Mapping[str, Any]) -> Workload:
-    """Return what matters of the Deployment *body*."""
+def workload_from(body: Mapping[str, Any], known: Workload | None = None) -> Workload:
+    """Return what matters of the Deployment *body*; *known*: as it was before."""
     metadata, spec, status = at(body, "metadata"), at(body, "spec"), at(body, "status")
     conditions = conditions_of(body)
     deadline = _or(spec.get("progressDeadlineSeconds"), DEFAULT_DEADLINE)
@@ -102,6 +102,7 @@ def workload_from(body: Mapping[str, Any]) -> Workload:
             available=conditions.get("Available", NO_CONDITION),
             status_changed=status_written(metadata),
         ),
+        known=known,
     )
 
 
