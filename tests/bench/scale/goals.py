@@ -67,7 +67,7 @@ def _highest(found: Found) -> Figure | None:
     results = [result for (_, size), result in found.items() if size == SIZES[-1]]
     names = ("peak_mib", "relist_peak_mib")
     values = [each.figures[name].high for each in results for name in names if name in each.figures]
-    if ("coldstart", SIZES[-1]) not in found:
+    if not values or ("coldstart", SIZES[-1]) not in found:
         return None
     return Figure(median=max(values), low=min(values), high=max(values), values=values)
 
