@@ -209,29 +209,13 @@ class PolicyPass:
     async def run(self, identity: PolicyId) -> float | None:
         """Do what is due, and report; return when to look again (seconds since the epoch), None where nothing waits."""
         remembered = self.context.memory.of_policy(identity)
-        retry = None
-        try:
-            await self._write_what_is_due(identity)
-        except Conflict as error:  # somebody wrote first: decide again on what is there now
-            log.debug("%s: %s", identity.label, error)
-            remembered.failures += 1
-            retry = min(LAST_RETRY, 0.05 * 2.0 ** min(remembered.failures, 12))
-        except (ApiError, Hindered) as error:
-            wish = error.retry_after if isinstance(error, Transient) else None
-            retry = wish or min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(remembered.failures, 12))
-            remembered.failures += 1
-            problem = one_line(str(error))
-            if problem != remembered.problem:
-                log.warning("%s: %s; trying again in %.1f s", identity.label, problem, retry)
-            remembered.problem = problem
-        else:
-            remembered.problem, remembered.failures = "", 0
-        remembered.retry_at = self.context.now() + retry if retry is not None else 0.0
+        if self.context.now() >= remembered.retry_at:
+            remembered.retry_at = self.context.now() + await self._try(identity, remembered)
         await self.observed()
         cached = self.context.cache.policies.get(identity)
         if cached is None:
             return None
-        moments = [remembered.retry_at] if retry is not None else []
+        moments = [remembered.retry_at] if remembered.failures else []
         state = rollout_state(cached, remembered, self.context)
         now = plan(state, remembered.fleet)
         moments += [each for each in (now.looks_again,) if each is not None]
@@ -241,11 +225,28 @@ class PolicyPass:
         due = await self.reporter.report(cached, state, now)
         return min((*moments, *([due] if due is not None else [])), default=None)
 
+    async def _try(self, identity: PolicyId, remembered: PolicyMemory) -> float:
+        """Write what is due; return for how many seconds nothing is tried again. What is in the way is remembered."""
+        try:
+            await self._write_what_is_due(identity)
+        except Conflict as error:  # somebody wrote first: decide again on what is there now
+            log.debug("%s: %s", identity.label, error)
+            remembered.failures += 1
+            return min(LAST_RETRY, 0.05 * 2.0 ** min(remembered.failures, 12))
+        except (ApiError, Hindered) as error:
+            wish = error.retry_after if isinstance(error, Transient) else None
+            seconds = wish or min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(remembered.failures, 12))
+            remembered.failures += 1
+            if (problem := one_line(str(error))) != remembered.problem:
+                log.warning("%s: %s; trying again in %.1f s", identity.label, problem, seconds)
+            remembered.problem = problem
+            return seconds
+        remembered.problem, remembered.failures = "", 0
+        return 0.0
+
     async def _write_what_is_due(self, identity: PolicyId) -> None:
         context = self.context
         remembered = context.memory.of_policy(identity)
-        if context.now() < remembered.retry_at:
-            return
         for _ in range(MOST_WRITES):
             await self.observed()
             cached = context.cache.policies.get(identity)
