@@ -51,7 +51,8 @@ class Election:
 
     *lease_duration*, *renew_deadline* and *retry_period* are seconds. *on_gained* and *on_lost* are called
     in the event loop, each at most once per change and always in turn; they must not block or raise. Give it
-    an *api* of its own: renewals must not queue for a connection behind the workers' requests.
+    an *api* of its own: renewals must not queue for a connection behind the workers' requests. *clock* must go on while
+    the machine is suspended.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Election:
         retry_period: float = 2.0,
         on_gained: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = _clock,
     ) -> None:
         if not lease_duration > renew_deadline > retry_period > 0:
             raise ValueError("it takes lease_duration > renew_deadline > retry_period > 0")
         self.identity = identity or default_identity()
         self.namespace, self.name = namespace, name
         self._api = api
+        self._clock = clock
         self._lease_duration = lease_duration
         self._renew_deadline, self._retry_period = renew_deadline, retry_period
         self._on_gained, self._on_lost = on_gained, on_lost
@@ -88,7 +91,7 @@ class Election:
     @property
     def leading(self) -> bool:
         """True while the Lease is held and has not run out on this process's own clock."""
-        return self._leads.is_set() and _clock() < self._leads_until
+        return self._leads.is_set() and self._clock() < self._leads_until
 
     @property
     def holder(self) -> str:
@@ -180,7 +183,7 @@ class Election:
                 return
             if self.holder != self.identity:
                 self._lose(f"{self.holder or 'nobody'} holds it")
-                if self.holder and _clock() < self._seen_at + self._promised:
+                if self.holder and self._clock() < self._seen_at + self._promised:
                     return
         await self._take(self._seen)
 
@@ -191,7 +194,7 @@ class Election:
 
     async def _take(self, before: Json | None) -> None:
         """Write ourselves into the record that was *before*, or into a new one if there was none."""
-        sent, now = _clock(), _now()
+        sent, now = self._clock(), _now()
         record: dict[str, Any] = {
             "holderIdentity": self.identity,
             "leaseDurationSeconds": self._lease_duration,
@@ -222,17 +225,17 @@ class Election:
         record: Json = lease.get("spec") or {}
         self._version = lease["metadata"]["resourceVersion"]
         if record != self._seen:
-            self._seen, self._seen_at = record, _clock()
+            self._seen, self._seen_at = record, self._clock()
 
     def _hold_until(self, until: float) -> None:
         if self._leads.is_set() and not self.leading:
             self._lose("its time ran out")
-        if _clock() >= until:
+        if self._clock() >= until:
             return  # the answer came too late to be of use
         self._leads_until = until
         if self._lapse is not None:
             self._lapse.cancel()
-        self._lapse = asyncio.get_running_loop().call_later(until - _clock(), self._check)
+        self._lapse = asyncio.get_running_loop().call_later(until - self._clock(), self._check)
         if not self._leads.is_set():
             log.info("%s: %s leads", self._what, self.identity)
             self._leads.set()
