@@ -1,0 +1,294 @@
+"""`engine.port.Api` over the model, for one process: latency, trouble, a clock of its own, watches that lag.
+
+A request is on its way for a while before the server acts on it, and its answer for a while after; a process may end
+at both times. What was on its way when it ended arrives all the same, or does not, as the plan of faults says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sidecarpolicy import names
+from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.engine.port import ApiError, NotFound, Page, Resource, WatchEvent
+from tests.simulation.faults import Faults, Request, Trouble, error_of
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.server import Server
+
+T = TypeVar("T")
+
+BOOKMARK_SECONDS = 60.0
+WATCH_SECONDS = 570.0
+READS = frozenset({"get", "list", "watch"})
+
+
+@dataclass(slots=True, kw_only=True)
+class Client:
+    """*process*: whose it is. *skew*: seconds by which its clock is ahead of the server's.
+
+    *held*: kinds whose watches tell nothing while they are in it; *unheard*: whether an event is never told
+    (*deaf*: whether that happens now).
+    *lands*: whether a request that is on its way when the process ends still arrives.
+    """
+
+    server: Server
+    loop: VirtualLoop
+    faults: Faults
+    process: str
+    leading: Callable[[], bool] = lambda: False
+    skew: float = 0.0
+    latency: float = 0.004
+    lag: float = 0.002
+    page: int = 500
+    manager: str = names.FIELD_MANAGER
+    held: dict[Resource, asyncio.Event] = field(default_factory=dict)
+    unheard: Callable[[Resource, str, Json], bool] | None = None
+    deaf: bool = False
+    lands: Callable[[], bool] = lambda: True
+    requests: list[Request] = field(default_factory=list)
+    writes: int = 0
+    dead: bool = False
+    frozen: asyncio.Event | None = None
+    _offset: float = 0.0
+
+    # Clocks
+
+    def clock(self) -> float:
+        """This process's own wall clock."""
+        return self.server.now() + self.skew
+
+    def now(self) -> float:
+        """The server's, as far as its answers tell: whole seconds, as in the `Date` of an answer."""
+        return self.clock() + self._offset
+
+    def _read_clock(self) -> None:
+        told = float(int(self.server.now()))
+        behind, ahead = told - self.now(), told + 1.0 - self.now()
+        if behind > 0.5:
+            self._offset += behind
+        elif ahead < -0.5:
+            self._offset += ahead
+
+    # The port
+
+    async def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Page]:
+        """Pages of one snapshot."""
+
+        def look() -> tuple[Sequence[Json], str]:
+            return self.server.every(resource, label_selector=label_selector), str(self.server.version)
+
+        found, version = await self._request("list", resource, "", "", look)
+        for begin in range(0, max(1, len(found)), self.page):
+            if begin:
+                await self._request("list", resource, "", "", lambda: None)
+            yield Page(items=found[begin : begin + self.page], resource_version=version)
+
+    async def watch(
+        self, resource: Resource, *, label_selector: str = "", resource_version: str
+    ) -> AsyncIterator[WatchEvent]:
+        """What changed since, as it comes."""
+        version = int(resource_version)
+        ends = self.loop.time() + WATCH_SECONDS
+        await self._request("watch", resource, "", "", lambda: self.server.check_version(resource, version))
+        while self.loop.time() < ends:
+            told = list(self.server.changes_since(resource, version, label_selector))
+            if told:
+                await asyncio.sleep(self.lag)
+                if (holding := self.held.get(resource)) is not None:
+                    await holding.wait()
+                await self._thawed()
+            for version, kind, body in told:  # noqa: B007  # the last one is where to go on
+                if self.unheard is None or not self.unheard(resource, kind, body):
+                    yield WatchEvent(type=kind, object=body)
+            seen = self.server.version
+            if told or any(self.server.changes_since(resource, version, label_selector)):
+                continue
+            version = seen
+            if not await self._change(resource, min(BOOKMARK_SECONDS, max(0.0, ends - self.loop.time()))):
+                yield WatchEvent(type="BOOKMARK", object={"metadata": {"resourceVersion": str(version)}})
+
+    async def _change(self, resource: Resource, seconds: float) -> bool:
+        """Wait for a change of that kind; False if none came in *seconds*."""
+        waiter = self.loop.create_future()
+
+        def wake(change: bool) -> None:
+            if not waiter.done():
+                waiter.set_result(change)
+
+        self.server.collections[resource].waiting.append(lambda: wake(True))
+        timer = self.loop.call_later(seconds, wake, False)
+        try:
+            return bool(await waiter)
+        finally:
+            timer.cancel()
+
+    async def list_in(
+        self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
+    ) -> Sequence[Json]:
+        """A small LIST."""
+        assert not field_selector or field_selector.startswith("regarding.name=")
+        name = field_selector.partition("=")[2]
+
+        def look() -> Sequence[Json]:
+            found = self.server.every(resource, namespace, label_selector)
+            return [each for each in found if not name or at(each, "regarding").get("name") == name]
+
+        return await self._request("list", resource, namespace, "", look)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        """One object."""
+        return await self._request("get", resource, namespace, name, lambda: self.server.get(resource, namespace, name))
+
+    async def create(self, resource: Resource, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
+        """A new object."""
+        metadata = at(body, "metadata")
+        name = str(metadata.get("name") or metadata.get("generateName"))
+        return await self._request(
+            "create",
+            resource,
+            namespace,
+            name,
+            lambda: self.server.create(resource, namespace, body, manager=self.manager, dry_run=dry_run),
+            dry_run=dry_run,
+            guarded="name" in metadata,
+        )
+
+    async def json_patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        operations: Sequence[Json],
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Json:
+        """A JSON Patch."""
+        guards = ("/metadata/resourceVersion", "/metadata/generation")
+        return await self._request(
+            "patch",
+            resource,
+            namespace,
+            name,
+            lambda: self.server.json_patch(
+                resource,
+                namespace,
+                name,
+                operations,
+                subresource=subresource,
+                manager=self.manager,
+                dry_run=dry_run,
+            ),
+            dry_run=dry_run,
+            guarded=any(each["path"] in guards for each in operations),
+            subresource=subresource,
+        )
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str, name: str, body: Json, *, subresource: str = ""
+    ) -> Json:
+        """A merge patch."""
+        return await self._request(
+            "patch",
+            resource,
+            namespace,
+            name,
+            lambda: self.server.merge_patch(
+                resource, namespace, name, body, subresource=subresource, manager=self.manager
+            ),
+            guarded="resourceVersion" in at(body, "metadata"),
+            subresource=subresource,
+        )
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str = "", resource_version: str = ""
+    ) -> None:
+        """What is gone already is no error."""
+
+        def act() -> None:
+            try:
+                self.server.delete(resource, namespace, name, uid=uid, resource_version=resource_version)
+            except NotFound:
+                return
+
+        await self._request("delete", resource, namespace, name, act, guarded=bool(uid or resource_version))
+
+    # On the way
+
+    async def _request(
+        self,
+        verb: str,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        act: Callable[[], T],
+        *,
+        dry_run: bool = False,
+        guarded: bool = False,
+        subresource: str = "",
+    ) -> T:
+        if self.dead:
+            raise asyncio.CancelledError
+        writes = verb not in READS and not dry_run
+        self.writes += writes
+        request = Request(
+            at=self.loop.time(),
+            process=self.process,
+            verb=verb,
+            resource=resource,
+            namespace=namespace,
+            name=name,
+            number=len(self.requests) + 1,
+            write=self.writes if writes else 0,
+            dry_run=dry_run,
+            guarded=guarded,
+            leading=self.leading(),
+            subresource=subresource,
+        )
+        self.requests.append(request)
+        trouble = self.faults.of(request)
+        if trouble is Trouble.CRASH_BEFORE:
+            await self._crash(request)
+        await self._thawed()
+        try:
+            await asyncio.sleep(self.latency)
+        except asyncio.CancelledError:
+            if self.dead and writes and trouble is None and self.lands():
+                self.loop.call_later(self.latency, _quietly, act)
+            raise
+        if trouble is not None and not trouble.has_effect:
+            await asyncio.sleep(self.latency + trouble.seconds)
+            raise error_of(trouble, request)
+        if trouble is None:
+            try:
+                return act()
+            finally:
+                await self._way_back()
+        _quietly(act)  # it ends in trouble all the same
+        if trouble is Trouble.CRASH_AFTER:
+            await self._crash(request)
+        await asyncio.sleep(self.latency + trouble.seconds)
+        raise error_of(trouble, request)
+
+    async def _way_back(self) -> None:
+        await asyncio.sleep(self.latency)
+        await self._thawed()
+        self._read_clock()
+
+    async def _thawed(self) -> None:
+        while self.frozen is not None and not self.frozen.is_set():
+            await self.frozen.wait()
+
+    async def _crash(self, request: Request) -> None:
+        self.faults.crash(request.process)
+        await asyncio.Event().wait()  # until this is cancelled with everything else
+
+
+def _quietly(act: Callable[[], Any]) -> None:
+    try:
+        act()
+    except ApiError:
+        return

@@ -1,0 +1,335 @@
+"""What must hold after every write, whatever happens: told from the model's objects alone, by other means than ours.
+
+What a Pod template bears is read from its images. A rollout of ours is in flight from our write until the Deployment's
+controller is done with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from sidecarpolicy import names
+from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.reading import InvalidInput
+from sidecarpolicy.core.record import Entry
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.workload import record_of
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
+from sidecarpolicy.kube.lease import LEASES
+from sidecarpolicy.names import Strategy
+from tests.simulation.controllers import IMAGES, Controllers, borne_by, condition_of, rolled_out
+from tests.simulation.faults import Request
+from tests.simulation.server import Change, Place, Server
+
+# Requests of one process in one minute, beside ten for each Deployment: more is a hot loop.
+MOST_REQUESTS = 300
+
+# ControllerRevisions of one policy beyond its limit: the update revision, the current one, and what waits to be pruned.
+MOST_BEYOND_LIMIT = 4
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """A rollout of ours: *policy* on one Deployment. *unwell*: it was unhealthy before, so it holds nobody up.
+
+    *stuck_at*: from then on (virtual seconds) a removal that is not done holds nobody up either.
+    """
+
+    policy: str
+    uid: str
+    revision: str | None
+    unwell: bool
+    stuck_at: float
+
+
+@dataclass
+class Invariants:
+    """Watches the model; *broken* is what did not hold, in the order in which it was seen.
+
+    *blind*: whether some watch is held back now, so that nobody can know what is.
+    """
+
+    server: Server
+    controllers: Controllers
+    now: Callable[[], float]
+    broken: list[str] = field(default_factory=list)
+    flights: dict[tuple[str, Place], Flight] = field(default_factory=dict)
+    most_in_flight: dict[str, int] = field(default_factory=dict)
+    landed: set[str] = field(default_factory=set)
+    rollouts: dict[tuple[Place, str], list[str | None]] = field(default_factory=dict)
+    _recent: dict[str, deque[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.server.observers.append(self.seen)
+
+    def say(self, what: str) -> None:
+        """Note what does not hold."""
+        self.broken.append(f"at {self.now():.3f} s: {what}")
+
+    def check(self) -> None:
+        """Raise Broken where something did not hold."""
+        if self.broken:
+            raise Broken("\n".join(self.broken[:5]))
+
+    # Requests
+
+    def sent(self, request: Request) -> None:
+        """Judge one request."""
+        recent = self._recent.setdefault(request.process, deque())
+        recent.append(request.at)
+        while recent[0] < request.at - 60.0:
+            recent.popleft()
+        most = MOST_REQUESTS + 10 * len(self.server.collections[DEPLOYMENTS].objects)
+        if len(recent) > most:
+            self.say(f"{request.process} sent {len(recent)} requests in a minute, the last: {request.what}")
+            recent.clear()
+        if request.write and not request.leading and not request.guarded and request.resource != LEASES:
+            self.say(f"{request.process} wrote without leading and without a precondition: {request.what}")
+
+    # Changes
+
+    def seen(self, change: Change) -> None:
+        """Judge one write."""
+        if change.resource == DEPLOYMENTS:
+            self._deployment(change)
+        elif change.resource == REVISIONS and change.type == "ADDED":
+            self._revisions(change)
+
+    def _deployment(self, change: Change) -> None:
+        if change.type == "DELETED":
+            for key in [each for each in self.flights if each[1] == change.place]:
+                del self.flights[key]
+            return
+        if change.before is None:
+            return
+        if change.manager == names.FIELD_MANAGER:
+            self._ours(change, change.before)
+        if rolled_out(change.after):
+            for key in [each for each in self.flights if each[1] == change.place]:
+                flight = self.flights.pop(key)
+                if flight.revision is not None:
+                    self.landed.add(flight.revision)
+
+    def _ours(self, change: Change, before: Json) -> None:
+        after = change.after
+        if owners_part(before) != owners_part(after):
+            self.say(f"something of the owner of {'/'.join(change.place)} was changed")
+        old, new = (borne_by(each["spec"]["template"]) for each in (before, after))
+        if old == new:
+            return
+        policies = {each.rpartition("-")[0] for each in old ^ new}
+        if len(policies) > 1:
+            self.say(f"{' and '.join(sorted(policies))} began to change {'/'.join(change.place)} together")
+        for policy in policies:
+            self._moved(change, policy, old, new)
+
+    def _moved(self, change: Change, name: str, old: Iterable[str], new: Iterable[str]) -> None:
+        was, becomes = (_of(name, each) for each in (old, new))
+        self.rollouts.setdefault((change.place, name), []).append(becomes)
+        body, key = change.after, (name, change.place)
+        if not body["spec"]["replicas"]:
+            return
+        policy = self._policy(name)
+        entry = next(
+            (each for id_, each in _entries(body) if id_.name == name),
+            None,
+        )
+        if entry is not None and entry.joined:
+            return
+        assert change.before is not None
+        before = next((each for id_, each in _entries(change.before) if id_.name == name), None)
+        if before is not None and entry is not None and before.revision == entry.revision:
+            return  # what somebody took away is put back
+        unwell = (
+            condition_of(change.before, "Available").get("status") == "False"
+            or condition_of(change.before, "Progressing").get("status") == "False"
+        )
+        rolled_back = entry is not None and bool(entry.note.failed)
+        pinned = names.PIN in at(body, "metadata", "annotations")
+        had = self.flights.get(key)
+        unwell = had.unwell if had is not None else unwell
+        deadline = policy.rollout.progress_deadline_seconds if policy is not None else 0
+        self.flights[key] = Flight(name, body["metadata"]["uid"], becomes, unwell, self.now() + deadline)
+        in_flight = self.in_flight(name)
+        self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
+        wished = becomes is None and left_out(body)
+        if had is not None or rolled_back or pinned or wished or unwell or policy is None:
+            return
+        if policy.rollout.strategy is not Strategy.PROGRESSIVE:
+            return
+        first = sum(each.revision == becomes and not each.unwell for each in self.flights.values())
+        if becomes is not None and becomes not in self.landed and first > 1:
+            self.say(f"{first} roll out {becomes}, and none has ever completed it")
+        if in_flight > self.budget(policy):
+            self.say(f"{in_flight} in flight for {name}, over the budget of {self.budget(policy)}: {was} → {becomes}")
+
+    def in_flight(self, policy: str) -> int:
+        """How many Deployments roll out something of *policy*, without those that were unhealthy before."""
+        return sum(
+            each.policy == policy and not each.unwell and (each.revision is not None or self.now() < each.stuck_at)
+            for each in self.flights.values()
+        )
+
+    def budget(self, policy: Policy) -> int:
+        """How many may."""
+        concerned = [
+            place
+            for place, body in self.server.collections[DEPLOYMENTS].objects.items()
+            if (policy.id.name, place) in self.flights or self.selects(policy, body) or self._bears(policy.id, body)
+        ]
+        return policy.rollout.budget(len(concerned))
+
+    def selects(self, policy: Policy, body: Json) -> bool:
+        """Whether *policy* selects a Deployment."""
+        namespace = body["metadata"]["namespace"]
+        if policy.namespace_selector is not None:
+            labels = at(self.server.find(NAMESPACES, "", namespace), "metadata", "labels")
+            if not policy.namespace_selector.matches(labels):
+                return False
+        elif namespace != policy.id.namespace:
+            return False
+        return policy.selector.matches(at(body, "spec", "template", "metadata", "labels"))
+
+    def _bears(self, policy: PolicyId, body: Json) -> bool:
+        return _of(policy.name, borne_by(body["spec"]["template"])) is not None
+
+    def _policy(self, name: str) -> Policy | None:
+        for resource in POLICIES.values():
+            for place, body in self.server.collections[resource].objects.items():
+                if place[1] == name:
+                    try:
+                        return decode_policy(body)
+                    except InvalidPolicy as error:
+                        return error.readable
+                    except InvalidInput:
+                        return None
+        return None
+
+    def _revisions(self, change: Change) -> None:
+        labels = change.after["metadata"]["labels"]
+        name = labels.get(names.POLICY_NAME_LABEL)
+        policy = self._policy(str(name))
+        there = [
+            each
+            for each in self.server.collections[REVISIONS].objects.values()
+            if at(each, "metadata", "labels").get(names.POLICY_NAME_LABEL) == name
+        ]
+        if policy is None:
+            return
+        in_use = {
+            _of(str(name), borne_by(each["spec"]["template"]))
+            for each in self.server.collections[DEPLOYMENTS].objects.values()
+        }
+        if len(there) > policy.revision_history_limit + len(in_use) + MOST_BEYOND_LIMIT:
+            self.say(f"{len(there)} ControllerRevisions of {name}, limit {policy.revision_history_limit}")
+
+    # What the status says, when nothing is on the way
+
+    def judge_status(self) -> None:
+        """Ready is true only where every Deployment that is selected, and not left out by its owner, runs the spec."""
+        for resource in POLICIES.values():
+            for body in [*self.server.collections[resource].objects.values()]:
+                status = at(body, "status")
+                ready = next((each for each in items(status, "conditions") if each["type"] == "Ready"), None)
+                if ready is None or ready["status"] != "True":
+                    continue
+                if status.get("observedGeneration") != body["metadata"]["generation"]:
+                    continue
+                for each in untrue(self, body):
+                    self.say(f"{body['metadata']['name']} is Ready ({ready['message']}), but {each}")
+
+
+def untrue(invariants: Invariants, body: Json) -> list[str]:
+    """What hinders *body*, a policy, from being Ready."""
+    try:
+        policy = decode_policy(body)
+    except InvalidInput as error:
+        return [f"its spec cannot be read: {error}"]
+    wanted = {each["container"]["image"] for each in body["spec"]["sidecars"]}
+    found = []
+    for each in invariants.server.every(DEPLOYMENTS):
+        name = f"{each['metadata']['namespace']}/{each['metadata']['name']}"
+        template = each["spec"]["template"]
+        bears = {image for image in _images(template) if image.startswith(f"{IMAGES}{policy.id.name}:")}
+        if not invariants.selects(policy, each):
+            if bears:
+                found.append(f"{name} is not selected and bears {', '.join(bears)}")
+        elif left_out(each):
+            continue
+        elif bears != wanted:
+            found.append(f"{name} bears {', '.join(bears) or 'nothing'}")
+        elif not rolled_out(each) and (policy.id.name, (each["metadata"]["namespace"], each["metadata"]["name"])) in (
+            invariants.flights
+        ):
+            found.append(f"{name} is not rolled out")
+    return found
+
+
+def left_out(body: Json) -> bool:
+    """Whether its owner leaves a Deployment out, or Kubernetes does."""
+    metadata = body["metadata"]
+    declared = {
+        each["name"]
+        for listed in ("initContainers", "containers")
+        for each in items(at(body, "spec", "template", "spec"), listed)
+        if not str(each.get("image", "")).startswith(IMAGES)
+    }
+    return bool(
+        "deletionTimestamp" in metadata
+        or at(metadata, "labels").get(names.INJECT) == "false"
+        or names.PIN in at(metadata, "annotations")
+        or body["spec"].get("paused")
+        or any(each.get("controller") for each in items(metadata, "ownerReferences"))
+        or (body["spec"]["strategy"]["type"] == "Recreate" and names.ALLOW_DOWNTIME not in at(metadata, "annotations"))
+        or "proxy" in declared
+    )
+
+
+def owners_part(body: Json) -> Json:
+    """What of a Deployment is its owner's: everything but our annotation and what bears an image of ours."""
+    metadata, spec = body["metadata"], body["spec"]
+    template = spec["template"]
+    inits = [each for each in items(template["spec"], "initContainers") if not _is_ours(each, body)]
+    pod = {key: value for key, value in template["spec"].items() if key != "initContainers"}
+    if inits:
+        pod["initContainers"] = inits
+    annotations = {key: value for key, value in at(metadata, "annotations").items() if key != names.RECORD}
+    return {
+        "labels": at(metadata, "labels"),
+        "annotations": annotations,
+        "finalizers": metadata.get("finalizers"),
+        "spec": {**spec, "template": {**template, "spec": pod}},
+    }
+
+
+def _is_ours(container: Json, body: Json) -> bool:
+    """Sidecars of stories have an image that is named after their policy; what an owner bent of one is still ours."""
+    if container.get("restartPolicy") != "Always":
+        return False
+    record = record_of(at(body, "metadata", "annotations").get(names.RECORD))
+    named = {item.name for item in record.items}
+    return str(container.get("image", "")).startswith(IMAGES) or container["name"] in named
+
+
+def _images(template: Json) -> list[str]:
+    return [
+        str(each.get("image", ""))
+        for each in items(at(template, "spec"), "initContainers")
+        if each.get("restartPolicy") == "Always"
+    ]
+
+
+def _of(policy: str, revisions: Iterable[str]) -> str | None:
+    return next((each for each in revisions if each.rpartition("-")[0] == policy), None)
+
+
+def _entries(body: Json) -> Iterable[tuple[PolicyId, Entry]]:
+    return record_of(at(body, "metadata", "annotations").get(names.RECORD)).entries.items()
