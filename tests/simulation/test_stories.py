@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Situation, plan
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.targets import State, Target
-from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.names import OnFailure, Strategy
 from tests.core.golden import GOLDEN
-from tests.core.objects import WEB
-from tests.core.stories import (
+from tests.simulation.fleets import (
+    EVERYWHERE,
     FIRST,
     LEFT,
     SECOND,
@@ -26,13 +19,11 @@ from tests.core.stories import (
     an_updated_world,
     bad,
     everywhere,
-    most_in_flight,
-    noted,
     tell,
     thirty,
     ticks,
 )
-from tests.core.world import Deployment, World, established
+from tests.simulation.stories import Deployment, World, established
 
 
 def test_one_first_and_then_a_tenth() -> None:
@@ -40,7 +31,7 @@ def test_one_first_and_then_a_tenth() -> None:
     world.run()
     tell(world, "one-first-then-a-tenth")
     assert everywhere(world, "web-a")
-    assert most_in_flight(world) == 3
+    assert world.most_in_flight == 3
 
 
 def test_all_at_once() -> None:
@@ -97,7 +88,7 @@ def test_a_revision_that_crashes_while_it_is_watched() -> None:
 def test_a_spec_edited_half_way_frees_no_slot() -> None:
     world = an_updated_world()
     ticks(world, 6)
-    on_the_way = {each.workload.name for each in world.situation().targets if each.holds_slot}
+    on_the_way = world.in_flight
     assert len(on_the_way) == 3
     world.say("the author writes web-c")
     world.edit("web-c")
@@ -108,7 +99,7 @@ def test_a_spec_edited_half_way_frees_no_slot() -> None:
     world.run()
     tell(world, "edited-half-way")
     assert everywhere(world, "web-c")
-    assert most_in_flight(world) == 3
+    assert world.most_in_flight == 3
 
 
 def test_a_bad_spec_mended_half_way_moves_the_one_in_progress_first() -> None:
@@ -134,7 +125,7 @@ def test_back_to_the_old_spec_half_way() -> None:
     world.run()
     tell(world, "back-to-the-old-spec")
     assert everywhere(world, "web-a")
-    assert most_in_flight(world) == 3
+    assert world.most_in_flight == 3
 
 
 def test_paused_and_resumed() -> None:
@@ -159,18 +150,17 @@ def test_thirty_new_deployments_together_with_a_new_policy() -> None:
     world.run()
     tell(world, "everything-is-new")
     assert everywhere(world, "web-a")
-    assert most_in_flight(world) <= 3
+    assert world.most_in_flight <= 3
 
 
 def test_a_new_deployment_during_a_rollout_gets_the_completed_revision_at_once() -> None:
-    world = an_updated_world()
+    world = an_updated_world(policy=EVERYWHERE)
     ticks(world, 8)
-    before = world.situation()
     world.say("two new Deployments arrive")
-    world.deployments += [Deployment("new-1"), Deployment("new-2", namespace="other")]
+    world.arrive(Deployment("new-1"), Deployment("new-2", namespace="other"))
     world.tick()
     assert world["new-1"].revision == world["new-2"].revision == "web-a"
-    assert sum(each.holds_slot for each in world.situation().targets) <= plan(before).budget
+    assert len(world.in_flight) <= 3
     world.run()
     tell(world, "new-deployments-during-a-rollout")
     assert everywhere(world, "web-b")
@@ -180,7 +170,6 @@ def test_those_without_pods_come_last_and_take_no_slot() -> None:
     deployments = thirty(revision="web-a")
     for each in deployments[:27]:
         each.replicas = 0
-        each.sets[0].replicas = 0
     world = an_updated_world(deployments)
     world.tick()
     (first,) = (each for each in deployments if each.revision == "web-b")
@@ -241,26 +230,25 @@ def test_an_owners_hotfix_on_top_of_ours_frees_no_slot() -> None:
 
 
 def test_a_policy_that_is_narrowed_removes_under_its_budget() -> None:
-    world = a_world(thirty(revision="web-a"))
-    world.current, world.completed = "web-a", {"web-a"}
+    world = a_world(thirty(revision="web-a"), current="web-a")
     world.say("the author narrows the selector to ten of them")
     for each in world.deployments[10:]:
         each.selected = False
     world.run()
     tell(world, "narrowed")
     assert [each.revision for each in world.deployments] == ["web-a"] * 10 + [None] * 20
-    assert most_in_flight(world) == 3
+    assert world.most_in_flight == 3
 
 
 def test_a_policy_that_is_deleted_goes_from_everywhere_under_its_budget() -> None:
     world = an_updated_world()
     ticks(world, 6)
     world.say("the author deletes the policy")
-    world.deleting = True
+    world.delete()
     world.run()
     tell(world, "deleted")
     assert everywhere(world, None)
-    assert most_in_flight(world) == 3
+    assert world.most_in_flight == 3
 
 
 def test_a_deployment_that_is_deleted_mid_way_frees_its_slot() -> None:
@@ -268,7 +256,7 @@ def test_a_deployment_that_is_deleted_mid_way_frees_its_slot() -> None:
     ticks(world, 3)
     (first,) = (each for each in world.deployments if each.revision == "web-b")
     world.say(f"the owner of {first.name} deletes it")
-    world.deployments.remove(first)
+    world.leave(first)
     for each in world.deployments:
         each.breaks = frozenset()
     world.run()
@@ -282,7 +270,7 @@ def test_those_picked_together_are_spread_over_namespaces() -> None:
         for namespace in ("blue", "green", "red")
         for number in range(10)
     ]
-    world = an_updated_world(deployments)
+    world = an_updated_world(deployments, policy=EVERYWHERE)
     world.tick()
     while len(world.touched["web-b"]) < 4:
         world.tick()
@@ -290,26 +278,17 @@ def test_those_picked_together_are_spread_over_namespaces() -> None:
 
 
 def assert_no_restart_changes(fresh: Callable[[], World]) -> str:
-    """Restart the operator at each tick of the same story; return how it is told to end, every time."""
+    """Restart the operator at every third tick of the same story; return how it is told to end, every time."""
     whole = fresh()
     lasts = whole.run()
-    for number in range(lasts + 1):
+    for number in range(1, lasts + 1, 3):
         world = fresh()
         ticks(world, number)
-        # Only what a cluster holds comes along.
-        after = World(
-            copy.deepcopy(world.deployments)[::-1],
-            world.rollout,
-            update=world.update,
-            current=world.current,
-            completed=set(world.completed),
-            attempts=dict(world.attempts),
-            halted=set(world.halted),
-            now=world.now,
-        )
-        after.run()
-        assert after.end() == whole.end()
-        assert after.settled() == whole.settled()
+        world.operator.stop()
+        world.operator.start()
+        world.run()
+        assert world.end() == whole.end()
+        assert world.settled() == whole.settled()
     return whole.settled()
 
 
@@ -318,7 +297,6 @@ def test_a_restart_at_any_tick_changes_nothing() -> None:
         deployments = [established(f"app-{number:02}", revision="web-a") for number in range(1, 13)]
         deployments[3].breaks = frozenset({"web-b"})
         deployments[8].replicas = 0
-        deployments[8].sets[0].replicas = 0
         return an_updated_world(deployments, Rollout(max_concurrent=2, min_ready_seconds=20))
 
     assert_no_restart_changes(fresh)
@@ -340,7 +318,6 @@ def test_one_that_is_mended_after_a_halt_changes_nothing_until_the_author_resume
     world.say("the owners mend what was wrong")
     for each in world.deployments:
         each.breaks = frozenset()
-    world[FIRST].progressing = replace(world[FIRST].progressing, status="True", updated=world.now)
     ticks(world, 10)
     assert world[FIRST].complete
     assert world.touched["web-b"] == {FIRST}
@@ -373,7 +350,7 @@ def test_a_failure_at_the_third_leaves_those_that_went_well() -> None:
     assert world.halted == {"web-b#1"}
     assert all(each.complete for each in deployments)
     assert world.touched["web-b"] == {each.name for each in deployments if each.revision == "web-b"} | {THIRD}
-    assert most_in_flight(world) == 3
+    assert world.most_in_flight == 3
     assert world.settled().startswith("RolledBack")
 
 
@@ -389,7 +366,7 @@ def test_two_failures_are_allowed_and_the_third_halts() -> None:
         THIRD,
         "app-04",
     }
-    assert most_in_flight(world) == 3
+    assert world.most_in_flight == 3
     assert world.settled().startswith("RolledBack")
 
 
@@ -483,7 +460,7 @@ def test_back_to_the_old_spec_after_a_halt() -> None:
     tell(world, "back-to-the-old-spec-after-a-halt")
     assert everywhere(world, "web-a")
     assert all(each.complete for each in deployments)
-    assert most_in_flight(world) <= 3
+    assert world.most_in_flight <= 3
     assert world.settled().startswith("RolloutComplete")
 
 
@@ -522,8 +499,9 @@ def test_a_first_injection_is_taken_out_again() -> None:
     world.run()
     tell(world, "a-first-injection-is-taken-out-again")
     assert everywhere(world, None)
-    entry = record_of(world[FIRST].record).entries[WEB]
-    assert (entry.revision, entry.note.failed) == ("", "web-a#1")
+    entry = world[FIRST].entry
+    assert entry is not None
+    assert (entry.revision, world.told(entry.note.failed)) == ("", "web-a#1")
     assert [each.name for each in world.deployments if each.record] == [FIRST]
     assert all(each.complete for each in world.deployments)
     assert world.settled().startswith("RolledBack")
@@ -533,7 +511,7 @@ def test_a_note_of_a_failure_goes_with_the_policy() -> None:
     world = a_world(thirty(breaks=frozenset({"web-a"})))
     world.run()
     world.say("the author deletes the policy")
-    world.deleting = True
+    world.delete()
     world.run()
     tell(world, "deleted-after-a-halt")
     assert not any(each.record for each in world.deployments)
@@ -541,49 +519,41 @@ def test_a_note_of_a_failure_goes_with_the_policy() -> None:
 
 def test_those_unhealthy_before_do_not_count() -> None:
     deployments = thirty(revision="web-a")
-    sick = ("app-01", "app-02", "app-03", "app-04")
-    for each in deployments:
-        if each.name in sick:
-            each.available = replace(each.available, status="False")
-            each.breaks = frozenset({"web-b"})
+    for each in deployments[:4]:
+        each.healthy = False
+        each.breaks = frozenset({"web-b"})
     world = an_updated_world(deployments)
     world.run()
     tell(world, "unhealthy-before")
     assert everywhere(world, "web-b"), "they are left: they were no better before"
     assert not world.halted
-    assert most_in_flight(world) == 3
+    assert world.most_in_flight == 3
     assert world.settled().startswith("CompletedWithFailures")
 
 
 def test_one_that_was_unhealthy_before_holds_no_slot_and_takes_one_again() -> None:
     deployments = [established(name, revision="web-a") for name in ("app-1", "app-2", "app-3")]
-    world = an_updated_world(deployments, replace(TENTH, max_concurrent=1))
-    world.completed.add("web-b")
-    sick, slow = world["app-1"], world["app-2"]
-    sick.breaks, sick.available = frozenset({"web-b"}), replace(sick.available, status="False")
-    sick.write("web-b", note=Note(previous="web-a", unhealthy_before=True))
+    sick, slow = deployments[:2]
+    sick.breaks, sick.healthy = frozenset({"web-b"}), False
     slow.ticks = 50
-    ticks(world, 40)
+    world = an_updated_world(deployments, replace(TENTH, max_concurrent=1))
+    ticks(world, 120)
     assert sum(each.revision == "web-b" for each in deployments) > 1, "the sick one stands in nobody's way"
-    in_flight = {each.name for each in deployments if each.revision == "web-b" and not each.complete}
-    assert in_flight == {"app-1", "app-2"}
     world.say("the author writes web-c")
-    world.completed.add("web-c")
     world.edit("web-c")
     ticks(world, 3)
     assert sick.revision != "web-c" or slow.revision != "web-c"
-    assert most_in_flight(world) == 1
     world.run()
     tell(world, "unhealthy-before-and-edited")
     assert everywhere(world, "web-c")
-    assert most_in_flight(world) == 1
+    assert world.most_in_flight == 1
 
 
 def test_new_workloads_during_a_halt_get_what_was_completed() -> None:
-    world = an_updated_world(bad())
+    world = an_updated_world(bad(), policy=EVERYWHERE)
     world.run()
     world.say("two new Deployments arrive")
-    world.deployments += [Deployment("new-1"), Deployment("new-2", namespace="other")]
+    world.arrive(Deployment("new-1"), Deployment("new-2", namespace="other"))
     world.run()
     tell(world, "new-deployments-during-a-halt")
     assert everywhere(world, "web-a")
@@ -595,27 +565,19 @@ def test_new_workloads_during_a_halt_wait_where_nothing_was_completed() -> None:
     world = a_world(thirty(breaks=frozenset({"web-a"})))
     world.run()
     world.say("a new Deployment arrives")
-    world.deployments.append(Deployment("new-1"))
+    world.arrive(Deployment("new-1"))
     world.run()
     tell(world, "a-new-deployment-during-the-first-halt")
     assert everywhere(world, None)
 
 
-def test_a_new_one_that_was_turned_back_does_not_join_again() -> None:
-    new = Target(workload=WorkloadId(namespace="shop", name="cart"), state=State.PENDING, new=True, busy=True)
-    failed = replace(new, state=State.FAILED, recorded=True, turned_back=True)
-    situation = Situation(policy=WEB, rollout=TENTH, update="web-b", current="web-b", attempt="web-b#1")
-    assert [each.joins for each in plan(replace(situation, targets=[new])).steps] == [True]
-    assert plan(replace(situation, targets=[failed])).steps == ()
-
-
 def test_one_without_pods_knows_the_way_back_too() -> None:
     deployments = [established(name, revision="web-a") for name in ("app-1", "app-2")]
-    deployments[1].replicas = deployments[1].sets[0].replicas = 0
+    deployments[1].replicas = 0
     world = an_updated_world(deployments)
     world.run()
     assert everywhere(world, "web-b")
-    assert [noted(each).previous for each in deployments] == ["web-a", "web-a"]
+    assert [world.told(each.note.previous) for each in deployments] == ["web-a", "web-a"]
 
 
 def test_all_at_once_turns_all_of_them_back() -> None:
@@ -639,5 +601,9 @@ def test_a_restart_at_any_tick_of_a_failure_changes_nothing() -> None:
 
 
 def test_every_story_is_told() -> None:
-    told = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_stories*.py"))
+    told = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("core", "simulation")
+        for path in (GOLDEN.parent / folder).glob("test_stories*.py")
+    )
     assert [path.stem for path in (GOLDEN / "stories").iterdir() if f'"{path.stem}"' not in told] == []
