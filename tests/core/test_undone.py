@@ -14,7 +14,7 @@ from sidecarpolicy.cli.run import run
 from sidecarpolicy.core.drift import culprit, drifted, mends
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.injection import inject
-from sidecarpolicy.core.plan import Situation, plan
+from sidecarpolicy.core.plan import RolloutState, plan, steps
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import Entry, ItemKey, Mangled, Note, Record, parse, text_of
 from sidecarpolicy.core.targets import State, Target, in_conflict
@@ -34,6 +34,7 @@ from sidecarpolicy.core.undone import (
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.names import Strategy
 from tests.core.objects import START, WEB, a_revision, a_sidecar, a_workload, at_second
+from tests.core.world import Everything, a_fleet
 
 LIMITS = Limits()
 PROXY = ItemKey(list="initContainers", name="proxy")
@@ -312,10 +313,15 @@ def a_target(name: str, revision: str | None, state: State, **fields: Any) -> Ta
     return Target(workload=WorkloadId(namespace="shop", name=name), state=state, revision=revision, **fields)
 
 
-def steps_for(*targets: Target, **situation: Any) -> list[str]:
+def a_state(**fields: Any) -> RolloutState:
+    """A rollout of web-b that begins."""
+    known: dict[str, Any] = {"policy": WEB, "update": "web-b", "rollout": Rollout(), "stored": Everything()}
+    return RolloutState(**(known | fields))
+
+
+def steps_for(*targets: Target, **fields: Any) -> list[str]:
     """The workloads that may change now."""
-    fields: dict[str, Any] = {"update": "web-b", "rollout": Rollout()} | situation
-    return [step.workload.name for step in plan(Situation(policy=WEB, targets=targets, **fields)).steps]
+    return [step.workload.name for step in steps(a_state(**fields), a_fleet("web-b", targets), {})]
 
 
 def test_a_target_in_conflict_has_failed_and_does_not_count() -> None:
@@ -325,7 +331,7 @@ def test_a_target_in_conflict_has_failed_and_does_not_count() -> None:
     assert (found.counts, found.holds_slot, found.evidence, found.failing) == (False, False, False, False)
     assert found.looks_again == START + 600
     assert steps_for(found) == []
-    assert not plan(Situation(policy=WEB, update="web-b", rollout=Rollout(), targets=[found])).halts
+    assert not plan(a_state(), a_fleet("web-b", [found])).halts
 
 
 @pytest.mark.parametrize("revision", [None, "web-a"])
@@ -356,10 +362,10 @@ def test_what_is_skipped_or_still_moves_stays_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("flag", "value", "said"),
     [
-        ("--undone-window-seconds", "0", "0.0 is not in the range x>=1"),
-        ("--undone-window-seconds", "ten", "'ten' is not a valid float"),
-        ("--undone-threshold", "1", "1 is not in the range x>=2"),
-        ("--undone-threshold", "2.5", "'2.5' is not a valid integer"),
+        ("--revert-window-seconds", "0", "0.0 is not in the range x>=1"),
+        ("--revert-window-seconds", "ten", "'ten' is not a valid float"),
+        ("--revert-threshold", "1", "1 is not in the range x>=2"),
+        ("--revert-threshold", "2.5", "'2.5' is not a valid integer"),
     ],
 )
 @pytest.mark.parametrize("how", ["flag", "variable"])
