@@ -190,7 +190,8 @@ def test_in_any_world(world: World, actions: list[tuple[str, int]], random: Any)
     """Never more in flight than the budget; counts add up; the order of the targets means nothing; it ends."""
 
     def shuffled(targets: Sequence[Target]) -> Sequence[Target]:
-        return random.sample(targets, len(targets))
+        mixed: list[Target] = random.sample(targets, len(targets))
+        return mixed
 
     watch = Watch(world)
     for action, number in actions:

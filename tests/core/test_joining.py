@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Situation, plan
+from sidecarpolicy.core.plan import RolloutState, steps
 from sidecarpolicy.core.targets import State, Target
 from tests.core.objects import WEB
 from tests.core.stories import TENTH
+from tests.core.world import Everything, a_fleet
 
 
-def test_a_new_one_that_was_turned_back_does_not_join_again() -> None:
+def test_a_new_one_that_was_rolled_back_does_not_join_again() -> None:
     new = Target(workload=WorkloadId(namespace="shop", name="cart"), state=State.PENDING, new=True, busy=True)
     failed = replace(new, state=State.FAILED, recorded=True, turned_back=True)
-    situation = Situation(policy=WEB, rollout=TENTH, update="web-b", current="web-b", attempt="web-b#1")
-    assert [each.joins for each in plan(replace(situation, targets=[new])).steps] == [True]
-    assert plan(replace(situation, targets=[failed])).steps == ()
+    state = RolloutState(
+        policy=WEB, rollout=TENTH, update="web-b", current="web-b", attempt="web-b#1", stored=Everything()
+    )
+    assert [each.joins for each in steps(state, a_fleet("web-b", [new]), {})] == [True]
+    assert list(steps(state, a_fleet("web-b", [failed]), {})) == []

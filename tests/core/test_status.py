@@ -10,13 +10,13 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from sidecarpolicy.core.held_back import HoldBack
 
 from sidecarpolicy import names
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.messages import shortened
-from sidecarpolicy.core.plan import Situation, plan
+from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
+from sidecarpolicy.core.plan import RolloutState, plan
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.report import Rejection, Report, Warned
@@ -37,6 +37,7 @@ from sidecarpolicy.names import (
     WarningReason,
 )
 from tests.core.objects import START, WEB
+from tests.core.world import Everything, a_fleet
 
 CRD = Path(__file__).parent.parent.parent / "crds/sidecarpolicies.yaml"
 NOW = START + 3600
@@ -63,16 +64,17 @@ def a_target(state: State, number: int = 1, **changes: Any) -> Target:
 
 
 def a_report(targets: list[Target] | None = None, **changes: Any) -> Report:
-    """A report about *targets*; *changes* are of the situation or of the report."""
+    """A report about *targets* and those *removing*; other *changes* are of the rollout or of the report."""
     fields: Json = {
         "rollout": Rollout(),
         "update": "web-b",
         "current": "web-a",
         "now": NOW,
-        "targets": tuple(targets or ()),
-    } | {key: changes.pop(key) for key in list(changes) if key in Situation.__dataclass_fields__}
-    situation = Situation(policy=WEB, **fields)
-    return Report(generation=3, situation=situation, plan=changes.pop("plan", plan(situation)), **changes)
+        "stored": Everything(),
+    } | {key: changes.pop(key) for key in list(changes) if key in RolloutState.__dataclass_fields__}
+    state = RolloutState(policy=WEB, **fields)
+    fleet = a_fleet(state.update, targets or (), changes.pop("removing", ()))
+    return Report(generation=3, state=state, fleet=fleet, plan=plan(state, fleet), **changes)
 
 
 def conditions(status: Json) -> dict[str, str]:
@@ -94,9 +96,9 @@ HALTING = Rollout(on_failure=OnFailure.HALT)
 LEFT = Rollout(max_failures=1, on_failure=OnFailure.HALT)
 
 
-def of(*states: State) -> list[Target]:
-    """Targets in these states."""
-    return [a_target(state, number) for number, state in enumerate(states, start=1)]
+def of(*states: State, first: int = 1) -> list[Target]:
+    """Targets in these states, numbered from *first*."""
+    return [a_target(state, number) for number, state in enumerate(states, start=first)]
 
 
 def fought(number: int, **changes: Any) -> Target:
@@ -442,7 +444,9 @@ STATES = st.lists(st.sampled_from(State), max_size=40)
 
 @given(STATES, STATES, st.booleans())
 def test_counts_add_up_whatever_happens(states: list[State], leaving: list[State], paused: bool) -> None:
-    report = a_report(of(*states), removing=of(*leaving), rollout=Rollout(paused=paused, strategy=Strategy.PROGRESSIVE))
+    report = a_report(
+        of(*states), removing=of(*leaving, first=50), rollout=Rollout(paused=paused, strategy=Strategy.PROGRESSIVE)
+    )
     counts = status_of(report, {}, NOW)["targets"]
     assert counts["matched"] == len(states) == sum(counts[state.value] for state in State)
     assert counts["removing"] == len(leaving)
@@ -505,9 +509,8 @@ def test_nothing_is_over_the_bounds_of_the_crd() -> None:
             for number in range(50)
         ),
         *(
-            a_target(S, number, refusal=Refusal(reason=reason, message=long))
-            for reason in SkipReason
-            for number in range(100, 105)
+            a_target(S, 100 + number, refusal=Refusal(reason=reason, message=long))
+            for number, reason in enumerate([each for each in SkipReason for _ in range(5)])
         ),
     ]
     warnings = [
@@ -591,7 +594,7 @@ LOUD = "panic: \x1b[31mout of memory\x1b[0m\n\n\tgoroutine 1 [running]:\r\n" + "
     ids=["halted", "no slot left", "removal held"],
 )
 def test_what_to_do_comes_first_whatever_a_container_says(changes: Json, begins: str) -> None:
-    ready = ready_of(status_of(a_report([a_target(F, 1, message=LOUD), *of(P, P)[1:]], **changes), {}, NOW))
+    ready = ready_of(status_of(a_report([a_target(F, 1, message=LOUD), *of(P, first=2)], **changes), {}, NOW))
     assert ready["message"].startswith(begins)
     assert "panic: [31mout of memory [0m goroutine 1 [running]: main.main() main.main()" in ready["message"]
     assert ready["message"].isprintable()
@@ -601,7 +604,7 @@ def test_what_to_do_comes_first_whatever_a_container_says(changes: Json, begins:
 def test_every_text_of_a_status_is_one_line() -> None:
     skipped = a_target(S, 3, refusal=Refusal(reason=SkipReason.CONTROLLED, message=LOUD))
     warned = Warned(reason=WarningReason.MUTATED, message=LOUD)
-    status = status_of(a_report([a_target(F, 1, message=LOUD), *of(P), skipped], warnings=[warned]), {}, NOW)
+    status = status_of(a_report([a_target(F, 1, message=LOUD), *of(P, first=2), skipped], warnings=[warned]), {}, NOW)
     texts = [each["message"] for listed in ("conditions", "failures", "skipped", "warnings") for each in status[listed]]
     assert len(texts) == 6
     assert [each for each in texts if not each.isprintable() or len(each) > 1024] == []
@@ -727,11 +730,12 @@ def test_those_that_were_not_available_before_are_told() -> None:
 
 def test_a_way_back_that_is_gone_is_said_so() -> None:
     lost = a_target(F, 1, note=Note(previous="web-0"))
-    report = a_report([lost, *of(P, P)[1:]], attempt="web-b#1", halted=True, stored=frozenset({"web-a", "web-b"}))
+    told: Json = {"targets": [lost, *of(P, first=2)], "attempt": "web-b#1", "halted": True}
+    report = a_report(**told, stored=frozenset({"web-a", "web-b"}))
     assert ready_of(status_of(report, {}, NOW))["message"].endswith(
         "failed: stuck; shop/cart-01 cannot be rolled back: revision web-0 is not stored any more (maxFailures: 0)"
     )
-    kept = replace(report, stored=frozenset({"web-0", "web-b"}))
+    kept = a_report(**told, stored=frozenset({"web-0", "web-b"}))
     assert "not stored" not in ready_of(status_of(kept, {}, NOW))["message"]
 
 
@@ -744,7 +748,9 @@ def test_a_deadline_that_does_not_apply_yet_is_not_named() -> None:
 
 
 def test_what_a_deletion_waits_for_is_counted_by_what_was_tried() -> None:
-    gone = a_target(F, 1, revision=None, recorded=True, failing=False, late_since=None, message="")
+    """While it is in the record, even if only with a note, what is late there is another change than its removal."""
+    noted = a_target(F, 1, revision=None, recorded=True, failing=False, late_since=None, message="")
+    gone = a_target(F, 1, revision=None, failing=False, late_since=None, message="")
     untried = a_target(F, 2, recorded=True)
     report = a_report(removing=[gone, untried], deleting=True, generation=3)
     held = replace(report, plan=replace(report.plan, held="removal@3#stuck"))
@@ -752,15 +758,19 @@ def test_what_a_deletion_waits_for_is_counted_by_what_was_tried() -> None:
         "set the annotation sidecars.dev/approve: removal@3#stuck to go on with the removal; the removal failed on "
         "1 workload (maxFailures: 0); the policy is being deleted; 1 workload still carries its sidecars"
     )
-    rest = a_report(removing=[gone], deleting=True)
+    rest = a_report(removing=[noted], deleting=True)
+    assert rest.failed_removals == 0
     assert (
         "its sidecars are gone, and its record is still on 1 workload" in ready_of(status_of(rest, {}, NOW))["message"]
     )
 
 
 def test_a_namespace_that_is_backed_off_is_told_with_the_reason() -> None:
-    held = {"bank": HoldBack(until=NOW + 600, seconds=600.0), "shop": HoldBack(until=NOW + 700, seconds=600.0)}
-    assert ready_of(status_of(a_report(of(G, P), held_back=held, tried=True), {}, NOW))["message"] == (
+    backoffs = {
+        "bank": NamespaceBackoff(until=NOW + 600, seconds=600.0),
+        "shop": NamespaceBackoff(until=NOW + 700, seconds=600.0),
+    }
+    assert ready_of(status_of(a_report(of(G, P), backoffs=backoffs, tried=True), {}, NOW))["message"] == (
         "0 of 2 workloads run web-b; 1 in progress, 1 waiting; backing off in namespace bank (and 1 more) until "
         "2026-01-01T01:10:00Z (quota, missing Secret or ConfigMap, or admission)"
     )
@@ -768,7 +778,7 @@ def test_a_namespace_that_is_backed_off_is_told_with_the_reason() -> None:
 
 def test_a_canary_group_that_selects_nothing_is_warned_of() -> None:
     groups = tuple(CanaryGroup(name=name, selector=EVERYTHING) for name in ("early", "late"))
-    report = a_report([a_target(U, 1, group="late"), *of(P, P)[1:]], rollout=Rollout(canary=groups))
+    report = a_report([a_target(U, 1, group="late"), *of(P, first=2)], rollout=Rollout(canary=groups))
     assert status_of(report, {}, NOW)["warnings"] == [
         {
             "reason": "EmptyCanaryGroup",

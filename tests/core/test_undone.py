@@ -313,15 +313,15 @@ def a_target(name: str, revision: str | None, state: State, **fields: Any) -> Ta
     return Target(workload=WorkloadId(namespace="shop", name=name), state=state, revision=revision, **fields)
 
 
-def a_state(**changes: Any) -> RolloutState:
-    """A rollout of web-b."""
-    fields: dict[str, Any] = {"update": "web-b", "rollout": Rollout(), "stored": Everything()} | changes
-    return RolloutState(policy=WEB, **fields)
+def a_state(**fields: Any) -> RolloutState:
+    """A rollout of web-b that begins."""
+    known: dict[str, Any] = {"policy": WEB, "update": "web-b", "rollout": Rollout(), "stored": Everything()}
+    return RolloutState(**(known | fields))
 
 
-def steps_for(*targets: Target, **changes: Any) -> list[str]:
+def steps_for(*targets: Target, **fields: Any) -> list[str]:
     """The workloads that may change now."""
-    return [step.workload.name for step in steps(a_state(**changes), a_fleet("web-b", targets), {})]
+    return [step.workload.name for step in steps(a_state(**fields), a_fleet("web-b", targets), {})]
 
 
 def test_a_target_in_conflict_has_failed_and_does_not_count() -> None:

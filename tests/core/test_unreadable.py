@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from sidecarpolicy.engine.gathering import Memory, situation_of
-from sidecarpolicy.engine.queue import WorkQueue
-from sidecarpolicy.engine.world import World
 
 from sidecarpolicy import names
-from sidecarpolicy.core.plan import plan
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.plan import Step, plan, steps
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.engine.port import Api, Events
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.observe import fleet_of, observe
+from sidecarpolicy.engine.policies import rollout_state
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
 from tests.builders import a_deployment
+from tests.core.cached import Seen
 from tests.core.objects import START, WEB, a_policy, a_record, at_second
 
 DELETED = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 
 
-def a_world(spec: Json, **metadata: Any) -> World:
+CART = WorkloadId(namespace="shop", name="cart")
+
+
+class Case:
     """One stored policy with *spec*, and one Deployment that carries it."""
-    world = World(
-        api=cast("Api", None), events=cast("Events", None), queue=WorkQueue(), operator_namespace="system", now=time
-    )
-    policy = a_policy() | {"spec": spec}
-    policy["metadata"] |= {"uid": "p", "resourceVersion": "1", "generation": 1, **metadata}
-    world.store.put(POLICIES[names.POLICY], policy)
-    deployment = a_deployment("cart")
-    deployment["metadata"] |= {"uid": "d", "resourceVersion": "2", "generation": 1}
-    deployment["metadata"]["annotations"] = {names.RECORD: a_record("web-a")}
-    ready = {"type": "Available", "status": "True", "lastTransitionTime": at_second(0)}
-    deployment["status"] = {"observedGeneration": 1, "conditions": [ready]}
-    world.store.put(DEPLOYMENTS, deployment)
-    return world
 
+    def __init__(self, spec: Json, **metadata: Any) -> None:
+        seen = Seen()
+        self.context = Context(cache=seen.cache, now=lambda: START + 7200)
+        policy = a_policy() | {"spec": spec}
+        policy["metadata"] |= metadata
+        seen.put(POLICIES[names.POLICY], policy)
+        deployment = a_deployment("cart")
+        deployment["metadata"]["annotations"] = {names.RECORD: a_record("web-a")}
+        ready = {"type": "Available", "status": "True", "lastTransitionTime": at_second(0)}
+        deployment["status"] = {"observedGeneration": 1, "conditions": [ready]}
+        seen.put(DEPLOYMENTS, deployment)
+        observe(CART, self.context)
+        self.policy = seen.cache.policies[WEB]
+        self.fleet = fleet_of(WEB, self.context)
+        self.state = rollout_state(self.policy, self.context.memory.of_policy(WEB), self.context)
 
-def time() -> float:
-    """Two hours after START."""
-    return START + 7200
+    @property
+    def steps(self) -> list[Step]:
+        """What may be written now."""
+        return list(steps(self.state, self.fleet, {}))
 
 
 @pytest.mark.parametrize(
@@ -53,22 +60,18 @@ def time() -> float:
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_deletion_of_what_cannot_be_read_is_held(what: str, change: Json) -> None:
-    world = a_world({**a_policy()["spec"], **change}, **DELETED)
-    situation = situation_of(world.store.policies[WEB], Memory(), world)
-    made = plan(situation)
-    assert [each.workload.name for each in situation.removing] == ["cart"]
-    assert not made.steps
-    assert made.held == "removal@1"
+    case = Case({**a_policy()["spec"], **change}, **DELETED)
+    assert [each.workload for each in case.fleet.removing] == [CART]
+    assert case.steps == []
+    assert plan(case.state, case.fleet).held == "removal@1"
 
 
 def test_orphan_is_orphan_whatever_else_cannot_be_read() -> None:
-    world = a_world({"selector": 1, "deletionPolicy": "Orphan"}, **DELETED)
-    made = plan(situation_of(world.store.policies[WEB], Memory(), world))
-    assert [each.orphans for each in made.steps] == [True]
+    case = Case({"selector": 1, "deletionPolicy": "Orphan"}, **DELETED)
+    assert [each.orphans for each in case.steps] == [True]
 
 
 def test_a_field_of_a_newer_crd_makes_no_policy_invalid() -> None:
-    world = a_world({**a_policy()["spec"], "rollout": {"newDefault": "x"}})
-    seen = world.store.policies[WEB]
+    seen = Case({**a_policy()["spec"], "rollout": {"newDefault": "x"}}).policy
     assert seen.problems == ""
     assert seen.policy is not None and seen.policy.unknown == ("spec.rollout.newDefault",)

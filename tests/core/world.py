@@ -10,10 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from sidecarpolicy.core.progress import borne
-
 from sidecarpolicy.core import plan as planning
-from sidecarpolicy.core import progress
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -21,11 +18,14 @@ from sidecarpolicy.core.namespace_backoff import NamespaceBackoff, namespace_bac
 from sidecarpolicy.core.plan import Plan, RolloutState, Step
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, ItemKey, Note, Record, text_of
-from sidecarpolicy.core.status import Report, status_of
-from sidecarpolicy.core.targets import Target, target
-from sidecarpolicy.core.workload import NO_CONDITION, Condition, ReplicaSet, Workload, record_of
+from sidecarpolicy.core.report import Report
+from sidecarpolicy.core.status import status_of
+from sidecarpolicy.core.targets import Target, soak_ends, target
+from sidecarpolicy.core.times import timestamp
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.core.workload import NO_CONDITION, Child, Condition, Workload, borne, record_of
 from sidecarpolicy.names import SkipReason
-from tests.core.objects import START, WEB
+from tests.core.objects import START, WEB, a_replica_set, a_workload
 
 TICK = 10.0
 ITEMS = frozenset({ItemKey(list="initContainers", name="proxy")})
@@ -196,47 +196,39 @@ class Deployment:
         """What the operator sees of it."""
         newest = self.sets[-1].replicas if self.sets else 0
         everything = sum(each.replicas for each in self.sets)
-        return Workload(
-            id=self.id,
-            uid=self.name,
-            version=self.generation,
+        conditions = {"Progressing": self.progressing, "Available": self.available}
+        return a_workload(
+            self.name,
+            record=self.record,
             generation=self.generation,
-            labels={},
-            pod_labels={},
-            annotations={},
-            annotated=bool(self.record),
-            record=self.record or None,
-            deleting=False,
-            controller="",
-            paused=False,
-            recreates=self.recreates,
-            progress_deadline=int(GIVES_UP),
+            observed=self.observed,
             replicas=self.replicas,
-            observed_generation=self.observed,
-            status_replicas=everything,
-            updated_replicas=newest if self.observed == self.generation else everything,
-            available_replicas=newest if self.complete else everything - newest,
-            progressing=self.progressing,
-            available=self.available,
-            replica_failure=NO_CONDITION,
-            body=b"{}",
+            status=(
+                everything,
+                newest if self.observed == self.generation else everything,
+                newest if self.complete else everything - newest,
+            ),
+            conditions=[as_json(kind, each) for kind, each in conditions.items() if each is not NO_CONDITION],
+            metadata={"namespace": self.namespace},
+            strategy={"type": "Recreate" if self.recreates else "RollingUpdate"},
+            progressDeadlineSeconds=int(GIVES_UP),
         )
 
-    def replica_sets(self) -> list[ReplicaSet]:
+    def replica_sets(self) -> list[Child]:
         """What the operator sees of its ReplicaSets."""
-        return [
-            ReplicaSet(
-                name=f"{self.name}-{each.number}",
-                namespace=self.namespace,
-                owner=self.name,
-                uid=f"{self.name}-{each.number}",
-                pod_template_hash=str(each.number),
-                number=each.number,
-                replicas=each.replicas,
-                record=each.record,
-            )
-            for each in self.sets
-        ]
+        return [a_replica_set(each.number, each.record, each.replicas) for each in self.sets]
+
+
+def as_json(kind: str, condition: Condition) -> Json:
+    """A condition as the API server serves it."""
+    return {
+        "type": kind,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "lastUpdateTime": timestamp(condition.updated),
+        "lastTransitionTime": timestamp(condition.changed),
+    }
 
 
 def established(name: str, *, revision: str | None = None, healthy: bool = True, **behaviour: object) -> Deployment:
@@ -355,9 +347,9 @@ class World:
         """When the soak of this policy's rollout on *deployment* ends."""
         revision = borne(deployment.record, self.policy)
         seen, sets = deployment.seen(), deployment.replica_sets()
-        if revision in (None, self.current) or not progress.is_ours(seen, sets, self.policy):
+        if revision in (None, self.current):
             return 0.0
-        return progress.soaked_at(seen, self.rollout.min_ready_seconds)
+        return soak_ends(self.policy, seen, sets, rollout=self.rollout, now=self.now)
 
     def approve(self, approval: str) -> None:
         """The author approves what the status asks for."""

@@ -13,7 +13,7 @@ from typing import Any
 from sidecarpolicy import names
 from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import Situation, plan
+from sidecarpolicy.core.plan import RolloutState, plan
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.status import Rejection, Report, status_of
 from sidecarpolicy.core.targets import State, Target, in_conflict
@@ -22,6 +22,7 @@ from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import Approval, Reason, Removal, SkipReason
 from tests.builders import a_cluster_policy, a_policy
 from tests.core.objects import START, WEB, at_second
+from tests.core.world import Everything, a_fleet
 
 NOW = START + 3600
 GENERATION = 2
@@ -85,7 +86,7 @@ def targets(*states: State, first: int = 1) -> tuple[Target, ...]:
     )
 
 
-def a_status(*states: State, rejection: Rejection | None = None, problem: str = "", **situation: Any) -> Json:
+def a_status(*states: State, rejection: Rejection | None = None, problem: str = "", **changes: Any) -> Json:
     """What core/status.py says of targets in these states."""
     fields: dict[str, Any] = {
         "rollout": Rollout(),
@@ -94,10 +95,13 @@ def a_status(*states: State, rejection: Rejection | None = None, problem: str = 
         "attempt": f"{UPDATE}#1",
         "current": CURRENT,
         "now": NOW,
-        "targets": targets(*states),
-    } | situation
-    seen = Situation(policy=WEB, **fields)
-    report = Report(generation=GENERATION, situation=seen, plan=plan(seen), rejection=rejection, problem=problem)
+        "stored": Everything(),
+    } | {key: changes.pop(key) for key in list(changes) if key in RolloutState.__dataclass_fields__}
+    state = RolloutState(policy=WEB, **fields)
+    fleet = a_fleet(state.update, changes.pop("targets", targets(*states)), **changes)
+    report = Report(
+        generation=GENERATION, state=state, fleet=fleet, plan=plan(state, fleet), rejection=rejection, problem=problem
+    )
     return status_of(report, {}, NOW)
 
 

@@ -5,20 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-<<<<<<<< HEAD:tests/core/test_stories_of_approvals.py
-from sidecarpolicy.core.checks import Refusal
-from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import RolloutState
-from sidecarpolicy.core.policy import CanaryGroup
-from sidecarpolicy.core.targets import Backoff, State, Target
-from sidecarpolicy.names import Approval, Removal, SkipReason
-from tests.core.objects import START, WEB
-from tests.core.stories import (
-========
 from sidecarpolicy.core.policy import CanaryGroup
 from sidecarpolicy.names import Approval, Removal
 from tests.simulation.fleets import (
->>>>>>>> sim:tests/simulation/test_stories_by_word.py
     CANARY,
     EARLY,
     EVERYWHERE,
@@ -30,11 +19,7 @@ from tests.simulation.fleets import (
     thirty,
     ticks,
 )
-<<<<<<<< HEAD:tests/core/test_stories_of_approvals.py
-from tests.core.world import Deployment, Everything, Look, World, established
-========
 from tests.simulation.stories import Deployment, World, established
->>>>>>>> sim:tests/simulation/test_stories_by_word.py
 
 
 def a_tiered_world(*groups: CanaryGroup, namespace: str = "shop", **behaviour: Any) -> World:
@@ -128,7 +113,7 @@ def test_an_empty_group_still_asks() -> None:
     world = an_updated_world(rollout=replace(TENTH, canary=(replace(CANARY, approval=Approval.MANUAL),)))
     world.run()
     assert everywhere(world, "web-a")
-    assert "selects no workload" in world.settled()
+    assert "it selects no workload" in world.settled()
 
 
 def test_a_removal_is_held_until_it_is_approved() -> None:
@@ -240,51 +225,4 @@ def test_a_group_that_failed_for_reasons_of_its_namespace_proves_nothing() -> No
     ticks(world, 40)
     assert not world.halted
     assert {world[name].tier for name in world.touched["web-b"]} == {"canary"}
-<<<<<<<< HEAD:tests/core/test_stories_of_approvals.py
-    assert "backing off in namespace bank until" in world.settled()
-
-
-def test_a_refused_step_is_not_planned_again_at_once() -> None:
-    """What was rolled back, pinned or handed over in vain waits as removals do."""
-    failed = Target(
-        workload=WorkloadId(namespace="shop", name="cart"),
-        state=State.FAILED,
-        revision="web-b",
-        failing=True,
-        recorded=True,
-        holds_slot=True,
-    )
-    state = RolloutState(
-        policy=WEB,
-        rollout=TENTH,
-        update="web-b",
-        current="web-a",
-        attempt="web-b#1",
-        halted=True,
-        stored=Everything(),
-    )
-    pinned = replace(
-        failed,
-        failing=False,
-        state=State.SKIPPED,
-        refusal=Refusal(reason=SkipReason.PINNED, message="", pinned_to="web-a"),
-        pinned_to="web-a",
-    )
-    leaving = replace(state, deleting=True)
-    refused = Backoff(until=START + 600, message="a change freeze", rejected=True)
-    for look in (
-        Look(state=state, targets=[failed], removing=[]),
-        Look(state=state, targets=[pinned], removing=[]),
-        Look(state=replace(leaving, orphaning=True), targets=[], removing=[failed]),
-        Look(state=leaving, targets=[], removing=[replace(failed, state=State.UPDATED, failing=False)]),
-    ):
-        assert len(look.steps()) == 1
-        again = Look(
-            state=look.state,
-            targets=[replace(each, backoff=refused) for each in look.targets],
-            removing=[replace(each, backoff=refused) for each in look.removing],
-        )
-        assert (again.steps(), again.plan.looks_again) == ([], START + 600)
-========
     assert "namespace bank is left alone until" in world.settled()
->>>>>>>> sim:tests/simulation/test_stories_by_word.py
