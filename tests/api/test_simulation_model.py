@@ -258,7 +258,7 @@ async def watches(notes: Notes) -> None:
     await api.delete(REVISIONS, shop, "before")
     stream = api.watch(REVISIONS, label_selector=selector, resource_version=version)
     told = 0
-    async with contextlib.aclosing(stream) as events:  # type: ignore[type-var]
+    async with contextlib.aclosing(stream) as events:
         async for event in events:
             metadata = event.object["metadata"]
             notes.note(event.type, [metadata.get("name"), metadata.get("labels"), metadata.get("annotations")])

@@ -139,6 +139,7 @@ class PolicyMemory:
     unwritten: dict[WorkloadId, tuple[float, str]] = field(default_factory=dict)
     status_written: float = -1.0
     prune_at: float = 0.0
+    pruned_in_vain: int = 0
     skipped: Mapping[WorkloadId, SkipReason] | None = None
     explained: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
     told: set[tuple[WorkloadId, str]] | None = None

@@ -37,7 +37,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.memory import PolicyMemory
-from sidecarpolicy.engine.pods import examine
+from sidecarpolicy.engine.pods import LOOK_AGAIN, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, Transient
 from sidecarpolicy.engine.report import Reporter
 from sidecarpolicy.engine.writes import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
@@ -149,7 +149,8 @@ def _prune(cached: CachedPolicy, update: StoredRevision, context: Context) -> De
     stored = cache.revisions(cached.id)
     current = cache.current_revision(cached.id)
     needed = {each.revision.name for each in (update, current) if each is not None}
-    if len(stored) - len(needed) <= limit or context.now() < remembered.prune_at:
+    in_vain = remembered.pruned_in_vain == len(stored) and context.now() < remembered.prune_at
+    if len(stored) - len(needed) <= limit or in_vain:
         return None
     for workload in cache.reached_by(cached.id):
         for each in {workload.record, *(each.record for each in cache.children(workload) if each.replicas)}:
@@ -162,7 +163,7 @@ def _prune(cached: CachedPolicy, update: StoredRevision, context: Context) -> De
         return DeleteRevision(
             namespace=revisions_namespace(cached.id, context), stored=old[0], why=f"revisionHistoryLimit: {limit}"
         )
-    remembered.prune_at = context.now() + PRUNE_SECONDS
+    remembered.pruned_in_vain, remembered.prune_at = len(stored), context.now() + PRUNE_SECONDS
     return None
 
 
@@ -219,6 +220,8 @@ class PolicyPass:
         state = rollout_state(cached, remembered, self.context)
         now = plan(state, remembered.fleet)
         moments += [each for each in (now.looks_again,) if each is not None]
+        if remembered.fleet.to_diagnose:
+            moments.append(state.now + LOOK_AGAIN)
         if remembered.unwritten:
             limit = state.rollout.progress_deadline_seconds
             moments += [since + limit for since, _ in remembered.unwritten.values() if since + limit > state.now]
@@ -276,12 +279,15 @@ class PolicyPass:
             workload = self.context.cache.workloads.get(each.workload)
             if workload is None:
                 continue
+            of_workload = self.context.memory.of(workload.id)
+            before = of_workload.diagnosed
             try:
-                if await examine(workload, self.api, self.context) and self.context.cache.listener is not None:
-                    self.context.cache.listener.workload_changed(workload.id)
-                    await self.observed()
+                await examine(workload, self.api, self.context)
             except ApiError as error:  # then the workload's own conditions have to do
                 log.warning("could not look at the Pods of %s: %s", each.workload, error)
+            if of_workload.diagnosed is not before and self.context.cache.listener is not None:
+                self.context.cache.listener.workload_changed(workload.id)
+                await self.observed()
 
 
 def one_line(text: str) -> str:
