@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 import localcluster
@@ -13,6 +15,14 @@ from tests.running import Operator
 def fleet(cluster: localcluster.Cluster, namespace: str, operator: Operator) -> Fleet:
     """An empty namespace, with the operator running."""
     return Fleet(cluster, namespace)
+
+
+@pytest.fixture
+def alone(cluster: localcluster.Cluster, namespace: str, operator: Operator) -> Iterator[Fleet]:
+    """An empty namespace, and the session's operator stopped meanwhile: the test runs its own."""
+    operator.stop()
+    yield Fleet(cluster, namespace)
+    operator.start()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

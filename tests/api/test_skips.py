@@ -148,10 +148,9 @@ def test_what_admission_refuses_is_reported_with_the_servers_words(fleet: Fleet)
             lambda: fleet.kubectl("patch", "deployment", "odd", "--dry-run=server", patch, check=False).returncode != 0
         )
         fleet.apply(the_policy(fleet.namespace))
-        status = fleet.wait("RolloutComplete")
-        (skipped,) = status["skipped"]
-        assert (skipped["reason"], skipped["examples"]) == ("Refused", [f"{fleet.namespace}/odd"])
-        assert "no init containers in odd, please" in skipped["message"]
+        (failure,) = fleet.wait("CompletedWithFailures")["failures"]
+        assert (failure["reason"], failure["name"]) == ("Refused", "odd")
+        assert "no init containers in odd, please" in failure["message"]
         assert init_names(fleet.deployment("cart")) == ["proxy"]
     finally:
         delete_admission_rule(fleet, forbids)

@@ -226,7 +226,8 @@ def token_rotated(stage: Stage) -> None:
 def rival(stage: Stage) -> None:
     """Another client writes its own label to all Deployments as fast as it can, and its own env to each three times."""
     over = threading.Event()
-    others = [threading.Thread(target=_Rival(stage, over, number).run) for number in range(2)]
+    rivals = [_Rival(stage, over, number) for number in range(2)]
+    others = [threading.Thread(target=each.run) for each in rivals]
     for each in others:
         each.start()
     try:
@@ -243,6 +244,7 @@ def rival(stage: Stage) -> None:
         over.set()
         for each in others:
             each.join()
+        stage.told["writes of the other client"] = sum(each.writes for each in rivals)
 
 
 class _Rival:
@@ -253,13 +255,12 @@ class _Rival:
         self._names = sorted(stage.owned)[number::2]
         user = stage.cluster.user_kubeconfig(f"rival-{number}", "system:masters")
         self._api = kube.client(user)
-        self._writes = 0
+        self.writes = 0
 
     def run(self) -> None:
         for turn in count(1):
             for position, name in enumerate(self._names):
                 if self._over.is_set():
-                    self._stage.told[f"writes of {threading.current_thread().name}"] = self._writes
                     return
                 self._label(name, str(turn))
                 # Spread over the run: the third of them whose turn it is.
@@ -269,7 +270,7 @@ class _Rival:
     def _label(self, name: str, value: str) -> None:
         thing = pykube.Deployment(self._api, {"metadata": {"name": name, "namespace": self._stage.namespace}})
         thing.patch({"metadata": {"labels": {"rival": value}}})
-        self._writes += 1
+        self.writes += 1
         self._stage.owned[name]["labels"] = self._stage.owned[name]["labels"] | {"rival": value}
 
     def _env(self, name: str, value: str) -> None:
@@ -288,7 +289,7 @@ class _Rival:
                 continue
             self._api.raise_for_status(answer)
             break
-        self._writes += 1
+        self.writes += 1
         owned = self._stage.owned[name]["spec"]["template"]["spec"]["containers"][0]
         _set(owned["env"], value)
         self._stage.owners_edits[name] += 1

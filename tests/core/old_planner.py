@@ -193,7 +193,7 @@ def old_plan(situation: Situation) -> Plan:
     # A removal that makes no progress is never undone; it frees its slot.
     stuck = {each.workload for each in situation.removing if each.state is State.FAILED}
     # So does one that was unhealthy before we came: its failure is not ours.
-    stuck |= {each.workload for each in situation.targets if each.failing and each.note.unhealthy_before}
+    stuck |= {each.workload for each in situation.targets if each.failing and each.is_its_owners}
     holding = {each.workload for each in everyone if each.holds_slot} - stuck | situation.assigned
     halts = _exceeded(situation) and not situation.halted and not situation.deleting and not situation.stopped
     still = rollout.paused or situation.frozen or situation.halted or halts
@@ -283,7 +283,7 @@ def _turnings_back(situation: Situation) -> list[Step]:
         for each in situation.targets
         if each.failing
         and each.revision == situation.update
-        and not each.note.unhealthy_before
+        and not each.is_its_owners
         and each.refusal is None
         and each.workload not in out_of_reach
     ]
@@ -386,8 +386,8 @@ def _note_before(each: Target, update: str | None) -> Note:
         before = (each.revision or "") if each.note.failed else each.note.previous
         previous = before if before != update else ""
         return Note(previous=previous, unhealthy_before=each.note.unhealthy_before)
-    # A new workload is not unhealthy: it is not there yet.
-    return Note(previous=each.revision or "", unhealthy_before=each.health is Health.UNHEALTHY and not each.new)
+    # Never to have been available is to be unhealthy, be it because it is new.
+    return Note(previous=each.revision or "", unhealthy_before=each.health is Health.UNHEALTHY)
 
 
 def _removals(situation: Situation, holding: set[WorkloadId], budget: int, *, held: bool) -> list[Step]:

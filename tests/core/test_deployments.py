@@ -143,6 +143,12 @@ def test_without_the_condition_a_recreated_workload_that_never_comes_up_fails() 
     assert [each.state for each in found] == [State.PROGRESSING, State.FAILED]
 
 
+def test_a_step_that_lies_in_the_future_is_not_believed() -> None:
+    wrong = a_record("web-b", note=Note(stepped=START + 99999))
+    history = [OVER[0], a_replica_set(2, wrong, 2, created=11, changed=60)]
+    assert seen(quiet(changed=60, record=wrong), *history, now=90).state is State.UPDATED
+
+
 def test_without_any_time_nothing_is_said_to_have_failed() -> None:
     bare = quiet(status=(3, 1, 2), record=a_record("web-b"))
     assert seen(bare, a_replica_set(1, A, 2), a_replica_set(2, a_record("web-b"), 1), now=9000).state is (

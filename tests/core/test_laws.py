@@ -286,6 +286,7 @@ NOTES = st.builds(
     unhealthy_before=st.booleans(),
     failed=st.sampled_from(["", "web-2#1"]),
     excused=st.booleans(),
+    stepped=st.just(0.0) | st.just(1767225600.0),
     undone=st.just(NOT_UNDONE) | st.builds(Undone, count=st.integers(1, 99), last=st.just(1767225600.0)),
 )
 ENTRIES = st.one_of(

@@ -331,6 +331,7 @@ def test_a_hotfix_that_fails_is_the_owners() -> None:
     before, late = (seen(stuck, *history, now=now) for now in (711, 712))
     assert (before.holds_slot, before.looks_again) == (True, START + 712)
     assert (late.holds_slot, late.failing, late.counts, late.state) == (False, False, False, State.UPDATED)
+    assert (late.suspect, late.evidence) == (True, False), "the Pods tell whether a container of ours is to blame"
 
 
 def soaked_with(ours: str) -> list[Child]:

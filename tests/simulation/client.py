@@ -7,7 +7,7 @@ at both times. What was on its way when it ended arrives all the same, or does n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -86,7 +86,7 @@ class Client:
 
     async def watch(
         self, resource: Resource, *, label_selector: str = "", resource_version: str
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         """What changed since, as it comes."""
         version = int(resource_version)
         ends = self.loop.time() + WATCH_SECONDS
@@ -127,6 +127,14 @@ class Client:
         self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
     ) -> Sequence[Json]:
         """A small LIST."""
+        if field_selector.startswith("metadata.name="):
+            wanted = field_selector.partition("=")[2]
+
+            def one() -> Sequence[Json]:
+                found = self.server.find(resource, namespace, wanted)
+                return [found] if found is not None else []
+
+            return await self._request("list", resource, namespace, wanted, one)
         assert not field_selector or field_selector.startswith("regarding.name=")
         name = field_selector.partition("=")[2]
 

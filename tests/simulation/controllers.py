@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sidecarpolicy.core.kinds.deployment import REVISION_ANNOTATION
 from sidecarpolicy.core.times import seconds_of, timestamp
 from sidecarpolicy.core.tree import Json, at, compact, items
-from sidecarpolicy.core.workload import REVISION_ANNOTATION
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, PODS, REPLICA_SETS
 from tests.simulation.server import EVERY_RESOURCE, Place, Server
 

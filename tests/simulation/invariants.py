@@ -141,6 +141,9 @@ class Invariants:
         if entry is not None and entry.joined:
             return
         assert change.before is not None
+        before = next((each for id_, each in _entries(change.before) if id_.name == name), None)
+        if before is not None and entry is not None and before.revision == entry.revision:
+            return  # what somebody took away is put back
         unwell = (
             condition_of(change.before, "Available").get("status") == "False"
             or condition_of(change.before, "Progressing").get("status") == "False"
@@ -152,7 +155,8 @@ class Invariants:
         self.flights[key] = Flight(name, body["metadata"]["uid"], becomes, unwell)
         in_flight = self.in_flight(name)
         self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
-        if had is not None or rolled_back or pinned or unwell or policy is None:
+        wished = becomes is None and left_out(body)
+        if had is not None or rolled_back or pinned or wished or unwell or policy is None:
             return
         if policy.rollout.strategy is not Strategy.PROGRESSIVE:
             return
@@ -194,7 +198,7 @@ class Invariants:
             for place, body in self.server.collections[resource].objects.items():
                 if place[1] == name:
                     try:
-                        return decode_policy(body)
+                        return decode_policy(body, strict=False)
                     except InvalidPolicy as error:
                         return error.readable
                     except InvalidInput:
@@ -238,7 +242,7 @@ class Invariants:
 def untrue(invariants: Invariants, body: Json) -> list[str]:
     """What hinders *body*, a policy, from being Ready."""
     try:
-        policy = decode_policy(body)
+        policy = decode_policy(body, strict=False)
     except InvalidInput as error:
         return [f"its spec cannot be read: {error}"]
     wanted = {each["container"]["image"] for each in body["spec"]["sidecars"]}

@@ -6,17 +6,13 @@ A process can crash (its memory is gone, what was on its way may still arrive), 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sidecarpolicy import names
 from sidecarpolicy.core.undone import Limits
 from sidecarpolicy.engine.engine import Engine
-from sidecarpolicy.engine.port import ApiError, NotFound, ObjectRef, Resource
-from sidecarpolicy.engine.queue import WorkQueue
-from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
-from sidecarpolicy.engine.world import World
+from sidecarpolicy.engine.port import ObjectRef, Resource
 from sidecarpolicy.kube.lease import Election
 from tests.simulation.client import Client
 from tests.simulation.faults import Faults
@@ -60,6 +56,7 @@ class Process:
     election: Election
     events: Telling
     task: asyncio.Task[None] | None = None
+    engine: Engine | None = None
     failed: list[BaseException] = field(default_factory=list)
 
     def thaw(self) -> None:
@@ -171,48 +168,22 @@ class Replica:
         self.process.thaw()
 
     async def _run(self, process: Process) -> None:
-        queue: WorkQueue[object] = WorkQueue(base=0.2, cap=60.0)
-        world = World(
+        engine = Engine(
             api=process.client,
             events=process.events,
-            queue=queue,  # type: ignore[arg-type]
+            leadership=process.election,
             operator_namespace=NAMESPACE,
             limits=Limits(),
-            now=process.client.clock,
+            workers=8,
+            sync_period=self.resync_seconds,
         )
-        engine = Engine(world=world, leadership=process.election, workers=8, resync_seconds=self.resync_seconds)
+        process.engine = engine
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(engine.run())
                 tasks.create_task(process.election.run())
-                for resource in WATCHED:
-                    tasks.create_task(_feed(resource, process.client, engine))
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             process.failed.append(error)
             raise
-        finally:
-            queue.shut_down()
-
-
-async def _feed(resource: Resource, client: Client, engine: Engine) -> None:
-    """What Kopf does: LIST, then WATCH from there, for ever."""
-    selector = LABEL_SELECTORS.get(resource, "")
-    while True:
-        with contextlib.suppress(ApiError):
-            try:
-                version = "0"
-                async for page in client.list(resource, label_selector=selector):
-                    version = page.resource_version
-                    for body in page.items:
-                        engine.observe(resource, None, body)
-                while True:
-                    async for event in client.watch(resource, label_selector=selector, resource_version=version):
-                        version = event.object["metadata"]["resourceVersion"]
-                        if event.type != "BOOKMARK":
-                            engine.observe(resource, event.type, event.object)
-            except NotFound:
-                if resource not in OPTIONAL:
-                    return  # Kopf looks for kinds once
-        await asyncio.sleep(1.0)

@@ -36,6 +36,7 @@ from sidecarpolicy.engine.resources import (
     POLICIES,
     REPLICA_SETS,
     REVISIONS,
+    ROLLOUTS,
 )
 from sidecarpolicy.kube.lease import LEASES
 from tests.simulation.defaults import defaulted_deployment, defaulted_policy, defaulted_template
@@ -51,6 +52,7 @@ EVERY_RESOURCE = (
     REVISIONS,
     REPLICA_SETS,
     AUTOSCALERS,
+    ROLLOUTS,
     DEPLOYMENTS,
     PODS,
     EVENTS,

@@ -1,8 +1,7 @@
 """The cluster as the operator sees it, filled from LISTs: what a policy's targets are computed from.
 
 The cache, the checks and the states are the operator's own; only what it alone knows cannot be had, and is said: what
-the API server answered to its patches (of that the status lists up to ten failures), what admission made of them, and
-which workloads lost their availability while it watched.
+the API server answered to its patches (of that the status lists up to ten failures), and what admission made of them.
 """
 
 from __future__ import annotations

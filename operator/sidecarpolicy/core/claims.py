@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from sidecarpolicy import names
@@ -22,14 +23,59 @@ CLIENT_SIDE_APPLY = "kubectl apply"
 IDENTITY = {INIT_CONTAINERS: "name", VOLUMES: "name", ENV: "name", VOLUME_MOUNTS: "mountPath"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """*owners*: items that somebody declares, and who. *ours*: items whose key we own. *touched*: items in which
-    another manager owns some field, and who."""
+    """What others claim of a workload's Pod template, found when it is asked for: most of it seldom is.
 
-    owners: Mapping[ItemKey, str] = field(default_factory=dict)
-    ours: frozenset[ItemKey] = frozenset()
-    touched: Mapping[ItemKey, str] = field(default_factory=dict)
+    *metadata* is the workload's; *template*: where in the object its Pod template is.
+    """
+
+    def __init__(
+        self, metadata: Mapping[str, Any] = MappingProxyType({}), template: Sequence[str] = ("spec", "template")
+    ) -> None:
+        self._metadata, self._template = metadata, template
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Claims) and self._everything == other._everything
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _everything(self) -> tuple[object, ...]:
+        return self.owners, self.ours, self.touched
+
+    @cached_property
+    def owners(self) -> Mapping[ItemKey, str]:
+        """Items that somebody declares, and who."""
+        last_applied = at(self._metadata, "annotations").get(LAST_APPLIED)
+        declared = dict.fromkeys(_declared(last_applied, self._template), CLIENT_SIDE_APPLY)
+        return declared | {
+            item: manager
+            for entry, manager in self._others
+            if entry.get("operation") == "Apply"
+            for item in self._owned(entry)
+        }
+
+    @cached_property
+    def ours(self) -> frozenset[ItemKey]:
+        """Items whose key we own."""
+        entries = items(self._metadata, "managedFields")
+        return frozenset(
+            item for entry in entries if entry.get("manager") == names.FIELD_MANAGER for item in self._owned(entry)
+        )
+
+    @cached_property
+    def touched(self) -> Mapping[ItemKey, str]:
+        """Items in which another manager owns some field, and who."""
+        return {item: manager for entry, manager in self._others for item in self._owned(entry)}
+
+    @property
+    def _others(self) -> Iterator[tuple[Json, str]]:
+        for entry in items(self._metadata, "managedFields"):
+            if (manager := str(entry.get("manager"))) != names.FIELD_MANAGER:
+                yield entry, manager
+
+    def _owned(self, entry: Json) -> Iterator[ItemKey]:
+        return _owned(at(entry, "fieldsV1", *(f"f:{key}" for key in self._template), "f:spec"))
 
 
 NO_CLAIMS = Claims()
@@ -37,21 +83,7 @@ NO_CLAIMS = Claims()
 
 def claims_of(metadata: Mapping[str, Any], template: Sequence[str] = ("spec", "template")) -> Claims:
     """Return the claims that a workload's *metadata* shows; *template*: where in the object its Pod template is."""
-    owners: dict[ItemKey, str] = dict.fromkeys(
-        _declared(at(metadata, "annotations").get(LAST_APPLIED), template), CLIENT_SIDE_APPLY
-    )
-    ours: set[ItemKey] = set()
-    touched: dict[ItemKey, str] = {}
-    for entry in items(metadata, "managedFields"):
-        manager = str(entry.get("manager"))
-        for item in _owned(at(entry, "fieldsV1", *(f"f:{key}" for key in template), "f:spec")):
-            if manager == names.FIELD_MANAGER:
-                ours.add(item)
-                continue
-            touched[item] = manager
-            if entry.get("operation") == "Apply":
-                owners[item] = manager
-    return Claims(owners=owners, ours=frozenset(ours), touched=touched)
+    return Claims(metadata, template)
 
 
 def template_items(spec: Mapping[str, Any]) -> Iterator[tuple[ItemKey, Json]]:

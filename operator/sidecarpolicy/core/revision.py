@@ -77,7 +77,8 @@ class StoredRevision:
     """A revision with what only its ControllerRevision shows. Times are RFC 3339 text, for people; no order is theirs.
 
     *number*: the highest is the update revision; taken up again it becomes the highest again. *completion*: the highest
-    is the current revision; 0 for one that was never rolled out completely. *attempt* counts how often it has become the update revision or was resumed: a failure counts for one attempt.
+    is the current revision; 0 for one that was never rolled out completely. *version*: its resourceVersion. *attempt*
+    counts how often it has become the update revision or was resumed: a failure counts for one attempt.
     *approved*: what the author has approved while it was the update revision (`canary/<group>@<revision>`,
     `removal@<generation>`).
     """

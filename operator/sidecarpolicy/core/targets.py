@@ -61,8 +61,9 @@ class Target:
     failed one last made progress. *recorded*: the record has an entry for the policy, be it only a *note*.
 
     *under_way*: the policy's rollout on it is not complete. *failing*: that has failed and nothing has been done about
-    it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: a new
-    workload that is late, whose failure is its owner's unless one of our containers is to blame. *blamed*: one is.
+    it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: what is
+    late is its owner's first rollout, or a change of theirs on top of ours: theirs, unless one of our containers is to
+    blame. *blamed*: one is.
     *excused*: the failure does not count against maxFailures. *outdated*: it failed at another revision than the
     update's, which says nothing about that one. *group*: the canary group that selects it, if any. *pinned_to*: the
     revision at which its owner wants it, where that is another than the update's. *left*: its owner took it out of the
@@ -156,7 +157,8 @@ def target(
     facts = facts_of(policy, workload, children, rollout, now)
     # What was taken out is watched as what was put in; where a note is left of it, it was rolled back.
     soaks = entry is None if revision is None else revision != current
-    # An owner's change on top of ours holds our slot until it is over, or late; then it is the owner's alone.
+    # An owner's change on top of ours holds our slot until it is over, or late; then it is the owner's, unless one of
+    # our containers is to blame. It proves nothing.
     on_top = soaks and facts.on_top and not facts.ours
     ours = facts.ours or on_top
     soaked = facts.soaked_at(rollout.min_ready_seconds, _patience(rollout, facts)) if soaks else 0.0
@@ -169,12 +171,11 @@ def target(
         last = facts.completed
     deadline = _deadline(facts, last, rollout, under_way=ours and not facts.arrived)
     late = deadline is not None and now >= deadline and not (facts.arrived and joined)
-    if late and on_top:
-        ours, late = False, False
-    under_way = ours and not facts.arrived
-    soaking = ours and facts.arrived and now < soaked and not facts.empty and not joined
-    suspect = late and joined
-    failing = late and not joined
+    released = late and on_top
+    under_way = ours and not facts.arrived and not released
+    soaking = ours and facts.arrived and now < soaked and not (facts.empty or joined or released)
+    suspect = late and (joined or on_top)
+    failing = late and not suspect
     turned_back = bool(attempt) and note.failed == attempt and revision != update
     found = Target(
         workload=workload.id,
@@ -189,9 +190,9 @@ def target(
         evidence=(facts.arrived or not ours) and not soaking and revision == update and not facts.empty,
         available=revision is not None and facts.available,
         looks_again=_next((soaked if soaking else None, None if late else deadline, busy_until, facts.new_until), now),
-        late_since=(last or facts.refused_since) if late else None,
+        late_since=(last or facts.refused_since) if late and not released else None,
         reason="ProgressDeadlineExceeded" if late else "",
-        message=(facts.said if under_way else facts.said_of_availability) if late else "",
+        message=(facts.said_of_availability if facts.arrived else facts.said) if late else "",
         recorded=entry is not None,
         note=note,
         failing=failing,

@@ -8,7 +8,7 @@ share them, so a verdict about a template can be kept until it changes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -19,7 +19,7 @@ from sidecarpolicy.core.driven import driver_among
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.record import Mangled, Record, parse
 from sidecarpolicy.core.times import seconds_of
-from sidecarpolicy.core.tree import Json, at, compact, items
+from sidecarpolicy.core.tree import Json, at, items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +134,28 @@ def workload_parts(
     deadline: int | None,
     min_ready: int,
     own: object,
+    known: Workload | None = None,
 ) -> Workload:
-    """Return what matters of the object *body*, given what only its kind can tell."""
+    """Return what matters of the object *body*, given what only its kind can tell.
+
+    *known*: the workload as it was before. A rollout changes its status many times and nothing else; what has not
+    changed then is shared.
+    """
     metadata = at(body, "metadata")
     annotations = at(metadata, "annotations")
     managed = [each for each in items(metadata, "managedFields") if each.get("subresource") != "status"]
+    writers = tuple(
+        Writer(
+            since=entry.get("time") or "",
+            manager=str(entry.get("manager")),
+            of_template=bool(at(entry, "fieldsV1", *(f"f:{key}" for key in template))),
+        )
+        for entry in managed
+        if not entry.get("subresource") and entry.get("manager") != names.FIELD_MANAGER
+    )
+    # Generation moves with every change of spec and annotations; who owns what moves with a writer's time.
+    same = known is not None and (known.uid, known.generation) == (metadata["uid"], metadata["generation"])
+    kept = known if same and known is not None and known.writers == writers else None
     return Workload(
         id=identity,
         uid=metadata["uid"],
@@ -166,25 +183,25 @@ def workload_parts(
         created=seconds_of(metadata.get("creationTimestamp")),
         template=template,
         own=own,
-        body=compact(
-            {
-                "template": at(body, *template),
-                "managedFields": [  # without the status', which changes with every Pod and never touches the template
-                    {key: entry.get(key) for key in ("manager", "operation", "fieldsV1")} for entry in managed
-                ],
-                "lastApplied": annotations.get(LAST_APPLIED),
-            }
-        ).encode(),
-        writers=tuple(
-            Writer(
-                since=entry.get("time") or "",
-                manager=str(entry.get("manager")),
-                of_template=bool(at(entry, "fieldsV1", *(f"f:{key}" for key in template))),
-            )
-            for entry in managed
-            if not entry.get("subresource") and entry.get("manager") != names.FIELD_MANAGER
-        ),
+        body=kept.body if kept is not None else _body_of(body, template, managed),
+        writers=kept.writers if kept is not None else writers,
     )
+
+
+def _body_of(body: Mapping[str, Any], template: tuple[str, ...], managed: Sequence[Json]) -> bytes:
+    """The template and what tells who owns it, as bytes; the API server's order of fields is always the same."""
+    found = json.dumps(
+        {
+            "template": at(body, *template),
+            "managedFields": [  # without the status', which changes with every Pod and never touches the template
+                {key: entry.get(key) for key in ("manager", "operation", "fieldsV1")} for entry in managed
+            ],
+            "lastApplied": at(body, "metadata", "annotations").get(LAST_APPLIED),
+        },
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    return found.encode()
 
 
 def conditions_of(body: Mapping[str, Any]) -> dict[str, Condition]:
@@ -230,7 +247,7 @@ def is_mangled(text: str | None) -> str:
     return _parsed(text)[1]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def _parsed(text: str | None) -> tuple[Record, str]:
     try:
         return parse(text), ""

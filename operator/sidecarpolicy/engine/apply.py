@@ -87,6 +87,19 @@ class Writer:
         self.cache.put(REVISIONS, answer)
         return answer
 
+    async def _is_as_it_was(self, resource: Resource, namespace: str, name: str, operations: Sequence[Json]) -> bool:
+        """Whether what the operations test holds, by a fresh read: then it is the patch that is wrong.
+
+        Somebody wrote first otherwise. What was read goes into the cache, so that the next decision is made on it.
+        """
+        found = await self.api.list_in(resource, namespace, field_selector=f"metadata.name={name}")
+        if not found:
+            self.cache.forget(resource, namespace, name)
+            return False
+        self.cache.put(resource, found[0])
+        tests = {each["path"].rpartition("/")[2]: each["value"] for each in operations if each["op"] == "test"}
+        return all(found[0]["metadata"].get(key) == value for key, value in tests.items())
+
     async def _patch(
         self,
         resource: Resource,
@@ -112,8 +125,8 @@ class Writer:
         except Rejected as error:
             if error.reason != PATCH_DOES_NOT_FIT:
                 raise
-            # A test failed: somebody wrote first, or the patch is wrong. A fresh read tells.
-            self.cache.put(resource, await self.api.get(resource, namespace, name))
+            if await self._is_as_it_was(resource, namespace, name, operations):
+                raise
             raise Conflict(verb=error.verb, what=error.what, message=error.message, status=error.status) from error
         if not dry_run:
             self.cache.put(resource, answer)

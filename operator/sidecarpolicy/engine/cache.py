@@ -1,9 +1,9 @@
 """What the operator has seen of the cluster: slim objects by identity, and who belongs to whom.
 
-It is filled by reflectors (a LIST, then a watch) and by the answers to our own writes. An object that is older than what
-is cached is ignored (resourceVersions are ordered within a resource, KEP-5504), so the answer to a write can be taken in
-at once and the late event of it changes nothing. A LIST is the truth all the same: where it comes from an older state
-than the one before it (etcd was restored from a backup), everything in it is taken.
+It is filled by reflectors (a LIST, then a watch) and by the answers to our own writes. An object that is older than
+what is cached is ignored (resourceVersions are ordered within a resource, KEP-5504), so the answer to a write can be
+taken in at once and the late event of it changes nothing. A LIST is the truth all the same: where it comes from an
+older state than the one before it (etcd was restored from a backup), everything in it is taken.
 
 Whoever listens is told what may have changed for whom, never what happened. With nobody listening (a standby) nothing
 is kept of that: a term begins by looking at everything.
@@ -20,6 +20,7 @@ from typing import Protocol
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
+from sidecarpolicy.core.driven import Driven, driven_from
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds.deployment import child_from, workload_from
 from sidecarpolicy.core.policy import Policy
@@ -28,7 +29,15 @@ from sidecarpolicy.core.revision import StoredRevision, current_revision, from_c
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_from, record_of
 from sidecarpolicy.engine.port import Json, Resource
-from sidecarpolicy.engine.resources import AUTOSCALERS, DEPLOYMENTS, NAMESPACES, POLICIES, REPLICA_SETS, REVISIONS
+from sidecarpolicy.engine.resources import (
+    AUTOSCALERS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    POLICIES,
+    REPLICA_SETS,
+    REVISIONS,
+    ROLLOUTS,
+)
 from sidecarpolicy.names import DeletionPolicy
 
 Name = tuple[str, str]
@@ -157,6 +166,8 @@ class Cache:
         self._mangled: set[str] = set()
         self._autoscalers: dict[WorkloadId, dict[str, Autoscaler]] = defaultdict(dict)
         self._scaled_by: dict[str, WorkloadId] = {}
+        self._rollouts: dict[Name, Driven] = {}
+        self._drivers: dict[WorkloadId, str] = {}
         self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
         self._cluster_policies: dict[PolicyId, CachedPolicy] = {}
         self._policies_in: dict[str, dict[PolicyId, CachedPolicy]] = defaultdict(dict)
@@ -180,6 +191,10 @@ class Cache:
         """What scales *workload* by the share of what its containers request, by name."""
         found = self._autoscalers.get(workload)
         return tuple(each for _, each in sorted(found.items())) if found else ()
+
+    def driver(self, workload: WorkloadId) -> str:
+        """Who else rolls the template of *workload* out (an Argo Rollout), or nothing."""
+        return self._drivers.get(workload, "")
 
     def revisions(self, policy: PolicyId) -> Sequence[StoredRevision]:
         """All stored revisions of *policy*."""
@@ -310,6 +325,8 @@ class Cache:
             self._child(name, child_from(body) if body is not None else None)
         elif resource == REVISIONS:
             self._revision(name, body)
+        elif resource == ROLLOUTS:
+            self._rollout(name, driven_from(body) if body is not None else None)
         elif resource == AUTOSCALERS:
             self._autoscaler(name, autoscaler_from(body) if body is not None else None)
         elif resource == NAMESPACES:
@@ -323,7 +340,7 @@ class Cache:
 
     def _workload(self, identity: WorkloadId, body: Json | None) -> None:
         old = self.workloads.get(identity)
-        new = workload_from(body) if body is not None else None
+        new = workload_from(body, old) if body is not None else None
         if old is not None and (new is None or new.uid != old.uid):
             self._by_uid.pop(old.uid, None)
             self._children.pop(old.uid, None)
@@ -368,6 +385,15 @@ class Cache:
             self._scaled_by[place] = new.scales
         if old != new:
             for each in {each.scales for each in (old, new) if each is not None} & self.workloads.keys():
+                self._tell_workload(each)
+
+    def _rollout(self, name: Name, new: Driven | None) -> None:
+        old = self._rollouts.pop(name, None)
+        if new is not None:
+            self._rollouts[name] = new
+        for each in {each.workload for each in (old, new) if each is not None and old != new}:
+            self._drivers[each] = ", ".join(sorted(one.by for one in self._rollouts.values() if one.workload == each))
+            if each in self.workloads:
                 self._tell_workload(each)
 
     def _namespace(self, name: str, new: Namespace | None) -> None:

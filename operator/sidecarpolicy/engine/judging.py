@@ -38,6 +38,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
     namespace = cache.namespace(workload.id.namespace)
     missing = frozenset(policy for policy in record.entries if policy not in cache.policies)
     autoscalers = cache.autoscalers(workload.id)
+    driver = cache.driver(workload.id)
     key = (
         (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
         workload.body,
@@ -48,6 +49,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
         inspected,
         pins,
         autoscalers,
+        driver,
     )
     if remembered.judged is not None and remembered.judged[0] == key:
         return remembered.judged[1]
@@ -65,11 +67,12 @@ def judged(workload: Workload, context: Context) -> Judgement:
         namespace=namespace,
         spec=spec,
         record=record,
-        owners=content.claims.owners,
+        owners=content.claims.owners if record.entries else {},
         missing=missing,
         pins=pins,
         inspected=inspected,
         autoscalers=autoscalers,
+        driven_by=driver,
     )
     judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving))
     remembered.judged = (key, judgement)

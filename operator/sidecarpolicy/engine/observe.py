@@ -172,19 +172,19 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
         reason, message = explained.get(workload.id, ("", ""))
         return replace(found, reason=reason, message=message) if message or not found.message else found
     diagnosed = context.memory.of(workload.id).diagnosed
-    if (found.failing or found.suspect) and diagnosed is not None:
-        if (diagnosed.uid, diagnosed.generation) == (workload.uid, workload.generation):
-            diagnosis = diagnosed.diagnosis
-            failing = found.failing or diagnosis.ours
-            found = replace(
-                found,
-                reason=diagnosis.reason,
-                message=diagnosis.message,
-                excused=cached.id.cluster_wide and diagnosis.of_namespace,
-                failing=failing,
-                blamed=diagnosis.ours,
-                state=State.FAILED if failing and found.refusal is None else found.state,
-            )
+    of_this = diagnosed is not None and (diagnosed.uid, diagnosed.generation) == (workload.uid, workload.generation)
+    if (found.failing or found.suspect) and diagnosed is not None and of_this:
+        diagnosis = diagnosed.diagnosis
+        failing = found.failing or diagnosis.ours
+        found = replace(
+            found,
+            reason=diagnosis.reason,
+            message=diagnosis.message,
+            excused=cached.id.cluster_wide and diagnosis.of_namespace,
+            failing=failing,
+            blamed=diagnosis.ours,
+            state=State.FAILED if failing and found.refusal is None else found.state,
+        )
     if found.failing and found.message:
         explained[workload.id] = (found.reason, found.message)
     else:

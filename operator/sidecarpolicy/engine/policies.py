@@ -142,7 +142,7 @@ def _approved(cached: CachedPolicy, update: StoredRevision) -> frozenset[str] | 
 
 
 def _prune(cached: CachedPolicy, update: StoredRevision, context: Context) -> DeleteRevision | None:
-    """Keep the history within its limit, always; what a workload has, may go back to or is pinned to is never pruned."""
+    """Keep the history within its limit, always; what a workload has, may go back to or is pinned to stays."""
     assert cached.policy is not None
     cache, remembered = context.cache, context.memory.of_policy(cached.id)
     limit = cached.policy.revision_history_limit

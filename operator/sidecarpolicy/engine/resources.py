@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecarpolicy import names
+from sidecarpolicy.core import driven
 from sidecarpolicy.core.kinds import Address, deployment
 from sidecarpolicy.engine.port import Resource
 
@@ -22,16 +23,17 @@ REVISIONS = Resource(group="apps", version="v1", plural="controllerrevisions", k
 AUTOSCALERS = Resource(
     group="autoscaling", version="v2", plural="horizontalpodautoscalers", kind="HorizontalPodAutoscaler"
 )
+ROLLOUTS = Resource(group=driven.GROUP, version=driven.VERSION, plural=driven.PLURAL, kind=driven.KIND)
 NAMESPACES = Resource(group="", version="v1", plural="namespaces", kind="Namespace")
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
 EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event")
 POD_TEMPLATES = Resource(group="", version="v1", plural="podtemplates", kind="PodTemplate")
 
 # Everything that is watched, in the order in which it is listed: what says what should be before what is.
-WATCHED = (NAMESPACES, *POLICIES.values(), REVISIONS, REPLICA_SETS, AUTOSCALERS, DEPLOYMENTS)
+WATCHED = (NAMESPACES, *POLICIES.values(), REVISIONS, REPLICA_SETS, AUTOSCALERS, ROLLOUTS, DEPLOYMENTS)
 
 # Where the API server does not serve these there are none.
-OPTIONAL = frozenset({AUTOSCALERS})
+OPTIONAL = frozenset({AUTOSCALERS, ROLLOUTS})
 
 # Only ControllerRevisions of ours: those of StatefulSets and DaemonSets live in the same collection.
 LABEL_SELECTORS = {REVISIONS: names.POLICY_NAME_LABEL}

@@ -27,10 +27,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
-import kopf
-
 from sidecarpolicy import names
 from sidecarpolicy.handlers.process import OperatorSettings, Process
+from sidecarpolicy.handlers.slim_kopf import kopf
 from sidecarpolicy.kube.connection import Login, open_session
 
 log = logging.getLogger(__name__)

@@ -57,11 +57,11 @@ class Server:
             application = web.Application()
             for path, page in paths.items():
                 application.router.add_get(path, _answering(page))
-            runner = web.AppRunner(application, access_log=None, handle_signals=False)
+            runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
             await runner.setup()
             self._runners.append(runner)
             try:
-                await web.TCPSite(runner, host, port, shutdown_timeout=1.0).start()
+                await web.TCPSite(runner, host, port).start()
             except OSError as error:
                 await self.close()
                 raise CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error

@@ -288,7 +288,8 @@ class HttpApi:
             namespace,
             name,
             subresource=subresource,
-            query=_write(dry_run),
+            # A CRD may be older than the operator: a field of the status that it does not know is left out.
+            query=_write(dry_run) if not subresource else {**_write(dry_run), "fieldValidation": "Warn"},
             body=[*operations],
             content_type="application/json-patch+json",
         )

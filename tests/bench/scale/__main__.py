@@ -45,7 +45,7 @@ def main() -> None:
         return
     if unknown := [each for each in chosen.measurements if each not in SIZES]:
         parser.error(f"{', '.join(unknown)}: not known; there are {', '.join(SIZES)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that every cluster and process goes too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and so does all it started
     prefer(os.getpid())
     for measurement in chosen.measurements or SIZES:
         module = importlib.import_module(f"tests.bench.scale.{measurement}")

@@ -77,8 +77,8 @@ class Own:
     status_changed: float = 0.0
 
 
-def workload_from(body: Mapping[str, Any]) -> Workload:
-    """Return what matters of the Deployment *body*."""
+def workload_from(body: Mapping[str, Any], known: Workload | None = None) -> Workload:
+    """Return what matters of the Deployment *body*; *known*: as it was before."""
     metadata, spec, status = at(body, "metadata"), at(body, "spec"), at(body, "status")
     conditions = conditions_of(body)
     deadline = _or(spec.get("progressDeadlineSeconds"), DEFAULT_DEADLINE)
@@ -102,6 +102,7 @@ def workload_from(body: Mapping[str, Any]) -> Workload:
             available=conditions.get("Available", NO_CONDITION),
             status_changed=status_written(metadata),
         ),
+        known=known,
     )
 
 
@@ -166,6 +167,8 @@ def observe(
     ordered = sorted(children, key=lambda each: each.number)
     newest = ordered[-1] if ordered else None
     stepped = _stepped(workload, ordered, policy)
+    if stepped > now + patience:  # not believed: somebody wrote it, or a clock was wrong
+        stepped = 0.0
     replaced = _replaced(ordered, stepped)
     complete = is_complete(workload, replaced)
     made = newest is not None and borne(newest.record, policy) == borne(workload.record, policy)

@@ -105,8 +105,8 @@ class Kind(Protocol):
     def TEMPLATE(self) -> tuple[str, ...]:  # noqa: N802
         """Where in the object its Pod template is."""
 
-    def workload_from(self, body: Mapping[str, Any], /) -> Workload:
-        """Return what matters of the object *body*."""
+    def workload_from(self, body: Mapping[str, Any], known: Workload | None = None, /) -> Workload:
+        """Return what matters of the object *body*; *known*: as it was before."""
 
     def child_from(self, body: Mapping[str, Any], /) -> Child | None:
         """Return what matters of a child *body*, or None where no workload of this kind controls it."""

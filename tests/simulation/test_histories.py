@@ -1,0 +1,34 @@
+"""Histories by seed. HISTORIES: how many; HISTORIES_FROM: the first seed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.histories import history, report
+
+FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
+BATCH = 25
+BATCHES = int(os.environ.get("HISTORIES", "100")) // BATCH
+
+
+@pytest.fixture(autouse=True)
+def _silent() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("begin", range(FIRST, FIRST + BATCH * BATCHES, BATCH))
+def test_any_history_comes_out_right(begin: int) -> None:
+    failed = [told for seed in range(begin, begin + BATCH) if (told := report(history(seed)))]
+    assert not failed, "\n\n\n".join(failed)
+
+
+@pytest.mark.parametrize("begin", range(FIRST, FIRST + BATCH * max(1, BATCHES // 4), BATCH))
+def test_people_alone_bring_nothing_out_of_order(begin: int) -> None:
+    failed = [told for seed in range(begin, begin + BATCH) if (told := report(history(seed, troubled=False)))]
+    assert not failed, "\n\n\n".join(failed)
