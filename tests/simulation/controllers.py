@@ -29,7 +29,8 @@ class Behaviour:
 
     *breaks*: revisions (`web-b`; "" for none at all) with which it never completes; *crashes*: with which it completes
     and is lost right after. *bad_versions*: those of its owner with which it never completes. *last_words*: of a
-    container that crashes. *done*: ticks of the rollout that goes on.
+    container that crashes. *unwell*: it was broken before anybody came, so its own container is the one that crashes
+    (as it is where it also breaks with nothing of ours). *done*: ticks of the rollout that goes on.
     """
 
     ticks: int = 2
@@ -37,6 +38,7 @@ class Behaviour:
     crashes: frozenset[str] = frozenset()
     bad_versions: frozenset[int] = frozenset()
     last_words: str = ""
+    unwell: bool = False
     done: int = 0
 
     def hinders(self, template: Json) -> bool:
@@ -342,7 +344,8 @@ class Controllers:
         newest, metadata = sets[-1], body["metadata"]
         template = _template_of(newest)
         behaviour = self.behaviours.get((metadata["namespace"], metadata["name"]), Behaviour())
-        ours = behaviour.bears(template, behaviour.breaks - {""} | behaviour.crashes)
+        own = behaviour.unwell or "" in behaviour.breaks
+        ours = not own and behaviour.bears(template, behaviour.breaks | behaviour.crashes)
         theirs = not ours and behaviour.hinders(template)
         inits, containers = items(at(template, "spec"), "initContainers"), items(at(template, "spec"), "containers")
         return {
