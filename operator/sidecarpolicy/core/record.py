@@ -45,7 +45,7 @@ class Note:
 
     *previous*: the revision that the workload had before (empty: none), to go back to. *unhealthy_before*: it was
     unhealthy when the step was made, so its failure is not ours. *failed*: `<revision>#<attempt>` that failed here and
-    was turned back. *excused*: the cause was the namespace's, and does not count against maxFailures. *undone*: how
+    was rolled back. *excused*: the cause was the namespace's, and does not count against maxFailures. *undone*: how
     often another writer undid what is here, and when it was put back last. *stepped*: when the step was written, in
     whole seconds since the epoch (0: not said); ReplicaSets do not show whether an owner's change that followed found
     the rollout of this one over.
