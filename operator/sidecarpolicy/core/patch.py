@@ -2,7 +2,8 @@
 
 Whole-list replacement keeps the exact order and records ownership only for what changed; SSA would put our items after
 the application's init containers. The guard is on `generation`, which moves with every change of spec or annotations
-but not of status, so a rollout in progress never causes a conflict.
+but not of status, so a rollout in progress never causes a conflict. One thing it misses: the Deployment controller adds its
+first annotation by an update of the status. So where we would make the map of annotations, resourceVersion is tested.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ def json_patch(
     record: str | None,
     new_record: str,
     path: Sequence[str] = ("spec", "template"),
+    version: int | None = None,
 ) -> list[Json]:
     """Return the operations that turn template *before* into *after*; empty where nothing changes.
 
     *annotated*: whether the workload has any annotation. *record* and *new_record*: the annotation's text now (None
-    where it is absent) and then (empty to remove it). *path*: where in the object its Pod template is.
+    where it is absent) and then (empty to remove it). *path*: where in the object its Pod template is. *version*: its
+    resourceVersion.
     """
     changes = [*_template_changes(before, after, path), *_record_change(annotated, record, new_record)]
     if not changes:
         return []
+    makes_the_map = not annotated and bool(new_record) and version is not None
     return [
         {"op": "test", "path": "/metadata/uid", "value": uid},
         {"op": "test", "path": "/metadata/generation", "value": generation},
+        *([{"op": "test", "path": "/metadata/resourceVersion", "value": str(version)}] if makes_the_map else []),
         *changes,
     ]
 

@@ -104,6 +104,7 @@ def _operations(workload: Workload, composed: Composition) -> list[Json]:
     return json_patch(
         uid=workload.uid,
         generation=workload.generation,
+        version=workload.version,
         path=workload.template,
         before=workload.content.template,
         after=composed.template,
