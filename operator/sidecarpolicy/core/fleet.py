@@ -535,7 +535,7 @@ REMOVALS_LATE = "removals late"
 REMOVALS_WAITING = "removals waiting"  # they bear a revision and are not in flight
 REMOVALS_MOVING = "removals moving"  # in flight and not late
 REMOVALS_UNAPPROVED = "removals unapproved"  # not the owner's wish
-WITH_REPLICAS = "with replicas"  # selected, not skipped, not empty
+WITH_REPLICAS = "with replicas"  # selected, not skipped, not empty, and not rolled back: one of them goes first
 UNHEALTHY_BEFORE = "unhealthy before"
 UNAVAILABLE_BEFORE = "unavailable before"  # and it is not available now
 RECORDED = "recorded"  # the policy is in the record, be it only with a note
@@ -592,6 +592,8 @@ def _facts(each: Target, *, wanted: bool, update: str | None) -> _Facts:
         listings.append((LATE, (each.late_since,)))
     if each.backoff is not None:
         listings.append((IN_BACKOFF, ()))
+    if each.failing or each.suspect:
+        listings.append((TO_DIAGNOSE, ()))
     order = _order(each, slot=slot)
     if wanted:
         queue = _selected(each, slot=slot, order=order, update=update, tallies=tallies, listings=listings)
@@ -631,8 +633,6 @@ def _selected(
         if counts:
             tallies.append((COUNT, COUNTED))
         listings.append((FAILED, (not counts, not each.message)))
-    if each.failing or each.suspect:
-        listings.append((TO_DIAGNOSE, ()))
     if each.failing and each.excused:
         listings.append((EXCUSED, ()))
     if each.reason == Reason.FIELD_CONFLICT:
@@ -644,14 +644,16 @@ def _selected(
         if each.pinned_to is not None and each.pinned_to != each.revision and idle and not each.busy:
             return PIN, order, fresh, each.pinned_to
         return None
-    if each.health is not Health.EMPTY:
+    failed_here = each.turned_back and not each.excused
+    if each.health is not Health.EMPTY and not failed_here:
         tallies.append((COUNT, WITH_REPLICAS))
     if each.revision == update:
-        if each.failing and not each.is_its_owners and each.backoff is None:
+        # One that was rolled back to just this has nothing to go back to: what its note does not say is not "nothing".
+        if each.failing and not (each.is_its_owners or each.note.failed) and each.backoff is None:
             tallies.append((ROLLBACK, each.note.previous))
             listings.append(((ROLLBACK, each.note.previous), (each.late_since or 0.0,)))
         return None
-    if each.turned_back and not each.excused:
+    if failed_here:
         return None
     tallies.append((BEHIND_IN, namespace))
     if fresh and idle and not each.turned_back:
