@@ -81,6 +81,12 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
     )
 
 
+def note_backoffs(remembered: PolicyMemory, now: float) -> None:
+    """Leave namespaces alone whose own trouble made a workload fail: before the next step there is decided."""
+    if remembered.backoffs or remembered.fleet.excused:
+        remembered.backoffs = namespace_backoffs(remembered.backoffs, remembered.fleet, now)
+
+
 def is_unreadable(cached: CachedPolicy) -> bool:
     """Whether nothing may be removed on the strength of a policy, because its spec cannot be read."""
     return cached.policy is None and cached.deletion_policy is None
@@ -196,6 +202,8 @@ class PolicyPass:
     async def run(self, identity: PolicyId) -> float | None:
         """Do what is due, and report; return when to look again (seconds since the epoch), None where nothing waits."""
         remembered = self.context.memory.of_policy(identity)
+        await self.observed()
+        await self._diagnose(remembered)
         waits = remembered.retry_at - self.context.now() if remembered.failures else 0.0
         if not 0.0 < waits <= LAST_RETRY:  # more than that: our clock was ahead then
             seconds = await self._try(identity, remembered)
@@ -247,9 +255,7 @@ class PolicyPass:
                 name = revision_name(identity, cached.policy.words)
                 remembered.canonical = {name: await canonical_form(cached.policy, self.api, context)}
                 continue  # the policy may have changed meanwhile
-            await self._diagnose(remembered)
-            state = rollout_state(cached, remembered, context)
-            remembered.backoffs = namespace_backoffs(remembered.backoffs, remembered.fleet, state.now)
+            note_backoffs(remembered, context.now())
             now = plan(rollout_state(cached, remembered, context), remembered.fleet)
             found = next_write(cached, now, context)
             if found is None:

@@ -33,7 +33,7 @@ from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Failed, Mutation
 from sidecarpolicy.engine.metrics import Metrics
 from sidecarpolicy.engine.observe import fleet_of, observe
-from sidecarpolicy.engine.policies import PolicyPass, one_line, rollout_state
+from sidecarpolicy.engine.policies import PolicyPass, note_backoffs, one_line, rollout_state
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, Events, Json, Leadership, NotFound, Transient
 from sidecarpolicy.engine.report import Reporter
 from sidecarpolicy.engine.reverts import remember
@@ -360,6 +360,7 @@ class Term:
             return None
         remembered = self.context.memory.of_policy(policy)
         fleet_of(policy, self.context)
+        note_backoffs(remembered, self.context.now())
         state = rollout_state(cached, remembered, self.context)
         return next(steps(state, remembered.fleet, self._steps_written(policy)), None)
 
