@@ -414,12 +414,10 @@ class Play:
                 break
             if number % 20 == 19:
                 self.approve()
-                if any(each.halt for each in world.stored()):
+                if world.settled().startswith("CompletedWithFailures"):  # nothing is halted: nothing to resume
+                    world.edit(f"web-{chr(ord(world.update[-1]) + 1)}")
+                elif any(each.halt for each in world.stored()):
                     world.resume()
-                elif world.settled().startswith("CompletedWithFailures"):
-                    world.edit(
-                        f"web-{chr(ord(world.update[-1]) + 1)}"
-                    )  # nothing was halted: there is nothing to resume
         else:
             raise AssertionError("; ".join(self.amiss()))
         for _ in range(6):
