@@ -56,8 +56,9 @@ class Audit:
             log.seek(self.start)
             lines = log.read().split(b"\n")[:-1]
         events = [json.loads(line) for line in lines]
-        ours = [each for each in events if each["user"].get("username") == OPERATOR_USER]
-        return [_request(each) for each in ours if "objectRef" in each]
+        return [
+            _request(each) for each in events if each["user"].get("username") == OPERATOR_USER and "objectRef" in each
+        ]
 
     def writes(self) -> list[Request]:
         """Every change that the operator made since the mark, without its Lease."""

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from tests.polling import poll
 
@@ -18,6 +18,9 @@ STOP_SECONDS = 40.0
 
 class Operator:
     """One `sidecarpolicy run`. *arguments* are added to its command line."""
+
+    running: ClassVar[list[Operator]] = []
+    """Those that were started and not stopped."""
 
     def __init__(self, kubeconfig: Path, *arguments: str) -> None:
         self._command = [
@@ -44,6 +47,7 @@ class Operator:
 
     def spawn(self, *arguments: str) -> None:
         """Start it and wait for nothing. *arguments* are added to its command line this time."""
+        Operator.running.append(self)
         with self._log.open("wb") as log:
             environment = {key: value for key, value in os.environ.items() if not key.startswith("SIDECARPOLICY_RUN")}
             self._process = subprocess.Popen(
@@ -75,6 +79,7 @@ class Operator:
         """End it and return its exit code."""
         if self._process is None:
             return 0
+        Operator.running.remove(self)
         self._process.send_signal(how)
         try:
             code = self._process.wait(STOP_SECONDS)

@@ -18,11 +18,14 @@ def fleet(cluster: localcluster.Cluster, namespace: str, operator: Operator) -> 
 
 
 @pytest.fixture
-def alone(cluster: localcluster.Cluster, namespace: str, operator: Operator) -> Iterator[Fleet]:
-    """An empty namespace, and the session's operator stopped meanwhile: the test runs its own."""
-    operator.stop()
+def alone(cluster: localcluster.Cluster, namespace: str) -> Iterator[Fleet]:
+    """An empty namespace, and no operator: the test runs its own. Any that runs is stopped meanwhile."""
+    stopped = list(Operator.running)
+    for each in stopped:
+        each.stop()
     yield Fleet(cluster, namespace)
-    operator.start()
+    for each in stopped:
+        each.start()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

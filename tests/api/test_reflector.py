@@ -60,7 +60,7 @@ class CountingApi(HttpApi):
 
 @pytest_asyncio.fixture
 async def api(server: localcluster.Cluster) -> AsyncIterator[CountingApi]:
-    async with CountingApi(Login(str(server.kubeconfig)), timeout=5) as opened:
+    async with CountingApi(Login(str(server.kubeconfig)), timeout=60) as opened:
         yield opened
 
 
@@ -113,7 +113,7 @@ async def reflecting(
     task = asyncio.create_task(reflector.run())
     try:
         if synced:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(100):
                 await reflector.synced.wait()
         yield reflector, shelf
         assert not task.done()
@@ -122,7 +122,7 @@ async def reflecting(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def eventually(holds: Callable[[], object], *, timeout: float = 20) -> None:
+async def eventually(holds: Callable[[], object], *, timeout: float = 100) -> None:
     deadline = time.monotonic() + timeout
     while not holds():
         assert time.monotonic() < deadline, f"not so within {timeout} s"
@@ -158,7 +158,7 @@ async def test_it_has_what_is_there_and_then_what_happens(api: CountingApi, labe
     await api.create(CONFIG_MAPS, "default", a_map(f"{label}-b", "1", label))
     async with reflecting(api, CONFIG_MAPS, f"test={label}") as (reflector, shelf):
         assert shelf.values() == {f"{label}-a": "1", f"{label}-b": "1"}
-        assert 0 <= asyncio.get_running_loop().time() - reflector.begun_at < 10
+        assert reflector.begun_at <= asyncio.get_running_loop().time()
         await change(api, f"{label}-a", "2")
         await api.delete(CONFIG_MAPS, "default", f"{label}-b")
         await api.create(CONFIG_MAPS, "default", a_map(f"{label}-c", "1", label))
@@ -211,7 +211,7 @@ async def test_what_went_away_unseen_is_gone_after_a_gap(
                         raise Transient(verb="watch", what="it", message="cut")
 
     async with (
-        Gated(Login(str(server.kubeconfig)), timeout=5) as gated,
+        Gated(Login(str(server.kubeconfig)), timeout=60) as gated,
         reflecting(gated, CONFIG_MAPS, f"test={label}") as (reflector, shelf),
     ):
         await opened(reflector)
@@ -226,7 +226,7 @@ async def test_what_went_away_unseen_is_gone_after_a_gap(
         await eventually(lambda: shelf.values() == {f"{label}-a": "2", f"{label}-c": "2", f"{label}-d": "1"})
         assert gated.lists == 2
         with pytest.raises(Transient) as too_old:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 async for _ in api.watch(CONFIG_MAPS, resource_version="1"):
                     pass
         assert too_old.value.status == 410
@@ -259,7 +259,7 @@ async def test_a_cut_watch_goes_on_from_the_last_version(
                         cut.clear()
                         raise Transient(verb="watch", what="it", message="cut")
 
-    async with Cut(Login(str(server.kubeconfig)), timeout=5) as api:
+    async with Cut(Login(str(server.kubeconfig)), timeout=60) as api:
         await api.create(CONFIG_MAPS, "default", a_map(f"{label}-a", "1", label))
         async with reflecting(api, CONFIG_MAPS, f"test={label}") as (reflector, shelf):
             await opened(reflector)
@@ -281,7 +281,7 @@ async def test_an_outage_is_told_once_and_ends_with_a_list(
         await opened(reflector)
         await asyncio.to_thread(server.restart, "kube-apiserver")
         await change(api, f"{label}-a", "2")
-        await eventually(lambda: shelf.values() == {f"{label}-a": "2"}, timeout=60)
+        await eventually(lambda: shelf.values() == {f"{label}-a": "2"})
         assert reflector.problem == ""
         assert shelf.lists == 2
     (warned,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -364,7 +364,7 @@ async def install(api: HttpApi, kind: Resource) -> None:
             return True
         return False
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while not await served():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
@@ -380,7 +380,7 @@ async def test_a_kind_that_is_not_installed_is_waited_for(
         assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
         await install(api, kind)
         await api.create(kind, "default", an_object(kind, "first"))
-        await eventually(lambda: shelf.values() == {"first": "1"}, timeout=40)
+        await eventually(lambda: shelf.values() == {"first": "1"})
         assert (reflector.problem, reflector.synced.is_set()) == ("", True)
 
 
@@ -398,7 +398,7 @@ async def test_a_kind_whose_definition_goes_away_is_waited_for(
         assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
         await install(api, kind)
         await api.create(kind, "default", an_object(kind, "second"))
-        await eventually(lambda: shelf.values() == {"second": "1"}, timeout=40)
+        await eventually(lambda: shelf.values() == {"second": "1"})
         assert reflector.problem == ""
 
 
@@ -408,7 +408,7 @@ async def test_an_optional_kind_counts_as_empty_until_it_is_served(
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.5)
     async with reflecting(api, kind, optional=True) as (reflector, shelf):
         assert (shelf.values(), reflector.problem) == ({}, "")
-        await asyncio.wait_for(reflector.refresh(), 5)
+        await asyncio.wait_for(reflector.refresh(), 60)
         await install(api, kind)
         await api.create(kind, "default", an_object(kind, "first"))
         await eventually(lambda: shelf.values() == {"first": "1"})
@@ -431,7 +431,7 @@ async def test_missing_rights_are_told_once_and_ended_by_themselves(
         assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
         server.kubectl("create", "clusterrole", name, "--verb=list,watch", "--resource=configmaps")
         server.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", f"--user={name}")
-        await eventually(lambda: reflector.problem == "" and reflector.synced.is_set(), timeout=40)
+        await eventually(lambda: reflector.problem == "" and reflector.synced.is_set())
 
 
 async def test_a_watch_that_ends_at_once_is_no_storm(server: localcluster.Cluster, label: str) -> None:
@@ -442,7 +442,7 @@ async def test_a_watch_that_ends_at_once_is_no_storm(server: localcluster.Cluste
             yield
 
     async with (
-        Short(Login(str(server.kubeconfig)), timeout=5) as api,
+        Short(Login(str(server.kubeconfig)), timeout=60) as api,
         reflecting(api, CONFIG_MAPS, f"test={label}"),
     ):
         await asyncio.sleep(2.5)

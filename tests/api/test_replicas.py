@@ -21,7 +21,7 @@ def edit(fleet: Fleet, tag: str) -> None:
         a_policy(
             "web",
             fleet.namespace,
-            rollout={"type": "AllAtOnce", "minReadySeconds": 0},
+            rollout={"strategy": "AllAtOnce", "minReadySeconds": 0},
             sidecars=[a_sidecar(container={"image": f"example.test/proxy:{tag}"})],
         )
     )

@@ -99,8 +99,8 @@ def _objects(verdict: Verdict, stage: Stage) -> None:
         "the update revision is not the newest spec",
         [] if proxy and proxy.container["image"] == image else [revision.name],
     )
-    wrong = [f"{name}: {why}" for name, each in sorted(found.items()) for why in wrong(each, revision)]
-    verdict.hold("not as the policy makes them", wrong)
+    differing = [f"{name}: {why}" for name, each in sorted(found.items()) for why in wrong(each, revision)]
+    verdict.hold("not as the policy makes them", differing)
     lost = [name for name, each in sorted(found.items()) if owners_part(each) != stage.owned.get(name)]
     verdict.hold("something of the owner's is lost", lost)
 

@@ -29,7 +29,8 @@ READS = frozenset({"get", "list", "watch"})
 class Client:
     """*process*: whose it is. *skew*: seconds by which its clock is ahead of the server's.
 
-    *held*: kinds whose watches tell nothing while they are in it; *unheard*: whether an event is never told.
+    *held*: kinds whose watches tell nothing while they are in it; *unheard*: whether an event is never told
+    (*deaf*: whether that happens now).
     *lands*: whether a request that is on its way when the process ends still arrives.
     """
 
@@ -45,6 +46,7 @@ class Client:
     manager: str = names.FIELD_MANAGER
     held: dict[Resource, asyncio.Event] = field(default_factory=dict)
     unheard: Callable[[Resource, str, Json], bool] | None = None
+    deaf: bool = False
     lands: Callable[[], bool] = lambda: True
     requests: list[Request] = field(default_factory=list)
     writes: int = 0

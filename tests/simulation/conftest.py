@@ -13,4 +13,4 @@ from tests.simulation.stories import OPEN
 def _ended() -> Iterator[None]:
     yield
     while OPEN:
-        OPEN.pop().end()
+        OPEN[-1].end()

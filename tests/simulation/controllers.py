@@ -145,7 +145,7 @@ class Controllers:
             available = condition_of(body, "Available")
             if behaviour.bears(template, behaviour.crashes) and available["status"] == "True" and now - since <= TICK:
                 self._status(body, sets, now, available=("False", "MinimumReplicasUnavailable"))
-        elif metadata["namespace"] in self.without_quota:
+        elif metadata["namespace"] in self.without_quota and at(sets[-1], "status").get("replicas", 0) < replicas:
             self._give_up(body, sets, now, quota=True)
         elif behaviour.hinders(template):
             self._give_up(body, sets, now)
@@ -207,7 +207,10 @@ class Controllers:
         if again is None:
             again = self._make(body, number, made, refused)
         else:
-            again = self._scaled(self._copy_annotations(body, again, number), made)
+            there = again["spec"]["replicas"]  # they need no quota
+            again = self._scaled(self._copy_annotations(body, again, number), there if refused and there else made)
+            if refused:
+                self._replica_status(again, there)
         behaviour.done = 0
         sets = self.replica_sets(body)
         if body["spec"]["replicas"] == 0:

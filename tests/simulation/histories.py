@@ -381,10 +381,10 @@ class Play:
     def deafen(self, replica: Replica, resource: Resource, ends: int) -> None:
         """A watch that loses what happens; then it breaks, and there is a LIST."""
         client = replica.process.client
-        client.unheard = lambda kind, _type, _body: kind == resource
+        client.unheard, client.deaf = lambda kind, _type, _body: kind == resource, True
 
         def hear() -> None:
-            client.unheard = None
+            client.unheard, client.deaf = None, False
             self.world.cluster.server.compact(resource)
 
         self.ends.append((ends, hear))

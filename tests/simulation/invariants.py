@@ -38,12 +38,16 @@ class Broken(AssertionError):
 
 @dataclass(slots=True)
 class Flight:
-    """A rollout of ours: *policy* on one Deployment. *unwell*: it was unhealthy before, so it holds nobody up."""
+    """A rollout of ours: *policy* on one Deployment. *unwell*: it was unhealthy before, so it holds nobody up.
+
+    *stuck_at*: from then on (virtual seconds) a removal that is not done holds nobody up either.
+    """
 
     policy: str
     uid: str
     revision: str | None
     unwell: bool
+    stuck_at: float
 
 
 @dataclass
@@ -152,7 +156,8 @@ class Invariants:
         pinned = names.PIN in at(body, "metadata", "annotations")
         had = self.flights.get(key)
         unwell = had.unwell if had is not None else unwell
-        self.flights[key] = Flight(name, body["metadata"]["uid"], becomes, unwell)
+        deadline = policy.rollout.progress_deadline_seconds if policy is not None else 0
+        self.flights[key] = Flight(name, body["metadata"]["uid"], becomes, unwell, self.now() + deadline)
         in_flight = self.in_flight(name)
         self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
         wished = becomes is None and left_out(body)
@@ -168,7 +173,10 @@ class Invariants:
 
     def in_flight(self, policy: str) -> int:
         """How many Deployments roll out something of *policy*, without those that were unhealthy before."""
-        return sum(each.policy == policy and not each.unwell for each in self.flights.values())
+        return sum(
+            each.policy == policy and not each.unwell and (each.revision is not None or self.now() < each.stuck_at)
+            for each in self.flights.values()
+        )
 
     def budget(self, policy: Policy) -> int:
         """How many may."""

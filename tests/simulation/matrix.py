@@ -73,6 +73,7 @@ def resumed(world: World) -> None:
         if world.halted:
             break
         world.tick()
+    ticks(world, 4)
     for each in world.deployments:
         each.breaks = frozenset()
     world.resume()
@@ -169,11 +170,13 @@ def unheard_at(resource: Resource, number: int) -> Callable[[World], None]:
                 return False
             told += 1
             if told == number:
+                world.operator.process.client.deaf = True
                 loop.call_later(HELD_TICKS * 10.0, again)
             return told == number
 
         def again() -> None:
-            world.operator.process.client.unheard = None
+            client = world.operator.process.client
+            client.unheard, client.deaf = None, False
             server.compact(resource)
 
         world.operator.start()

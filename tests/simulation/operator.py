@@ -105,7 +105,7 @@ class Replica:
     def blind(self) -> bool:
         """Whether it is kept from seeing something."""
         client = self.process.client
-        return bool(client.held) or client.unheard is not None or client.frozen is not None
+        return bool(client.held) or client.deaf or client.frozen is not None
 
     def start(self) -> None:
         """Begin another process, which knows nothing."""

@@ -61,7 +61,7 @@ EVERY_RESOURCE = (
 )
 CLUSTER_SCOPED = frozenset({NAMESPACES, POLICIES[names.CLUSTER_POLICY]})
 OURS = frozenset(POLICIES.values())
-WITH_GENERATION = OURS | {DEPLOYMENTS, REPLICA_SETS}
+WITH_GENERATION = OURS | {DEPLOYMENTS, REPLICA_SETS, POD_TEMPLATES}
 WITH_STATUS = OURS | {DEPLOYMENTS, REPLICA_SETS, PODS, NAMESPACES}
 
 
@@ -152,8 +152,11 @@ class Server:
             is_now = change.type != "DELETED" and matches(change.after, label_selector)
             if is_now:
                 yield change.version, "MODIFIED" if was else "ADDED", change.after
-            elif was:
+            elif was and change.type == "DELETED":
                 yield change.version, "DELETED", change.after
+            elif was and change.before is not None:  # what no longer matches is told as it was when it did
+                metadata = {**change.before["metadata"], "resourceVersion": str(change.version)}
+                yield change.version, "DELETED", {**change.before, "metadata": metadata}
 
     def check_version(self, resource: Resource, version: int) -> Collection:
         """Whether a watch can begin at *version*: Transient 410 if that is too old."""
@@ -196,6 +199,8 @@ class Server:
         new = {**body, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
         if resource in WITH_STATUS:
             new.pop("status", None)
+        if resource in (DEPLOYMENTS, REPLICA_SETS):
+            new["status"] = {}
         if resource == NAMESPACES:
             new["spec"] = {"finalizers": ["kubernetes"]}
             new["status"] = {"phase": "Active"}
@@ -381,7 +386,7 @@ class Server:
         collection = self.collections.get(resource)
         if collection is None or not collection.installed:
             message = "the server could not find the requested resource"
-            raise NotFound(verb=verb, what=_what(resource, "", ""), message=message, status=404, reason="NotFound")
+            raise NotFound(verb=verb, what=_what(resource, "", ""), message=message, status=404)
         return collection
 
     def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:

@@ -292,7 +292,7 @@ OPEN: list[Cluster] = []
 """Those that somebody has to end."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Cluster:
     """What worlds share: the model, its controllers, and the operators on it."""
 
@@ -337,7 +337,10 @@ class Cluster:
 
     def end(self) -> None:
         """End every operator and the loop."""
-        self.loop.end()
+        if self in OPEN:
+            OPEN.remove(self)
+        if not self.loop.is_closed():
+            self.loop.end()
 
     def ensure_namespace(self, name: str) -> None:
         """Make a namespace where it is absent."""
@@ -617,7 +620,7 @@ class World:
         """The policy with `web-a` in its spec, as it is stored."""
         body = self.object
         assert body is not None
-        return decode_policy({**body, "spec": self._manifest(letter)["spec"]})
+        return decode_policy({**body, "spec": self._manifest(letter)["spec"]}, strict=False)
 
     def _store_revision(self, letter: str, *, completed: bool) -> None:
         namespace = self.policy.namespace or NAMESPACE
@@ -713,7 +716,8 @@ class World:
             self.tick()
             rests = all(each.rests for each in self.deployments)
             done = all(each.complete and each.healthy for each in self.deployments)
-            quiet = quiet + 1 if version == self._stirring() and rests else 0
+            seen = self.cluster.loop.now > self.cluster.sighted_since + SIGHT
+            quiet = quiet + 1 if version == self._stirring() and rests and seen else 0
             seconds = self._rollout.min_ready_seconds + (0 if done else self._rollout.progress_deadline_seconds)
             if quiet > seconds / TICK + 2:
                 return number - quiet

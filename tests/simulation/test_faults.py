@@ -408,3 +408,15 @@ def test_rolling_back_a_first_injection_is_told_as_what_it_is() -> None:
     world.run()
     told = [each for each in world.operator.told if each.reason == "SidecarsInjected"]
     assert [each.message for each in told if "as it was" in each.message or "None of" in each.message] == []
+
+
+def test_a_resumed_attempt_has_its_own_time() -> None:
+    """The controller has not seen the way back yet when the author resumes: the old attempt's lateness is not its."""
+    world = an_updated_world(some(3, breaks=frozenset({"web-b"})), QUICK)
+    until(world, lambda: world.halted == {"web-b#1"})
+    for each in world.deployments:
+        each.breaks = frozenset()
+    world.resume()
+    world.run()
+    assert not world.halted
+    assert everywhere(world, "web-b")

@@ -24,7 +24,7 @@ from sidecarpolicy.engine.cache import Cache, CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Failed
 from sidecarpolicy.engine.observe import fleet_of, observe
-from sidecarpolicy.engine.pods import examine
+from sidecarpolicy.engine.pods import assume, examine
 from sidecarpolicy.engine.port import Api, ApiError, NotFound, Resource
 from sidecarpolicy.engine.port import Rejected as Forbidden
 from sidecarpolicy.engine.resources import (
@@ -52,15 +52,19 @@ class Snapshot:
         """Return where each target of *cached* stands, late ones with what their Pods say."""
         self._recall_refusals(cached)
         concerned = self.context.cache.concerned_with(cached.id)
-        for workload in concerned:
-            observe(workload, self.context)
+        for identity in concerned:
+            observe(identity, self.context)
         found = fleet_of(cached.id, self.context)
+        told = False
         for each in list(found.to_diagnose):
+            workload = self.context.cache.workloads[each.workload]
             try:
-                asyncio.run(examine(self.context.cache.workloads[each.workload], self.api, self.context))
+                if not told:
+                    asyncio.run(examine(workload, self.api, self.context))
             except ApiError as error:
                 self.notes.append(f"no cause of failures: {explanation(error, self.cluster.server)}")
-                break
+                told = True
+            assume(workload, self.context)
             observe(each.workload, self.context)
         return found
 
@@ -102,7 +106,7 @@ class Snapshot:
                 self.context.memory.of(workload.id).failed = Failed(
                     uid=workload.uid,
                     generation=workload.generation,
-                    revisions=frozenset({update.revision.name}),
+                    updates={cached.id: update.revision.name},
                     tries=1,
                     backoff=Backoff(until=inf, message=each["message"], rejected=True),
                 )

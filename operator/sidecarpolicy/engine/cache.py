@@ -117,7 +117,8 @@ class _Collection:
 
     versions: dict[Name, int] = field(default_factory=dict)
     deleted: dict[Name, int] = field(default_factory=dict)
-    listed_at: int = 0
+    seen: int = 0  # the highest version …
+    seen_before: int = 0  # … and what it was when the LIST under way began
     listed: set[Name] | None = None  # what the LIST under way has brought so far …
     older: list[Json] = field(default_factory=list)  # … and of that what is older than what is cached
 
@@ -260,6 +261,7 @@ class Cache:
         """A LIST of *resource* begins."""
         collection = self._collections[resource]
         collection.listed, collection.older = set(), []
+        collection.seen_before = collection.seen
 
     def put(self, resource: Resource, body: Json) -> None:
         """Take in an object, unless something newer is cached."""
@@ -274,18 +276,21 @@ class Cache:
                 collection.older.append(body)
         if known < version:
             collection.versions[name] = version
+            collection.seen = max(collection.seen, version)
             self._take(resource, name, body)
 
     def end(self, resource: Resource, version: str) -> None:
         """The LIST is complete at *version*: what it did not have is gone, unless it is newer than the LIST.
 
-        A LIST that is older than the one before shows that history went backwards: then it is right, and we are not.
+        A LIST that is older than what was seen before it began shows that history went backwards: etcd was restored
+        from a backup. Then it is right, and we are not.
         """
         collection = self._collections[resource]
         listed, older = collection.listed or set(), collection.older
         collection.listed, collection.older = None, []
         at_version = int(version or 0)  # an optional kind that is not served has none, and nothing of it is there
-        rewound, collection.listed_at = at_version < collection.listed_at, at_version
+        rewound = at_version < collection.seen_before
+        collection.seen = at_version if rewound else max(collection.seen, at_version)
         if rewound:
             collection.deleted.clear()
             for body in older:
@@ -310,6 +315,7 @@ class Cache:
         if collection.versions.get(name, 0) > version:
             return
         collection.versions.pop(name, None)
+        collection.seen = max(collection.seen, version)
         collection.deleted[name] = version  # so that a LIST from before the deletion does not bring it back
         self._take(resource, name, None)
 

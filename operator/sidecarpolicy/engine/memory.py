@@ -29,12 +29,12 @@ Preflight = Mapping[PolicyId, tuple[Finding, ...]]
 class Failed:
     """A write of one workload that failed: *tries* in a row, on which version of it.
 
-    *revisions*: what was to be written. Another revision may well pass, and is tried.
+    *updates*: the update revisions of its policies then. Another revision may well pass, and is tried.
     """
 
     uid: str
     generation: int
-    revisions: frozenset[str]
+    updates: Mapping[PolicyId, str]
     tries: int
     backoff: Backoff
 
@@ -91,8 +91,9 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspected:
-    """What the warnings about a workload were found with: revisions there or to come, and its owner's marks."""
+    """What the warnings about a workload were found with: revisions there or to come, policies, its owner's marks."""
 
+    concerned: frozenset[PolicyId]
     coming: frozenset[tuple[PolicyId, str]]
     marks: tuple[object, ...]
 
@@ -138,7 +139,6 @@ class PolicyMemory:
     removal_proven: bool = False
     unwritten: dict[WorkloadId, tuple[float, str]] = field(default_factory=dict)
     status_written: float = -1.0
-    prune_at: float = 0.0
     skipped: Mapping[WorkloadId, SkipReason] | None = None
     explained: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
     told: set[tuple[WorkloadId, str]] | None = None

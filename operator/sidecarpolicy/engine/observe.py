@@ -20,6 +20,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Failed, Judgement, WorkloadMemory
+from sidecarpolicy.engine.pods import diagnosis_of
 from sidecarpolicy.engine.reverts import conflict_of
 
 DEFAULT_ROLLOUT = careful(Rollout())
@@ -118,7 +119,8 @@ def _target(
     policy, identity = cached.policy, cached.id
     update, current = cache.update_revision(identity), cache.current_revision(identity)
     rollout = policy.rollout if policy is not None else DEFAULT_ROLLOUT
-    of_another = wanted and failed is not None and update is not None and update.revision.name not in failed.revisions
+    name = update.revision.name if update is not None else ""
+    of_another = wanted and failed is not None and failed.updates.get(identity, name) != name
     found = target(
         identity,
         update.revision.name if update else None,
@@ -171,10 +173,12 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
     if found.turned_back:
         reason, message = explained.get(workload.id, ("", ""))
         return replace(found, reason=reason, message=message) if message or not found.message else found
-    diagnosed = context.memory.of(workload.id).diagnosed
-    of_this = diagnosed is not None and (diagnosed.uid, diagnosed.generation) == (workload.uid, workload.generation)
-    if (found.failing or found.suspect) and diagnosed is not None and of_this:
-        diagnosis = diagnosed.diagnosis
+    diagnosis = diagnosis_of(workload, context)
+    if found.failing and diagnosis is None:
+        # First its Pods are looked at: once it is rolled back they cannot be seen any more.
+        state = State.PROGRESSING if found.refusal is None else found.state
+        return replace(found, failing=False, suspect=True, state=state)
+    if (found.failing or found.suspect) and diagnosis is not None:
         failing = found.failing or diagnosis.ours
         found = replace(
             found,

@@ -6,7 +6,7 @@ that fail would cost more than everything else together.
 
 from __future__ import annotations
 
-from sidecarpolicy.core.diagnosis import Diagnosis, diagnose, probe_limits
+from sidecarpolicy.core.diagnosis import PROGRESS_DEADLINE, UNSEEN, Diagnosis, diagnose, probe_limits
 from sidecarpolicy.core.ordering import start_order
 from sidecarpolicy.core.targets import observed
 from sidecarpolicy.core.tree import Json, at, items
@@ -17,6 +17,25 @@ from sidecarpolicy.engine.port import Api
 from sidecarpolicy.engine.resources import EVENTS, PODS
 
 LOOK_AGAIN = 30.0
+
+
+def diagnosis_of(workload: Workload, context: Context) -> Diagnosis | None:
+    """What was found out about *workload* as it is now; None where nobody has looked yet."""
+    found = context.memory.of(workload.id).diagnosed
+    if found is None or (found.uid, found.generation) != (workload.uid, workload.generation):
+        return None
+    return found.diagnosis
+
+
+def assume(workload: Workload, context: Context) -> None:
+    """Go on without a look at the Pods: then the workload's own conditions have to do."""
+    if diagnosis_of(workload, context) is None:
+        context.memory.of(workload.id).diagnosed = Diagnosed(
+            uid=workload.uid,
+            generation=workload.generation,
+            at=context.now(),
+            diagnosis=Diagnosis(reason=PROGRESS_DEADLINE, message=UNSEEN),
+        )
 
 
 async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:

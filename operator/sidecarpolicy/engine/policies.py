@@ -17,13 +17,11 @@ from sidecarpolicy.core.canary import approval_of
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import namespace_backoffs
-from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.revision import Halt, StoredRevision, approvals, halt_text, revision_name
 from sidecarpolicy.core.status import Rejection
 from sidecarpolicy.core.times import micro_timestamp
-from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.acceptance import (
     Hindered,
     accept,
@@ -37,7 +35,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.memory import PolicyMemory
-from sidecarpolicy.engine.pods import examine
+from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, Transient
 from sidecarpolicy.engine.report import Reporter
 from sidecarpolicy.engine.writes import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
@@ -56,9 +54,6 @@ MOST_DIAGNOSED = 5
 
 # How long a policy waits after an error, in seconds: doubling from the first to the last.
 FIRST_RETRY, LAST_RETRY = 0.5, 60.0
-
-# How long revisions that all are in use are left before the history is looked at again, in seconds.
-PRUNE_SECONDS = 60.0
 
 
 def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> RolloutState:
@@ -146,24 +141,16 @@ def _prune(cached: CachedPolicy, update: StoredRevision, context: Context) -> De
     assert cached.policy is not None
     cache, remembered = context.cache, context.memory.of_policy(cached.id)
     limit = cached.policy.revision_history_limit
-    stored = cache.revisions(cached.id)
     current = cache.current_revision(cached.id)
-    needed = {each.revision.name for each in (update, current) if each is not None}
-    if len(stored) - len(needed) <= limit or context.now() < remembered.prune_at:
+    needed = {each.revision.name for each in (update, current) if each is not None} | remembered.fleet.in_use
+    old = sorted(
+        (each for each in cache.revisions(cached.id) if each.revision.name not in needed), key=lambda each: each.number
+    )
+    if len(old) <= limit:
         return None
-    for workload in cache.reached_by(cached.id):
-        for each in {workload.record, *(each.record for each in cache.children(workload) if each.replicas)}:
-            if each and (entry := record_of(each).entries.get(cached.id)) is not None:
-                needed |= {entry.revision, entry.note.previous}
-        if (text := workload.annotations.get(names.PIN)) and (pinned := pins_of(text).of(cached.id)):
-            needed.add(pinned)
-    old = sorted((each for each in stored if each.revision.name not in needed), key=lambda each: each.number)
-    if len(old) > limit:
-        return DeleteRevision(
-            namespace=revisions_namespace(cached.id, context), stored=old[0], why=f"revisionHistoryLimit: {limit}"
-        )
-    remembered.prune_at = context.now() + PRUNE_SECONDS
-    return None
+    return DeleteRevision(
+        namespace=revisions_namespace(cached.id, context), stored=old[0], why=f"revisionHistoryLimit: {limit}"
+    )
 
 
 def _is_gone(cached: CachedPolicy, context: Context) -> bool:
@@ -209,43 +196,46 @@ class PolicyPass:
     async def run(self, identity: PolicyId) -> float | None:
         """Do what is due, and report; return when to look again (seconds since the epoch), None where nothing waits."""
         remembered = self.context.memory.of_policy(identity)
-        retry = None
-        try:
-            await self._write_what_is_due(identity)
-        except Conflict as error:  # somebody wrote first: decide again on what is there now
-            log.debug("%s: %s", identity.label, error)
-            remembered.failures += 1
-            retry = min(LAST_RETRY, 0.05 * 2.0 ** min(remembered.failures, 12))
-        except (ApiError, Hindered) as error:
-            wish = error.retry_after if isinstance(error, Transient) else None
-            retry = wish or min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(remembered.failures, 12))
-            remembered.failures += 1
-            problem = one_line(str(error))
-            if problem != remembered.problem:
-                log.warning("%s: %s; trying again in %.1f s", identity.label, problem, retry)
-            remembered.problem = problem
-        else:
-            remembered.problem, remembered.failures = "", 0
-        remembered.retry_at = self.context.now() + retry if retry is not None else 0.0
+        if self.context.now() >= remembered.retry_at:
+            remembered.retry_at = self.context.now() + await self._try(identity, remembered)
         await self.observed()
         cached = self.context.cache.policies.get(identity)
         if cached is None:
             return None
-        moments = [remembered.retry_at] if retry is not None else []
+        moments = [remembered.retry_at] if remembered.failures else []
         state = rollout_state(cached, remembered, self.context)
         now = plan(state, remembered.fleet)
         moments += [each for each in (now.looks_again,) if each is not None]
+        if remembered.fleet.to_diagnose:
+            moments.append(state.now + LOOK_AGAIN)
         if remembered.unwritten:
             limit = state.rollout.progress_deadline_seconds
             moments += [since + limit for since, _ in remembered.unwritten.values() if since + limit > state.now]
         due = await self.reporter.report(cached, state, now)
         return min((*moments, *([due] if due is not None else [])), default=None)
 
+    async def _try(self, identity: PolicyId, remembered: PolicyMemory) -> float:
+        """Write what is due; return for how many seconds nothing is tried again. What is in the way is remembered."""
+        try:
+            await self._write_what_is_due(identity)
+        except Conflict as error:  # somebody wrote first: decide again on what is there now
+            log.debug("%s: %s", identity.label, error)
+            remembered.failures += 1
+            return min(LAST_RETRY, 0.05 * 2.0 ** min(remembered.failures, 12))
+        except (ApiError, Hindered) as error:
+            wish = error.retry_after if isinstance(error, Transient) else None
+            seconds = wish or min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(remembered.failures, 12))
+            remembered.failures += 1
+            if (problem := one_line(str(error))) != remembered.problem:
+                log.warning("%s: %s; trying again in %.1f s", identity.label, problem, seconds)
+            remembered.problem = problem
+            return seconds
+        remembered.problem, remembered.failures = "", 0
+        return 0.0
+
     async def _write_what_is_due(self, identity: PolicyId) -> None:
         context = self.context
         remembered = context.memory.of_policy(identity)
-        if context.now() < remembered.retry_at:
-            return
         for _ in range(MOST_WRITES):
             await self.observed()
             cached = context.cache.policies.get(identity)
@@ -271,16 +261,23 @@ class PolicyPass:
 
     async def _diagnose(self, remembered: PolicyMemory) -> None:
         """Find out why late rollouts make no progress."""
-        for each in remembered.fleet.to_diagnose[:MOST_DIAGNOSED]:
+        now, looked_at = self.context.now(), 0
+        for each in list(remembered.fleet.to_diagnose):
             workload = self.context.cache.workloads.get(each.workload)
-            if workload is None:
+            if workload is None or looked_at == MOST_DIAGNOSED:
                 continue
+            before = self.context.memory.of(workload.id).diagnosed
+            if diagnosis_of(workload, self.context) is not None and before is not None and now < before.at + LOOK_AGAIN:
+                continue
+            looked_at += 1
             try:
-                if await examine(workload, self.api, self.context) and self.context.cache.listener is not None:
-                    self.context.cache.listener.workload_changed(workload.id)
-                    await self.observed()
-            except ApiError as error:  # then the workload's own conditions have to do
+                await examine(workload, self.api, self.context)
+            except ApiError as error:
                 log.warning("could not look at the Pods of %s: %s", each.workload, error)
+                assume(workload, self.context)
+            if self.context.cache.listener is not None:
+                self.context.cache.listener.workload_changed(workload.id)
+        await self.observed()
 
 
 def one_line(text: str) -> str:

@@ -25,7 +25,7 @@ from sidecarpolicy.core.plan import Step, steps, urgent_step
 from sidecarpolicy.core.record import text_of
 from sidecarpolicy.core.targets import Backoff
 from sidecarpolicy.core.tree import at, items
-from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.apply import LeadershipLost, Writer
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
@@ -398,7 +398,7 @@ class Term:
             except NotFound:
                 result = "skipped"
             except ApiError as error:
-                self._note_failure(workload, wanted, error)
+                self._note_failure(workload, error)
         finally:
             self.metrics.workload_write(result)
             del self._writing[identity]
@@ -435,7 +435,7 @@ class Term:
         self.context.memory.of(workload.id).failed = Failed(
             uid=workload.uid,
             generation=workload.generation,
-            revisions=self._revisions_on(workload, wanted),
+            updates=self._updates_on(workload),
             tries=1,
             backoff=backoff,
         )
@@ -482,7 +482,7 @@ class Term:
             remembered.settled = settled_key(after, judgement, context)
             self._note_inspection(replace(prepared, workload=after, judgement=judgement), after)
 
-    def _note_failure(self, workload: Workload, wanted: Mapping[PolicyId, Step], error: ApiError) -> None:
+    def _note_failure(self, workload: Workload, error: ApiError) -> None:
         """Back off from a workload whose write failed: for long where the server would not have it."""
         context = self.context
         remembered = context.memory.of(workload.id)
@@ -505,16 +505,19 @@ class Term:
         remembered.failed = Failed(
             uid=workload.uid,
             generation=workload.generation,
-            revisions=self._revisions_on(workload, wanted),
+            updates=self._updates_on(workload),
             tries=tries,
             backoff=backoff,
         )
 
-    def _revisions_on(self, workload: Workload, wanted: Mapping[PolicyId, Step]) -> frozenset[str]:
-        """What a write of *workload* with *wanted* steps would have left on it."""
-        recorded = {policy: entry.revision for policy, entry in record_of(workload.record).entries.items()}
-        steps_to = {policy: step.revision or "" for policy, step in wanted.items()}
-        return frozenset({**recorded, **steps_to}.values())
+    def _updates_on(self, workload: Workload) -> dict[PolicyId, str]:
+        """The update revisions of the policies that *workload* concerns."""
+        cache = self.context.cache
+        return {
+            policy: update.revision.name
+            for policy in self.context.memory.of(workload.id).in_fleets
+            if (update := cache.update_revision(policy)) is not None
+        }
 
     # --- passes over policies
 

@@ -164,13 +164,16 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
         and not _goes_at_once(policy, update.revision, judgement, context)
     )
     marks = (workload.labels, workload.annotations, mutation_of(workload, context) is not None)
-    return Inspected(coming=coming, marks=marks)
+    concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
+    return Inspected(concerned=concerned, coming=coming, marks=marks)
 
 
 def is_inspected(workload: Workload, judgement: Judgement, context: Context) -> bool:
     """Whether all that the status should warn of is known; that a revision does not come any more needs no look."""
     before, now = context.memory.of(workload.id).inspected, inspection_key(workload, judgement, context)
-    return before is not None and before.marks == now.marks and now.coming <= before.coming
+    if before is None or before.marks != now.marks:
+        return False
+    return now.coming <= before.coming and now.concerned <= before.concerned
 
 
 def _goes_at_once(policy: PolicyId, revision: Revision, judgement: Judgement, context: Context) -> bool:

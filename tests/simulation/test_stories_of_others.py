@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.targets import State
-from tests.core.stories import TENTH, a_world, an_updated_world, everywhere, tell, thirty, ticks
-from tests.core.world import TICK, World, established
+from tests.simulation.fleets import EVERYWHERE, TENTH, an_updated_world, everywhere, tell, thirty, ticks
+from tests.simulation.stories import World, established
 
 LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
 
@@ -18,10 +17,10 @@ def test_an_autoscaler_and_a_lost_node_long_after_the_rollout_are_nothing_of_our
     world.run()
     world.say("an autoscaler scales app-07, and app-11 loses a node")
     world["app-07"].scale(9)
-    world["app-11"].lose_a_node(world.now)
+    world["app-11"].lose_a_node()
     for _ in range(100):
-        made = world.tick()
-        assert (made.in_flight, made.counts[State.FAILED], world.steps) == (0, 0, [])
+        assert world.tick() == []
+        assert world.counts() == {"updated": 30}
     tell(world, "scaled-and-a-node-lost-long-after")
     assert world.settled().startswith("RolloutComplete")
 
@@ -64,20 +63,19 @@ def test_a_quota_in_one_namespace_of_a_cluster_policy_holds_back_that_namespace(
         established(f"app-{number:02}", revision="web-a", namespace=namespace)
         for number, namespace in enumerate(["shop", "bank", "mail"] * 5)
     ]
-    for each in deployments:
-        each.breaks = frozenset({"web-b"}) if each.namespace == "bank" else frozenset()
-    world = an_updated_world(deployments, replace(TENTH, max_concurrent=2))
-    world.without_quota = {"bank"}
+    world = an_updated_world(deployments, replace(TENTH, max_concurrent=2), policy=EVERYWHERE)
+    world.without_quota.add("bank")
     ticks(world, 150)
     bank = {each.name for each in deployments if each.namespace == "bank"}
     assert not world.halted, "it is the namespace's own trouble"
     assert {name for name, revision in world.end().items() if revision == "web-b"} == world.end().keys() - bank
     assert len(world.touched["web-b"] & bank) <= 3, "after ten minutes, and twenty, one is tried again"
     world.say("bank gets a larger quota")
-    world.without_quota = set()
-    for each in deployments:
-        each.breaks = frozenset()
-    world.run()
+    world.without_quota.clear()
+    for _ in range(500):
+        if world.settled().startswith("RolloutComplete"):
+            break
+        world.tick()
     tell(world, "a-quota-in-one-namespace")
     assert everywhere(world, "web-b")
     assert world.settled().startswith("RolloutComplete")
@@ -85,33 +83,16 @@ def test_a_quota_in_one_namespace_of_a_cluster_policy_holds_back_that_namespace(
 
 def test_two_policies_cross_without_meeting_on_a_deployment() -> None:
     deployments = [established(f"app-{number:02}", revision="web-a") for number in range(12)]
-    web = an_updated_world(deployments, replace(TENTH, max_concurrent=2))
-    log = a_world(deployments, replace(TENTH, max_concurrent=3), policy=LOG, update="log-a", name="log")
-    web.name, log.lines = "web", web.lines
-    web.others, log.others = [log], [web]
-    together(web, log)
-    web.lines.append(f"{log.transcript().splitlines()[-1]}")
+    web = an_updated_world(deployments, replace(TENTH, max_concurrent=2), name="web")
+    log = World([], replace(TENTH, max_concurrent=3), policy=LOG, update="log-a", name="log", cluster=web.cluster)
+    log.lines = web.lines
+    for _ in range(200):
+        web.cluster_tick()
+        moved = [each.deployment for each in (*web.note(), *log.note())]
+        assert len(moved) == len(set(moved)), "each rollout is one policy's"
+        if all(world.settled().startswith("RolloutComplete") for world in (web, log)):
+            break
+    web.lines.append(log.transcript().splitlines()[-1])
     tell(web, "two-policies-cross")
     assert everywhere(web, "web-b")
-    assert everywhere(log, "log-a")
-
-
-def together(*worlds: World) -> None:
-    """Let worlds with the same Deployments tick together until all of them rest."""
-    for _ in range(200):
-        for world in worlds:
-            world.now += TICK
-        for each in worlds[0].deployments:
-            each.tick(worlds[0].now)
-        before = [each.template for each in worlds[0].deployments]
-        for world in worlds:
-            world.decide()
-        moved = [
-            made
-            for made, old in zip((each.template for each in worlds[0].deployments), before, strict=True)
-            if made != old
-        ]
-        assert len(moved) == sum(len(world.steps) for world in worlds), "each rollout is one policy's"
-        if all(world.settled().startswith("RolloutComplete") for world in worlds):
-            return
-    raise AssertionError(f"still moving: {worlds[0].lines}")
+    assert {each.bears("log") for each in deployments} == {"log-a"}

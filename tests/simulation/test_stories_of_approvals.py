@@ -5,34 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sidecarpolicy.core.checks import Refusal
-from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import RolloutState
 from sidecarpolicy.core.policy import CanaryGroup
-from sidecarpolicy.core.targets import Backoff, State, Target
-from sidecarpolicy.names import Approval, Removal, SkipReason
-from tests.core.objects import START, WEB
-from tests.core.stories import (
+from sidecarpolicy.names import Approval, Removal
+from tests.simulation.fleets import (
     CANARY,
     EARLY,
+    EVERYWHERE,
     TENTH,
     an_updated_world,
     bad,
     everywhere,
-    most_in_flight,
     tell,
     thirty,
     ticks,
 )
-from tests.core.world import Deployment, Everything, Look, World, established
+from tests.simulation.stories import Deployment, World, established
 
 
-def a_tiered_world(*groups: CanaryGroup, **behaviour: Any) -> World:
-    """A world that runs web-a, of which four Deployments are canaries; web-b has just been written."""
+def a_tiered_world(*groups: CanaryGroup, namespace: str = "shop", **behaviour: Any) -> World:
+    """A world that runs web-a, of which four Deployments are canaries (in *namespace*); web-b has just been written."""
     deployments = thirty(revision="web-a", **behaviour)
     for each in deployments[10:14]:
-        each.tier = "canary"
-    return an_updated_world(deployments, replace(TENTH, canary=groups))
+        each.tier, each.namespace = "canary", namespace
+    fields: dict[str, Any] = {"policy": EVERYWHERE} if namespace != "shop" else {}
+    return an_updated_world(deployments, replace(TENTH, canary=groups), **fields)
 
 
 def carrying(world: World, revision: str) -> set[str]:
@@ -45,13 +41,15 @@ def test_canary_groups_go_one_after_the_other() -> None:
     canaries = {each.name for each in world.deployments if each.tier}
     seen: list[set[str]] = []
     while world.current != "web-b":
-        before, updated = carrying(world, "web-b"), world.tick().counts[State.UPDATED]
+        before = carrying(world, "web-b")
+        world.tick()
+        updated = world.counts().get("updated", 0)
         seen.append(carrying(world, "web-b"))
         assert updated >= 4 or seen[-1] <= canaries
         assert updated >= 4 + 6 or len(seen[-1] - canaries) <= 6
         assert before <= seen[-1]
     tell(world, "canary-groups")
-    assert most_in_flight(world) == 3
+    assert world.most_in_flight == 3
 
 
 def test_a_group_waits_for_its_approval() -> None:
@@ -103,10 +101,10 @@ def test_deployments_that_come_and_go_do_not_grow_a_group_of_six() -> None:
     )
     world.run()
     assert len(carrying(world, "web-b")) == 6
-    world.deployments += [established(f"aaa-{number}", revision="web-a") for number in range(5)]
+    world.arrive(*(established(f"aaa-{number}", revision="web-a") for number in range(5)))
     world.run()
     assert len(carrying(world, "web-b")) == 6
-    world.deployments.remove(world[min(carrying(world, "web-b"))])
+    world.leave(world[min(carrying(world, "web-b"))])
     world.run()
     assert len(carrying(world, "web-b")) == 6, "another takes the place of the one that went"
 
@@ -115,22 +113,22 @@ def test_an_empty_group_still_asks() -> None:
     world = an_updated_world(rollout=replace(TENTH, canary=(replace(CANARY, approval=Approval.MANUAL),)))
     world.run()
     assert everywhere(world, "web-a")
-    assert "selects no workload" in world.settled()
+    assert "it selects no workload" in world.settled()
 
 
 def test_a_removal_is_held_until_it_is_approved() -> None:
     world = an_updated_world(rollout=replace(TENTH, removal=Removal.MANUAL))
     world.edit("web-a")
-    world.generation = 7
     for each in world.deployments[:6]:
         each.selected = False
     world.run()
     assert everywhere(world, "web-a")
     assert world.settled().startswith("RemovalHeld")
-    world.approve("removal@6")
+    now = world.generation
+    world.approve(f"removal@{now - 1}")
     world.run()
     assert everywhere(world, "web-a"), "another generation's approval is not this one's"
-    world.approve("removal@7")
+    world.approve(f"removal@{now}")
     world.run()
     tell(world, "a-removal-held-and-approved")
     assert len(carrying(world, "web-a")) == 24
@@ -140,11 +138,11 @@ def test_a_removal_is_held_until_it_is_approved() -> None:
 def test_a_deletion_is_held_until_it_is_approved() -> None:
     world = an_updated_world(rollout=replace(TENTH, removal=Removal.MANUAL, paused=True))
     world.say("the author deletes the policy")
-    world.deleting, world.generation = True, 3
+    world.delete()
     world.run()
     assert everywhere(world, "web-a")
     assert world.settled().startswith("RemovalHeld")
-    world.approve("removal@3")
+    world.approve(f"removal@{world.generation}")
     world.run()
     tell(world, "a-deletion-held-and-approved")
     assert everywhere(world, None)
@@ -153,7 +151,7 @@ def test_a_deletion_is_held_until_it_is_approved() -> None:
 def test_what_an_owner_takes_out_himself_is_not_held() -> None:
     world = an_updated_world(rollout=replace(TENTH, removal=Removal.MANUAL))
     world.edit("web-a")
-    world["app-05"].selected, world["app-05"].left = False, True
+    world["app-05"].leave_selection()
     world.run()
     assert world["app-05"].revision is None
     assert world.settled().startswith("RolloutComplete")
@@ -161,22 +159,22 @@ def test_what_an_owner_takes_out_himself_is_not_held() -> None:
 
 def test_removals_that_are_stuck_hold_the_rest() -> None:
     world = an_updated_world(thirty(revision="web-a", breaks=frozenset({""})))
-    world.deleting, world.generation = True, 2
+    world.delete()
     world.run()
     stuck = {each.name for each in world.deployments if each.revision is None}
     assert 1 <= len(stuck) <= 3, "no more than were on the way when the first was late"
     assert world.settled().startswith("RemovalHeld")
-    world.approve("removal@2")
+    world.approve(f"removal@{world.generation}")
     world.run()
     assert world.settled().startswith("RemovalHeld"), "that is about removing, not about going on"
-    world.approve("removal@2#stuck")
+    world.approve(f"removal@{world.generation}#stuck")
     world.run()
     tell(world, "removals-that-are-stuck")
     assert everywhere(world, None)
 
 
 def test_pinned_ones_go_where_they_are_pinned_and_stay() -> None:
-    world = an_updated_world()
+    world = an_updated_world(known=["web-0"])
     for name in ("app-03", "app-09"):
         world[name].pinned_to = "web-a"
     world["app-20"].pinned_to = "web-0"
@@ -195,8 +193,8 @@ def test_pinned_ones_go_where_they_are_pinned_and_stay() -> None:
 
 
 def test_a_new_workload_that_is_pinned_joins_at_its_pin() -> None:
-    world = an_updated_world()
-    world.deployments.append(Deployment("new", pinned_to="web-0"))
+    world = an_updated_world(known=["web-0"])
+    world.arrive(Deployment("new", pinned_to="web-0"))
     world.tick()
     assert world["new"].revision == "web-0"
     assert world["new"].joined
@@ -208,7 +206,7 @@ def test_the_emergency_switch_stops_everything() -> None:
     stopped = world.end()
     world.say("somebody stops everything")
     world.stopped = True
-    world.deployments.append(Deployment("new"))
+    world.arrive(Deployment("new"))
     world.run()
     assert world.end() == stopped | {"new": None}
     assert world.settled().startswith("Stopped")
@@ -222,55 +220,9 @@ def test_the_emergency_switch_stops_everything() -> None:
 
 
 def test_a_group_that_failed_for_reasons_of_its_namespace_proves_nothing() -> None:
-    world = a_tiered_world(CANARY)
-    for each in world.deployments:
-        if each.tier:
-            each.namespace, each.breaks = "bank", frozenset({"web-b"})
-    world.without_quota = {"bank"}
+    world = a_tiered_world(CANARY, namespace="bank")
+    world.without_quota.add("bank")
     ticks(world, 40)
     assert not world.halted
     assert {world[name].tier for name in world.touched["web-b"]} == {"canary"}
-    assert "backing off in namespace bank until" in world.settled()
-
-
-def test_a_refused_step_is_not_planned_again_at_once() -> None:
-    """What was rolled back, pinned or handed over in vain waits as removals do."""
-    failed = Target(
-        workload=WorkloadId(namespace="shop", name="cart"),
-        state=State.FAILED,
-        revision="web-b",
-        failing=True,
-        recorded=True,
-        holds_slot=True,
-    )
-    state = RolloutState(
-        policy=WEB,
-        rollout=TENTH,
-        update="web-b",
-        current="web-a",
-        attempt="web-b#1",
-        halted=True,
-        stored=Everything(),
-    )
-    pinned = replace(
-        failed,
-        failing=False,
-        state=State.SKIPPED,
-        refusal=Refusal(reason=SkipReason.PINNED, message="", pinned_to="web-a"),
-        pinned_to="web-a",
-    )
-    leaving = replace(state, deleting=True)
-    refused = Backoff(until=START + 600, message="a change freeze", rejected=True)
-    for look in (
-        Look(state=state, targets=[failed], removing=[]),
-        Look(state=state, targets=[pinned], removing=[]),
-        Look(state=replace(leaving, orphaning=True), targets=[], removing=[failed]),
-        Look(state=leaving, targets=[], removing=[replace(failed, state=State.UPDATED, failing=False)]),
-    ):
-        assert len(look.steps()) == 1
-        again = Look(
-            state=look.state,
-            targets=[replace(each, backoff=refused) for each in look.targets],
-            removing=[replace(each, backoff=refused) for each in look.removing],
-        )
-        assert (again.steps(), again.plan.looks_again) == ([], START + 600)
+    assert "namespace bank is left alone until" in world.settled()
