@@ -61,7 +61,6 @@ def test_what_is_newer_than_a_list_stays() -> None:
     cache.begin(DEPLOYMENTS)
     cache.put(DEPLOYMENTS, at(12, "till"))
     cache.drop(DEPLOYMENTS, at(11))
-    cache.begin(DEPLOYMENTS)
     cache.put(DEPLOYMENTS, at(3))
     cache.end(DEPLOYMENTS, "9")
     assert versions(cache) == {"till": 12}
