@@ -372,15 +372,18 @@ class Cache:
 
     def _child(self, name: Name, new: Child | None) -> None:
         place = f"{name[0]}/{name[1]}"
-        owner = new.owner if new is not None else self._owner_of_child.pop(place, "")
-        old = self._children[owner].pop(place, None) if owner in self._children else None
-        if new is not None:
-            self._owner_of_child[place] = owner
-            self._children[owner][place] = new
-        elif owner in self._children and not self._children[owner]:
-            del self._children[owner]
-        if old != new and owner in self._by_uid:
-            self._tell_workload(self._by_uid[owner])
+        before = self._owner_of_child.pop(place, "")
+        old = None
+        if before in self._children:
+            old = self._children[before].pop(place, None)
+            if not self._children[before]:
+                del self._children[before]
+        if new is not None:  # perhaps another one's now: one that was orphaned is adopted
+            self._owner_of_child[place] = new.owner
+            self._children[new.owner][place] = new
+        if old != new:
+            for owner in {each.owner for each in (old, new) if each is not None} & self._by_uid.keys():
+                self._tell_workload(self._by_uid[owner])
 
     def _autoscaler(self, name: Name, new: Autoscaler | None) -> None:
         place = f"{name[0]}/{name[1]}"
