@@ -249,7 +249,11 @@ class Cache:
         for record in {workload.record, *(each.record for each in self.children(workload))}:
             if record:  # a removal is under way until Pods without it have taken over
                 concerned.update(record_of(record).entries)
-        return {each for each in concerned if each in self.policies}
+        return {each for each in concerned if self.may_act(each, workload.id)}
+
+    def may_act(self, policy: PolicyId, workload: WorkloadId) -> bool:
+        """Whether *policy* exists and reaches *workload*: one that is copied elsewhere takes its record with it."""
+        return policy in self.policies and (policy.cluster_wide or policy.namespace == workload.namespace)
 
     def concerned_with(self, policy: PolicyId) -> set[WorkloadId]:
         """The workloads that *policy* selects, or where it has something on them or on their Pods."""
