@@ -212,7 +212,7 @@ class Controllers:
             there = again["spec"]["replicas"]  # they need no quota
             again = self._scaled(self._copy_annotations(body, again, number), there if refused and there else made)
             if refused:
-                self._replica_status(again, there)
+                self._replica_status(again, there, refused=True)
         behaviour.done = 0
         sets = self.replica_sets(body)
         if body["spec"]["replicas"] == 0:
@@ -253,14 +253,20 @@ class Controllers:
             },
         )
         self._owned.setdefault(metadata["uid"], set()).add((metadata["namespace"], made["metadata"]["name"]))
-        return self._replica_status(made, 0 if refused else replicas)
+        return self._replica_status(made, 0 if refused else replicas, refused=refused)
 
     def _scaled(self, replica_set: Json, replicas: int) -> Json:
         after = {**replica_set, "spec": {**replica_set["spec"], "replicas": replicas}}
         return self._replica_status(self.server.update(REPLICA_SETS, replica_set, after), replicas)
 
-    def _replica_status(self, replica_set: Json, replicas: int) -> Json:
-        after = {**replica_set, "status": {"replicas": replicas}}
+    def _replica_status(self, replica_set: Json, replicas: int, *, refused: bool = False) -> Json:
+        """Write how many Pods it has; *refused*: that no more can be made, as its controller says until one is."""
+        status: Json = {"replicas": replicas}
+        if refused:
+            name = at(replica_set, "metadata")["name"]
+            said = _condition(None, "ReplicaFailure", "True", "FailedCreate", _quota(name), self.server.now())
+            status["conditions"] = [said]
+        after = {**replica_set, "status": status}
         return self.server.update(REPLICA_SETS, replica_set, after, subresource="status")
 
     def _copy_annotations(self, body: Json, replica_set: Json, number: int) -> Json:
@@ -308,8 +314,8 @@ class Controllers:
             if wanted is not None:
                 conditions[kind] = _condition(conditions.get(kind), kind, *wanted, metadata["name"], now)
         if refused:
-            kind, message = "ReplicaFailure", f'pods "{metadata["name"]}" is forbidden: exceeded quota'
-            conditions.setdefault(kind, _condition(None, kind, "True", "FailedCreate", message, now))
+            kind = "ReplicaFailure"
+            conditions.setdefault(kind, _condition(None, kind, "True", "FailedCreate", _quota(metadata["name"]), now))
         else:
             conditions.pop("ReplicaFailure", None)
         newest = at(sets[-1], "status").get("replicas", 0) if sets else 0
@@ -407,6 +413,10 @@ def _template_of(replica_set: Json) -> Json:
     template: Json = replica_set["spec"]["template"]
     labels = {key: value for key, value in at(template, "metadata", "labels").items() if key != "pod-template-hash"}
     return {**template, "metadata": {**template["metadata"], "labels": labels}}
+
+
+def _quota(name: str) -> str:
+    return f'pods "{name}" is forbidden: exceeded quota'
 
 
 def _copied(body: Json, number: int) -> Json:

@@ -250,7 +250,7 @@ class Term:
             log.exception("looking at %s failed, trying again in %g s", identity, LAST_BACKOFF)
             self.alarm(identity, context.now() + LAST_BACKOFF)
         remembered = context.memory.workloads.get(identity)
-        for policy in before | (remembered.in_fleets if remembered is not None else frozenset()):
+        for policy in sorted(before | (remembered.in_fleets if remembered is not None else frozenset())):
             self._look_at(policy)
         workload = context.cache.workloads.get(identity)
         if workload is None or remembered is None:
@@ -300,7 +300,7 @@ class Term:
 
     def _note_inspection(self, prepared: Prepared, workload: Workload) -> None:
         context = self.context
-        for policy in warn(prepared, workload, context):
+        for policy in sorted(warn(prepared, workload, context)):
             self._look_at(policy)
         self._teller.of_missing(workload, prepared.judgement.missing)
         self.alarm(workload.id, prepared.waits_until)
@@ -373,7 +373,7 @@ class Term:
     def _urgent_steps(self, identity: WorkloadId) -> dict[PolicyId, Step]:
         found = {}
         remembered = self.context.memory.workloads.get(identity)
-        for policy in remembered.in_fleets if remembered is not None else ():
+        for policy in sorted(remembered.in_fleets) if remembered is not None else ():
             cached = self.context.cache.policies.get(policy)
             if cached is None:
                 continue
@@ -403,7 +403,7 @@ class Term:
             self.metrics.workload_write(result)
             del self._writing[identity]
             remembered = self.context.memory.workloads.get(identity)
-            for policy in {*wanted, *(remembered.in_fleets if remembered is not None else ())}:
+            for policy in sorted({*wanted, *(remembered.in_fleets if remembered is not None else ())}):
                 self._hungry[policy] = None
             self.workload_changed(identity)
 
