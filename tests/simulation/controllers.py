@@ -160,6 +160,12 @@ class Controllers:
             elif behaviour.done <= behaviour.ticks:
                 self._status(body, sets, now, progressing=("True", "ReplicaSetUpdated"))
 
+    def has_all_pods_of(self, body: Json) -> bool:
+        """Whether all Pods are of the template that *body* has, so that nothing is rolled out."""
+        sets = self.replica_sets(body)
+        others = any(at(each, "status").get("replicas") for each in sets[:-1])
+        return bool(sets) and not others and _template_of(sets[-1]) == body["spec"]["template"]
+
     def settle(self, body: Json) -> None:
         """Roll a new Deployment out at once."""
         self.roll(body)

@@ -101,7 +101,7 @@ class Term:
         self._alarms: list[tuple[float, PolicyId | WorkloadId]] = []
         self._alarmed: dict[PolicyId | WorkloadId, float] = {}
         self._failures = 0
-        self._paused_until = 0.0
+        self._paused_until = 0.0  # by the loop's clock
         self._stopped = False
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -228,8 +228,8 @@ class Term:
             for each in self._waiting
             if each in self._passed and each not in self._passing
         ]
-        if self._paused_until > now:
-            moments.append(self._paused_until)
+        if (pause := self._paused_until - asyncio.get_running_loop().time()) > 0:
+            moments.append(now + pause)
         return min(moments, default=None)
 
     # --- observing
@@ -327,7 +327,7 @@ class Term:
     # --- writing workloads
 
     def _start_writes(self) -> None:
-        if self._paused_until > self.context.now():
+        if self._paused_until > asyncio.get_running_loop().time():
             return
         while len(self._writing) < self._workers and not self._dirty:
             if self._urgent:
@@ -364,9 +364,13 @@ class Term:
         return next(steps(state, remembered.fleet, self._steps_written(policy)), None)
 
     def _steps_written(self, policy: PolicyId) -> dict[WorkloadId, Step]:
-        """The steps of *policy* that are being written; where another policy's is, there is none for it now."""
+        """The steps of *policy* that are being written; where another policy's is, there is none for it now.
+
+        What is written without any step may be a removal that its owner wants, and that takes a slot like any other.
+        """
         return {
-            workload: each.get(policy) or Step(workload=workload, revision="", why="another policy's is being written")
+            workload: each.get(policy)
+            or Step(workload=workload, revision="", takes_slot=not each, why="another write is on its way")
             for workload, each in self._writing.items()
         }
 
@@ -497,7 +501,7 @@ class Term:
             self._failures += 1
             if self._failures >= TROUBLE:
                 pause = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - TROUBLE, 10))
-                self._paused_until = context.now() + max(pause, error.retry_after or 0.0)
+                self._paused_until = asyncio.get_running_loop().time() + max(pause, error.retry_after or 0.0)
         else:
             seconds = REJECTED_SECONDS
         log.log(logging.DEBUG if isinstance(error, Conflict) else logging.WARNING, "%s", error)
