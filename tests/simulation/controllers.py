@@ -29,7 +29,8 @@ class Behaviour:
 
     *breaks*: revisions (`web-b`; "" for none at all) with which it never completes; *crashes*: with which it completes
     and is lost right after. *bad_versions*: those of its owner with which it never completes. *last_words*: of a
-    container that crashes. *done*: ticks of the rollout that goes on.
+    container that crashes. *unwell*: it was broken before anybody came, so its own container is the one that crashes
+    (as it is where it also breaks with nothing of ours). *done*: ticks of the rollout that goes on.
     """
 
     ticks: int = 2
@@ -37,6 +38,7 @@ class Behaviour:
     crashes: frozenset[str] = frozenset()
     bad_versions: frozenset[int] = frozenset()
     last_words: str = ""
+    unwell: bool = False
     done: int = 0
 
     def hinders(self, template: Json) -> bool:
@@ -158,6 +160,12 @@ class Controllers:
             elif behaviour.done <= behaviour.ticks:
                 self._status(body, sets, now, progressing=("True", "ReplicaSetUpdated"))
 
+    def has_all_pods_of(self, body: Json) -> bool:
+        """Whether all Pods are of the template that *body* has, so that nothing is rolled out."""
+        sets = self.replica_sets(body)
+        others = any(at(each, "status").get("replicas") for each in sets[:-1])
+        return bool(sets) and not others and _template_of(sets[-1]) == body["spec"]["template"]
+
     def settle(self, body: Json) -> None:
         """Roll a new Deployment out at once."""
         self.roll(body)
@@ -210,7 +218,7 @@ class Controllers:
             there = again["spec"]["replicas"]  # they need no quota
             again = self._scaled(self._copy_annotations(body, again, number), there if refused and there else made)
             if refused:
-                self._replica_status(again, there)
+                self._replica_status(again, there, refused=True)
         behaviour.done = 0
         sets = self.replica_sets(body)
         if body["spec"]["replicas"] == 0:
@@ -251,14 +259,20 @@ class Controllers:
             },
         )
         self._owned.setdefault(metadata["uid"], set()).add((metadata["namespace"], made["metadata"]["name"]))
-        return self._replica_status(made, 0 if refused else replicas)
+        return self._replica_status(made, 0 if refused else replicas, refused=refused)
 
     def _scaled(self, replica_set: Json, replicas: int) -> Json:
         after = {**replica_set, "spec": {**replica_set["spec"], "replicas": replicas}}
         return self._replica_status(self.server.update(REPLICA_SETS, replica_set, after), replicas)
 
-    def _replica_status(self, replica_set: Json, replicas: int) -> Json:
-        after = {**replica_set, "status": {"replicas": replicas}}
+    def _replica_status(self, replica_set: Json, replicas: int, *, refused: bool = False) -> Json:
+        """Write how many Pods it has; *refused*: that no more can be made, as its controller says until one is."""
+        status: Json = {"replicas": replicas}
+        if refused:
+            name = at(replica_set, "metadata")["name"]
+            said = _condition(None, "ReplicaFailure", "True", "FailedCreate", _quota(name), self.server.now())
+            status["conditions"] = [said]
+        after = {**replica_set, "status": status}
         return self.server.update(REPLICA_SETS, replica_set, after, subresource="status")
 
     def _copy_annotations(self, body: Json, replica_set: Json, number: int) -> Json:
@@ -306,8 +320,8 @@ class Controllers:
             if wanted is not None:
                 conditions[kind] = _condition(conditions.get(kind), kind, *wanted, metadata["name"], now)
         if refused:
-            kind, message = "ReplicaFailure", f'pods "{metadata["name"]}" is forbidden: exceeded quota'
-            conditions.setdefault(kind, _condition(None, kind, "True", "FailedCreate", message, now))
+            kind = "ReplicaFailure"
+            conditions.setdefault(kind, _condition(None, kind, "True", "FailedCreate", _quota(metadata["name"]), now))
         else:
             conditions.pop("ReplicaFailure", None)
         newest = at(sets[-1], "status").get("replicas", 0) if sets else 0
@@ -342,7 +356,8 @@ class Controllers:
         newest, metadata = sets[-1], body["metadata"]
         template = _template_of(newest)
         behaviour = self.behaviours.get((metadata["namespace"], metadata["name"]), Behaviour())
-        ours = behaviour.bears(template, behaviour.breaks - {""} | behaviour.crashes)
+        own = behaviour.unwell or "" in behaviour.breaks
+        ours = not own and behaviour.bears(template, behaviour.breaks | behaviour.crashes)
         theirs = not ours and behaviour.hinders(template)
         inits, containers = items(at(template, "spec"), "initContainers"), items(at(template, "spec"), "containers")
         return {
@@ -404,6 +419,10 @@ def _template_of(replica_set: Json) -> Json:
     template: Json = replica_set["spec"]["template"]
     labels = {key: value for key, value in at(template, "metadata", "labels").items() if key != "pod-template-hash"}
     return {**template, "metadata": {**template["metadata"], "labels": labels}}
+
+
+def _quota(name: str) -> str:
+    return f'pods "{name}" is forbidden: exceeded quota'
 
 
 def _copied(body: Json, number: int) -> Json:

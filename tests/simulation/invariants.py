@@ -28,6 +28,9 @@ from tests.simulation.server import Change, Place, Server
 # Requests of one process in one minute, beside ten for each Deployment: more is a hot loop.
 MOST_REQUESTS = 300
 
+# So long may a request be on its way, in seconds.
+ON_ITS_WAY = 0.1
+
 # ControllerRevisions of one policy beyond its limit: the update revision, the current one, and what waits to be pruned.
 MOST_BEYOND_LIMIT = 4
 
@@ -40,7 +43,8 @@ class Broken(AssertionError):
 class Flight:
     """A rollout of ours: *policy* on one Deployment. *unwell*: it was unhealthy before, so it holds nobody up.
 
-    *stuck_at*: from then on (virtual seconds) a removal that is not done holds nobody up either.
+    *stuck_at*: from then on (virtual seconds) a removal that is not done holds nobody up either. *counts_from*: what its
+    owner wants is done at any time, and a step that was sent before knows nothing of it.
     """
 
     policy: str
@@ -48,6 +52,7 @@ class Flight:
     revision: str | None
     unwell: bool
     stuck_at: float
+    counts_from: float
 
 
 @dataclass
@@ -112,6 +117,9 @@ class Invariants:
             return
         if change.manager == names.FIELD_MANAGER:
             self._ours(change, change.before)
+        if not change.after["spec"]["replicas"]:  # nothing of it is in flight, and it proves nothing
+            for key in [each for each in self.flights if each[1] == change.place]:
+                del self.flights[key]
         if rolled_out(change.after):
             for key in [each for each in self.flights if each[1] == change.place]:
                 flight = self.flights.pop(key)
@@ -137,6 +145,9 @@ class Invariants:
         body, key = change.after, (name, change.place)
         if not body["spec"]["replicas"]:
             return
+        if self.controllers.has_all_pods_of(body):  # it goes back before its controller has seen where it went
+            self.flights.pop(key, None)
+            return
         policy = self._policy(name)
         entry = next(
             (each for id_, each in _entries(body) if id_.name == name),
@@ -157,10 +168,12 @@ class Invariants:
         had = self.flights.get(key)
         unwell = had.unwell if had is not None else unwell
         deadline = policy.rollout.progress_deadline_seconds if policy is not None else 0
-        self.flights[key] = Flight(name, body["metadata"]["uid"], becomes, unwell, self.now() + deadline)
+        wished = becomes is None and left_out(body)
+        counts_from = self.now() + (ON_ITS_WAY if wished else 0.0)
+        uid = body["metadata"]["uid"]
+        self.flights[key] = Flight(name, uid, becomes, unwell, self.now() + deadline, counts_from)
         in_flight = self.in_flight(name)
         self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
-        wished = becomes is None and left_out(body)
         if had is not None or rolled_back or pinned or wished or unwell or policy is None:
             return
         if policy.rollout.strategy is not Strategy.PROGRESSIVE:
@@ -174,7 +187,10 @@ class Invariants:
     def in_flight(self, policy: str) -> int:
         """How many Deployments roll out something of *policy*, without those that were unhealthy before."""
         return sum(
-            each.policy == policy and not each.unwell and (each.revision is not None or self.now() < each.stuck_at)
+            each.policy == policy
+            and not each.unwell
+            and each.counts_from <= self.now()
+            and (each.revision is not None or self.now() < each.stuck_at)
             for each in self.flights.values()
         )
 

@@ -58,7 +58,7 @@ LONG_AGO = START - 3600
 FLEET = {"fleet": "web"}
 
 
-BEHAVIOUR = frozenset({"ticks", "breaks", "crashes", "bad_versions", "last_words"})
+BEHAVIOUR = frozenset({"ticks", "breaks", "crashes", "bad_versions", "last_words", "unwell"})
 
 
 class Deployment:
@@ -474,6 +474,7 @@ class World:
             else:
                 self.controllers.settle(made)
             if not each._healthy:
+                each.unwell = True
                 self.cluster.time_of_setup = LONG_AGO - TICK
                 self.controllers.lose(each.body)
         self.cluster.time_of_setup = before

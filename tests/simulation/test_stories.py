@@ -237,7 +237,7 @@ def test_a_policy_that_is_narrowed_removes_under_its_budget() -> None:
     world.run()
     tell(world, "narrowed")
     assert [each.revision for each in world.deployments] == ["web-a"] * 10 + [None] * 20
-    assert world.most_in_flight == 3
+    assert world.most_in_flight == 2, "one goes first, and of the 29 that are left a tenth is two"
 
 
 def test_a_policy_that_is_deleted_goes_from_everywhere_under_its_budget() -> None:

@@ -113,7 +113,7 @@ def test_an_empty_group_still_asks() -> None:
     world = an_updated_world(rollout=replace(TENTH, canary=(replace(CANARY, approval=Approval.MANUAL),)))
     world.run()
     assert everywhere(world, "web-a")
-    assert "it selects no workload" in world.settled()
+    assert "canary group 'canary' selects no workload" in world.settled()
 
 
 def test_a_removal_is_held_until_it_is_approved() -> None:
@@ -225,4 +225,4 @@ def test_a_group_that_failed_for_reasons_of_its_namespace_proves_nothing() -> No
     ticks(world, 40)
     assert not world.halted
     assert {world[name].tier for name in world.touched["web-b"]} == {"canary"}
-    assert "namespace bank is left alone until" in world.settled()
+    assert "backing off in namespace bank until" in world.settled()

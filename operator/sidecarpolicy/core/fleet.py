@@ -592,6 +592,8 @@ def _facts(each: Target, *, wanted: bool, update: str | None) -> _Facts:
         listings.append((LATE, (each.late_since,)))
     if each.backoff is not None:
         listings.append((IN_BACKOFF, ()))
+    if each.failing or each.suspect:
+        listings.append((TO_DIAGNOSE, ()))
     order = _order(each, slot=slot)
     if wanted:
         queue = _selected(each, slot=slot, order=order, update=update, tallies=tallies, listings=listings)
@@ -631,8 +633,6 @@ def _selected(
         if counts:
             tallies.append((COUNT, COUNTED))
         listings.append((FAILED, (not counts, not each.message)))
-    if each.failing or each.suspect:
-        listings.append((TO_DIAGNOSE, ()))
     if each.failing and each.excused:
         listings.append((EXCUSED, ()))
     if each.reason == Reason.FIELD_CONFLICT:

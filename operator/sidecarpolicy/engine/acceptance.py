@@ -171,7 +171,7 @@ def _order_cycle(revision: Revision, context: Context) -> Rejection | None:
         if cache.selects(cached.policy, workload)
         for other in cache.selecting(workload)
     } - {revision.policy}
-    stored = [each for other in others if (each := cache.update_revision(other)) is not None]
+    stored = [each for other in sorted(others) if (each := cache.update_revision(other)) is not None]
     found = order_cycle([revision, *(each.revision for each in stored)])
     if found is None or found[0] != revision.policy:
         return None

@@ -397,14 +397,14 @@ class Cache:
             self._autoscalers[new.scales][name[1]] = new
             self._scaled_by[place] = new.scales
         if old != new:
-            for each in {each.scales for each in (old, new) if each is not None} & self.workloads.keys():
+            for each in sorted({each.scales for each in (old, new) if each is not None} & self.workloads.keys()):
                 self._tell_workload(each)
 
     def _rollout(self, name: Name, new: Driven | None) -> None:
         old = self._rollouts.pop(name, None)
         if new is not None:
             self._rollouts[name] = new
-        for each in {each.workload for each in (old, new) if each is not None and old != new}:
+        for each in sorted({each.workload for each in (old, new) if each is not None and old != new}):
             self._drivers[each] = ", ".join(sorted(one.by for one in self._rollouts.values() if one.workload == each))
             if each in self.workloads:
                 self._tell_workload(each)
@@ -447,10 +447,11 @@ class Cache:
                     found.stored[place] = stored
                     self._policy_of_revision[place] = policy
                     touched.add(policy)
-        for policy in touched:
+        for policy in sorted(touched):
             if policy in self._revisions:
                 self._revisions[policy].refresh()
-                self._tell_revisions(policy, before[policy])
+                if policy in before:
+                    self._tell_revisions(policy, before[policy])
                 if not self._revisions[policy].stored:
                     del self._revisions[policy]
             self._tell_policy(policy)

@@ -42,7 +42,7 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
     judgement = judged(workload, context)
     failed = _failed(workload, remembered, context)
     moments = [failed.backoff.until] if failed is not None else []
-    for policy in concerned:
+    for policy in sorted(concerned):
         cached = cache.policies[policy]
         found = _target(cached, workload, children, judgement, context, wanted=policy in selecting, failed=failed)
         fleet = fleet_of(policy, context)

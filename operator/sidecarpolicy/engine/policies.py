@@ -196,8 +196,10 @@ class PolicyPass:
     async def run(self, identity: PolicyId) -> float | None:
         """Do what is due, and report; return when to look again (seconds since the epoch), None where nothing waits."""
         remembered = self.context.memory.of_policy(identity)
-        if self.context.now() >= remembered.retry_at:
-            remembered.retry_at = self.context.now() + await self._try(identity, remembered)
+        waits = remembered.retry_at - self.context.now() if remembered.failures else 0.0
+        if not 0.0 < waits <= LAST_RETRY:  # more than that: our clock was ahead then
+            seconds = await self._try(identity, remembered)
+            remembered.retry_at = self.context.now() + seconds
         await self.observed()
         cached = self.context.cache.policies.get(identity)
         if cached is None:
@@ -224,7 +226,7 @@ class PolicyPass:
             return min(LAST_RETRY, 0.05 * 2.0 ** min(remembered.failures, 12))
         except (ApiError, Hindered) as error:
             wish = error.retry_after if isinstance(error, Transient) else None
-            seconds = wish or min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(remembered.failures, 12))
+            seconds = min(LAST_RETRY, wish or FIRST_RETRY * 2.0 ** min(remembered.failures, 12))
             remembered.failures += 1
             if (problem := one_line(str(error))) != remembered.problem:
                 log.warning("%s: %s; trying again in %.1f s", identity.label, problem, seconds)

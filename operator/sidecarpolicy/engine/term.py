@@ -101,7 +101,7 @@ class Term:
         self._alarms: list[tuple[float, PolicyId | WorkloadId]] = []
         self._alarmed: dict[PolicyId | WorkloadId, float] = {}
         self._failures = 0
-        self._paused_until = 0.0
+        self._paused_until = 0.0  # by the loop's clock
         self._stopped = False
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -228,8 +228,8 @@ class Term:
             for each in self._waiting
             if each in self._passed and each not in self._passing
         ]
-        if self._paused_until > now:
-            moments.append(self._paused_until)
+        if (pause := self._paused_until - asyncio.get_running_loop().time()) > 0:
+            moments.append(now + pause)
         return min(moments, default=None)
 
     # --- observing
@@ -250,7 +250,7 @@ class Term:
             log.exception("looking at %s failed, trying again in %g s", identity, LAST_BACKOFF)
             self.alarm(identity, context.now() + LAST_BACKOFF)
         remembered = context.memory.workloads.get(identity)
-        for policy in before | (remembered.in_fleets if remembered is not None else frozenset()):
+        for policy in sorted(before | (remembered.in_fleets if remembered is not None else frozenset())):
             self._look_at(policy)
         workload = context.cache.workloads.get(identity)
         if workload is None or remembered is None:
@@ -300,7 +300,7 @@ class Term:
 
     def _note_inspection(self, prepared: Prepared, workload: Workload) -> None:
         context = self.context
-        for policy in warn(prepared, workload, context):
+        for policy in sorted(warn(prepared, workload, context)):
             self._look_at(policy)
         self._teller.of_missing(workload, prepared.judgement.missing)
         self.alarm(workload.id, prepared.waits_until)
@@ -327,7 +327,7 @@ class Term:
     # --- writing workloads
 
     def _start_writes(self) -> None:
-        if self._paused_until > self.context.now():
+        if self._paused_until > asyncio.get_running_loop().time():
             return
         while len(self._writing) < self._workers and not self._dirty:
             if self._urgent:
@@ -364,16 +364,20 @@ class Term:
         return next(steps(state, remembered.fleet, self._steps_written(policy)), None)
 
     def _steps_written(self, policy: PolicyId) -> dict[WorkloadId, Step]:
-        """The steps of *policy* that are being written; where another policy's is, there is none for it now."""
+        """The steps of *policy* that are being written; where another policy's is, there is none for it now.
+
+        What is written without any step may be a removal that its owner wants, and that takes a slot like any other.
+        """
         return {
-            workload: each.get(policy) or Step(workload=workload, revision="", why="another policy's is being written")
+            workload: each.get(policy)
+            or Step(workload=workload, revision="", takes_slot=not each, why="another write is on its way")
             for workload, each in self._writing.items()
         }
 
     def _urgent_steps(self, identity: WorkloadId) -> dict[PolicyId, Step]:
         found = {}
         remembered = self.context.memory.workloads.get(identity)
-        for policy in remembered.in_fleets if remembered is not None else ():
+        for policy in sorted(remembered.in_fleets) if remembered is not None else ():
             cached = self.context.cache.policies.get(policy)
             if cached is None:
                 continue
@@ -403,7 +407,7 @@ class Term:
             self.metrics.workload_write(result)
             del self._writing[identity]
             remembered = self.context.memory.workloads.get(identity)
-            for policy in {*wanted, *(remembered.in_fleets if remembered is not None else ())}:
+            for policy in sorted({*wanted, *(remembered.in_fleets if remembered is not None else ())}):
                 self._hungry[policy] = None
             self.workload_changed(identity)
 
@@ -497,7 +501,7 @@ class Term:
             self._failures += 1
             if self._failures >= TROUBLE:
                 pause = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - TROUBLE, 10))
-                self._paused_until = context.now() + max(pause, error.retry_after or 0.0)
+                self._paused_until = asyncio.get_running_loop().time() + max(pause, error.retry_after or 0.0)
         else:
             seconds = REJECTED_SECONDS
         log.log(logging.DEBUG if isinstance(error, Conflict) else logging.WARNING, "%s", error)

@@ -193,7 +193,7 @@ def observe(
         refused_since=since if refused.status == "True" else None,
         new_until=new_until if new else None,
         own_wait=own.min_ready,
-        on_top=_is_on_top(workload, ordered, policy, stepped, bound),
+        on_top=_is_on_top(workload, ordered, policy, stepped, bound, now),
         said=own.progressing.message,
         said_of_availability=own.available.message,
     )
@@ -268,23 +268,30 @@ def _stepped(workload: Workload, ordered: Sequence[Child], policy: PolicyId) -> 
     return run[0].created if run and len(run) < len(ordered) else 0.0
 
 
-def _is_on_top(workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float, bound: float) -> bool:
-    """Whether the newest ReplicaSet is an owner's, of a change that began within *bound* seconds after ours.
+def _is_on_top(
+    workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float, bound: float, now: float
+) -> bool:
+    """Whether the newest change is an owner's, and began within *bound* seconds after ours.
 
-    Of several changes in a row each must have followed the one before it so soon. Another policy's step is none of
-    them: it waits until ours is over.
+    Of several changes in a row each must have followed the one before it so soon. One that the controller has not seen
+    yet began just *now*. Another policy's step is none of them: it waits until ours is over.
     """
-    run = _run(ordered, borne(workload.record, policy), policy)
-    if borne(workload.record, policy) is None or len(run) < 2 or not stepped:
+    revision = borne(workload.record, policy)
+    run = _run(ordered, revision, policy)
+    if revision is None or not run or not stepped:
         return False
+    records = [each.record for each in run]
     times = [stepped, *(each.created for each in run[1:])]
-    owners = all(_revisions(before) == _revisions(after) for before, after in pairwise(run))
-    return owners and all(later < earlier + bound for earlier, later in pairwise(times))
+    if own_of(workload).observed_generation < workload.generation:
+        records.append(workload.record or "")
+        times.append(now)
+    owners = all(_revisions(before) == _revisions(after) for before, after in pairwise(records))
+    return len(times) > 1 and owners and all(later < earlier + bound for earlier, later in pairwise(times))
 
 
-def _revisions(child: Child) -> dict[PolicyId, str]:
-    """What the Pods of a ReplicaSet bear, of every policy."""
-    return {policy: entry.revision for policy, entry in record_of(child.record).entries.items() if entry.revision}
+def _revisions(record: str) -> dict[PolicyId, str]:
+    """What Pods with that record bear, of every policy."""
+    return {policy: entry.revision for policy, entry in record_of(record).entries.items() if entry.revision}
 
 
 def _replaced(ordered: Sequence[Child], stepped: float) -> float:
@@ -301,15 +308,16 @@ def _earliest(own: Own, replaced: float) -> float:
 def _progressed(workload: Workload, newest: Child | None, stepped: float) -> float | None:
     """When a rollout under way last made a step forward (seconds since the epoch), None where that is not known yet.
 
-    Giving up (ProgressDeadlineExceeded) is no step: the last one was the Deployment's own deadline earlier.
+    Giving up (ProgressDeadlineExceeded) is no step: the last one was the Deployment's own deadline earlier. Our own
+    step is one: where the newest ReplicaSet is again the one that failed before, its controller renews nothing.
     """
     own = own_of(workload)
     if own.observed_generation < workload.generation or own.progressing.reason == COMPLETE:
         return None
     if own.progressing.reason == TIMED_OUT:
-        return own.progressing.updated - own.deadline
+        return max(own.progressing.updated - own.deadline, stepped)
     if _tells(own):
-        return own.progressing.updated or None
+        return max(own.progressing.updated, stepped) or None
     return max(own.status_changed, newest.created if newest else 0.0, stepped) or None
 
 
