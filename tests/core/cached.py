@@ -40,6 +40,7 @@ class Seen:
     def __init__(self) -> None:
         self.cache = Cache(SYSTEM)
         self.version = 0
+        self._generations: dict[tuple[Resource, str, str], tuple[int, object]] = {}
 
     @contextmanager
     def told(self) -> Iterator[set[WorkloadId | PolicyId]]:
@@ -51,8 +52,15 @@ class Seen:
     def put(self, resource: Resource, body: Json) -> set[WorkloadId | PolicyId]:
         """Take *body* in as the API server would send it next; return who is told."""
         self.version += 1
+        metadata = body["metadata"]
+        name = (resource, metadata.get("namespace", ""), metadata["name"])
+        content = (body.get("spec"), metadata.get("annotations"))
+        generation, before = self._generations.get(name, (0, None))
+        if content != before:  # as of a Deployment: with its spec and its annotations
+            generation += 1
+        self._generations[name] = (generation, content)
         with self.told() as told:
-            self.cache.put(resource, stored(body, self.version))
+            self.cache.put(resource, stored(body, self.version, generation))
         return told
 
     def forget(self, resource: Resource, namespace: str, name: str) -> set[WorkloadId | PolicyId]:
@@ -70,9 +78,9 @@ class Seen:
         return revision
 
 
-def stored(body: Json, version: int) -> Json:
+def stored(body: Json, version: int, generation: int = 1) -> Json:
     """*body* as the API server stores it, at *version*."""
-    given = {"uid": f"uid-{body['metadata']['name']}", "generation": 1, "creationTimestamp": EPOCH}
+    given = {"uid": f"uid-{body['metadata']['name']}", "generation": generation, "creationTimestamp": EPOCH}
     return {**body, "metadata": given | body["metadata"] | {"resourceVersion": str(version)}}
 
 

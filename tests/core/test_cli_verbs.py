@@ -353,6 +353,7 @@ def a_past(tag: str, since: int, *, completed: bool = True, with_its_words: bool
         number=since,
         since=f"2026-01-01T00:00:0{since}Z",
         completed=f"2026-01-01T00:00:0{since}Z" if completed else "",
+        completion=since if completed else 0,
     )
     body = to_controller_revision(stored, policy=policy, namespace="shop")
     if not with_its_words:
@@ -389,7 +390,7 @@ def test_undo_never_goes_to_what_was_halted_or_not_completed() -> None:
     assert before([second, first], live=second.name) == first
     assert before([second, first], live=first.name) is None, "undo twice would bring back what has just failed"
     halt = Halt(id=f"{second.name}#2", reason="", since="2026-01-01T00:00:00Z")
-    again = replace(second, stored=replace(second.stored, completed="2026-01-01T00:00:00Z", halt=halt))
+    again = replace(second, stored=replace(second.stored, completed="2026-01-01T00:00:00Z", completion=2, halt=halt))
     assert before([again, first], live=first.name) is None
 
 

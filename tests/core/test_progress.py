@@ -290,11 +290,13 @@ def test_a_workload_without_replicas_holds_nothing_and_proves_nothing() -> None:
     assert (empty.state, empty.holds_slot, empty.evidence, empty.health) == (State.UPDATED, False, False, "empty")
 
 
-def test_a_removal_holds_its_slot_until_it_is_complete() -> None:
+def test_a_removal_holds_its_slot_until_it_has_soaked() -> None:
     rolling = a_workload(status=(3, 1, 2), conditions=ROLLING)
     going = seen(rolling, a_replica_set(1, A, 2), a_replica_set(2, None, 1), update=None)
     assert (going.state, going.holds_slot, going.revision) == (State.PROGRESSING, True, None)
-    gone = seen(a_workload(), a_replica_set(1, A, 0), a_replica_set(2, None, 2), update=None)
+    history = a_replica_set(1, A, 0), a_replica_set(2, None, 2)
+    soaking, gone = (seen(a_workload(), *history, update=None, now=now) for now in (29, 30))
+    assert (soaking.holds_slot, soaking.looks_again) == (True, START + 30)
     assert not gone.holds_slot
 
 

@@ -249,7 +249,11 @@ class Cache:
         for record in {workload.record, *(each.record for each in self.children(workload))}:
             if record:  # a removal is under way until Pods without it have taken over
                 concerned.update(record_of(record).entries)
-        return {each for each in concerned if each in self.policies}
+        return {each for each in concerned if self.may_act(each, workload.id)}
+
+    def may_act(self, policy: PolicyId, workload: WorkloadId) -> bool:
+        """Whether *policy* exists and reaches *workload*: one that is copied elsewhere takes its record with it."""
+        return policy in self.policies and (policy.cluster_wide or policy.namespace == workload.namespace)
 
     def concerned_with(self, policy: PolicyId) -> set[WorkloadId]:
         """The workloads that *policy* selects, or where it has something on them or on their Pods."""
@@ -372,15 +376,18 @@ class Cache:
 
     def _child(self, name: Name, new: Child | None) -> None:
         place = f"{name[0]}/{name[1]}"
-        owner = new.owner if new is not None else self._owner_of_child.pop(place, "")
-        old = self._children[owner].pop(place, None) if owner in self._children else None
-        if new is not None:
-            self._owner_of_child[place] = owner
-            self._children[owner][place] = new
-        elif owner in self._children and not self._children[owner]:
-            del self._children[owner]
-        if old != new and owner in self._by_uid:
-            self._tell_workload(self._by_uid[owner])
+        before = self._owner_of_child.pop(place, "")
+        old = None
+        if before in self._children:
+            old = self._children[before].pop(place, None)
+            if not self._children[before]:
+                del self._children[before]
+        if new is not None:  # perhaps another one's now: one that was orphaned is adopted
+            self._owner_of_child[place] = new.owner
+            self._children[new.owner][place] = new
+        if old != new:
+            for owner in {each.owner for each in (old, new) if each is not None} & self._by_uid.keys():
+                self._tell_workload(self._by_uid[owner])
 
     def _autoscaler(self, name: Name, new: Autoscaler | None) -> None:
         place = f"{name[0]}/{name[1]}"

@@ -40,7 +40,7 @@ def desired_on(
             held.add(policy)
         elif step is not None and step.revision is None:
             continue
-        elif policy not in context.cache.policies:
+        elif policy in judgement.missing:
             held.add(policy)
         elif verdict is not None and verdict.removes:
             continue

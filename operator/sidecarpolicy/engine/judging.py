@@ -36,7 +36,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
     record = record_of(workload.record)
     inspected = _inspected(workload, context) if record.entries else frozenset()
     namespace = cache.namespace(workload.id.namespace)
-    missing = frozenset(policy for policy in record.entries if policy not in cache.policies)
+    missing = frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id))
     autoscalers = cache.autoscalers(workload.id)
     driver = cache.driver(workload.id)
     key = (

@@ -145,7 +145,7 @@ def settled_key(workload: Workload, judgement: Judgement, context: Context) -> o
             verdict.reason is SkipReason.PINNED and verdict.pinned_to,
         )
         known = cache.revision(policy, entry.revision) is not None
-        entries.append((policy, entry.revision, effect, policy in cache.policies, known))
+        entries.append((policy, entry.revision, effect, policy in judgement.missing, known))
     return (workload.uid, workload.record, workload.body, entries)
 
 
