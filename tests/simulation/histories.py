@@ -23,6 +23,7 @@ from tests.simulation.controllers import TICK
 from tests.simulation.faults import Trouble, some, while_
 from tests.simulation.fleets import CANARY, EARLY
 from tests.simulation.invariants import left_out
+from tests.simulation.loop import HotLoop
 from tests.simulation.operator import Replica
 from tests.simulation.stories import Deployment, World, established
 
@@ -473,7 +474,7 @@ def outcome(found: History) -> tuple[str, str]:
     play = Play(found)
     try:
         play.run()
-    except AssertionError as error:
+    except (AssertionError, HotLoop) as error:
         return str(error) or repr(error), play.world.transcript()
     finally:
         play.world.cluster.end()

@@ -68,6 +68,7 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     def end(self) -> None:
         """Cancel what still runs, let it unwind, and close."""
+        self._selector.turns = 0
         tasks = asyncio.all_tasks(self)
         for task in tasks:
             task.cancel()

@@ -159,6 +159,9 @@ class Term:
             self._dirty[workload.id] = None
 
     async def _turn(self) -> None:
+        if not self._writer.leadership.leading:  # this term is over, and is about to be ended
+            await asyncio.sleep(PASS_INTERVAL)
+            return
         self._ring()
         if self._dirty:
             self._observe_some()
