@@ -43,8 +43,8 @@ class Broken(AssertionError):
 class Flight:
     """A rollout of ours: *policy* on one Deployment. *unwell*: it was unhealthy before, so it holds nobody up.
 
-    *stuck_at*: from then on (virtual seconds) a removal that is not done holds nobody up either. *counts_from*: what its
-    owner wants is done at any time, and a step that was sent before knows nothing of it.
+    *stuck_at*: from then on (virtual seconds) a removal that is not done holds nobody up either. *counts_from*: what
+    its owner wants is done at any time, and a step that was sent before knows nothing of it.
     """
 
     policy: str

@@ -2,8 +2,9 @@
 
 Whole-list replacement keeps the exact order and records ownership only for what changed; SSA would put our items after
 the application's init containers. The guard is on `generation`, which moves with every change of spec or annotations
-but not of status, so a rollout in progress never causes a conflict. One thing it misses: the Deployment controller adds its
-first annotation by an update of the status. So where we would make the map of annotations, resourceVersion is tested.
+but not of status, so a rollout in progress never causes a conflict. One thing it misses: the Deployment controller adds
+its first annotation by an update of the status. So where we would make the map of annotations, resourceVersion is
+tested.
 """
 
 from __future__ import annotations

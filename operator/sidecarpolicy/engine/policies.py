@@ -22,6 +22,7 @@ from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.revision import Halt, StoredRevision, approvals, halt_text, revision_name
 from sidecarpolicy.core.status import Rejection
 from sidecarpolicy.core.times import micro_timestamp
+from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.acceptance import (
     Hindered,
     accept,
@@ -38,6 +39,7 @@ from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, Transient
 from sidecarpolicy.engine.report import Reporter
+from sidecarpolicy.engine.resources import DEPLOYMENTS
 from sidecarpolicy.engine.writes import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
 from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
 
@@ -268,7 +270,7 @@ class PolicyPass:
                 self.teller.on_policy(identity, tells, write.why, warning=tells is EventReason.HALTED)
 
     async def _diagnose(self, remembered: PolicyMemory) -> None:
-        """Find out why late rollouts make no progress."""
+        """Find out why late rollouts make no progress: by a fresh read first, for it may be the watch that is late."""
         now, looked_at = self.context.now(), 0
         for each in list(remembered.fleet.to_diagnose):
             workload = self.context.cache.workloads.get(each.workload)
@@ -279,6 +281,9 @@ class PolicyPass:
                 continue
             looked_at += 1
             try:
+                if (found := await self._read_again(workload, remembered)) is None:
+                    continue
+                workload = found
                 await examine(workload, self.api, self.context)
             except ApiError as error:
                 log.warning("could not look at the Pods of %s: %s", each.workload, error)
@@ -286,6 +291,18 @@ class PolicyPass:
             if self.context.cache.listener is not None:
                 self.context.cache.listener.workload_changed(workload.id)
         await self.observed()
+
+    async def _read_again(self, workload: Workload, remembered: PolicyMemory) -> Workload | None:
+        """Return *workload* as it is now where it is late all the same. Raise ApiError."""
+        place = workload.id
+        found = await self.api.list_in(DEPLOYMENTS, place.namespace, field_selector=f"metadata.name={place.name}")
+        if found:
+            self.context.cache.put(DEPLOYMENTS, found[0])
+        else:
+            self.context.cache.forget(DEPLOYMENTS, place.namespace, place.name)
+        await self.observed()
+        each = remembered.fleet.get(place)
+        return self.context.cache.workloads.get(place) if each is not None and (each.failing or each.suspect) else None
 
 
 def one_line(text: str) -> str:
