@@ -148,7 +148,7 @@ def target(
     *children*: what its controller made of it. *attempt* is the `<revision>#<attempt>` under which a failure would be
     noted now. *current* is the revision that was rolled out completely last; it has soaked. *busy_until*: when the soak
     of another policy's rollout on it ends. *group* and *left* are passed on. *backoff*: a write of it that failed; one
-    that is over by *now* is as good as none. *cleared_at*: when its Pods were looked at, and no container of ours was to
+    that is over by *now* is as good as none. *cleared_at*: when its Pods were looked at and none of ours was to
     blame.
 
     Nothing is remembered between two calls: objects and the time decide, so a restart at any moment changes nothing.
