@@ -257,18 +257,21 @@ class _Server:
             await request.read()
             return refusal
         body = await request.read()
+        # A watch is passed on line by line, and so must not be compressed.
+        watches = request.query.get("watch") in ("true", "1")
+        dropped = HOP_BY_HOP | {"accept-encoding"} if watches else HOP_BY_HOP
         try:
             answer = await self._client.request(
                 request.method,
                 self._to + request.raw_path,
                 data=body or None,
-                headers={key: value for key, value in request.headers.items() if key.lower() not in HOP_BY_HOP},
+                headers={key: value for key, value in request.headers.items() if key.lower() not in dropped},
                 skip_auto_headers=("User-Agent", "Content-Type", "Accept", "Accept-Encoding"),
             )
         except (aiohttp.ClientError, OSError):
             return _closed(request)
         try:
-            if request.query.get("watch") in ("true", "1") and answer.status == 200:
+            if watches and answer.status == 200:
                 return await self._watched(request, answer)
             return await self._answered(request, answer, body)
         finally:

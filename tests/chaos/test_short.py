@@ -11,6 +11,7 @@ from tests.chaos.scenarios import SCENARIOS
 MANY = 20
 
 
+@pytest.mark.long  # two replicas of its own: on a busy machine it takes minutes
 @pytest.mark.parametrize("name", ["killed", "frozen", "lost-answers"])
 def test_whatever_goes_wrong_the_end_is_right(name: str, cluster: localcluster.Cluster) -> None:
     outcome = run(SCENARIOS[name], cluster, count=MANY, seed=1, short=True)

@@ -55,12 +55,12 @@ def test_where_admission_strips_restart_policy_the_seal_keeps_the_pods_from_hang
         fleet.apply(*stripping(fleet.namespace))
         poll(partial(is_stripped, fleet))
         fleet.apply(a_policy("web", fleet.namespace, sidecars=[a_sidecar("proxy", container=an_idle())]))
-        status = fleet.wait("AllSkipped")
-        (skipped,) = status["skipped"]
-        assert (skipped["reason"], skipped["count"]) == ("Refused", 1)
+        status = fleet.wait("CompletedWithFailures")
+        (failure,) = status["failures"]
+        assert (failure["reason"], failure["name"]) == ("Refused", "cart")
         assert (
             "lifecycle: Forbidden: may not be set for init containers without restartPolicy=Always"
-            in (skipped["message"])
+            in failure["message"]
         )
         after = fleet.deployment()
         assert after["metadata"]["generation"] == before["metadata"]["generation"]

@@ -141,13 +141,15 @@ def target(
     group: str = "",
     left: bool = False,
     backoff: Backoff | None = None,
+    cleared_at: float = 0.0,
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
     *children*: what its controller made of it. *attempt* is the `<revision>#<attempt>` under which a failure would be
     noted now. *current* is the revision that was rolled out completely last; it has soaked. *busy_until*: when the soak
     of another policy's rollout on it ends. *group* and *left* are passed on. *backoff*: a write of it that failed; one
-    that is over by *now* is as good as none.
+    that is over by *now* is as good as none. *cleared_at*: when its Pods were looked at and none of ours was to
+    blame.
 
     Nothing is remembered between two calls: objects and the time decide, so a restart at any moment changes nothing.
     """
@@ -162,6 +164,11 @@ def target(
     on_top = soaks and facts.on_top and not facts.ours
     ours = facts.ours or on_top
     soaked = facts.soaked_at(rollout.min_ready_seconds, _patience(rollout, facts)) if soaks else 0.0
+    # A loss that shows only after the soak may be one of many (a crash loop), or the first: its Pods tell which.
+    ends = facts.completed + rollout.min_ready_seconds
+    doubtful = isinf(soaked) and facts.arrived and facts.exact and facts.availability_changed >= ends
+    if doubtful and cleared_at >= facts.availability_changed:
+        doubtful, soaked = False, ends
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = bool(entry and entry.joined)
     last = None
@@ -174,7 +181,7 @@ def target(
     released = late and on_top
     under_way = ours and not facts.arrived and not released
     soaking = ours and facts.arrived and now < soaked and not (facts.empty or joined or released)
-    suspect = late and (joined or on_top)
+    suspect = (late and (joined or on_top)) or (ours and doubtful and not late)
     failing = late and not suspect
     turned_back = bool(attempt) and note.failed == attempt and revision != update
     found = Target(

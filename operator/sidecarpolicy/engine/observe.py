@@ -137,11 +137,19 @@ def _target(
         else "",
         left=policy is not None and not cached.deleting and not wanted and _left(policy, workload, context),
         backoff=failed.backoff if failed is not None and not of_another else None,
+        cleared_at=_cleared_at(workload, context),
     )
     found = _explained(found, cached, workload, context)
     if (conflict := conflict_of(identity, workload, context, removing=not wanted)) is not None:
         found = in_conflict(found, conflict)
     return found
+
+
+def _cleared_at(workload: Workload, context: Context) -> float:
+    """When the Pods of *workload* as it is now were looked at, and no container of ours was to blame; 0 for never."""
+    diagnosis = diagnosis_of(workload, context)
+    diagnosed = context.memory.of(workload.id).diagnosed
+    return diagnosed.at if diagnosis is not None and diagnosed is not None and not diagnosis.ours else 0.0
 
 
 def _busy_until(policy: PolicyId, workload: Workload, children: Sequence[Child], context: Context) -> float:

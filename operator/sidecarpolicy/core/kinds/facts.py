@@ -71,9 +71,10 @@ class Facts:
     def soaked_at(self, seconds: int, patience: float) -> float:
         """When a complete workload has soaked for *seconds* (since the epoch); infinity while it must start again.
 
-        The soak counts from the completion. Losing availability within it starts it again when availability is back; a
-        loss after it changes nothing. When it was lost shows only until it is back. So where that came sooner than
-        *patience* seconds after the completion (after which it would have failed) it counts as lost within the soak:
+        The soak counts from the completion. Losing availability within it starts it again when availability is back.
+        Only the last change of availability shows: a container that crashes again and again is up for a moment each
+        time. So a loss, or the end of one, that came sooner than *patience* seconds after the completion (after which
+        it would have failed) counts as within the soak; one that came later changes nothing:
         rather a slot is held a little longer than the next step begun early, and a restart changes nothing. Times are
         whole seconds: a workload that is unavailable since the very second in which it completed has lost it again (a
         crash loop is up for a moment).
@@ -82,7 +83,7 @@ class Facts:
         changed, patience = self.availability_changed, max(patience, seconds)
         if self.available:
             return changed + seconds if self.completed < changed < self.completed + patience else ends
-        lost = self.completed <= changed < (ends if self.exact else self.completed + patience)
+        lost = self.completed <= changed < self.completed + patience
         return inf if lost and self.unhealthy else ends
 
 
