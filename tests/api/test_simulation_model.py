@@ -260,6 +260,8 @@ async def watches(notes: Notes) -> None:
     told = 0
     async with contextlib.aclosing(stream) as events:
         async for event in events:
+            if event.type == "BOOKMARK":
+                continue  # they come when the server likes
             metadata = event.object["metadata"]
             notes.note(event.type, [metadata.get("name"), metadata.get("labels"), metadata.get("annotations")])
             told += 1

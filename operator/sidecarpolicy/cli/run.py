@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import click
 
@@ -130,19 +129,6 @@ def run(context: click.Context, /, log_level: str, **options: object) -> None:
     for noisy in ("kopf", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
-        _run(operate(OperatorSettings(**options)))  # type: ignore[arg-type]  # click has checked the types
+        asyncio.run(operate(OperatorSettings(**options)))  # type: ignore[arg-type]  # click has checked the types
     except (ConnectionProblem, CannotListen, EndedByKopf) as problem:
         raise click.ClickException(str(problem)) from problem
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run *work* on the quickest loop that is installed.
-
-    Of the CPU of a PATCH uvloop saves a little: 0.83 against 0.85 ms, 0.87 against 0.92 ms.
-    """
-    try:
-        import uvloop
-    except ImportError:  # there is none for this platform
-        asyncio.run(work)
-    else:
-        uvloop.run(work)

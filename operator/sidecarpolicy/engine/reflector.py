@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 1.0  # seconds after the first failure; doubled after each
 LONGEST_PAUSE: Final = 30.0
 LIVED: Final = 1.0  # seconds; a watch that ended sooner, having told nothing, counts as a failure
-SLICE: Final = 32  # objects after which others may run: some milliseconds (uvloop's clock stands still meanwhile)
+SLICE: Final = 32  # objects after which others may run: some milliseconds (a loop's clock may stand still meanwhile)
 
 
 class Sink(Protocol):
