@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, needs_requests, requests
@@ -47,7 +48,7 @@ class Pin:
     revision: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """One workload as the checks see it.
 
@@ -73,7 +74,7 @@ class Subject:
         """Whether the init container *name* is ours."""
         return ItemKey(list=INIT_CONTAINERS, name=name) in self.record.items
 
-    @property
+    @cached_property
     def application(self) -> dict[ItemKey, Json]:
         """Every item of the Pod spec that is not ours."""
         ours = self.record.items

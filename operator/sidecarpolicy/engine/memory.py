@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sidecarpolicy.core.arithmetic.findings import Finding
-from sidecarpolicy.core.checks import Refusal, Subject
+from sidecarpolicy.core.checks import Refusal
 from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -86,7 +86,6 @@ class Judgement:
     record: Record
     missing: frozenset[PolicyId]
     verdicts: Mapping[PolicyId, Refusal | None]
-    subject: Subject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

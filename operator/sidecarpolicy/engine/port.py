@@ -15,6 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sidecarpolicy.core.kinds import Address
+
 Json = dict[str, Any]
 
 
@@ -64,19 +66,8 @@ class Transient(ApiError):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
-    """A kind as the API addresses it."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str
-
-    @property
-    def api_version(self) -> str:
-        """`apps/v1`, or `v1` for the core group."""
-        return f"{self.group}/{self.version}" if self.group else self.version
+Resource = Address
+"""A kind as the API addresses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecarpolicy import names
 from sidecarpolicy.core import driven
-from sidecarpolicy.core.kinds import Address, deployment
+from sidecarpolicy.core.kinds import deployment
 from sidecarpolicy.engine.port import Resource
 
 POLICIES = {
@@ -13,12 +13,8 @@ POLICIES = {
 }
 
 
-def _resource(address: Address) -> Resource:
-    return Resource(group=address.group, version=address.version, plural=address.plural, kind=address.kind)
-
-
-DEPLOYMENTS = _resource(deployment.ADDRESS)
-REPLICA_SETS = _resource(deployment.CHILDREN)
+DEPLOYMENTS = deployment.ADDRESS
+REPLICA_SETS = deployment.CHILDREN
 REVISIONS = Resource(group="apps", version="v1", plural="controllerrevisions", kind="ControllerRevision")
 AUTOSCALERS = Resource(
     group="autoscaling", version="v2", plural="horizontalpodautoscalers", kind="HorizontalPodAutoscaler"

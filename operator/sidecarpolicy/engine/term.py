@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Any
@@ -588,6 +588,3 @@ class Term:
             "writing": len(self._writing),
             "policies": len(self._waiting) + len(self._passing),
         }
-
-
-__all__: Sequence[str] = ("Term",)

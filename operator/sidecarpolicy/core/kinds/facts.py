@@ -22,7 +22,7 @@ class Address:
 
     @property
     def api_version(self) -> str:
-        """`apps/v1`."""
+        """`apps/v1`, or `v1` for the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
