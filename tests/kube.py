@@ -86,7 +86,7 @@ def create(api: pykube.HTTPClient, manifest: Manifest, *, dry_run: bool = False)
     return made
 
 
-def refusal(api: pykube.HTTPClient, manifest: Manifest) -> str:
+def skip(api: pykube.HTTPClient, manifest: Manifest) -> str:
     """Return why the server would not create *manifest*; empty if it would."""
     try:
         create(api, manifest, dry_run=True)

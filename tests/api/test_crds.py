@@ -229,17 +229,17 @@ REFUSED = {
 
 @pytest.mark.parametrize("manifest", ACCEPTED.values(), ids=ACCEPTED)
 def test_a_sensible_policy_is_accepted(api: pykube.HTTPClient, manifest: Manifest, shop: str) -> None:
-    assert kube.refusal(api, moved(manifest, shop)) == ""
+    assert kube.skip(api, moved(manifest, shop)) == ""
 
 
 @pytest.mark.parametrize(("manifest", "words"), REFUSED.values(), ids=REFUSED)
 def test_a_mistake_is_refused_in_words(api: pykube.HTTPClient, manifest: Manifest, words: str, shop: str) -> None:
-    assert words in kube.refusal(api, moved(without_nulls(manifest), shop))
+    assert words in kube.skip(api, moved(without_nulls(manifest), shop))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_is_accepted(api: pykube.HTTPClient, example: Path, shop: str) -> None:
-    assert kube.refusal(api, moved(yaml.safe_load(example.read_text()), shop)) == ""
+    assert kube.skip(api, moved(yaml.safe_load(example.read_text()), shop)) == ""
 
 
 def test_a_new_policy_does_not_look_finished(api: pykube.HTTPClient, namespace: str) -> None:

@@ -103,7 +103,7 @@ def tags(fleet: Fleet) -> list[str]:
     return sorted(image_of(each, "proxy").rpartition(":")[2] for each in fleet.deployments().values())
 
 
-def test_a_bad_revision_reaches_one_workload_and_is_turned_back(fleet: Fleet) -> None:
+def test_a_bad_revision_reaches_one_workload_and_is_rolled_back(fleet: Fleet) -> None:
     fleet.apply(*carts(fleet.namespace, 6))
     fleet.apply(a_proxy(fleet.namespace))
     good = fleet.wait("RolloutComplete")["updateRevision"]

@@ -253,9 +253,9 @@ class _Server:
             each.set()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if (refusal := self._refusal(request)) is not None:
+        if (skip := self._refusal(request)) is not None:
             await request.read()
-            return refusal
+            return skip
         body = await request.read()
         # A watch is passed on line by line, and so must not be compressed.
         watches = request.query.get("watch") in ("true", "1")

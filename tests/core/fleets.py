@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import RolloutState, removal_approval
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
@@ -22,8 +22,8 @@ from tests.core.world import Everything
 UPDATE, BEFORE = "web-b", "web-a"
 CONFLICT = Conflict(by="'helm'", what="init container 'proxy'", times=3, until=START + 600, waits=True)
 PUT_BACK = replace(CONFLICT, waits=False, put_back=True)
-REFUSED = Refusal(reason=SkipReason.OPTED_OUT, message="it has the label")
-PINNED = Refusal(reason=SkipReason.PINNED, message="it is pinned", pinned_to="web-0")
+REFUSED = Skip(reason=SkipReason.OPTED_OUT, message="it has the label")
+PINNED = Skip(reason=SkipReason.PINNED, message="it is pinned", pinned_to="web-0")
 TIER = CanaryGroup(name="tier", selector=BY_TIER)
 NOBODY = CanaryGroup(name="nobody", selector=BY_TIER)
 SOME = CanaryGroup(name="some", most=0.4, approval=Approval.MANUAL)
@@ -48,8 +48,8 @@ def targets(draw: st.DrawFn, workload: WorkloadId | None = None, *, wanted: bool
     if phase == "rolled back" and (revision == UPDATE or not wanted):
         phase = "rests"
     failing = phase == "fails" and (wanted or revision is None)
-    refusal = draw(st.sampled_from([None] * 6 + [REFUSED, PINNED])) if wanted else None
-    if refusal is not None:
+    skip = draw(st.sampled_from([None] * 6 + [REFUSED, PINNED])) if wanted else None
+    if skip is not None:
         state = State.SKIPPED
     elif failing or phase == "rolled back":
         state = State.FAILED
@@ -62,7 +62,7 @@ def targets(draw: st.DrawFn, workload: WorkloadId | None = None, *, wanted: bool
     each = Target(
         workload=workload or draw(st.sampled_from(IDS)),
         state=state,
-        refusal=refusal,
+        skip=skip,
         revision=revision,
         health=health,
         holds_slot=moves and populated,
@@ -78,14 +78,14 @@ def targets(draw: st.DrawFn, workload: WorkloadId | None = None, *, wanted: bool
             failed=f"{UPDATE}#1" if phase == "rolled back" else "",
         ),
         failing=failing,
-        turned_back=phase == "rolled back",
+        rolled_back=phase == "rolled back",
         suspect=new and rarely(draw),
         under_way=moves,
-        excused=state is State.FAILED and rarely(draw, 3),
+        not_counted=state is State.FAILED and rarely(draw, 3),
         outdated=failing and revision != UPDATE,
         group=draw(st.sampled_from(["", "", "tier"])),
-        pinned_to="web-0" if refusal is PINNED else None,
-        left=not wanted and rarely(draw),
+        pinned_to="web-0" if skip is PINNED else None,
+        deselected_by_owner=not wanted and rarely(draw),
         **fields,
     )
     if rarely(draw):

@@ -69,8 +69,8 @@ def stage_of(
             members, pool = pool[:size], pool[size:]
         open_ |= {each.workload for each in members}
         done = sum(each.state in (State.UPDATED, State.SKIPPED) for each in members)
-        excused = any(each.state is State.FAILED and each.excused for each in members)
-        proven = any(each.state is State.UPDATED for each in members) or not excused
+        not_counted = any(each.state is State.FAILED and each.not_counted for each in members)
+        proven = any(each.state is State.UPDATED for each in members) or not not_counted
         approval = approval_of(group.name, update)
         if not proven or any(not _is_settled(each) for each in members):
             return OldStage(name=group.name, open=open_, done=done, size=len(members))
@@ -87,7 +87,7 @@ def _is_settled(each: Target) -> bool:
 def _distance(each: Target, update: str) -> int:
     if each.state is State.SKIPPED:
         return 3
-    if each.state is State.UPDATED or each.turned_back:
+    if each.state is State.UPDATED or each.rolled_back:
         return 0
     return 1 if each.revision == update else 2
 
@@ -246,8 +246,8 @@ def _stage(situation: Situation) -> OldStage | None:
 
 def _held(situation: Situation) -> str:
     """The approval that a removal waits for: by the author's wish, or because too many of them are stuck."""
-    stuck = sum(each.state is State.FAILED and not each.excused for each in situation.removing)
-    waiting = any(each.recorded and not each.left for each in situation.removing)
+    stuck = sum(each.state is State.FAILED and not each.not_counted for each in situation.removing)
+    waiting = any(each.recorded and not each.deselected_by_owner for each in situation.removing)
     if situation.orphaning or not waiting:
         return ""
     wanted = []
@@ -277,14 +277,14 @@ def _turnings_back(situation: Situation) -> list[Step]:
         Step(
             workload=each.workload,
             revision=each.note.previous or None,
-            note=Note(failed=situation.attempt, excused=each.excused),
-            why=f"turned back, {each.reason}: {each.message}",
+            note=Note(failed=situation.attempt, not_counted=each.not_counted),
+            why=f"rolled back, {each.reason}: {each.message}",
         )
         for each in situation.targets
         if each.failing
         and each.revision == situation.update
         and not each.is_its_owners
-        and each.refusal is None
+        and each.skip is None
         and each.workload not in out_of_reach
     ]
 
@@ -298,8 +298,8 @@ def _joining(situation: Situation) -> list[Step]:
         for each in _in_order(situation.targets)
         if each.new
         and each.revision is None
-        and each.refusal is None
-        and not each.turned_back
+        and each.skip is None
+        and not each.rolled_back
         and not each.is_left_alone
         and each.workload not in situation.assigned
     ]
@@ -333,13 +333,13 @@ def _updates(
     waiting = [
         each
         for each in situation.targets
-        if each.refusal is None
+        if each.skip is None
         and each.revision != situation.update
         and not each.busy
         and not each.is_left_alone
         and each.workload not in situation.assigned
         and not (each.new and each.revision is None and joining)
-        and not (each.turned_back and not each.excused)
+        and not (each.rolled_back and not each.not_counted)
         and each.workload.namespace not in resting
         and (stage is None or each.workload in stage.open)
     ]
@@ -364,7 +364,7 @@ def _updates(
         tried.add(each.workload.namespace)
         steps.append(_to_update(each, situation, why))
     others = sum(each.health is not Health.EMPTY for each in waiting)
-    proven = not first or all(each.health is Health.EMPTY for each in situation.targets if each.refusal is None)
+    proven = not first or all(each.health is Health.EMPTY for each in situation.targets if each.skip is None)
     if len(steps) == others and proven:
         empty = _in_order(each for each in waiting if each.health is Health.EMPTY)
         steps += [_to_update(each, situation, "has no Pods") for each in empty]
@@ -380,7 +380,7 @@ def _note_before(each: Target, update: str | None) -> Note:
     """What to write down with the step to *update*: where the workload could go back to, and how it was.
 
     Of a rollout under way nothing is known to be good: what it had before that stays the way back. One that is being
-    turned back is on its way to just that.
+    rolled back is on its way to just that.
     """
     if each.under_way and not each.new:
         before = (each.revision or "") if each.note.failed else each.note.previous
@@ -396,7 +396,10 @@ def _removals(situation: Situation, holding: set[WorkloadId], budget: int, *, he
     leaving = [
         each
         for each in (*situation.removing, *(situation.targets if situation.deleting else ()))
-        if each.recorded and each.workload not in out_of_reach and not each.busy and (each.left or not held)
+        if each.recorded
+        and each.workload not in out_of_reach
+        and not each.busy
+        and (each.deselected_by_owner or not held)
         if not each.is_left_alone
     ]
     steps: list[Step] = []

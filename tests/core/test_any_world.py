@@ -206,7 +206,7 @@ def test_in_any_world(world: World, actions: list[tuple[str, int]], random: Any)
     unfinished = any(each.joined and not each.complete for each in world.deployments)
     assert reason in END or unfinished, world.transcript()
     if reason == "RolloutComplete":
-        assert all(each.revision == world.update for each in look.targets if each.refusal is None)
+        assert all(each.revision == world.update for each in look.targets if each.skip is None)
     if world.deleting and reason != "RemovalHeld":
         assert not any(each.revision for each in world.deployments)
 
@@ -240,7 +240,7 @@ def step(world: World, watch: Watch, shuffled: Any) -> None:
     assert sum(made.counts.values()) == len(looked.targets)
     assert made.counts == {state: sum(each.state is state for each in looked.targets) for state in State}
     if world.rollout.strategy is Strategy.PROGRESSIVE and started:
-        workloads = sum(each.refusal is None for each in looked.targets) + len(looked.removing)
+        workloads = sum(each.skip is None for each in looked.targets) + len(looked.removing)
         assert len(watch.flying) <= world.rollout.budget(workloads), world.transcript()
     untried = world.update not in world.completed | watch.landed
     if world.rollout.strategy is Strategy.PROGRESSIVE and untried and not world.deleting:
@@ -250,7 +250,7 @@ def step(world: World, watch: Watch, shuffled: Any) -> None:
     assert not (ahead and (halted or world.rollout.paused)), world.transcript()
     assert not (there and world.stopped)
     if CANARY in world.rollout.canary and ahead and world.update != world.current:
-        canaries = [each for each in looked.targets if each.group == "canary" and each.refusal is None]
+        canaries = [each for each in looked.targets if each.group == "canary" and each.skip is None]
         waiting = {each.workload.name for each in canaries if each.state in (State.PENDING, State.PROGRESSING)}
         beyond = ahead - {each.workload.name for each in canaries}
         assert not beyond or all(world[name].replicas == 0 for name in waiting), world.transcript()

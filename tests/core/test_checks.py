@@ -9,7 +9,7 @@ import pytest
 
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler
-from sidecarpolicy.core.checks import Pin, Refusal, Subject, invalid_marks, judge
+from sidecarpolicy.core.checks import Pin, Skip, Subject, invalid_marks, judge
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.injection import inject
@@ -51,7 +51,7 @@ def carrying(subject: Subject, *revisions: Revision) -> Subject:
     return replace(subject, spec=template["spec"], record=record)
 
 
-def verdict(subject: Subject, *others: Revision, revision: Revision = REVISION, leaving: Any = ()) -> Refusal | None:
+def verdict(subject: Subject, *others: Revision, revision: Revision = REVISION, leaving: Any = ()) -> Skip | None:
     """What becomes of *revision* beside *others*."""
     return judge(subject, [revision, *others], leaving)[revision.policy]
 

@@ -89,10 +89,10 @@ def test_its_lists_are_in_the_order_of_the_status(moves: list[tuple[str, Target]
     failed = [each for each in found if each.state is State.FAILED]
     assert list(fleet.failed) == sorted(failed, key=lambda each: (not each.counts, not each.message, each.workload))
     assert fleet.failed[:2] == list(fleet.failed)[:2]
-    skipped = sorted((each for each in found if each.refusal is not None), key=lambda each: each.workload)
+    skipped = sorted((each for each in found if each.skip is not None), key=lambda each: each.workload)
     assert {reason: list(listed) for reason, listed in fleet.skipped.items()} == {
-        reason: [each for each in skipped if each.refusal and each.refusal.reason.value == reason]
-        for reason in {each.refusal.reason.value for each in skipped if each.refusal}
+        reason: [each for each in skipped if each.skip and each.skip.reason.value == reason]
+        for reason in {each.skip.reason.value for each in skipped if each.skip}
     }
     assert {each.workload for each in fleet.in_backoff} == {each.workload for each in (*found, *gone) if each.backoff}
 

@@ -11,7 +11,7 @@ import yaml
 
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
-from sidecarpolicy.core.checks import Refusal, Subject, judge, pins_among
+from sidecarpolicy.core.checks import Skip, Subject, judge, pins_among
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.driven import KIND, driven_from
 from sidecarpolicy.core.identity import PolicyId
@@ -78,7 +78,7 @@ def selects(policy: Policy, case: Case) -> bool:
     return there and policy.selector.matches(case.workload.pod_labels)
 
 
-def composed(case: Case) -> tuple[Composition, dict[PolicyId, Refusal | None]]:
+def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
     """Judge and compose, as the operator does for a Deployment to which every policy is assigned."""
     workload = case.workload
     record = record_of(workload.record)
@@ -96,7 +96,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Refusal | None]]:
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}
-    held = frozenset(policy for policy, refusal in verdicts.items() if refusal is not None and not refusal.removes)
+    held = frozenset(policy for policy, skip in verdicts.items() if skip is not None and not skip.removes)
     return compose(workload.content.template, record, assigned, held=held), verdicts
 
 
@@ -124,9 +124,9 @@ def in_the_order_of(before: Any, after: Any) -> Any:
     return after
 
 
-def lines(composition: Composition, verdicts: dict[PolicyId, Refusal | None]) -> str:
+def lines(composition: Composition, verdicts: dict[PolicyId, Skip | None]) -> str:
     """What verdict.txt says."""
-    said = [f"{policy.label}: {refusal.reason}: {refusal.message}" for policy, refusal in verdicts.items() if refusal]
+    said = [f"{policy.label}: {skip.reason}: {skip.message}" for policy, skip in verdicts.items() if skip]
     said += [f"warning: the application sets {item} itself; its value is kept" for item in composition.env_kept]
     said += [
         f"warning: application.containers names {name!r}, which the application does not have"

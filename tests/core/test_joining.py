@@ -14,7 +14,7 @@ from tests.core.world import Everything, a_fleet
 
 def test_a_new_one_that_was_rolled_back_does_not_join_again() -> None:
     new = Target(workload=WorkloadId(namespace="shop", name="cart"), state=State.PENDING, new=True, busy=True)
-    failed = replace(new, state=State.FAILED, recorded=True, turned_back=True)
+    failed = replace(new, state=State.FAILED, recorded=True, rolled_back=True)
     state = RolloutState(
         policy=WEB, rollout=TENTH, update="web-b", current="web-b", attempt="web-b#1", stored=Everything()
     )

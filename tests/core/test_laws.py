@@ -285,7 +285,7 @@ NOTES = st.builds(
     previous=st.sampled_from(["", "web-0"]),
     unhealthy_before=st.booleans(),
     failed=st.sampled_from(["", "web-2#1"]),
-    excused=st.booleans(),
+    not_counted=st.booleans(),
     stepped=st.just(0.0) | st.just(1767225600.0),
     undone=st.just(NOT_UNDONE) | st.builds(Undone, count=st.integers(1, 99), last=st.just(1767225600.0)),
 )
@@ -298,7 +298,7 @@ ENTRIES = st.one_of(
         adopted=st.frozensets(NAMES, max_size=2),
         joined=st.booleans(),
     ),
-    st.builds(Entry, revision=st.just(""), note=st.builds(Note, failed=st.just("web-2#1"), excused=st.booleans())),
+    st.builds(Entry, revision=st.just(""), note=st.builds(Note, failed=st.just("web-2#1"), not_counted=st.booleans())),
 )
 RECORDS = st.builds(
     Record, entries=st.dictionaries(POLICY_IDS, ENTRIES, max_size=3), orphaned=st.frozensets(ITEM_KEYS, max_size=4)

@@ -26,7 +26,7 @@ def a_target(number: int, state: State = State.PENDING, **fields: Any) -> Target
 
 def failing(number: int) -> Target:
     """One that fails for its namespace's reasons, and is left so."""
-    return a_target(number, State.FAILED, revision=UPDATE, failing=True, excused=True, holds_slot=True)
+    return a_target(number, State.FAILED, revision=UPDATE, failing=True, not_counted=True, holds_slot=True)
 
 
 THREE = Rollout(max_concurrent=3, on_failure=OnFailure.HALT)
@@ -62,7 +62,7 @@ def test_a_new_failure_doubles_it() -> None:
 
 def test_one_that_was_rolled_back_and_fails_again_doubles_it() -> None:
     kept = after({}, [failing(1), *WAITING], START)
-    back = a_target(1, State.FAILED, turned_back=True, excused=True)
+    back = a_target(1, State.FAILED, rolled_back=True, not_counted=True)
     kept = after(kept, [back, *WAITING], START + 10)
     kept = after(kept, [failing(1), *WAITING], START + FIRST_SECONDS + 300)
     assert kept["bank"].seconds == 1200

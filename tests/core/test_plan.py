@@ -134,7 +134,7 @@ def test_stages_are_the_old_ones(state: RolloutState, found: list[Target]) -> No
     if made is None or old is None:
         return
     # A share is of those that have the update revision or failed at it; the old planner took what comes first in order.
-    if SOME.name not in (made.name, old.name) or not any(each.excused or each.outdated for each in found):
+    if SOME.name not in (made.name, old.name) or not any(each.not_counted or each.outdated for each in found):
         assert described(made) == described(old)
 
 
@@ -154,8 +154,8 @@ def test_a_canary_group_goes_before_the_rest(state: RolloutState, found: list[Ta
     if stage.name == "tier":
         assert {groups[each.workload] for each in ahead} <= {"tier"}
     rest = {each for each in stage.open if not groups[each]}
-    have = {each.workload for each in found if not each.group and (each.revision == UPDATE or each.turned_back)}
-    skipped = {each.workload for each in found if each.refusal is not None}
+    have = {each.workload for each in found if not each.group and (each.revision == UPDATE or each.rolled_back)}
+    skipped = {each.workload for each in found if each.skip is not None}
     fresh = {each.workload for each in ahead if not groups[each.workload]} - have
     assert len((have | fresh) - skipped) <= max(len(rest), len(have - skipped))
 
@@ -281,7 +281,7 @@ def test_a_rollback_to_a_revision_that_is_gone_is_no_step() -> None:
 
 
 def test_a_pin_to_a_revision_that_is_gone_is_no_step() -> None:
-    pinned = a_target(1, State.SKIPPED, refusal=PINNED, pinned_to="web-0")
+    pinned = a_target(1, State.SKIPPED, skip=PINNED, pinned_to="web-0")
     assert names(steps(a_state(), a_fleet(UPDATE, [pinned]), {})) == ["app-1"]
     assert names(steps(a_state(stored={""}), a_fleet(UPDATE, [pinned]), {})) == []
 
@@ -293,10 +293,10 @@ def test_nothing_is_tried_where_a_write_failed(state: RolloutState, found: list[
 
 
 def test_a_revision_is_completed_when_everybody_has_it() -> None:
-    done = [a_target(1, State.UPDATED, revision=UPDATE, evidence=True), a_target(2, State.SKIPPED, refusal=PINNED)]
+    done = [a_target(1, State.UPDATED, revision=UPDATE, evidence=True), a_target(2, State.SKIPPED, skip=PINNED)]
     assert plan(a_state(), a_fleet(UPDATE, done)).completes
     for state in (State.PENDING, State.PROGRESSING, State.FAILED):
-        assert not plan(a_state(), a_fleet(UPDATE, [*done, a_target(3, state, excused=True)])).completes
+        assert not plan(a_state(), a_fleet(UPDATE, [*done, a_target(3, state, not_counted=True)])).completes
     assert not plan(a_state(), a_fleet(UPDATE, [replace(done[0], evidence=False)])).completes
     for changes in ({"frozen": True}, {"current": UPDATE}, {"deleting": True}):
         assert not plan(a_state(**changes), a_fleet(UPDATE, done)).completes

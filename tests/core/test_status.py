@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.messages import shortened
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
@@ -46,7 +46,7 @@ NOW = START + 3600
 def a_target(state: State, number: int = 1, **changes: Any) -> Target:
     """One target in *state*."""
     by_state: dict[State, Json] = {
-        State.SKIPPED: {"refusal": Refusal(reason=SkipReason.OPTED_OUT, message="it has the label")},
+        State.SKIPPED: {"skip": Skip(reason=SkipReason.OPTED_OUT, message="it has the label")},
         State.PENDING: {"revision": "web-a"},
         State.PROGRESSING: {"revision": "web-b", "holds_slot": True},
         State.UPDATED: {"revision": "web-b", "evidence": True, "available": True},
@@ -109,7 +109,7 @@ def fought(number: int, **changes: Any) -> Target:
 
 def rolled_back(number: int, **changes: Any) -> Target:
     """A failed one that is back at what it had before."""
-    fields: Json = {"failing": False, "turned_back": True, "holds_slot": False, "late_since": None, "message": ""}
+    fields: Json = {"failing": False, "rolled_back": True, "holds_slot": False, "late_since": None, "message": ""}
     return a_target(State.FAILED, number, **(fields | {"revision": "web-a", "reason": ""} | changes))
 
 
@@ -269,7 +269,7 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
     ),
     (
         "those whose namespace is to blame do not count",
-        {"targets": [rolled_back(1, excused=True), *of(G, P)]},
+        {"targets": [rolled_back(1, not_counted=True), *of(G, P)]},
         {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
     ),
     (
@@ -509,7 +509,7 @@ def test_nothing_is_over_the_bounds_of_the_crd() -> None:
             for number in range(50)
         ),
         *(
-            a_target(S, 100 + number, refusal=Refusal(reason=reason, message=long))
+            a_target(S, 100 + number, skip=Skip(reason=reason, message=long))
             for number, reason in enumerate([each for each in SkipReason for _ in range(5)])
         ),
     ]
@@ -542,7 +542,7 @@ def test_the_newest_failures_come_first() -> None:
 
 
 def test_skips_are_counted_by_reason_with_an_example() -> None:
-    other = a_target(S, 9, refusal=Refusal(reason=SkipReason.CONTROLLED, message="controlled by Shop/cart"))
+    other = a_target(S, 9, skip=Skip(reason=SkipReason.CONTROLLED, message="controlled by Shop/cart"))
     assert status_of(a_report([*of(S, S, U), other]), {}, NOW)["skipped"] == [
         {
             "reason": "Controlled",
@@ -602,7 +602,7 @@ def test_what_to_do_comes_first_whatever_a_container_says(changes: Json, begins:
 
 
 def test_every_text_of_a_status_is_one_line() -> None:
-    skipped = a_target(S, 3, refusal=Refusal(reason=SkipReason.CONTROLLED, message=LOUD))
+    skipped = a_target(S, 3, skip=Skip(reason=SkipReason.CONTROLLED, message=LOUD))
     warned = Warned(reason=WarningReason.MUTATED, message=LOUD)
     status = status_of(a_report([a_target(F, 1, message=LOUD), *of(P, first=2), skipped], warnings=[warned]), {}, NOW)
     texts = [each["message"] for listed in ("conditions", "failures", "skipped", "warnings") for each in status[listed]]
@@ -663,7 +663,7 @@ def test_approvals_that_are_asked_for_have_a_field(changes: Json, awaited: list[
 def refused(number: int) -> Target:
     """A target whose change the API server refuses."""
     says = 'admission webhook "images.example" denied the request'
-    fields: Json = {"revision": None, "holds_slot": False, "failing": False, "late_since": None, "excused": True}
+    fields: Json = {"revision": None, "holds_slot": False, "failing": False, "late_since": None, "not_counted": True}
     return a_target(F, number, reason=names.REFUSED, message=says, **fields)
 
 

@@ -279,7 +279,7 @@ class TestAWitness:
 
 
 class TestWhatTheCommandSaysWhenItCannot:
-    """Every refusal names what was found and what to do."""
+    """Every skip names what was found and what to do."""
 
     @pytest.mark.parametrize(
         ("content", "words"),

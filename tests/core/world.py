@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sidecarpolicy.core import plan as planning
-from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff, namespace_backoffs
@@ -31,7 +31,7 @@ TICK = 10.0
 ITEMS = frozenset({ItemKey(list="initContainers", name="proxy")})
 LONG_AGO = START - 3600
 GIVES_UP = 600.0  # progressDeadlineSeconds of every Deployment here
-CONTESTED = Refusal(reason=SkipReason.NAME_CONFLICT, message="somebody else declares it too")
+CONTESTED = Skip(reason=SkipReason.NAME_CONFLICT, message="somebody else declares it too")
 
 
 # The owner's version, and what each policy has on it.
@@ -363,26 +363,26 @@ class World:
         rest: list[Target] = []
         for each in self.deployments:
             selected = each.selected and not self.deleting
-            refusal = CONTESTED if selected and each.contested else None
-            if selected and refusal is None and each.pinned_to not in (None, self.update):
-                refusal = Refusal(reason=SkipReason.PINNED, message="", pinned_to=each.pinned_to)
+            skip = CONTESTED if selected and each.contested else None
+            if selected and skip is None and each.pinned_to not in (None, self.update):
+                skip = Skip(reason=SkipReason.PINNED, message="", pinned_to=each.pinned_to)
             found = target(
                 self.policy,
                 self.update,
                 each.seen(),
                 each.replica_sets(),
-                refusal,
+                skip,
                 rollout=self.rollout,
                 now=self.now,
                 attempt=self.attempt if selected else "",
                 current=self.current,
                 busy_until=max((other.done_with(each) for other in self.others), default=0.0),
                 group=self.rollout.canary_group({"tier": each.tier}, {}),
-                left=each.left,
+                deselected_by_owner=each.left,
             )
             if selected:
                 found = replace(
-                    found, excused=found.excused or (found.failing and each.namespace in self.without_quota)
+                    found, not_counted=found.not_counted or (found.failing and each.namespace in self.without_quota)
                 )
                 targets.append(found)
             elif found.recorded or found.holds_slot:

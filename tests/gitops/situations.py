@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import RolloutState, plan
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
@@ -74,7 +74,7 @@ class Example:
 def targets(*states: State, first: int = 1) -> tuple[Target, ...]:
     """Targets in these states, numbered from *first*."""
     by_state: dict[State, Json] = {
-        S: {"refusal": Refusal(reason=SkipReason.CONTROLLED, message="the Deployment is controlled by Shop/cart")},
+        S: {"skip": Skip(reason=SkipReason.CONTROLLED, message="the Deployment is controlled by Shop/cart")},
         P: {"revision": CURRENT, "recorded": True},
         G: {"revision": UPDATE, "holds_slot": True},
         U: {"revision": UPDATE, "evidence": True, "available": True, "recorded": True},
@@ -265,7 +265,7 @@ def _ended() -> Iterator[Example]:
         state=F,
         reason=names.REFUSED,
         message='admission webhook "images.example" denied the request',
-        excused=True,
+        not_counted=True,
     )
     yield Example(
         name="refused",

@@ -77,7 +77,7 @@ def test_an_unknown_field_of_a_live_policy_removes_nothing() -> None:
 
 
 def test_twenty_seconds_of_failing_patches_complete_nothing() -> None:
-    """Fault 2: a transient error is nobody's refusal."""
+    """Fault 2: a transient error is nobody's skip."""
     world = an_updated_world(some(6), AT_ONCE)
     suffers(world, while_(between(world, 0, 30, is_workload_patch), Trouble.ERROR_BEFORE))
     until(world, lambda: everywhere(world, "web-b"), most=30)

@@ -329,7 +329,7 @@ def test_one_that_is_mended_after_a_halt_changes_nothing_until_the_author_resume
     assert world.settled().startswith("RolloutComplete")
 
 
-def test_a_left_one_is_turned_back_when_the_author_asks_for_that() -> None:
+def test_a_left_one_is_rolled_back_when_the_author_asks_for_that() -> None:
     world = an_updated_world(bad(), LEFT)
     world.run()
     world.say("the author sets onFailure: Rollback")
@@ -383,7 +383,7 @@ def test_failures_within_what_is_allowed_do_not_end_a_rollout() -> None:
     assert world.settled().startswith("CompletedWithFailures")
 
 
-def test_a_failure_while_it_is_paused_is_turned_back() -> None:
+def test_a_failure_while_it_is_paused_is_rolled_back() -> None:
     world = an_updated_world(bad())
     ticks(world, 6)
     world.say("the author pauses it")

@@ -17,7 +17,7 @@ from sidecarpolicy.cli.deployments import Manifest, with_change
 from sidecarpolicy.cli.manifests import BadInput
 from sidecarpolicy.cli.policies import Given
 from sidecarpolicy.core.arithmetic.findings import Change, findings
-from sidecarpolicy.core.checks import Refusal, Subject, invalid_marks, judge, pins_among
+from sidecarpolicy.core.checks import Skip, Subject, invalid_marks, judge, pins_among
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
@@ -94,14 +94,14 @@ def injected(manifest: Manifest, given: Given) -> Result:
         autoscalers=[each for each in given.autoscalers if each.scales == workload.id],
     )
     verdicts = judge(subject, revisions)
-    kept = {policy for policy, refusal in verdicts.items() if refusal is not None and not refusal.removes}
+    kept = {policy for policy, skip in verdicts.items() if skip is not None and not skip.removes}
     composed = compose(
         manifest.template,
         record,
         {
             policy: _as_it_is(given.revisions[policy], manifest, record)
-            for policy, refusal in verdicts.items()
-            if refusal is None
+            for policy, skip in verdicts.items()
+            if skip is None
         },
         known=lambda policy, revision: _if_named(given.revisions.get(policy), revision),
         held=(unknown | kept) & frozenset(record.entries),
@@ -114,13 +114,13 @@ def injected(manifest: Manifest, given: Given) -> Result:
     body = with_change(manifest.body, composed.template, text_of(composed.record))
     edited = body["spec"] != manifest.body["spec"]
     notes = [
-        *(_verdict(given.revisions[policy], refusal, record, edited) for policy, refusal in verdicts.items()),
+        *(_verdict(given.revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
         *_leaving(record, given, verdicts.keys(), composed),
         *_warnings(manifest, composed),
         *(
             note
-            for policy, refusal in verdicts.items()
-            if not refusal
+            for policy, skip in verdicts.items()
+            if not skip
             for note in _foreseen(policy, manifest, composed, given)
         ),
     ]
@@ -200,16 +200,16 @@ def _if_named(revision: Revision | None, name: str) -> Revision | None:
     return revision if revision is not None and revision.name == name else None
 
 
-def _verdict(revision: Revision, refusal: Refusal | None, record: Record, edited: bool) -> Note:
+def _verdict(revision: Revision, skip: Skip | None, record: Record, edited: bool) -> Note:
     entry = record.entries.get(revision.policy)
     what = f"{revision.policy.label} at {revision.name}"
-    if refusal is not None:
+    if skip is not None:
         if entry is None:
-            return Note(did=Did.SKIPPED, text=f"{revision.policy.label}: {refusal.reason}: {refusal.message}")
-        fate = "removed" if refusal.removes else "kept"
+            return Note(did=Did.SKIPPED, text=f"{revision.policy.label}: {skip.reason}: {skip.message}")
+        fate = "removed" if skip.removes else "kept"
         return Note(
-            did=Did.REMOVED if refusal.removes else Did.SKIPPED,
-            text=f"{revision.policy.label}: {refusal.reason}: {refusal.message}; {entry.revision} is {fate}",
+            did=Did.REMOVED if skip.removes else Did.SKIPPED,
+            text=f"{revision.policy.label}: {skip.reason}: {skip.message}; {entry.revision} is {fate}",
         )
     if entry is None:
         return Note(did=Did.INJECTED, text=f"{what} ({', '.join(each.name for each in revision.sidecars)})")

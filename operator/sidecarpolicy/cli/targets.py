@@ -79,8 +79,8 @@ def rows_of(fleet: Fleet) -> list[Row]:
 
 def _row(each: Target, state: str, fleet: Fleet) -> Row:
     reason, message = each.reason, each.message
-    if each.refusal is not None:
-        reason, message = each.refusal.reason.value, each.refusal.message
+    if each.skip is not None:
+        reason, message = each.skip.reason.value, each.skip.message
     elif not message and each.busy and each.revision != fleet.update:
         message = "waits for another rollout of this Deployment"
     return Row(workload=each.workload, state=state, revision=each.revision or "", reason=reason, message=message)

@@ -23,8 +23,8 @@ from sidecarpolicy.names import Approval
 # One without Pods never proves anything, so a group need not wait for it.
 UNSETTLED = frozenset({Standing.ARRIVING, Standing.WAITING})
 DONE = frozenset({Standing.UPDATED, Standing.SKIPPED})
-EXCUSED = frozenset(
-    {Standing.ROLLED_BACK_EXCUSED, Standing.FAILED_EXCUSED, Standing.ELSEWHERE_FAILED_EXCUSED},
+NOT_COUNTED = frozenset(
+    {Standing.ROLLED_BACK_NOT_COUNTED, Standing.FAILED_NOT_COUNTED, Standing.ELSEWHERE_FAILED_NOT_COUNTED},
 )
 
 
@@ -106,5 +106,5 @@ def _slice(pool: Mapping[Standing, int], start: int, stop: int) -> dict[Standing
 
 
 def _is_settled(members: Mapping[Standing, int]) -> bool:
-    proven = members.get(Standing.UPDATED) or not any(each in members for each in EXCUSED)
+    proven = members.get(Standing.UPDATED) or not any(each in members for each in NOT_COUNTED)
     return bool(proven) and not any(each in members for each in UNSETTLED)

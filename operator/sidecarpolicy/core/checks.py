@@ -1,6 +1,6 @@
 """Why a selected workload is left alone: a chain of named checks, the owner's word first.
 
-A refusal is a value: a reason for machines, a sentence for people, and whether what is already there is kept or taken
+A skip is a value: a reason for machines, a sentence for people, and whether what is already there is kept or taken
 away. `judge` runs the chain for all policies that select one workload, in order of precedence, because a policy of
 higher precedence may override one of lower.
 """
@@ -27,7 +27,7 @@ from sidecarpolicy.names import SkipReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Skip:
     """Why a policy leaves a workload alone; *removes*: what it already has there goes.
 
     *pinned_to*: the revision at which its owner wants it; None where that is not stored.
@@ -70,7 +70,7 @@ class Subject:
     inspected: frozenset[PolicyId] = frozenset()
     driven_by: str = ""
 
-    def is_foreign(self, name: str) -> bool:
+    def is_injected(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
         return ItemKey(list=INIT_CONTAINERS, name=name) in self.record.items
 
@@ -83,7 +83,7 @@ class Subject:
     @property
     def application_containers(self) -> list[Json]:
         """The application's own containers of both lists."""
-        own_init = (each for each in items(self.spec, INIT_CONTAINERS) if not self.is_foreign(each["name"]))
+        own_init = (each for each in items(self.spec, INIT_CONTAINERS) if not self.is_injected(each["name"]))
         return [*own_init, *items(self.spec, "containers")]
 
     def applied(self, revision: Revision) -> bool:
@@ -97,29 +97,29 @@ class Subject:
         return item not in self.record.orphaned and self.application.get(item) == canonical_item(revision, item)
 
 
-Check = Callable[[Subject, Revision, Sequence[Revision]], Refusal | None]
+Check = Callable[[Subject, Revision, Sequence[Revision]], Skip | None]
 
 
-def terminating(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def terminating(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """It or its namespace is being deleted."""
     if subject.workload.deleting:
-        return Refusal(reason=SkipReason.TERMINATING, message="the Deployment is being deleted")
+        return Skip(reason=SkipReason.TERMINATING, message="the Deployment is being deleted")
     if subject.namespace.terminating:
-        return Refusal(reason=SkipReason.TERMINATING, message=f"namespace {subject.namespace.name} is being deleted")
+        return Skip(reason=SkipReason.TERMINATING, message=f"namespace {subject.namespace.name} is being deleted")
     return None
 
 
-def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Its owner says so, on the Deployment or, unless the Deployment says otherwise, on the namespace."""
     own = subject.workload.labels.get(names.INJECT)
     if own == "false":
-        return Refusal(
+        return Skip(
             reason=SkipReason.OPTED_OUT,
             message=f'the Deployment has the label {names.INJECT}: "false"',
             removes=True,
         )
     if own != "true" and subject.namespace.labels.get(names.INJECT) == "false":
-        return Refusal(
+        return Skip(
             reason=SkipReason.OPTED_OUT,
             message=f'namespace {subject.namespace.name} has the label {names.INJECT}: "false"',
             removes=True,
@@ -127,15 +127,15 @@ def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -
     return None
 
 
-def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """A policy of higher precedence provides an item of the same name, port, mount path or env here."""
     for other in above:
         if (shared := _shared(subject, revision, other)) is None:
             continue
         if other.policy in subject.leaving:
             message = f"{shared} {other.policy.label}, which does not select it any more and is still to be removed"
-            return Refusal(reason=SkipReason.OVERRIDDEN, message=message)
-        return Refusal(
+            return Skip(reason=SkipReason.OVERRIDDEN, message=message)
+        return Skip(
             reason=SkipReason.OVERRIDDEN,
             message=f"{shared} {other.policy.label}, which has precedence",
             removes=True,
@@ -155,14 +155,14 @@ def _shared(subject: Subject, revision: Revision, other: Revision) -> str | None
     return None
 
 
-def name_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def name_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """The application has its own container, volume or mount path of that name, or somebody claims ours."""
     return next(_name_conflicts(subject, revision), None)
 
 
-def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Refusal]:
-    def refuse(message: str) -> Refusal:
-        return Refusal(reason=SkipReason.NAME_CONFLICT, message=message)
+def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
+    def refuse(message: str) -> Skip:
+        return Skip(reason=SkipReason.NAME_CONFLICT, message=message)
 
     entry = subject.record.entries.get(revision.policy)
     for item in sorted(entry.items if entry else ()):
@@ -196,7 +196,7 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Refusal]:
             yield refuse(f"{item} was put there by {missing.label}, which does not exist any more; eject it first")
 
 
-def port_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def port_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """A port of ours is the application's: containers of a Pod share its network, and nothing else checks this."""
     ours = {port: each.name for each in revision.sidecars for port in claimed_ports(each.container)}
     adopted = {each.name for each in revision.sidecars if subject.adopted(revision, each.name)}
@@ -204,7 +204,7 @@ def port_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision
         if container["name"] in adopted:
             continue
         for port in sorted(claimed_ports(container) & ours.keys()):
-            return Refusal(
+            return Skip(
                 reason=SkipReason.PORT_CONFLICT,
                 message=f"{port[0]} {port[1]}/{port[2]} of sidecar {ours[port]!r} is also that of the "
                 f"application's container {container['name']!r}",
@@ -212,10 +212,10 @@ def port_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision
     return None
 
 
-def has_controller(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def has_controller(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Another controller made it, and would undo us."""
     if subject.workload.controller and not subject.applied(revision):
-        return Refusal(
+        return Skip(
             reason=SkipReason.CONTROLLED,
             message=f"the Deployment is controlled by {subject.workload.controller}, which would undo a change; "
             "change it there",
@@ -223,11 +223,11 @@ def has_controller(subject: Subject, revision: Revision, above: Sequence[Revisio
     return None
 
 
-def is_driven(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def is_driven(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Its template is another's: a change would start that one's own rollout, outside of any budget."""
     driver = subject.driven_by or subject.workload.driven_by
     if driver and not subject.applied(revision):
-        return Refusal(
+        return Skip(
             reason=SkipReason.DRIVEN_BY_ROLLOUT,
             message=f"{driver} takes its Pod template from the Deployment (workloadRef): a change would start that "
             "rollout, with its own steps",
@@ -235,44 +235,44 @@ def is_driven(subject: Subject, revision: Revision, above: Sequence[Revision]) -
     return None
 
 
-def is_paused(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def is_paused(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Its owner paused it: a change would only wait."""
     if subject.workload.paused and not subject.applied(revision):
-        return Refusal(
+        return Skip(
             reason=SkipReason.DEPLOYMENT_PAUSED,
             message="the Deployment is paused by its owner; it is changed after `kubectl rollout resume`",
         )
     return None
 
 
-def is_pinned(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def is_pinned(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Its owner pinned it to another revision than the update revision."""
     pin = subject.pins.get(revision.policy)
     if pin is None:
         return None
     what = f"the Deployment's annotation {names.PIN} pins it to {pin.asked}"
     if pin.revision is None:
-        return Refusal(reason=SkipReason.PINNED, message=f"{what}, which is not stored: it stays as it is")
-    return Refusal(reason=SkipReason.PINNED, message=what, pinned_to=pin.revision)
+        return Skip(reason=SkipReason.PINNED, message=f"{what}, which is not stored: it stays as it is")
+    return Skip(reason=SkipReason.PINNED, message=what, pinned_to=pin.revision)
 
 
-def has_halted_rollout(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def has_halted_rollout(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Another policy's failed rollout is left on it for inspection."""
     others = sorted(subject.inspected - {revision.policy})
     if not others or subject.applied(revision):
         return None
-    return Refusal(
+    return Skip(
         reason=SkipReason.OTHER_ROLLOUT_HALTED,
         message=f"a failed rollout of {others[0].label} is left on it for inspection (onFailure: Halt); "
         "edit or resume that policy first",
     )
 
 
-def would_go_down(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def would_go_down(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """A change would take all of its Pods down at once."""
     allowed = subject.workload.annotations.get(names.ALLOW_DOWNTIME) == "true"
     if subject.workload.takes_down and not allowed and not subject.applied(revision):
-        return Refusal(
+        return Skip(
             reason=SkipReason.DOWNTIME,
             message=f"a change takes all Pods of the Deployment down at once ({subject.workload.takes_down}); "
             f'the annotation {names.ALLOW_DOWNTIME}: "true" on it allows that',
@@ -280,7 +280,7 @@ def would_go_down(subject: Subject, revision: Revision, above: Sequence[Revision
     return None
 
 
-def breaks_autoscaling(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def breaks_autoscaling(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """An autoscaler goes by the share of what is requested, and a sidecar requests nothing: it would stop scaling."""
     if subject.applied(revision) or not needs_requests(subject.spec):
         return None
@@ -289,7 +289,7 @@ def breaks_autoscaling(subject: Subject, revision: Revision, above: Sequence[Rev
         for resource in autoscaler.resources:
             lacking = [repr(each.name) for each in ours if not requests(each.container, resource)]
             if lacking:
-                return Refusal(
+                return Skip(
                     reason=SkipReason.BREAKS_AUTOSCALING,
                     message=f"HorizontalPodAutoscaler {autoscaler.name!r} scales it by {resource} utilization, and "
                     f"would stop: no {resource} is requested by {', '.join(lacking)}; give the sidecar a request, or "
@@ -316,29 +316,29 @@ CHECKS: tuple[Check, ...] = (
 
 def judge(
     subject: Subject, candidates: Iterable[Revision], leaving: Iterable[Revision] = ()
-) -> dict[PolicyId, Refusal | None]:
+) -> dict[PolicyId, Skip | None]:
     """Return, for each policy of *candidates*, the first reason to leave the workload alone, or None.
 
     *candidates* are what the policies that select the workload want to inject; *leaving* is what is still there of
     policies that no longer do, and in the way until it is gone.
     """
-    verdicts: dict[PolicyId, Refusal | None] = {}
+    verdicts: dict[PolicyId, Skip | None] = {}
     present = list(leaving)
     subject = replace(subject, leaving=frozenset(each.policy for each in present))
     for revision in sorted(candidates, key=precedence):
-        refusal = _first(CHECKS, subject, revision, present)
-        if refusal is not None and refusal.pinned_to is not None:  # to move it is a change like any other
+        skip = _first(CHECKS, subject, revision, present)
+        if skip is not None and skip.pinned_to is not None:  # to move it is a change like any other
             after = CHECKS[CHECKS.index(is_pinned) + 1 :]
             if (other := _first(after, subject, revision, present)) is not None:
-                message = f"{refusal.message}; it stays as it is, {other.reason}: {other.message}"
-                refusal = replace(refusal, pinned_to=None, message=message)
-        verdicts[revision.policy] = refusal
-        if refusal is None or (not refusal.removes and revision.policy in subject.record.entries):
+                message = f"{skip.message}; it stays as it is, {other.reason}: {other.message}"
+                skip = replace(skip, pinned_to=None, message=message)
+        verdicts[revision.policy] = skip
+        if skip is None or (not skip.removes and revision.policy in subject.record.entries):
             present.append(revision)
     return verdicts
 
 
-def _first(checks: Sequence[Check], subject: Subject, revision: Revision, above: Sequence[Revision]) -> Refusal | None:
+def _first(checks: Sequence[Check], subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     return next((found for check in checks if (found := check(subject, revision, above))), None)
 
 
@@ -377,7 +377,7 @@ def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:
     provided |= {ItemKey(list=VOLUMES, name=volume["name"]): volume for volume in revision.volumes}
     adopted = {each.name for each in revision.sidecars if subject.adopted(revision, each.name)}
     for container in application_containers(
-        subject.spec, revision, lambda name: subject.is_foreign(name) or name in adopted
+        subject.spec, revision, lambda name: subject.is_injected(name) or name in adopted
     ):
         for listed, additions in (
             (ENV, revision.application.env),

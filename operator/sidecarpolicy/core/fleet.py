@@ -43,14 +43,14 @@ class Standing(IntEnum):
 
     UPDATED = 0
     ROLLED_BACK = 1
-    ROLLED_BACK_EXCUSED = 2
+    ROLLED_BACK_NOT_COUNTED = 2
     FAILED = 3
-    FAILED_EXCUSED = 4
+    FAILED_NOT_COUNTED = 4
     ARRIVING_EMPTY = 5
     ARRIVING = 6
     WAITING = 7
     ELSEWHERE_FAILED = 8
-    ELSEWHERE_FAILED_EXCUSED = 9
+    ELSEWHERE_FAILED_NOT_COUNTED = 9
     WAITING_EMPTY = 10
     SKIPPED = 11
 
@@ -454,9 +454,9 @@ class Fleet:
         return self._listing(IN_BACKOFF)
 
     @property
-    def excused(self) -> Listing:
+    def not_counted(self) -> Listing:
         """Those that fail now for reasons of their namespace, by identity (so by namespace)."""
-        return self._listing(EXCUSED)
+        return self._listing(NOT_COUNTED)
 
     @property
     def skipped(self) -> dict[str, Listing]:
@@ -547,7 +547,7 @@ TO_DIAGNOSE = "to diagnose"
 CONFLICTS = "conflicts"
 REMOVAL_CONFLICTS = "removal conflicts"
 IN_BACKOFF = "in backoff"
-EXCUSED = "excused"
+NOT_COUNTED = "not_counted"
 SKIPPED = "skipped"
 ROLLBACK = "rollback"
 JOINING = "joining"
@@ -633,18 +633,18 @@ def _selected(
         if counts:
             tallies.append((COUNT, COUNTED))
         listings.append((FAILED, (not counts, not each.message)))
-    if each.failing and each.excused:
-        listings.append((EXCUSED, ()))
+    if each.failing and each.not_counted:
+        listings.append((NOT_COUNTED, ()))
     if each.reason == Reason.FIELD_CONFLICT:
         listings.append((CONFLICTS, ()))
     idle = not each.is_left_alone and each.backoff is None
     fresh = each.new and each.revision is None
-    if each.refusal is not None:
-        listings.append(((SKIPPED, each.refusal.reason.value), ()))
+    if each.skip is not None:
+        listings.append(((SKIPPED, each.skip.reason.value), ()))
         if each.pinned_to is not None and each.pinned_to != each.revision and idle and not each.busy:
             return PIN, order, fresh, each.pinned_to
         return None
-    failed_here = each.turned_back and not each.excused
+    failed_here = each.rolled_back and not each.not_counted
     if each.health is not Health.EMPTY and not failed_here:
         tallies.append((COUNT, WITH_REPLICAS))
     if each.revision == update:
@@ -656,11 +656,11 @@ def _selected(
     if failed_here:
         return None
     tallies.append((BEHIND_IN, namespace))
-    if fresh and idle and not each.turned_back:
+    if fresh and idle and not each.rolled_back:
         listings.append((JOINING, (digest(str(each.workload)),)))
     if each.busy or not idle:
         return None
-    return UPDATE, order, fresh, MEMBER if each.turned_back and not each.group else each.group
+    return UPDATE, order, fresh, MEMBER if each.rolled_back and not each.group else each.group
 
 
 def _unselected(
@@ -675,7 +675,7 @@ def _unselected(
     if slot and each.revision is None and not each.recorded:
         tallies.append((COUNT, REMOVALS_IN_FLIGHT))
     # Only a removal that was tried can have failed: while the entry is there, what is late is another change.
-    if not each.recorded and each.state is State.FAILED and not each.excused:
+    if not each.recorded and each.state is State.FAILED and not each.not_counted:
         tallies.append((COUNT, REMOVALS_FAILED))
     if late:
         tallies.append((COUNT, REMOVALS_LATE))
@@ -687,7 +687,7 @@ def _unselected(
         listings.append((REMOVAL_CONFLICTS, ()))
     if not each.recorded:
         return None
-    if not each.left:
+    if not each.deselected_by_owner:
         tallies.append((COUNT, REMOVALS_UNAPPROVED))
     if each.backoff is not None:
         return None
@@ -695,7 +695,7 @@ def _unselected(
     if each.busy or each.is_left_alone:
         return None
     # A note alone changes no Pods.
-    return REMOVE, Order.EMPTY if each.revision is None and not slot else order, each.left, ""
+    return REMOVE, Order.EMPTY if each.revision is None and not slot else order, each.deselected_by_owner, ""
 
 
 def _order(each: Target, *, slot: bool) -> Order:
@@ -712,12 +712,12 @@ def _standing(each: Target, update: str | None) -> Standing:
             return Standing.SKIPPED
         case State.UPDATED:
             return Standing.UPDATED
-        case State.FAILED if each.turned_back:
-            return Standing.ROLLED_BACK_EXCUSED if each.excused else Standing.ROLLED_BACK
+        case State.FAILED if each.rolled_back:
+            return Standing.ROLLED_BACK_NOT_COUNTED if each.not_counted else Standing.ROLLED_BACK
         case State.FAILED if each.revision == update:
-            return Standing.FAILED_EXCUSED if each.excused else Standing.FAILED
+            return Standing.FAILED_NOT_COUNTED if each.not_counted else Standing.FAILED
         case State.FAILED:
-            return Standing.ELSEWHERE_FAILED_EXCUSED if each.excused else Standing.ELSEWHERE_FAILED
+            return Standing.ELSEWHERE_FAILED_NOT_COUNTED if each.not_counted else Standing.ELSEWHERE_FAILED
     empty = each.health is Health.EMPTY
     if each.revision == update:
         return Standing.ARRIVING_EMPTY if empty else Standing.ARRIVING

@@ -102,16 +102,16 @@ def compose(
     )
 
 
-def application_containers(spec: Json, revision: Revision, foreign: Callable[[str], bool]) -> list[Json]:
+def application_containers(spec: Json, revision: Revision, is_injected: Callable[[str], bool]) -> list[Json]:
     """The containers of the application that *revision* adds env and mounts to.
 
-    *foreign* tells which init containers are not the application's own.
+    *is_injected* tells which init containers are not the application's own.
     """
     wanted = revision.application.containers
     regular = [each for each in items(spec, "containers") if not wanted or each["name"] in wanted]
     if not revision.application.init_containers:
         return regular
-    return [*regular, *(each for each in items(spec, INIT_CONTAINERS) if not foreign(each["name"]))]
+    return [*regular, *(each for each in items(spec, INIT_CONTAINERS) if not is_injected(each["name"]))]
 
 
 class _Work:
@@ -190,7 +190,7 @@ class _Work:
         entry = self.record.entries.get(revision.policy)
         return self.live[item] == canonical_item(revision, item) or bool(entry and name in entry.adopted)
 
-    def _is_foreign(self, name: str) -> bool:
+    def _is_injected(self, name: str) -> bool:
         """Whether an init container is not the application's own: ours, held or adopted."""
         return ItemKey(INIT_CONTAINERS, name) in self.record.items - self.left_behind or any(
             name in adopted for adopted in self.adopted.values()
@@ -203,7 +203,7 @@ class _Work:
                 self._offer(revision, item, sidecar.container)
         for volume in revision.volumes:
             self._offer(revision, ItemKey(VOLUMES, volume["name"]), volume)
-        for container in application_containers(self.spec, revision, self._is_foreign):
+        for container in application_containers(self.spec, revision, self._is_injected):
             for listed, additions in (
                 (ENV, revision.application.env),
                 (VOLUME_MOUNTS, revision.application.volume_mounts),

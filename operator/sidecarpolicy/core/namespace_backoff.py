@@ -46,7 +46,7 @@ class NamespaceBackoff:
 def namespace_backoffs(before: Mapping[str, NamespaceBackoff], fleet: Fleet, now: float) -> dict[str, NamespaceBackoff]:
     """Return, by namespace, what is left alone, or tried one at a time, given what was *before*."""
     failing: dict[str, set[WorkloadId]] = defaultdict(set)
-    for each in fleet.excused:
+    for each in fleet.not_counted:
         failing[each.workload.namespace].add(each.workload)
     behind, updated = fleet.tally(BEHIND_IN), fleet.tally(UPDATED_IN)
     after: dict[str, NamespaceBackoff] = {}

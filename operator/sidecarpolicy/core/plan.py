@@ -241,7 +241,7 @@ class _Ahead:
         each, wanted, holds = self.fleet.standing_of(workload)
         there = each is not None and each.revision == step.revision
         ahead = wanted and step.revision == self.fleet.update
-        if ahead and not there and each is not None and not each.group and not each.turned_back:
+        if ahead and not there and each is not None and not each.group and not each.rolled_back:
             self.room += 1
         if not step.takes_slot:
             return
@@ -305,7 +305,7 @@ def _rollback_of(each: Target, state: RolloutState) -> Step:
         revision=each.note.previous or None,
         urgent=True,
         takes_slot=each.health is not Health.EMPTY,
-        note=Note(failed=state.attempt, excused=each.excused),
+        note=Note(failed=state.attempt, not_counted=each.not_counted),
         why=f"rolled back, {each.reason}: {each.message}",
     )
 

@@ -45,7 +45,7 @@ class Note:
 
     *previous*: the revision that the workload had before (empty: none), to go back to. *unhealthy_before*: it was
     unhealthy when the step was made, so its failure is not ours. *failed*: `<revision>#<attempt>` that failed here and
-    was rolled back. *excused*: the cause was the namespace's, and does not count against maxFailures. *undone*: how
+    was rolled back. *not_counted*: the cause was the namespace's, and does not count against maxFailures. *undone*: how
     often another writer undid what is here, and when it was put back last. *stepped*: when the step was written, in
     whole seconds since the epoch (0: not said); ReplicaSets do not show whether an owner's change that followed found
     the rollout of this one over.
@@ -54,7 +54,7 @@ class Note:
     previous: str = ""
     unhealthy_before: bool = False
     failed: str = ""
-    excused: bool = False
+    not_counted: bool = False
     undone: Undone = NOT_UNDONE
     stepped: float = 0.0
 
@@ -139,7 +139,7 @@ def _entry(value: Mapping[str, Any]) -> Entry:
             previous=_text(value["previous"]) if "previous" in value else "",
             unhealthy_before=value.get("unhealthyBefore", False) is True,
             failed=_text(value["failed"]) if "failed" in value else "",
-            excused=value.get("excused", False) is True,
+            not_counted=value.get("excused", False) is True,
             undone=_undone(value["undone"]) if "undone" in value else NOT_UNDONE,
             stepped=_time(value["stepped"]) if "stepped" in value else 0.0,
         ),
@@ -167,7 +167,7 @@ def _noted(note: Note) -> dict[str, Any]:
             ("previous", note.previous),
             ("unhealthyBefore", note.unhealthy_before),
             ("failed", note.failed),
-            ("excused", note.excused),
+            ("excused", note.not_counted),
             ("undone", {"count": note.undone.count, "last": timestamp(note.undone.last)} if note.undone else None),
             ("stepped", timestamp(note.stepped) if note.stepped else None),
         )

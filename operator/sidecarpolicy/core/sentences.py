@@ -358,7 +358,7 @@ def _refused_removal(report: Report) -> str:
 
 def _why_skipped(report: Report) -> str:
     return ", ".join(
-        f"{reason} ({len(found)}): {found[0].workload}: {cause(found[0].refusal.message if found[0].refusal else '')}"
+        f"{reason} ({len(found)}): {found[0].workload}: {cause(found[0].skip.message if found[0].skip else '')}"
         for reason, found in report.skipped.items()
     )
 

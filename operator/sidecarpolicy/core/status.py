@@ -100,7 +100,7 @@ def _failures(report: Report, previous: Sequence[Json], now: float) -> list[Json
     update = report.state.update or ""
     failures = []
     for each in report.failed:
-        revision = ("" if each.turned_back else each.revision) or update
+        revision = ("" if each.rolled_back else each.revision) or update
         before = told.get((each.workload.namespace, each.workload.name, revision), {})
         since = before.get("since") or timestamp(now if each.late_since is None else each.late_since)
         failures.append(
@@ -123,7 +123,7 @@ def _skipped(report: Report) -> list[Json]:
             "reason": reason,
             "count": len(found),
             "examples": [str(each.workload) for each in found[:MOST_EXAMPLES]],
-            "message": shortened(f"{found[0].workload}: {found[0].refusal.message if found[0].refusal else ''}"),
+            "message": shortened(f"{found[0].workload}: {found[0].skip.message if found[0].skip else ''}"),
         }
         for reason, found in report.skipped.items()
     ]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from math import isinf
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import Facts, kind_of
 from sidecarpolicy.core.policy import Rollout
@@ -61,19 +61,19 @@ class Target:
     failed one last made progress. *recorded*: the record has an entry for the policy, be it only a *note*.
 
     *under_way*: the policy's rollout on it is not complete. *failing*: that has failed and nothing has been done about
-    it yet. *turned_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: what is
+    it yet. *rolled_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: what is
     late is its owner's first rollout, or a change of theirs on top of ours: theirs, unless one of our containers is to
     blame. *blamed*: one is.
-    *excused*: the failure does not count against maxFailures. *outdated*: it failed at another revision than the
+    *not_counted*: the failure does not count against maxFailures. *outdated*: it failed at another revision than the
     update's, which says nothing about that one. *group*: the canary group that selects it, if any. *pinned_to*: the
-    revision at which its owner wants it, where that is another than the update's. *left*: its owner took it out of the
-    selection, so that it needs nobody's approval to lose what it has. *conflict*: another writer keeps undoing what the
-    policy has on it. *backoff*: the last write of it failed, and nothing is tried for a while.
+    revision at which its owner wants it, where that is another than the update's. *deselected_by_owner*: its owner took
+    it out of the selection, so that it needs nobody's approval to lose what it has. *conflict*: another writer keeps
+    undoing what the policy has on it. *backoff*: the last write of it failed, and nothing is tried for a while.
     """
 
     workload: WorkloadId
     state: State
-    refusal: Refusal | None = None
+    skip: Skip | None = None
     revision: str | None = None
     health: Health = Health.HEALTHY
     holds_slot: bool = False
@@ -88,15 +88,15 @@ class Target:
     recorded: bool = False
     note: Note = NOTHING_NOTED
     failing: bool = False
-    turned_back: bool = False
+    rolled_back: bool = False
     suspect: bool = False
     blamed: bool = False
     under_way: bool = False
-    excused: bool = False
+    not_counted: bool = False
     outdated: bool = False
     group: str = ""
     pinned_to: str | None = None
-    left: bool = False
+    deselected_by_owner: bool = False
     conflict: Conflict | None = None
     backoff: Backoff | None = None
 
@@ -123,7 +123,7 @@ class Target:
     @property
     def counts(self) -> bool:
         """Whether it counts against maxFailures."""
-        return self.state is State.FAILED and not (self.excused or self.outdated or self.is_its_owners)
+        return self.state is State.FAILED and not (self.not_counted or self.outdated or self.is_its_owners)
 
 
 def target(
@@ -131,7 +131,7 @@ def target(
     update: str | None,
     workload: Workload,
     children: Sequence[Child],
-    refusal: Refusal | None,
+    skip: Skip | None,
     *,
     rollout: Rollout,
     now: float,
@@ -139,7 +139,7 @@ def target(
     current: str | None = None,
     busy_until: float = 0.0,
     group: str = "",
-    left: bool = False,
+    deselected_by_owner: bool = False,
     backoff: Backoff | None = None,
     cleared_at: float = 0.0,
 ) -> Target:
@@ -147,9 +147,9 @@ def target(
 
     *children*: what its controller made of it. *attempt* is the `<revision>#<attempt>` under which a failure would be
     noted now. *current* is the revision that was rolled out completely last; it has soaked. *busy_until*: when the soak
-    of another policy's rollout on it ends. *group* and *left* are passed on. *backoff*: a write of it that failed; one
-    that is over by *now* is as good as none. *cleared_at*: when its Pods were looked at and none of ours was to
-    blame.
+    of another policy's rollout on it ends. *group* and *deselected_by_owner* are passed on. *backoff*: a write of it
+    that failed; one that is over by *now* is as good as none. *cleared_at*: when its Pods were looked at and none of
+    ours was to blame.
 
     Nothing is remembered between two calls: objects and the time decide, so a restart at any moment changes nothing.
     """
@@ -183,11 +183,11 @@ def target(
     soaking = ours and facts.arrived and now < soaked and not (facts.empty or joined or released)
     suspect = (late and (joined or on_top)) or (ours and doubtful and not late)
     failing = late and not suspect
-    turned_back = bool(attempt) and note.failed == attempt and revision != update
+    rolled_back = bool(attempt) and note.failed == attempt and revision != update
     found = Target(
         workload=workload.id,
-        state=_state(refusal, revision, update, moving=under_way or soaking, failed=failing or turned_back),
-        refusal=refusal,
+        state=_state(skip, revision, update, moving=under_way or soaking, failed=failing or rolled_back),
+        skip=skip,
         revision=revision,
         health=_health(facts),
         holds_slot=(under_way or soaking) and not joined and not facts.empty,
@@ -203,14 +203,14 @@ def target(
         recorded=entry is not None,
         note=note,
         failing=failing,
-        turned_back=turned_back,
+        rolled_back=rolled_back,
         suspect=suspect,
         under_way=under_way,
-        excused=turned_back and note.excused,
-        outdated=failing and not turned_back and revision != update,
+        not_counted=rolled_back and note.not_counted,
+        outdated=failing and not rolled_back and revision != update,
         group=group,
-        pinned_to=refusal.pinned_to if refusal else None,
-        left=left,
+        pinned_to=skip.pinned_to if skip else None,
+        deselected_by_owner=deselected_by_owner,
     )
     return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
 
@@ -271,7 +271,7 @@ def in_backoff(each: Target, backoff: Backoff) -> Target:
         state=State.FAILED,
         reason=names.REFUSED,
         message=backoff.message,
-        excused=True,
+        not_counted=True,
         holds_slot=False,
     )
 
@@ -291,11 +291,11 @@ def _next(moments: Iterable[float | None], now: float) -> float | None:
 
 
 def in_conflict(each: Target, conflict: Conflict) -> Target:
-    """Return *each* in *conflict* with another writer: failed, excused, and in nobody's way.
+    """Return *each* in *conflict* with another writer: failed, not counted, and in nobody's way.
 
     What was put back and only has to last is failed in place of updated; a rollout that goes on there is what it is.
     """
-    if each.refusal is not None or (conflict.put_back and each.state is not State.UPDATED):
+    if each.skip is not None or (conflict.put_back and each.state is not State.UPDATED):
         again = [seconds for seconds in (each.looks_again, conflict.until) if seconds is not None]
         return replace(each, conflict=conflict, looks_again=min(again, default=None))
     return replace(
@@ -304,7 +304,7 @@ def in_conflict(each: Target, conflict: Conflict) -> Target:
         conflict=conflict,
         reason=Reason.FIELD_CONFLICT.value,
         message=conflict.message,
-        excused=True,
+        not_counted=True,
         holds_slot=False,
         evidence=False,
         available=each.available and conflict.put_back,
@@ -316,8 +316,8 @@ def in_conflict(each: Target, conflict: Conflict) -> Target:
     )
 
 
-def _state(refusal: Refusal | None, revision: str | None, update: str | None, *, moving: bool, failed: bool) -> State:
-    if refusal is not None:
+def _state(skip: Skip | None, revision: str | None, update: str | None, *, moving: bool, failed: bool) -> State:
+    if skip is not None:
         return State.SKIPPED
     if failed:
         return State.FAILED

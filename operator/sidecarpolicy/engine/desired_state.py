@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
 from sidecarpolicy.core.plan import Step
@@ -70,7 +70,7 @@ def desired_on(
     )
 
 
-def _may_have(verdict: Refusal | None, step: Step | None) -> bool:
+def _may_have(verdict: Skip | None, step: Step | None) -> bool:
     """Whether the policy is kept in order; one that is pinned is too, and goes where its owner pins it."""
     if verdict is None:
         return True

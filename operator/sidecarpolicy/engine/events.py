@@ -111,7 +111,7 @@ class Teller:
             if each.conflict is not None:
                 self._of_conflict(cached, workload, each.conflict)
                 continue
-            revision = ("" if each.turned_back else each.revision) or (update.revision.name if update else "")
+            revision = ("" if each.rolled_back else each.revision) or (update.revision.name if update else "")
             key = (each.workload, revision)
             if key in remembered.told or not each.message:
                 continue
@@ -149,19 +149,17 @@ class Teller:
     def _of_skips(self, cached: CachedPolicy, remembered: PolicyMemory, status: Json) -> None:
         skipped = {each.workload: each for listed in remembered.fleet.skipped.values() for each in listed}
         before = remembered.skipped
-        remembered.skipped = {
-            workload: each.refusal.reason for workload, each in skipped.items() if each.refusal is not None
-        }
+        remembered.skipped = {workload: each.skip.reason for workload, each in skipped.items() if each.skip is not None}
         if before is None:
             # After a restart nothing is known of before; where the status says the same as then, nothing is new.
             same = _counts(at(cached.status), "skipped") == _counts(status, "skipped")
             before = remembered.skipped if same else {}
         for identity, each in skipped.items():
-            if each.refusal is None or before.get(identity) is each.refusal.reason:
+            if each.skip is None or before.get(identity) is each.skip.reason:
                 continue
-            if each.refusal.reason is SkipReason.TERMINATING:
+            if each.skip.reason is SkipReason.TERMINATING:
                 continue  # it goes, and so would the Event
-            message = f"{each.refusal.reason}: {each.refusal.message}"
+            message = f"{each.skip.reason}: {each.skip.message}"
             if (workload := self.context.cache.workloads.get(identity)) is not None:
                 self.on_workload(workload, EventReason.SKIPPED, f"{cached.id.label}: {message}")
             self.on_policy(cached.id, EventReason.SKIPPED, f"{identity}: {message}")

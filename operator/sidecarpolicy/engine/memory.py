@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sidecarpolicy.core.arithmetic.findings import Finding
-from sidecarpolicy.core.checks import Refusal
+from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -85,7 +85,7 @@ class Judgement:
 
     record: Record
     missing: frozenset[PolicyId]
-    verdicts: Mapping[PolicyId, Refusal | None]
+    verdicts: Mapping[PolicyId, Skip | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

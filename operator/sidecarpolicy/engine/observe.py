@@ -135,7 +135,10 @@ def _target(
         group=rollout.canary_group(workload.pod_labels, cache.namespace(workload.id.namespace).labels)
         if rollout.canary
         else "",
-        left=policy is not None and not cached.deleting and not wanted and _left(policy, workload, context),
+        deselected_by_owner=policy is not None
+        and not cached.deleting
+        and not wanted
+        and _deselected_by_owner(policy, workload, context),
         backoff=failed.backoff if failed is not None and not of_another else None,
         cleared_at=_cleared_at(workload, context),
     )
@@ -165,7 +168,7 @@ def _busy_until(policy: PolicyId, workload: Workload, children: Sequence[Child],
     return ends
 
 
-def _left(policy: Policy, workload: Workload, context: Context) -> bool:
+def _deselected_by_owner(policy: Policy, workload: Workload, context: Context) -> bool:
     """Whether the owner took *workload* out of the selection: an older template of theirs would still be selected."""
     if policy.selector.matches(workload.pod_labels) or not context.cache.selects_namespace(policy, workload):
         return False
@@ -178,13 +181,13 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
     Of one that has been rolled back nothing can be seen any more; what was seen of it is said again.
     """
     explained = context.memory.of_policy(cached.id).explained
-    if found.turned_back:
+    if found.rolled_back:
         reason, message = explained.get(workload.id, ("", ""))
         return replace(found, reason=reason, message=message) if message or not found.message else found
     diagnosis = diagnosis_of(workload, context)
     if found.failing and diagnosis is None:
         # First its Pods are looked at: once it is rolled back they cannot be seen any more.
-        state = State.PROGRESSING if found.refusal is None else found.state
+        state = State.PROGRESSING if found.skip is None else found.state
         return replace(found, failing=False, suspect=True, state=state)
     if (found.failing or found.suspect) and diagnosis is not None:
         failing = found.failing or diagnosis.ours
@@ -192,10 +195,10 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
             found,
             reason=diagnosis.reason,
             message=diagnosis.message,
-            excused=cached.id.cluster_wide and diagnosis.of_namespace,
+            not_counted=cached.id.cluster_wide and diagnosis.of_namespace,
             failing=failing,
             blamed=diagnosis.ours,
-            state=State.FAILED if failing and found.refusal is None else found.state,
+            state=State.FAILED if failing and found.skip is None else found.state,
         )
     if found.failing and found.message:
         explained[workload.id] = (found.reason, found.message)

@@ -85,7 +85,7 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
 
 def note_backoffs(remembered: PolicyMemory, now: float) -> None:
     """Leave namespaces alone whose own trouble made a workload fail: before the next step there is decided."""
-    if remembered.backoffs or remembered.fleet.excused:
+    if remembered.backoffs or remembered.fleet.not_counted:
         remembered.backoffs = namespace_backoffs(remembered.backoffs, remembered.fleet, now)
 
 

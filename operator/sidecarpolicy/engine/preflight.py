@@ -32,8 +32,8 @@ def preflight(
     """
     coming = {
         policy: (stored.revision, cached.policy.rollout.progress_deadline_seconds)
-        for policy, refusal in judgement.verdicts.items()
-        if refusal is None
+        for policy, skip in judgement.verdicts.items()
+        if skip is None
         and (cached := context.cache.policies.get(policy)) is not None
         and cached.policy is not None
         and (stored := context.cache.update_revision(policy)) is not None
@@ -57,9 +57,7 @@ def preflight(
 
     def of(policy: PolicyId, revision: Revision, deadline: int) -> tuple[Finding, ...]:
         overridden = {
-            other
-            for other, refusal in judgement.verdicts.items()
-            if refusal is not None and refusal.overridden_by == policy
+            other for other, skip in judgement.verdicts.items() if skip is not None and skip.overridden_by == policy
         }
         there = judgement.record.entries.get(policy)
         if there is not None and there.revision == revision.name and not overridden:
