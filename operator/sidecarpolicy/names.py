@@ -163,6 +163,7 @@ class WarningReason(StrEnum):
     ENV_KEPT = "EnvKept"
     INVALID_MARK = "InvalidMark"
     INVALID_RECORD = "InvalidRecord"
+    INVALID_REVISION = "InvalidRevision"
     MUTATED = "Mutated"
     GATE_PROBES_APPLICATION = "GateProbesApplication"
     SLOW_START = "SlowStart"

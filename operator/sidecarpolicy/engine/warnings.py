@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from sidecarpolicy import names
+from sidecarpolicy.core.messages import cause
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import lacks_gate
 from sidecarpolicy.core.revision import approvals
@@ -20,6 +21,15 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
     """What an author should know about the policy itself and about each of its workloads."""
     remembered = context.memory.of_policy(cached.id)
     found = [warned for each in remembered.warned.values() for warned in each]
+    found += [
+        Warned(
+            reason=WarningReason.INVALID_REVISION,
+            message=f"cannot be read ({cause(problem)}): Deployments that have it stay as they are; restore it, or "
+            "delete it: the update revision is written anew",
+            where=f"ControllerRevision {place}",
+        )
+        for place, problem in context.cache.mangled(cached.id).items()
+    ]
     if cached.policy is None:
         return found
     found += [
