@@ -16,6 +16,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.record import Entry
+from sidecarpolicy.core.targets import REFUSED_SECONDS
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
@@ -178,21 +179,29 @@ class Invariants:
             return
         if policy.rollout.strategy is not Strategy.PROGRESSIVE:
             return
-        first = sum(each.revision == becomes and not each.unwell for each in self.flights.values())
+        first = sum(
+            each.revision == becomes and not self._held_up_at_home(place) for place, each in self.flights.items()
+        )
         if becomes is not None and becomes not in self.landed and first > 1:
             self.say(f"{first} roll out {becomes}, and none has ever completed it")
         if in_flight > self.budget(policy):
             self.say(f"{in_flight} in flight for {name}, over the budget of {self.budget(policy)}: {was} → {becomes}")
 
     def in_flight(self, policy: str) -> int:
-        """How many Deployments roll out something of *policy*, without those that were unhealthy before."""
+        """How many Deployments roll out something of *policy*, without those that hold nobody up."""
         return sum(
             each.policy == policy
-            and not each.unwell
+            and not self._held_up_at_home(key)
             and each.counts_from <= self.now()
             and (each.revision is not None or self.now() < each.stuck_at)
-            for each in self.flights.values()
+            for key, each in self.flights.items()
         )
+
+    def _held_up_at_home(self, key: tuple[str, Place]) -> bool:
+        """Whether a Deployment was unhealthy before, or has failed for reasons of its namespace."""
+        flight = self.flights[key]
+        refused = key[1][0] in self.controllers.without_quota and self.now() > flight.counts_from + REFUSED_SECONDS
+        return flight.unwell or refused
 
     def budget(self, policy: Policy) -> int:
         """How many may."""
