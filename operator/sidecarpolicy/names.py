@@ -209,6 +209,7 @@ class EventReason(StrEnum):
     ROLLED_BACK = "RolledBack"
     HALTED = "RolloutHalted"
     RESUMED = "RolloutResumed"
+    LEFT_TO_OWNER = "LeftToOwner"
     RECORD_REBUILT = "RecordRebuilt"
     POLICY_MISSING = "PolicyMissing"
     FIELD_CONFLICT = "FieldConflict"

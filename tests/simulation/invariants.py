@@ -15,9 +15,9 @@ from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.record import Entry
+from sidecarpolicy.core.record import Entry, ItemKey
 from sidecarpolicy.core.targets import REFUSED_SECONDS
-from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
 from sidecarpolicy.kube.lease import LEASES
@@ -129,7 +129,8 @@ class Invariants:
 
     def _ours(self, change: Change, before: Json) -> None:
         after = change.after
-        if owners_part(before) != owners_part(after):
+        ours = {item for body in (before, after) for _, entry in _entries(body) for item in entry.items}
+        if _without(owners_part(before), ours) != _without(owners_part(after), ours):
             self.say(f"something of the owner of {'/'.join(change.place)} was changed")
         old, new = (borne_by(each["spec"]["template"]) for each in (before, after))
         if old == new:
@@ -333,6 +334,24 @@ def owners_part(body: Json) -> Json:
         "finalizers": metadata.get("finalizers"),
         "spec": {**spec, "template": {**template, "spec": pod}},
     }
+
+
+def _without(part: Json, ours: set[ItemKey]) -> Json:
+    """An owner's part without the volumes, variables and mounts that are in a record."""
+    pod = part["spec"]["template"]["spec"]
+
+    def kept(holder: Json, key: str, identity: str, container: str = "") -> Json:
+        left = [each for each in items(holder, key) if ItemKey(key, each[identity], container) not in ours]
+        return with_items(holder, key, left)
+
+    def own(container: Json) -> Json:
+        container = kept(container, "env", "name", container["name"])
+        return kept(container, "volumeMounts", "mountPath", container["name"])
+
+    pod = kept(pod, "volumes", "name")
+    for key in ("initContainers", "containers"):
+        pod = with_items(pod, key, [own(each) for each in items(pod, key)])
+    return {**part, "spec": {**part["spec"], "template": {**part["spec"]["template"], "spec": pod}}}
 
 
 def _is_ours(container: Json, body: Json) -> bool:

@@ -166,7 +166,7 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
 
     entry = subject.record.entries.get(revision.policy)
     for item in sorted(entry.items if entry else ()):
-        if item in subject.owners:
+        if item in subject.owners and not item.container:  # in the application's own containers ours yields
             yield refuse(f"{item} is ours and {subject.owners[item]!r} declares it too; one of them must rename it")
     regular = {each["name"]: each for each in items(subject.spec, "containers")}
     for sidecar in revision.sidecars:

@@ -48,7 +48,8 @@ def nothing_known(policy: PolicyId, revision: str) -> Revision | None:
 class Composition:
     """The template and record as they should be, and what the owner should know.
 
-    *env_kept*: variables that the application sets itself. *left_behind*: items that were to go but that somebody else
+    *env_kept*: variables that the application sets itself. *yielded*: env and mounts in its containers that were ours,
+    and of which somebody else has written another value since; they are the owner's now. *left_behind*: items that were to go but that somebody else
     has changed or claimed; they are the owner's now. *unknown_containers*: names in `application.containers` that the
     application does not have.
     """
@@ -56,6 +57,7 @@ class Composition:
     template: Json
     record: Record
     env_kept: tuple[ItemKey, ...] = ()
+    yielded: tuple[ItemKey, ...] = ()
     left_behind: tuple[ItemKey, ...] = ()
     unknown_containers: tuple[str, ...] = ()
 
@@ -97,6 +99,7 @@ def compose(
         template={**template, "spec": spec} if spec != at(template, "spec") else template,
         record=work.new_record(spec, joining, notes),
         env_kept=tuple(sorted(work.env_kept)),
+        yielded=tuple(sorted(work.yielded)),
         left_behind=tuple(sorted(work.left_behind)),
         unknown_containers=tuple(sorted(work.unknown_containers())),
     )
@@ -128,7 +131,7 @@ class _Work:
         held: frozenset[PolicyId],
         orphaned: frozenset[PolicyId],
     ) -> None:
-        self.spec, self.record, self.known = spec, record, known
+        self.spec, self.record, self.known, self.claims = spec, record, known, claims
         self.live = dict(template_items(spec))
         self.held = {policy: record.entries[policy] for policy in held if policy in record.entries}
         self.orphaned = {policy: record.entries[policy] for policy in orphaned if policy in record.entries}
@@ -136,11 +139,12 @@ class _Work:
             (each for policy, each in assigned.items() if policy not in held | orphaned), key=precedence
         )
         self.env_kept: set[ItemKey] = set()
+        self.yielded: set[ItemKey] = set()
         self.left_behind = set(self._left_behind(claims))
         self.held_items = _items_of(self.held.values())
         # What a policy shares with one that stays is not the owner's when it is orphaned.
         self.handed_over = _items_of(self.orphaned.values()) - self.held_items - self._staying()
-        self.ours = record.items - self.held_items - self.handed_over - self.left_behind
+        self.ours = set(record.items - self.held_items - self.handed_over - self.left_behind)
         self.adopted = {
             revision.policy: frozenset(each.name for each in revision.sidecars if self._is_adopted(revision, each.name))
             for revision in self.assigned
@@ -214,6 +218,9 @@ class _Work:
 
     def _offer(self, revision: Revision, item: ItemKey, canonical: Json) -> None:
         """Note that *revision* provides *item*, unless the application has its own."""
+        if item.container and item in self.live and item in self.ours and self._is_another_value(item, canonical):
+            self.ours.discard(item)
+            self.yielded.add(item)
         if item in self.live and item not in self.ours:
             if item in self.held_items and is_as_it_should_be(self.live[item], canonical):
                 self.provided[revision.policy].add(item)  # shared: whoever goes first must not take it away
@@ -224,6 +231,18 @@ class _Work:
         self.wanted.setdefault(
             item, moved(self.live[item], self._old(item), canonical) if item in self.live else canonical
         )
+
+    def _is_another_value(self, item: ItemKey, canonical: Json) -> bool:
+        """Whether somebody else has written *item*, in a container of the application, as they want it.
+
+        Before injection it would be theirs; so it is afterwards. What only admission changed belongs to nobody.
+        """
+        if item in self.claims.owners:
+            return True
+        live, old = self.live[item], self._old(item)
+        if old is None or is_as_it_should_be(live, old) or is_as_it_should_be(live, canonical):
+            return False
+        return item in self.claims.touched
 
     def init_containers(self) -> list[Json]:
         """Our BeforeInit sidecars, the application's own init containers in their own order, our AfterInit ones.

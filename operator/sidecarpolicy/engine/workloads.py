@@ -51,11 +51,16 @@ class Prepared:
     waits_until: float | None = None
 
     @property
+    def changes_pods(self) -> bool:
+        """Whether the patch changes the Pod template, and not only the record."""
+        return self.workload.content.template != self.composed.template
+
+    @property
     def is_repair(self) -> bool:
         """Whether the patch only mends: no policy comes, goes or changes its revision."""
         before = {policy: entry.revision for policy, entry in self.judgement.record.entries.items()}
         after = {policy: entry.revision for policy, entry in self.composed.record.entries.items()}
-        return before == after and self.workload.content.template != self.composed.template
+        return before == after and self.changes_pods
 
 
 def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context) -> Prepared:

@@ -1,0 +1,93 @@
+"""Stories of what owners and their tools do with their Deployments, each once met in life."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.tree import Json, items
+from tests.simulation.fleets import a_world, ticks
+from tests.simulation.stories import Deployment, World, established
+
+QUICK = Rollout(max_concurrent=2, min_ready_seconds=0, progress_deadline_seconds=60)
+PROXY_ENV = {"application": {"env": [{"name": "HTTP_PROXY", "value": "http://localhost:15001"}]}}
+
+
+def a_shop(*, spec: Json | None = None, sidecar: Json | None = None, **fields: Any) -> tuple[World, Deployment]:
+    """One Deployment that has what the policy injects."""
+    world = a_world([established("app-01", **fields)], QUICK, spec=spec, sidecar=sidecar)
+    world.run()
+    return world, world["app-01"]
+
+
+def the_application(deployment: Deployment) -> Json:
+    """Its own container."""
+    return next(each for each in deployment.body["spec"]["template"]["spec"]["containers"] if each["name"] == "app")
+
+
+def with_application(body: Json, **fields: Any) -> Json:
+    """*body* with other fields in its own container."""
+    template = body["spec"]["template"]
+    containers = [{**each, **fields} if each["name"] == "app" else each for each in template["spec"]["containers"]]
+    spec = {**body["spec"], "template": {**template, "spec": {**template["spec"], "containers": containers}}}
+    return {**body, "spec": spec}
+
+
+def events(world: World, reason: str) -> list[str]:
+    """What was told of that reason on Deployments."""
+    return [each.message for each in world.operator.told if each.reason == reason and each.about.kind == "Deployment"]
+
+
+def warned(world: World, reason: str) -> str:
+    """The message of that warning in the status, or nothing."""
+    return next((each["message"] for each in items(world.status, "warnings") if each["reason"] == reason), "")
+
+
+@pytest.mark.parametrize("manager", ["kubectl-set", "helm"])
+def test_a_variable_that_its_owner_sets_afterwards_is_theirs(manager: str) -> None:
+    world, shop = a_shop(spec=PROXY_ENV)
+    mine = [{"name": "HTTP_PROXY", "value": "http://mine:8080"}]
+    shop.edit(lambda body: with_application(body, env=mine), manager)
+    ticks(world, 5)
+    assert the_application(shop)["env"] == mine
+    assert "HTTP_PROXY" in warned(world, "EnvKept")
+    (told,) = events(world, "LeftToOwner")
+    assert "env 'HTTP_PROXY' of container 'app'" in told and manager in told
+    assert world.settled().startswith("RolloutComplete")
+    world.edit("web-b")
+    ticks(world, 10)
+    assert (shop.revision, the_application(shop)["env"]) == ("web-b", mine)
+    world.delete()
+    ticks(world, 20)
+    assert world.object is None and shop.record == ""
+    assert the_application(shop)["env"] == mine
+
+
+def test_a_variable_that_its_owner_takes_away_is_put_back() -> None:
+    world, shop = a_shop(spec=PROXY_ENV)
+    shop.edit(lambda body: with_application(body, env=[]), "kubectl-set")
+    ticks(world, 5)
+    assert the_application(shop)["env"] == PROXY_ENV["application"]["env"]
+
+
+def test_a_mount_that_its_owner_moves_to_a_volume_of_theirs_is_theirs() -> None:
+    logs: Json = {"name": "logs", "mountPath": "/var/log/app"}
+    world, shop = a_shop(spec={"volumes": [{"name": "logs", "emptyDir": {}}], "application": {"volumeMounts": [logs]}})
+    mine = {"name": "own", "mountPath": "/var/log/app"}
+
+    def change(body: Json) -> Json:
+        found = with_application(body, volumeMounts=[mine])
+        pod = found["spec"]["template"]["spec"]
+        pod["volumes"] = [*pod["volumes"], {"name": "own", "emptyDir": {}}]
+        return found
+
+    shop.edit(change, "kubectl-edit")
+    ticks(world, 10)
+    assert the_application(shop)["volumeMounts"] == [mine]
+    assert [each["reason"] for each in world.status["skipped"]] == ["NameConflict"], "as before an injection"
+    world.delete()
+    ticks(world, 20)
+    assert the_application(shop)["volumeMounts"] == [mine]
+    assert [each["name"] for each in shop.body["spec"]["template"]["spec"]["volumes"]] == ["own"]
