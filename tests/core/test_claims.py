@@ -90,6 +90,12 @@ def test_an_update_manager_touches_but_claims_nothing() -> None:
     assert not claims.owners
 
 
+@pytest.mark.parametrize("manager", ["helm", "helm-controller", "Terraform"])
+def test_a_tool_that_only_writes_what_is_declared_claims_what_it_writes(manager: str) -> None:
+    chart = owned(manager, "Update", {"f:initContainers": {'k:{"name":"proxy"}': {"f:image": {}, "f:command": {}}}})
+    assert claims_of({"managedFields": [OURS, chart]}).owners == {PROXY: manager}
+
+
 def test_kubectls_annotation_declares_items_by_name() -> None:
     applied = {
         "spec": {

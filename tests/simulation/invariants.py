@@ -348,7 +348,7 @@ def _without(part: Json, ours: set[ItemKey]) -> Json:
         container = kept(container, "env", "name", container["name"])
         return kept(container, "volumeMounts", "mountPath", container["name"])
 
-    pod = kept(pod, "volumes", "name")
+    pod = kept(kept(pod, "initContainers", "name"), "volumes", "name")
     for key in ("initContainers", "containers"):
         pod = with_items(pod, key, [own(each) for each in items(pod, key)])
     return {**part, "spec": {**part["spec"], "template": {**part["spec"]["template"], "spec": pod}}}

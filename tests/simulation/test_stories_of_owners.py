@@ -91,3 +91,24 @@ def test_a_mount_that_its_owner_moves_to_a_volume_of_theirs_is_theirs() -> None:
     ticks(world, 20)
     assert the_application(shop)["volumeMounts"] == [mine]
     assert [each["name"] for each in shop.body["spec"]["template"]["spec"]["volumes"]] == ["own"]
+
+
+def with_sidecar(body: Json, **fields: Any) -> Json:
+    """*body* with other fields in the container of our name."""
+    template = body["spec"]["template"]
+    inits = [{**each, **fields} if each["name"] == "proxy" else each for each in template["spec"]["initContainers"]]
+    spec = {**body["spec"], "template": {**template, "spec": {**template["spec"], "initContainers": inits}}}
+    return {**body, "spec": spec}
+
+
+def test_a_chart_that_declares_a_container_of_our_name_is_a_conflict_that_names_helm() -> None:
+    world, shop = a_shop()
+    shop.edit(lambda body: with_sidecar(body, image="my-migrate:7", command=["migrate"]), "helm")
+    ticks(world, 5)
+    (migrate,) = shop.body["spec"]["template"]["spec"]["initContainers"]
+    assert migrate["image"] == "my-migrate:7"
+    (skipped,) = world.status["skipped"]
+    assert skipped["reason"] == "NameConflict" and "'helm' declares it too" in skipped["message"]
+    world.delete()
+    ticks(world, 20)
+    assert shop.body["spec"]["template"]["spec"]["initContainers"] == [migrate], "it is the chart's"

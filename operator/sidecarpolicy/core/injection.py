@@ -49,9 +49,9 @@ class Composition:
     """The template and record as they should be, and what the owner should know.
 
     *env_kept*: variables that the application sets itself. *yielded*: env and mounts in its containers that were ours,
-    and of which somebody else has written another value since; they are the owner's now. *left_behind*: items that were to go but that somebody else
-    has changed or claimed; they are the owner's now. *unknown_containers*: names in `application.containers` that the
-    application does not have.
+    and of which somebody else has written another value since; they are the owner's now. *left_behind*: items that were
+    to go but that somebody else has changed or claimed; they are the owner's now. *unknown_containers*: names in
+    `application.containers` that the application does not have.
     """
 
     template: Json
@@ -228,9 +228,12 @@ class _Work:
                 self.env_kept.add(item)
             return
         self.provided[revision.policy].add(item)
-        self.wanted.setdefault(
-            item, moved(self.live[item], self._old(item), canonical) if item in self.live else canonical
-        )
+        content = self.live.get(item)
+        if content is None:
+            content = canonical
+        elif item not in self.claims.owners:  # what somebody claims is not repaired, whoever is to have it in the end
+            content = moved(content, self._old(item), canonical)
+        self.wanted.setdefault(item, content)
 
     def _is_another_value(self, item: ItemKey, canonical: Json) -> bool:
         """Whether somebody else has written *item*, in a container of the application, as they want it.
