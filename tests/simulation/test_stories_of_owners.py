@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from sidecarpolicy import names
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.tree import Json, items
+from sidecarpolicy.engine.resources import NAMESPACES
 from tests.simulation.fleets import a_world, ticks
 from tests.simulation.stories import Deployment, World, established
 
@@ -112,3 +114,21 @@ def test_a_chart_that_declares_a_container_of_our_name_is_a_conflict_that_names_
     world.delete()
     ticks(world, 20)
     assert shop.body["spec"]["template"]["spec"]["initContainers"] == [migrate], "it is the chart's"
+
+
+def test_an_opt_out_in_the_pod_template_is_honoured_and_a_wrong_word_on_the_namespace_is_told() -> None:
+    world, shop = a_shop()
+    world.server.merge_patch(NAMESPACES, "", "shop", {"metadata": {"labels": {names.INJECT: "disabled"}}})
+    ticks(world, 3)
+    assert warned(world, "InvalidMark").startswith("namespace shop: label sidecars.dev/inject: must be")
+
+    def change(body: Json) -> Json:
+        found = with_application(body)
+        metadata = found["spec"]["template"]["metadata"]
+        found["spec"]["template"]["metadata"] = {**metadata, "annotations": {names.INJECT: "false"}}
+        return found
+
+    shop.edit(change)
+    ticks(world, 10)
+    assert shop.revision is None
+    assert [each["reason"] for each in world.status["skipped"]] == ["OptedOut"]

@@ -248,7 +248,12 @@ def _removed(policy: PolicyId, entry: Entry, *, why: str = "") -> Note:
 def _warnings(manifest: Manifest, composed: Composition) -> list[Note]:
     workload = manifest.workload
     found: list[tuple[WarningReason, str]] = [
-        *((WarningReason.INVALID_MARK, message) for message in invalid_marks(workload.labels, workload.annotations)),
+        *(
+            (WarningReason.INVALID_MARK, message)
+            for message in invalid_marks(
+                workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations
+            )
+        ),
         *((WarningReason.ENV_KEPT, f"{item} is the application's own and stays") for item in composed.env_kept),
         *(
             (

@@ -25,6 +25,11 @@ from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.workload import Namespace, Workload
 from sidecarpolicy.names import SkipReason
 
+# Where an owner of a Deployment may set what.
+MARKS = {names.INJECT: "label", names.ALLOW_DOWNTIME: "annotation", names.PIN: "annotation"}
+TRUTH = ("true", "false")
+NO_MARKS: Mapping[str, str] = {}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
@@ -56,6 +61,7 @@ class Subject:
     *leaving*: those that do not select it any more (`judge` fills it in). *pins*: what their owner pins policies to,
     where that is not what they want to inject. *inspected*: policies whose failed rollout is left on it for
     inspection. *autoscalers*: those that scale it. *driven_by*: the Rollout that takes its template from it, if any.
+    *operator_namespace*: where the operator itself runs, empty where that is not known.
     """
 
     workload: Workload
@@ -69,6 +75,24 @@ class Subject:
     pins: Mapping[PolicyId, Pin] = field(default_factory=dict)
     inspected: frozenset[PolicyId] = frozenset()
     driven_by: str = ""
+    operator_namespace: str = ""
+
+    @property
+    def let_in(self) -> bool | None:
+        """What its owner says about sidecars on the Deployment or in its Pod template; None where they say nothing."""
+        says = [value for _, value in self.marks if value in ("true", "false")]
+        return says[0] == "true" if says else None
+
+    @property
+    def marks(self) -> Iterator[tuple[str, str]]:
+        """Where the owner's mark stands, the one that counts first, and its value."""
+        for where, marks in (
+            ("the Deployment has the label", self.workload.labels),
+            ("its Pod template has the label", self.workload.pod_labels),
+            ("its Pod template has the annotation", self.workload.pod_annotations),
+        ):
+            if (value := marks.get(names.INJECT)) is not None:
+                yield where, value
 
     def is_injected(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
@@ -110,21 +134,33 @@ def terminating(subject: Subject, revision: Revision, above: Sequence[Revision])
 
 
 def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
-    """Its owner says so, on the Deployment or, unless the Deployment says otherwise, on the namespace."""
-    own = subject.workload.labels.get(names.INJECT)
-    if own == "false":
-        return Skip(
-            reason=SkipReason.OPTED_OUT,
-            message=f'the Deployment has the label {names.INJECT}: "false"',
-            removes=True,
-        )
-    if own != "true" and subject.namespace.labels.get(names.INJECT) == "false":
+    """Its owner says so, on the Deployment or in its Pod template or, unless they say otherwise, on the namespace."""
+    if subject.let_in is False:
+        where = next(where for where, value in subject.marks if value == "false")
+        return Skip(reason=SkipReason.OPTED_OUT, message=f'{where} {names.INJECT}: "false"', removes=True)
+    if subject.let_in is None and subject.namespace.labels.get(names.INJECT) == "false":
         return Skip(
             reason=SkipReason.OPTED_OUT,
             message=f'namespace {subject.namespace.name} has the label {names.INJECT}: "false"',
             removes=True,
         )
     return None
+
+
+def is_protected(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """What the cluster needs to work, and the operator itself, get sidecars only where somebody asks for them there."""
+    namespace = subject.namespace
+    its_own = namespace.name == subject.operator_namespace
+    if not revision.policy.cluster_wide or not (its_own or namespace.name.startswith(names.KUBERNETES_NAMESPACES)):
+        return None
+    if subject.let_in or namespace.labels.get(names.INJECT) == "true":
+        return None
+    whose = "the operator's own" if its_own else "Kubernetes' own"
+    return Skip(
+        reason=SkipReason.PROTECTED_NAMESPACE,
+        message=f'namespace {namespace.name} is {whose}; the label {names.INJECT}: "true" on it or on the Deployment '
+        "lets sidecars in",
+    )
 
 
 def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
@@ -301,6 +337,7 @@ def breaks_autoscaling(subject: Subject, revision: Revision, above: Sequence[Rev
 CHECKS: tuple[Check, ...] = (
     terminating,
     opted_out,  # the owner's word comes first
+    is_protected,
     overridden,
     name_is_taken,
     port_is_taken,
@@ -349,26 +386,45 @@ def pins_among(annotations: Mapping[str, str], revisions: Iterable[Revision]) ->
     return {policy: Pin(asked=name, revision=None) for policy, name in asked.items() if name is not None}
 
 
-def invalid_marks(labels: Mapping[str, str], annotations: Mapping[str, str]) -> list[str]:
-    """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed."""
-    allowed = {
-        names.INJECT: ("label", labels),
-        names.ALLOW_DOWNTIME: ("annotation", annotations),
-        names.PIN: ("annotation", annotations),
-    }
+def invalid_marks(
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str],
+    pod_labels: Mapping[str, str] = NO_MARKS,
+    pod_annotations: Mapping[str, str] = NO_MARKS,
+) -> list[str]:
+    """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
+
+    *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` means anything.
+    """
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
         for key, value in sorted(marks.items()):
             if not key.startswith(f"{names.GROUP}/") or key == names.RECORD:
                 continue
-            if key not in allowed or allowed[key][0] != what:
-                known = ", ".join(f"{kind} {name}" for name, (kind, _) in sorted(allowed.items()))
+            if MARKS.get(key) != what:
+                known = ", ".join(f"{kind} {name}" for name, kind in sorted(MARKS.items()))
                 found.append(f"{what} {key}: is not known; known are {known}")
             elif key == names.PIN:
                 found += [f"annotation {key}: {sentence}" for sentence in pins_of(value).problems]
-            elif value not in ("true", "false"):
-                found.append(f'{what} {key}: must be "true" or "false", not {value!r}')
+            elif value not in TRUTH:
+                found.append(_untrue(f"{what} {key}", value))
+    for what, marks in (("label", pod_labels), ("annotation", pod_annotations)):
+        for key, value in sorted(marks.items()):
+            if key == names.INJECT and value not in TRUTH:
+                found.append(_untrue(f"{what} {key} of the Pod template", value))
+            elif key != names.INJECT and key.startswith(f"{names.GROUP}/"):
+                found.append(f"{what} {key} of the Pod template: is not known; known is {names.INJECT}")
     return found
+
+
+def invalid_namespace_mark(namespace: Namespace) -> str:
+    """A sentence about the namespace's own label where its value is not allowed, or nothing."""
+    value = namespace.labels.get(names.INJECT)
+    return "" if value is None or value in TRUTH else _untrue(f"label {names.INJECT}", value)
+
+
+def _untrue(what: str, value: str) -> str:
+    return f'{what}: must be "true" or "false", not {value!r}; it has no effect'
 
 
 def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:

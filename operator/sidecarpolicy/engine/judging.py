@@ -73,6 +73,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
         inspected=inspected,
         autoscalers=autoscalers,
         driven_by=driver,
+        operator_namespace=cache.operator_namespace,
     )
     judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving))
     remembered.judged = (key, judgement)
