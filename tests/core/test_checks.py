@@ -11,7 +11,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler
 from sidecarpolicy.core.checks import Pin, Skip, Subject, invalid_marks, invalid_namespace_mark, judge
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import inject
 from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.record import Entry, ItemKey, Record
@@ -301,6 +301,17 @@ def test_an_item_of_a_policy_that_does_not_exist_any_more_is_in_the_way() -> Non
     assert found is not None
     assert found.reason is SkipReason.NAME_CONFLICT
     assert "SidecarPolicy shop/gone, which does not exist any more; eject it first" in found.message
+
+
+def test_what_equals_ours_on_a_copy_from_another_namespace_is_no_conflict() -> None:
+    there = replace(REVISION, policy=PolicyId(kind=names.POLICY, namespace="bank", name="web"))
+    copied = replace(carrying(a_subject(), there), missing=frozenset({there.policy}))
+    assert verdict(copied) is None
+    other = a_revision(a_sidecar(container={"image": "example.test/proxy:2"}))
+    found = verdict(copied, revision=other)
+    assert found is not None
+    assert found.reason is SkipReason.NAME_CONFLICT
+    assert "SidecarPolicy bank/web, which reaches its own namespace only" in found.message
 
 
 @pytest.mark.parametrize(

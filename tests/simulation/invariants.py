@@ -285,6 +285,8 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
         name = f"{each['metadata']['namespace']}/{each['metadata']['name']}"
         template = each["spec"]["template"]
         bears = {image for image in _images(template) if image.startswith(f"{IMAGES}{policy.id.name}:")}
+        if policy.id.namespace not in ("", each["metadata"]["namespace"]):
+            continue  # a copy of something of its own
         if not invariants.selects(policy, each):
             if bears:
                 found.append(f"{name} is not selected and bears {', '.join(bears)}")

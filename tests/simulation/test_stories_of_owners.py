@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from sidecarpolicy import names
+from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.engine.resources import NAMESPACES
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.workload import record_of
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
 from tests.simulation.fleets import a_world, ticks
 from tests.simulation.stories import Deployment, World, established
 
@@ -132,3 +134,27 @@ def test_an_opt_out_in_the_pod_template_is_honoured_and_a_wrong_word_on_the_name
     ticks(world, 10)
     assert shop.revision is None
     assert [each["reason"] for each in world.status["skipped"]] == ["OptedOut"]
+
+
+def test_a_policy_takes_over_what_equals_its_own_on_a_copy_from_another_namespace() -> None:
+    """As a backup restores it elsewhere, or a pipeline copies it: with the record of the policy there."""
+    world, shop = a_shop()
+    world.cluster.ensure_namespace("bank")
+    metadata = shop.body["metadata"]
+    copied = {"name": "app-01", "annotations": metadata["annotations"], "labels": at(metadata, "labels")}
+    world.server.create(DEPLOYMENTS, "bank", {"metadata": copied, "spec": shop.body["spec"]})
+    ticks(world, 3)
+    template = world.server.get(DEPLOYMENTS, "bank", "app-01")["spec"]["template"]
+    there = PolicyId(kind=names.POLICY, namespace="bank", name="web")
+    bank = World([], QUICK, policy=there, cluster=world.cluster)
+    ticks(bank, 10)
+    body = world.server.get(DEPLOYMENTS, "bank", "app-01")
+    assert bank.settled().startswith("RolloutComplete")
+    assert body["spec"]["template"] == template, "nothing was rolled out"
+    assert set(record_of(body["metadata"]["annotations"][names.RECORD]).entries) == {there}
+    bank.delete()
+    ticks(bank, 20)
+    body = world.server.get(DEPLOYMENTS, "bank", "app-01")
+    assert "initContainers" not in body["spec"]["template"]["spec"]
+    assert names.RECORD not in at(body, "metadata", "annotations")
+    assert shop.revision == "web-a"

@@ -83,7 +83,10 @@ def injected(manifest: Manifest, given: Given) -> Result:
         return Result(manifest=manifest, body=manifest.body, notes=(note,))
     revisions = [given.revisions[policy] for policy in candidates]
     _refuse_cycles(manifest, revisions)
-    unknown = frozenset(record.entries) - frozenset(given.policies)
+    foreign = frozenset(
+        each for each in record.entries if not each.cluster_wide and each.namespace != workload.id.namespace
+    )
+    unknown = frozenset(record.entries) - frozenset(given.policies) | foreign
     subject = Subject(
         workload=workload,
         namespace=given.namespace(workload.id.namespace),
@@ -105,6 +108,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         },
         known=lambda policy, revision: _if_named(given.revisions.get(policy), revision),
         held=(unknown | kept) & frozenset(record.entries),
+        abandoned=foreign,
         orphaned=frozenset(
             policy
             for policy in record.entries.keys() & given.policies.keys()

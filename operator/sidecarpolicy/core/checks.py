@@ -14,8 +14,9 @@ from functools import cached_property
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, needs_requests, requests
 from sidecarpolicy.core.claims import IDENTITY, template_items
-from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import application_containers, canonical_item
+from sidecarpolicy.core.likeness import is_as_it_should_be
 from sidecarpolicy.core.ordering import precedence
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
@@ -103,6 +104,16 @@ class Subject:
         """Every item of the Pod spec that is not ours."""
         ours = self.record.items
         return {key: item for key, item in template_items(self.spec) if key not in ours}
+
+    @cached_property
+    def live(self) -> dict[ItemKey, Json]:
+        """Every item of the Pod spec, whosever it is."""
+        return dict(template_items(self.spec))
+
+    def equals(self, item: ItemKey, revision: Revision) -> bool:
+        """Whether *item* is there and as *revision* makes it."""
+        live, canonical = self.live.get(item), canonical_item(revision, item)
+        return live is not None and canonical is not None and is_as_it_should_be(live, canonical)
 
     @property
     def application_containers(self) -> list[Json]:
@@ -229,7 +240,19 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
             )
     for missing in sorted(subject.missing):
         for item in sorted(subject.record.entries[missing].items & _provides(subject, revision).keys()):
-            yield refuse(f"{item} was put there by {missing.label}, which does not exist any more; eject it first")
+            if subject.equals(item, revision):
+                continue  # it is taken over
+            yield refuse(
+                f"{item} was put there by {missing.label}, which {without_a_say(missing, subject.workload.id)}; "
+                "eject it first"
+            )
+
+
+def without_a_say(policy: PolicyId, workload: WorkloadId) -> str:
+    """Why what *policy* has on *workload* by the record is nobody's any more, as the end of a sentence."""
+    if policy.cluster_wide or policy.namespace == workload.namespace:
+        return "does not exist any more"
+    return "reaches its own namespace only (the Deployment was copied from there)"
 
 
 def port_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:

@@ -10,7 +10,7 @@ Where nothing else is said a "template" is a PodTemplateSpec as the API server s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sidecarpolicy.core.claims import IDENTITY, NO_CLAIMS, Claims, template_items
@@ -81,17 +81,29 @@ def compose(
     known: Known = nothing_known,
     claims: Claims = NO_CLAIMS,
     held: frozenset[PolicyId] = frozenset(),
+    abandoned: frozenset[PolicyId] = frozenset(),
     joining: frozenset[PolicyId] = frozenset(),
     orphaned: frozenset[PolicyId] = frozenset(),
     notes: Mapping[PolicyId, Note] = NO_NOTES,
 ) -> Composition:
     """Return what *template* and *record* become with *assigned* on it.
 
-    *held* policies keep what they have, as it is. *orphaned* ones hand it over to the owner. *joining* ones come to
-    a new workload, outside of their budget. All others that the record names go. *claims* hold removal back. *notes*
-    are what the steps of rollouts write down; one with `failed` stays even where nothing else of the policy does.
+    *held* policies keep what they have, as it is; from those of them that are *abandoned* (no such policy has a say
+    here) the assigned ones take over what equals their own. *orphaned* ones hand it over to the owner. *joining* ones
+    come to a new workload, outside of their budget. All others that the record names go. *claims* hold removal back.
+    *notes* are what the steps of rollouts write down; one with `failed` stays even where nothing else of the policy
+    does.
     """
-    work = _Work(at(template, "spec"), record, assigned, known=known, claims=claims, held=held, orphaned=orphaned)
+    work = _Work(
+        at(template, "spec"),
+        record,
+        assigned,
+        known=known,
+        claims=claims,
+        held=held,
+        abandoned=abandoned & held,
+        orphaned=orphaned,
+    )
     spec = with_items(work.spec, INIT_CONTAINERS, work.init_containers())
     spec = with_items(spec, VOLUMES, work.volumes())
     spec = with_items(spec, "containers", [work.with_additions(each) for each in items(work.spec, "containers")])
@@ -129,6 +141,7 @@ class _Work:
         known: Known,
         claims: Claims,
         held: frozenset[PolicyId],
+        abandoned: frozenset[PolicyId],
         orphaned: frozenset[PolicyId],
     ) -> None:
         self.spec, self.record, self.known, self.claims = spec, record, known, claims
@@ -141,14 +154,15 @@ class _Work:
         self.env_kept: set[ItemKey] = set()
         self.yielded: set[ItemKey] = set()
         self.left_behind = set(self._left_behind(claims))
-        self.held_items = _items_of(self.held.values())
-        # What a policy shares with one that stays is not the owner's when it is orphaned.
-        self.handed_over = _items_of(self.orphaned.values()) - self.held_items - self._staying()
-        self.ours = set(record.items - self.held_items - self.handed_over - self.left_behind)
         self.adopted = {
             revision.policy: frozenset(each.name for each in revision.sidecars if self._is_adopted(revision, each.name))
             for revision in self.assigned
         }
+        self.taken_over = frozenset(self._taken_over(abandoned)) if abandoned else frozenset()
+        self.held_items = _items_of(self.held.values())
+        # What a policy shares with one that stays is not the owner's when it is orphaned.
+        self.handed_over = _items_of(self.orphaned.values()) - self.held_items - self._staying()
+        self.ours = set(record.items - self.held_items - self.handed_over - self.left_behind)
         self.wanted: dict[ItemKey, Json] = {}
         self.provided: dict[PolicyId, set[ItemKey]] = {revision.policy: set() for revision in self.assigned}
         for revision in self.assigned:
@@ -156,6 +170,26 @@ class _Work:
         self.wanted_in: dict[tuple[str, str], list[Json]] = defaultdict(list)
         for (listed, _, container), content in self.wanted.items():
             self.wanted_in[listed, container].append(content)
+
+    def _taken_over(self, abandoned: frozenset[PolicyId]) -> Iterable[ItemKey]:
+        """Items of *abandoned* policies that an assigned one makes just so; they leave those entries."""
+        provided: dict[ItemKey, Json] = {}
+        for revision in self.assigned:
+            for item, canonical in self._provides(revision):
+                provided.setdefault(item, canonical)
+        for policy in abandoned & self.held.keys():
+            entry = self.held[policy]
+            found = {
+                item
+                for item in entry.items & provided.keys() & self.live.keys()
+                if is_as_it_should_be(self.live[item], provided[item])
+            }
+            yield from found
+            left = replace(entry, items=entry.items - found)
+            if left.items or left.adopted:
+                self.held[policy] = left
+            else:
+                del self.held[policy]
 
     def _staying(self) -> frozenset[ItemKey]:
         """What the record has of the policies that are assigned."""
@@ -201,20 +235,23 @@ class _Work:
         )
 
     def _want(self, revision: Revision) -> None:
+        for item, canonical in self._provides(revision):
+            self._offer(revision, item, canonical)
+
+    def _provides(self, revision: Revision) -> Iterator[tuple[ItemKey, Json]]:
+        """Every item that *revision* has for this workload, in its own order."""
         for sidecar in revision.sidecars:
-            item = ItemKey(INIT_CONTAINERS, sidecar.name)
             if sidecar.name not in self.adopted[revision.policy]:
-                self._offer(revision, item, sidecar.container)
+                yield ItemKey(INIT_CONTAINERS, sidecar.name), sidecar.container
         for volume in revision.volumes:
-            self._offer(revision, ItemKey(VOLUMES, volume["name"]), volume)
+            yield ItemKey(VOLUMES, volume["name"]), volume
         for container in application_containers(self.spec, revision, self._is_injected):
             for listed, additions in (
                 (ENV, revision.application.env),
                 (VOLUME_MOUNTS, revision.application.volume_mounts),
             ):
                 for addition in additions:
-                    key = ItemKey(listed, addition[IDENTITY[listed]], container["name"])
-                    self._offer(revision, key, addition)
+                    yield ItemKey(listed, addition[IDENTITY[listed]], container["name"]), addition
 
     def _offer(self, revision: Revision, item: ItemKey, canonical: Json) -> None:
         """Note that *revision* provides *item*, unless the application has its own."""
@@ -231,7 +268,9 @@ class _Work:
         content = self.live.get(item)
         if content is None:
             content = canonical
-        elif item not in self.claims.owners:  # what somebody claims is not repaired, whoever is to have it in the end
+        elif (
+            item not in self.taken_over and item not in self.claims.owners
+        ):  # what somebody claims is not repaired, whoever is to have it in the end
             content = moved(content, self._old(item), canonical)
         self.wanted.setdefault(item, content)
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
+from sidecarpolicy.core.checks import without_a_say
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import kind_of
 from sidecarpolicy.core.record import Entry, ItemKey
@@ -97,7 +98,10 @@ class Teller:
         """Once in a term: the record names a policy that does not exist, and what it has there is held."""
         for policy in sorted(missing):
             if self._is_new(workload.uid, policy, "missing"):
-                message = f"carries sidecars of {policy.label}, which does not exist; they are left as they are"
+                message = (
+                    f"carries sidecars of {policy.label}, which {without_a_say(policy, workload.id)}; they are left as "
+                    "they are"
+                )
                 self.on_workload(workload, EventReason.POLICY_MISSING, message, warning=True)
 
     def of_report(self, cached: CachedPolicy, remembered: PolicyMemory, status: Json) -> None:

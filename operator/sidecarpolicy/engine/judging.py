@@ -127,6 +127,8 @@ def _revisions_on(
     leaving = [
         revision
         for policy, entry in record_of(workload.record).entries.items()
-        if policy not in selecting and (revision := context.revision(policy, entry.revision)) is not None
+        if policy not in selecting
+        and context.cache.may_act(policy, workload.id)
+        and (revision := context.revision(policy, entry.revision)) is not None
     ]
     return candidates, leaving

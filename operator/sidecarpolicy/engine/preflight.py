@@ -70,6 +70,7 @@ def preflight(
                 known=context.revision,
                 claims=content.claims,
                 held=held - overridden - {policy},
+                abandoned=judgement.missing,
             )
             after, provided = at(composed.template, "spec"), composed.record.entries[policy].items
         change = Change(
