@@ -175,6 +175,10 @@ class WarningReason(StrEnum):
     SHORT_TERMINATION = "ShortTermination"
     QOS_CHANGE = "QosChange"
     REQUESTS_CHANGE = "RequestsChange"
+    HIDES_ENV_FROM = "HidesEnvFrom"
+    SHARED_PORT_NAME = "SharedPortName"
+    HOST_PORT = "HostPort"
+    LOCAL_STORAGE = "LocalStorage"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"
 

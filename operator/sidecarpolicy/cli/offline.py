@@ -16,7 +16,8 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.deployments import Manifest, with_change
 from sidecarpolicy.cli.manifests import BadInput
 from sidecarpolicy.cli.policies import Given
-from sidecarpolicy.core.arithmetic.findings import Change, findings
+from sidecarpolicy.core.arithmetic.change import Change
+from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.checks import Skip, Subject, invalid_marks, judge, pins_among
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
@@ -119,7 +120,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
     edited = body["spec"] != manifest.body["spec"]
     notes = [
         *(_verdict(given.revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
-        *_leaving(record, given, verdicts.keys(), composed),
+        *_leaving(record, given, verdicts.keys(), composed, foreign),
         *_warnings(manifest, composed),
         *(
             note
@@ -222,13 +223,15 @@ def _verdict(revision: Revision, skip: Skip | None, record: Record, edited: bool
     return Note(did=Did.REPAIRED if edited else Did.UNCHANGED, text=what)
 
 
-def _leaving(record: Record, given: Given, judged: Iterable[PolicyId], composed: Composition) -> list[Note]:
+def _leaving(
+    record: Record, given: Given, judged: Iterable[PolicyId], composed: Composition, foreign: frozenset[PolicyId]
+) -> list[Note]:
     """Notes on policies of the record that do not select the Deployment."""
     notes: list[Note] = []
     for policy, entry in record.entries.items():
-        if policy in judged:
+        if policy in judged or (policy in foreign and policy not in composed.record.entries):  # or taken over
             continue
-        if policy in given.policies:
+        if policy in given.policies and policy not in foreign:
             gone = policy not in composed.record.entries and bool(entry.items & composed.record.orphaned)
             notes.append(
                 Note(did=Did.KEPT, text=f"{policy.label} at {entry.revision}: the owner's own from now on (Orphan)")
@@ -277,6 +280,8 @@ def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given
         now=at(manifest.template, "spec"),
         after=at(composed.template, "spec"),
         ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
+        provided=provided,
+        annotations=at(manifest.template, "metadata", "annotations"),
         progress_deadline=given.policies[policy].rollout.progress_deadline_seconds,
         own_deadline=manifest.workload.deadline,
         own_wait=manifest.workload.min_ready,

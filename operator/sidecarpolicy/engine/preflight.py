@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidecarpolicy.core.arithmetic.findings import Change, Finding, findings
+from sidecarpolicy.core.arithmetic.change import Change, Finding
+from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose
 from sidecarpolicy.core.record import INIT_CONTAINERS
@@ -77,6 +78,8 @@ def preflight(
             now=spec,
             after=after,
             ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
+            provided=provided,
+            annotations=at(content.template, "metadata", "annotations"),
             progress_deadline=deadline,
             own_deadline=workload.deadline,
             own_wait=workload.min_ready,
