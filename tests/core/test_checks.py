@@ -215,6 +215,19 @@ def test_what_a_leaving_policy_has_is_waited_for_and_nothing_is_removed() -> Non
         assert "SidecarPolicy shop/old, which does not select it any more" in found.message
 
 
+@pytest.mark.parametrize("spelling", ["/logs/", "//logs", "/./logs", "/logs/."])
+def test_a_mount_is_where_its_path_leads_however_it_is_spelt(spelling: str) -> None:
+    mounts = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}}
+    app = {"name": "app", "image": "a", "volumeMounts": [{"name": "data", "mountPath": spelling}]}
+    found = verdict(a_subject(pod={"containers": [app]}), revision=a_revision(**mounts))
+    assert found is not None
+    assert found.reason is SkipReason.NAME_CONFLICT
+    assert f"'data' at {spelling!r}" in found.message
+    other = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": spelling}]}}
+    high = a_revision(a_sidecar("high"), name="high", priority=1, **other)
+    assert refused(a_subject(), high, revision=a_revision(**mounts)) == ("Overridden", True)
+
+
 # The application's own.
 
 

@@ -20,7 +20,7 @@ from sidecarpolicy.core.likeness import is_as_it_should_be
 from sidecarpolicy.core.ordering import precedence
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record, place_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.workload import Namespace, Workload
@@ -104,6 +104,11 @@ class Subject:
         """Every item of the Pod spec that is not ours."""
         ours = self.record.items
         return {key: item for key, item in template_items(self.spec) if key not in ours}
+
+    @cached_property
+    def application_mounts(self) -> dict[ItemKey, Json]:
+        """The mounts of the application's own, by where they are."""
+        return {place_of(key): item for key, item in self.application.items() if key.list == VOLUME_MOUNTS}
 
     @cached_property
     def live(self) -> dict[ItemKey, Json]:
@@ -193,7 +198,9 @@ def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) 
 
 def _shared(subject: Subject, revision: Revision, other: Revision) -> str | None:
     """What both provide, as the beginning of a sentence, or None."""
-    mine, theirs = _provides(subject, revision), _provides(subject, other)
+    mine, theirs = (
+        {place_of(item): content for item, content in _provides(subject, each).items()} for each in (revision, other)
+    )
     for item in sorted(mine.keys() & theirs.keys()):
         if item.list != VOLUMES or mine[item] != theirs[item]:
             return f"{item} comes from"
@@ -232,11 +239,10 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
                 f"the application has its own volume {item.name!r} ({_source(subject.application[item])}); "
                 f"the policy's is {_source(ours)}"
             )
-        elif item.list == VOLUME_MOUNTS and item in subject.application:
-            own = subject.application[item]
+        elif item.list == VOLUME_MOUNTS and (own := subject.application_mounts.get(place_of(item))) is not None:
             yield refuse(
                 f"container {item.container!r} of the application mounts its own volume {own.get('name')!r} at "
-                f"{item.name!r}; the policy mounts {ours.get('name')!r} there"
+                f"{own['mountPath']!r}; the policy mounts {ours.get('name')!r} there"
             )
     for missing in sorted(subject.missing):
         for item in sorted(subject.record.entries[missing].items & _provides(subject, revision).keys()):

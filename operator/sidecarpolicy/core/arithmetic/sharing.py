@@ -70,8 +70,8 @@ def takes_host_port(change: Change) -> Iterable[Finding]:
             yield Finding(
                 reason=WarningReason.HOST_PORT,
                 message=f"sidecar {container['name']!r} takes port {', '.join(taken)} of the node{why}: a node runs "
-                "one such Pod only, so a rollout waits for a node that has none, for ever where there are no more nodes "
-                "than replicas; take no hostPort, or set maxSurge: 0",
+                "one such Pod only, so a rollout waits for a node that has none, for ever where there are no more "
+                "nodes than replicas; take no hostPort, or set maxSurge: 0",
             )
 
 
@@ -87,8 +87,8 @@ def keeps_node(change: Change) -> Iterable[Finding]:
         yield Finding(
             reason=WarningReason.LOCAL_STORAGE,
             message=f"with volume {', '.join(map(repr, ours))} (emptyDir) the cluster autoscaler does not evict the "
-            f"Pod by default, and keeps its node; the annotation {SAFE_VOLUMES}: {','.join(ours)!r} in the Pod template "
-            "allows it, and medium: Memory is no local storage",
+            f"Pod by default, and keeps its node; the annotation {SAFE_VOLUMES}: {','.join(ours)!r} in the Pod "
+            "template allows it, and medium: Memory is no local storage",
         )
 
 
