@@ -181,6 +181,7 @@ class WarningReason(StrEnum):
     LOCAL_STORAGE = "LocalStorage"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"
+    DROPPED_FIELD = "DroppedField"
 
 
 class Reason(StrEnum):
