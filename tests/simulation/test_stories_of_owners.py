@@ -49,6 +49,11 @@ def warned(world: World, reason: str) -> str:
     return next((each["message"] for each in items(world.status, "warnings") if each["reason"] == reason), "")
 
 
+def ready(world: World) -> Json:
+    """The condition."""
+    return next(each for each in world.status["conditions"] if each["type"] == "Ready")
+
+
 @pytest.mark.parametrize("manager", ["kubectl-set", "helm"])
 def test_a_variable_that_its_owner_sets_afterwards_is_theirs(manager: str) -> None:
     world, shop = a_shop(spec=PROXY_ENV)
@@ -158,3 +163,29 @@ def test_a_policy_takes_over_what_equals_its_own_on_a_copy_from_another_namespac
     assert "initContainers" not in body["spec"]["template"]["spec"]
     assert names.RECORD not in at(body, "metadata", "annotations")
     assert shop.revision == "web-a"
+
+
+def test_a_removal_that_would_take_all_pods_down_waits_for_the_owners_word() -> None:
+    world, shop = a_shop(recreates=True)
+    shop.annotate(names.ALLOW_DOWNTIME, None)
+    ticks(world, 3)
+    world.delete()
+    ticks(world, 3)
+    assert shop.revision == "web-a"
+    assert "takes all Pods of the Deployment down at once" in ready(world)["message"]
+    shop.annotate(names.ALLOW_DOWNTIME, "true")
+    ticks(world, 10)
+    assert (world.object, shop.revision, shop.record) == (None, None, "")
+
+
+def test_a_removal_that_the_owner_does_not_allow_is_given_up_after_the_deadline() -> None:
+    world, shop = a_shop(recreates=True)
+    shop.annotate(names.ALLOW_DOWNTIME, None)
+    ticks(world, 3)
+    template = shop.body["spec"]["template"]
+    world.delete()
+    ticks(world, 15)
+    assert world.object is None, "it is not held for ever"
+    assert shop.body["spec"]["template"] == template, "no Pod went down"
+    (told,) = events(world, "RemovalGivenUp")
+    assert names.ALLOW_DOWNTIME in told
