@@ -189,3 +189,28 @@ def test_a_removal_that_the_owner_does_not_allow_is_given_up_after_the_deadline(
     assert shop.body["spec"]["template"] == template, "no Pod went down"
     (told,) = events(world, "RemovalGivenUp")
     assert names.ALLOW_DOWNTIME in told
+
+
+def test_a_variable_that_refers_to_one_that_its_owner_adds_later_comes_after_it() -> None:
+    refers = {"name": "ATTRS", "value": "service=$(APP_NAME)"}
+    world, shop = a_shop(spec={"application": {"env": [{"name": "MODE", "value": "x"}, refers]}})
+    theirs = {"name": "APP_NAME", "value": "cart"}
+    env = the_application(shop)["env"]
+    shop.edit(lambda body: with_application(body, env=[*env, theirs]), "kubectl-set")
+    ticks(world, 5)
+    assert [each["name"] for each in the_application(shop)["env"]] == ["APP_NAME", "MODE", "ATTRS"], (
+        "as if it came first"
+    )
+    patches = len(world.moves)
+    ticks(world, 5)
+    assert len(world.moves) == patches
+
+
+@pytest.mark.parametrize("value", ["plain", "$$(APP_NAME)", "$(OTHER)"])
+def test_a_variable_that_refers_to_nothing_of_its_owners_stays_where_it_is(value: str) -> None:
+    world, shop = a_shop(spec={"application": {"env": [{"name": "ATTRS", "value": value}]}})
+    theirs = {"name": "APP_NAME", "value": "cart"}
+    env = the_application(shop)["env"]
+    shop.edit(lambda body: with_application(body, env=[*env, theirs]), "kubectl-set")
+    ticks(world, 5)
+    assert [each["name"] for each in the_application(shop)["env"]] == ["ATTRS", "APP_NAME"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
@@ -35,11 +36,21 @@ def drifted(template: Json, record: Record, wanted: Json) -> Mapping[PolicyId, f
         for policy, entry in record.entries.items()
     }
     if not any(found.values()) and live.keys() == repaired.keys():
+        before, after = _orders(live), _orders(repaired)
+        moved = {place for place in after if before.get(place) != after[place]}
         found = {
-            policy: frozenset(item for item in entry.items if item.list == INIT_CONTAINERS and item in repaired)
+            policy: frozenset(item for item in entry.items if item in repaired and (item.list, item.container) in moved)
             for policy, entry in record.entries.items()
         }
     return {policy: undone for policy, undone in found.items() if undone}
+
+
+def _orders(items: Iterable[ItemKey]) -> Mapping[tuple[str, str], list[str]]:
+    """The names in each list of a Pod, in their order; by the list, and the container that it is of."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for item in items:
+        found[item.list, item.container].append(item.name)
+    return found
 
 
 def mends(template: Json, wanted: Json, answer: Json, undone: Mapping[PolicyId, frozenset[ItemKey]]) -> bool:

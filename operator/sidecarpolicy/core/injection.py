@@ -9,6 +9,7 @@ Where nothing else is said a "template" is a PodTemplateSpec as the API server s
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ from sidecarpolicy.core.record import (
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.names import Position
+
+# A reference to another variable in a variable's value.
+REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\(([^()]+)\)")
 
 Known = Callable[[PolicyId, str], Revision | None]
 """Looks a stored revision up by policy and name."""
@@ -344,9 +348,14 @@ class _Work:
 
     def _listed(self, live: Sequence[Json], listed: str, *, container: str = "") -> list[Json]:
         # Ours go in their own order into the places that ours have now, whoever came first: env may refer backwards.
-        ours = iter(self.wanted_in.get((listed, container), ()))
-        result: list[Json] = []
+        wanted = self.wanted_in.get((listed, container), ())
         identity = IDENTITY[listed]
+        if listed == ENV and wanted:
+            own = [each for each in live if ItemKey(ENV, each["name"], container) not in self.ours]
+            if _refer_ahead(wanted, live, own):
+                return [*own, *wanted]  # as a fresh injection has it
+        ours = iter(wanted)
+        result: list[Json] = []
         for each in live:
             if ItemKey(listed, each[identity], container) not in self.ours:
                 result.append(each)
@@ -381,6 +390,20 @@ class _Work:
             entries={policy: entries[policy] for policy in sorted(entries)},
             orphaned=(orphaned - self.ours) & {key for key, _ in template_items(spec)} if orphaned else orphaned,
         )
+
+
+def _refer_ahead(ours: Sequence[Json], live: Sequence[Json], own: Sequence[Json]) -> bool:
+    """Whether one of *ours* refers to a variable of the application's own that stands behind some of ours in *live*.
+
+    Kubernetes expands `$(NAME)` only where NAME stands before it (`$$(NAME)` is none).
+    """
+    names = [str(each["name"]) for each in own]
+    referred = {name for each in ours for name in REFERENCE.findall(str(each.get("value") or ""))} & set(names)
+    if not referred:
+        return False
+    places = [str(each["name"]) for each in live]
+    first = next((place for place, name in enumerate(places) if name not in names), len(places))
+    return any(places.index(name) > first for name in referred)
 
 
 def _items_of(entries: Iterable[Entry]) -> frozenset[ItemKey]:
