@@ -214,3 +214,21 @@ def test_a_variable_that_refers_to_nothing_of_its_owners_stays_where_it_is(value
     shop.edit(lambda body: with_application(body, env=[*env, theirs]), "kubectl-set")
     ticks(world, 5)
     assert [each["name"] for each in the_application(shop)["env"]] == ["ATTRS", "APP_NAME"]
+
+
+def test_a_repair_says_which_field_was_changed_to_what_and_by_whom() -> None:
+    world, shop = a_shop()
+    shop.edit(lambda body: with_sidecar(body, image="example.test/web:z"), "kubectl-edit")
+    ticks(world, 5)
+    assert shop.revision == "web-a"
+    told = events(world, "SidecarsInjected")[-1]
+    assert told.startswith("repaired ")
+    assert 'image of init container \'proxy\' was "example.test/web:z" instead of "example.test/web:a"' in told
+    assert told.endswith("(by 'kubectl-edit')")
+
+
+def test_a_repair_says_what_was_gone() -> None:
+    world, shop = a_shop(spec=PROXY_ENV)
+    shop.edit(lambda body: with_application(body, env=[]), "kubectl-set")
+    ticks(world, 5)
+    assert "env 'HTTP_PROXY' of container 'app' was gone (by 'kubectl-set')" in events(world, "SidecarsInjected")[-1]

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.checks import without_a_say
+from sidecarpolicy.core.drift import culprit, edits
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import kind_of
+from sidecarpolicy.core.messages import cause
 from sidecarpolicy.core.record import Entry, ItemKey
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items
@@ -22,10 +24,13 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.port import Events, ObjectRef
-from sidecarpolicy.engine.workloads import Prepared
+from sidecarpolicy.engine.workloads import Prepared, undone_by
 from sidecarpolicy.names import EventReason, Reason, SkipReason
 
 log = logging.getLogger(__name__)
+
+# So many fields are named that somebody had changed.
+MOST_EDITS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +73,7 @@ class Teller:
                 )
                 what = f"{new.revision} of {policy.label}: {images}"
                 if old is not None and old.revision == new.revision:
-                    what = f"repaired {what}"
+                    what = f"repaired {what}{_repaired(prepared, policy)}"
             else:
                 reason = EventReason.REMOVED
                 left = ", ".join(str(item) for item in prepared.composed.left_behind if old and item in old.items)
@@ -189,6 +194,18 @@ class Teller:
             return False
         self.context.memory.told.add(key)
         return True
+
+
+def _repaired(prepared: Prepared, policy: PolicyId) -> str:
+    """`: image of init container 'proxy' was "x" instead of "y" (by 'kubectl-edit')`: what, and whose it was."""
+    workload = prepared.workload
+    undone = undone_by(prepared).get(policy, frozenset())
+    found = [cause(str(each)) for each in edits(workload.content.template, prepared.composed.template, undone)]
+    if not undone:
+        return ""
+    by = culprit(workload, undone, prepared.judgement.record.entries[policy].note.stepped)
+    what = ", ".join(found[:MOST_EDITS]) or "their order"
+    return f"; {what}{f' and {len(found) - MOST_EDITS} more' if len(found) > MOST_EDITS else ''} (by {by})"
 
 
 def _only_yields(old: Entry | None, new: Entry | None, yielded: Collection[ItemKey]) -> bool:
