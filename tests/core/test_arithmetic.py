@@ -751,3 +751,9 @@ def test_a_volume_that_keeps_the_autoscaler_from_emptying_a_node_is_told(
     provided = frozenset({ItemKey(list="volumes", name="ours")})
     change = a_change(a_native(), volumes=volumes, provided=provided, annotations=annotations)
     assert bool(found(change, WarningReason.LOCAL_STORAGE)) is told
+
+
+def test_a_list_that_every_apply_empties_is_told_where_ours_are_in_it() -> None:
+    change = a_change(a_native(), provided=a_variable("A"), emptied=frozenset({("env", "app"), ("volumes", "")}))
+    (finding,) = found(change, WarningReason.EMPTIED_BY_APPLY)
+    assert finding.message.startswith("its manifest has `env:` without a value of container 'app': every kubectl apply")

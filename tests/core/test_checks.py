@@ -35,7 +35,16 @@ def a_subject(
     """A Deployment that nothing is wrong with, as the checks see it."""
     facts = {
         name: deployment.pop(name)
-        for name in ("owners", "missing", "pins", "inspected", "autoscalers", "driven_by", "operator_namespace")
+        for name in (
+            "owners",
+            "missing",
+            "pins",
+            "inspected",
+            "autoscalers",
+            "driven_by",
+            "operator_namespace",
+            "emptied",
+        )
         if name in deployment
     }
     body = a_deployment(**deployment)
@@ -434,6 +443,7 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
         "autoscalers": SCALED_BY_CPU,
         "driven_by": "Rollout cart",
         "namespace": KUBE,
+        "emptied": frozenset({("volumes", "")}),
     }
     revision = a_revision(a_sidecar(container=PORT), volumes=LOGS, cluster=True)
     high = a_revision(name="high", priority=1, cluster=True)
@@ -460,6 +470,8 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["pod"] = {**everything["pod"], "volumes": []}
     look()
     everything["pod"] = {"containers": [{"name": "app", "image": "a"}]}
+    look()
+    everything["emptied"] = frozenset()
     look()
     everything["metadata"] = {}
     look()

@@ -118,6 +118,16 @@ def test_kubectls_annotation_declares_items_by_name() -> None:
     assert claims.owners == dict.fromkeys([PROXY, LOGS, ENV, MOUNT], CLIENT_SIDE_APPLY)
 
 
+def test_a_list_without_a_value_is_one_that_kubectl_empties() -> None:
+    app = {"name": "app", "env": None, "volumeMounts": [], "args": None}
+    pod = {"initContainers": None, "volumes": [], "containers": [app]}
+    text = json.dumps({"spec": {"template": {"spec": pod}}})
+    claims = claims_of({"annotations": {LAST_APPLIED: text}})
+    assert claims.emptied == {("initContainers", ""), ("env", "app")}
+    assert claims_of({}).emptied == frozenset()
+    assert claims_of({"annotations": {LAST_APPLIED: '{"spec": null, "null"'}}).emptied == frozenset()
+
+
 @pytest.mark.parametrize(
     "mangled",
     [

@@ -96,6 +96,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         missing=unknown,
         pins=pins_among(workload.annotations, revisions),
         autoscalers=[each for each in given.autoscalers if each.scales == workload.id],
+        emptied=workload.content.claims.emptied,
     )
     verdicts = judge(subject, revisions)
     kept = {policy for policy, skip in verdicts.items() if skip is not None and not skip.removes}
@@ -282,6 +283,7 @@ def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given
         ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
         provided=provided,
         annotations=at(manifest.template, "metadata", "annotations"),
+        emptied=manifest.workload.content.claims.emptied,
         progress_deadline=given.policies[policy].rollout.progress_deadline_seconds,
         own_deadline=manifest.workload.deadline,
         own_wait=manifest.workload.min_ready,

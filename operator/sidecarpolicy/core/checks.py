@@ -62,7 +62,7 @@ class Subject:
     *leaving*: those that do not select it any more (`judge` fills it in). *pins*: what their owner pins policies to,
     where that is not what they want to inject. *inspected*: policies whose failed rollout is left on it for
     inspection. *autoscalers*: those that scale it. *driven_by*: the Rollout that takes its template from it, if any.
-    *operator_namespace*: where the operator itself runs, empty where that is not known.
+    *operator_namespace*: where the operator itself runs, empty where that is not known. *emptied*: see `Claims`.
     """
 
     workload: Workload
@@ -77,6 +77,7 @@ class Subject:
     inspected: frozenset[PolicyId] = frozenset()
     driven_by: str = ""
     operator_namespace: str = ""
+    emptied: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def let_in(self) -> bool | None:
@@ -277,6 +278,17 @@ def port_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision
     return None
 
 
+def is_emptied(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """Its owner's next `kubectl apply` would take our volumes out, leave what mounts them, and be refused for that."""
+    if revision.volumes and (VOLUMES, "") in subject.emptied and not subject.applied(revision):
+        return Skip(
+            reason=SkipReason.EMPTIED_BY_APPLY,
+            message="its manifest has `volumes:` without a value, so every kubectl apply deletes what is there, and "
+            "would be refused because our mounts need it; take the key out of the manifest and apply it",
+        )
+    return None
+
+
 def has_controller(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Another controller made it, and would undo us."""
     if subject.workload.controller and not subject.applied(revision):
@@ -370,6 +382,7 @@ CHECKS: tuple[Check, ...] = (
     overridden,
     name_is_taken,
     port_is_taken,
+    is_emptied,
     has_controller,
     is_driven,
     is_paused,

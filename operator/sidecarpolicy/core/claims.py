@@ -61,6 +61,17 @@ class Claims:
         }
 
     @cached_property
+    def emptied(self) -> frozenset[tuple[str, str]]:
+        """Lists that kubectl's annotation gives without a value, with the container that each is of.
+
+        To kubectl that is a deletion, with every apply, of whatever is there.
+        """
+        text = at(self._metadata, "annotations").get(LAST_APPLIED) or ""
+        if "null" not in text:
+            return frozenset()
+        return frozenset(_emptied(text, self._template))
+
+    @cached_property
     def ours(self) -> frozenset[ItemKey]:
         """Items whose key we own."""
         entries = items(self._metadata, "managedFields")
@@ -110,6 +121,18 @@ def _declared(last_applied: str | None, template: Sequence[str]) -> Iterator[Ite
     try:
         manifest = json.loads(last_applied or "{}")
         yield from (key for key, _ in template_items(at(manifest, *template, "spec")))
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return
+
+
+def _emptied(last_applied: str, template: Sequence[str]) -> Iterator[tuple[str, str]]:
+    try:
+        spec = at(json.loads(last_applied), *template, "spec")
+        yield from ((listed, "") for listed in (INIT_CONTAINERS, VOLUMES) if listed in spec and spec[listed] is None)
+        for container in (*items(spec, INIT_CONTAINERS), *items(spec, "containers")):
+            for listed in (ENV, VOLUME_MOUNTS):
+                if listed in container and container[listed] is None:
+                    yield listed, container["name"]
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return
 

@@ -74,6 +74,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
         autoscalers=autoscalers,
         driven_by=driver,
         operator_namespace=cache.operator_namespace,
+        emptied=content.claims.emptied,
     )
     judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving))
     remembered.judged = (key, judgement)

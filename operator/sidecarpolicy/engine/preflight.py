@@ -80,6 +80,7 @@ def preflight(
             ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
             provided=provided,
             annotations=at(content.template, "metadata", "annotations"),
+            emptied=content.claims.emptied,
             progress_deadline=deadline,
             own_deadline=workload.deadline,
             own_wait=workload.min_ready,

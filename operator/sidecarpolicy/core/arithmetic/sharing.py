@@ -92,7 +92,19 @@ def keeps_node(change: Change) -> Iterable[Finding]:
         )
 
 
-SHARING: tuple[Check, ...] = (hides_env_from, shares_port_name, takes_host_port, keeps_node)
+def is_emptied(change: Change) -> Iterable[Finding]:
+    """The owner's manifest has one of our lists without a value: kubectl takes that for a deletion, every time."""
+    for listed, container in sorted({(item.list, item.container) for item in change.provided} & change.emptied):
+        of = f" of container {container!r}" if container else ""
+        yield Finding(
+            reason=WarningReason.EMPTIED_BY_APPLY,
+            message=f"its manifest has `{listed}:` without a value{of}: every kubectl apply takes out what is injected "
+            "there, and the operator puts it back, with two rollouts; take the key out of the manifest and apply "
+            "it",
+        )
+
+
+SHARING: tuple[Check, ...] = (hides_env_from, shares_port_name, takes_host_port, keeps_node, is_emptied)
 
 
 def _of_ours(change: Change) -> Iterator[Json]:
