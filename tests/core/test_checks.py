@@ -103,8 +103,10 @@ def test_what_the_cluster_needs_gets_sidecars_only_where_somebody_asks_for_them_
 def test_the_owners_word_in_the_pod_template_counts(where: str) -> None:
     def subject(value: str, **fields: Any) -> Subject:
         found = a_subject(**fields)
-        pod = {"pod_labels": {names.INJECT: value}} if where == "labels" else {"pod_annotations": {names.INJECT: value}}
-        return replace(found, workload=replace(found.workload, **pod))
+        mark = {names.INJECT: value}
+        if where == "labels":
+            return replace(found, workload=replace(found.workload, pod_labels=mark))
+        return replace(found, workload=replace(found.workload, pod_annotations=mark))
 
     out = Namespace(name="shop", labels={names.INJECT: "false"})
     found = verdict(subject("false"))
@@ -226,13 +228,13 @@ def test_what_a_leaving_policy_has_is_waited_for_and_nothing_is_removed() -> Non
 
 @pytest.mark.parametrize("spelling", ["/logs/", "//logs", "/./logs", "/logs/."])
 def test_a_mount_is_where_its_path_leads_however_it_is_spelt(spelling: str) -> None:
-    mounts = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}}
+    mounts: Json = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}}
     app = {"name": "app", "image": "a", "volumeMounts": [{"name": "data", "mountPath": spelling}]}
     found = verdict(a_subject(pod={"containers": [app]}), revision=a_revision(**mounts))
     assert found is not None
     assert found.reason is SkipReason.NAME_CONFLICT
     assert f"'data' at {spelling!r}" in found.message
-    other = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": spelling}]}}
+    other: Json = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": spelling}]}}
     high = a_revision(a_sidecar("high"), name="high", priority=1, **other)
     assert refused(a_subject(), high, revision=a_revision(**mounts)) == ("Overridden", True)
 

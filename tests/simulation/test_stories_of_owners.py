@@ -175,7 +175,7 @@ def test_a_removal_that_would_take_all_pods_down_waits_for_the_owners_word() -> 
     assert "takes all Pods of the Deployment down at once" in ready(world)["message"]
     shop.annotate(names.ALLOW_DOWNTIME, "true")
     ticks(world, 10)
-    assert (world.object, shop.revision, shop.record) == (None, None, "")
+    assert world.object is None and shop.revision is None and shop.record == ""
 
 
 def test_a_removal_that_the_owner_does_not_allow_is_given_up_after_the_deadline() -> None:
