@@ -24,7 +24,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.port import Events, ObjectRef
-from sidecarpolicy.engine.workloads import Prepared, undone_by
+from sidecarpolicy.engine.prepare import Prepared, undone_by
 from sidecarpolicy.names import EventReason, Reason, SkipReason
 
 log = logging.getLogger(__name__)
