@@ -180,6 +180,7 @@ class WarningReason(StrEnum):
     SHARED_PORT_NAME = "SharedPortName"
     HOST_PORT = "HostPort"
     LOCAL_STORAGE = "LocalStorage"
+    WAITS_FOR_MESH = "WaitsForMesh"
     EMPTIED_BY_APPLY = "EmptiedByApply"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"
