@@ -9,6 +9,7 @@ import pytest
 
 from sidecarpolicy import names
 from sidecarpolicy.core.tree import items
+from tests import kube
 from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
 from tests.fleet import Fleet, init_names
 from tests.polling import poll
@@ -93,20 +94,24 @@ def test_a_variable_that_refers_to_one_that_is_added_later_comes_after_it(fleet:
     poll(lambda: [*own_env(fleet.deployment())], until=lambda found: found == ["APP_NAME", "ATTRS"])
 
 
-def test_a_copy_in_another_namespace_is_taken_over_by_the_policy_there(fleet: Fleet) -> None:
+@pytest.mark.parametrize("how", ["through the API", "kubectl create"])
+def test_a_copy_in_another_namespace_is_taken_over_by_the_policy_there(fleet: Fleet, how: str) -> None:
     cart = a_shop(fleet)
     there = Fleet(fleet.cluster, f"{fleet.namespace}-copy")
     fleet.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": there.namespace}})
     try:
         kept = {key: cart["metadata"][key] for key in ("name", "annotations", "labels") if key in cart["metadata"]}
         copy = {**cart, "metadata": kept | {"namespace": there.namespace}}
-        there.kubectl("create", "--filename=-", input=json.dumps({**copy, "status": {}}))
+        if how == "kubectl create":  # its annotation declares all that is there: it is the owner's from now on
+            there.kubectl("create", "--filename=-", input=json.dumps({**copy, "status": {}}))
+        else:
+            kube.create(kube.client(fleet.cluster.kubeconfig), {**copy, "status": {}})
         there.apply(a_policy("web", there.namespace, rollout=QUICK))
         there.wait("RolloutComplete")
         assert there.deployment()["spec"]["template"] == cart["spec"]["template"]
         assert f"SidecarPolicy/{fleet.namespace}/web" not in there.deployment()["metadata"]["annotations"][names.RECORD]
         there.delete_policy()
-        assert init_names(there.deployment()) == []
+        assert init_names(there.deployment()) == (["proxy"] if how == "kubectl create" else [])
         assert init_names(fleet.deployment()) == ["proxy"]
     finally:
         fleet.kubectl("delete", "namespace", there.namespace, "--wait=false")

@@ -450,3 +450,19 @@ def rebuilt(spec: Json, record: Record, claims: Claims, revisions: Sequence[Revi
         if sidecars <= found:
             entries[revision.policy] = Entry(revision=revision.name, items=frozenset(found))
     return replace(record, entries=entries)
+
+
+def given_up(record: Record, policies: Collection[PolicyId], claims: Claims) -> Record:
+    """Return *record* without what somebody declares of the items of *policies*, which have no say here.
+
+    Whoever copied a Deployment with kubectl has declared everything on it: it is theirs, and may be adopted.
+    """
+    entries = dict(record.entries)
+    for policy in policies:
+        entry = entries[policy]
+        left = replace(entry, items=entry.items - claims.owners.keys())
+        if left.items or not entry.items:
+            entries[policy] = left
+        else:
+            del entries[policy]
+    return replace(record, entries=entries)
