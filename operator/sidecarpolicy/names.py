@@ -158,6 +158,7 @@ class SkipReason(StrEnum):
     OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"
     DOWNTIME = "Downtime"
     BREAKS_AUTOSCALING = "BreaksAutoscaling"
+    WINDOWS_NODE = "WindowsNode"
 
 
 class WarningReason(StrEnum):
