@@ -14,7 +14,7 @@ from sidecarpolicy.core.kinds.deployment import REVISION_ANNOTATION
 from sidecarpolicy.core.times import seconds_of, timestamp
 from sidecarpolicy.core.tree import Json, at, compact, items
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, PODS, REPLICA_SETS
-from tests.simulation.server import EVERY_RESOURCE, Place, Server
+from tests.simulation.server import EVERY_RESOURCE, Change, Place, Server
 
 TICK = 10.0
 NO_DEADLINE = 2147483647
@@ -97,14 +97,26 @@ class Controllers:
     behaviours: dict[Place, Behaviour] = field(default_factory=dict)
     without_quota: set[str] = field(default_factory=set)
 
+    _owned: dict[str, set[Place]] = field(default_factory=dict)
+    _at_rest: dict[Place, Json] = field(default_factory=dict)
+    _litter: bool = False
+
     def __post_init__(self) -> None:
         self.server.made_up[PODS] = self.pods
+        self.server.observers.append(self._seen)
+
+    def _seen(self, change: Change) -> None:
+        """Whether there may be something to collect: an owner has gone, or an object has come whose owner had."""
+        if change.type == "DELETED" or (change.before is None and "ownerReferences" in change.after["metadata"]):
+            self._litter = True
 
     def tick(self) -> None:
         """Let each do what it does in one tick."""
         for body in self.server.every(DEPLOYMENTS):
             self.roll(body)
-        self.collect_garbage()
+        if self._litter:
+            self._litter = False
+            self.collect_garbage()
         self.end_namespaces()
 
     # Deployments
@@ -117,14 +129,15 @@ class Controllers:
         found = [each for place in names if (each := objects.get(place)) is not None]
         return sorted(found, key=number_of)
 
-    _owned: dict[str, set[Place]] = field(default_factory=dict)
-
     def roll(self, body: Json) -> None:
         """One tick of the Deployment controller."""
         metadata = body["metadata"]
         if "deletionTimestamp" in metadata:
             return
-        behaviour = self.behaviours.setdefault((metadata["namespace"], metadata["name"]), Behaviour())
+        place = metadata["namespace"], metadata["name"]
+        behaviour = self.behaviours.setdefault(place, Behaviour())
+        if self._at_rest.get(place) is body and not behaviour.crashes:
+            return  # nothing was left to do for just this
         sets, now = self.replica_sets(body), self.server.now()
         template = body["spec"]["template"]
         replicas = body["spec"]["replicas"]
@@ -147,6 +160,8 @@ class Controllers:
             available = condition_of(body, "Available")
             if behaviour.bears(template, behaviour.crashes) and available["status"] == "True" and now - since <= TICK:
                 self._status(body, sets, now, available=("False", "MinimumReplicasUnavailable"))
+            else:
+                self._at_rest[place] = body
         elif metadata["namespace"] in self.without_quota and at(sets[-1], "status").get("replicas", 0) < replicas:
             self._give_up(body, sets, now, quota=True)
         elif behaviour.hinders(template):

@@ -31,6 +31,9 @@ MOST_REQUESTS = 300
 # So long may a request be on its way, in seconds.
 ON_ITS_WAY = 0.1
 
+# What it depends on whether a status is true.
+JUDGED = frozenset({DEPLOYMENTS, NAMESPACES, *POLICIES.values()})
+
 # ControllerRevisions of one policy beyond its limit: the update revision, the current one, and what waits to be pruned.
 MOST_BEYOND_LIMIT = 4
 
@@ -71,6 +74,8 @@ class Invariants:
     landed: set[str] = field(default_factory=set)
     rollouts: dict[tuple[Place, str], list[str | None]] = field(default_factory=dict)
     _recent: dict[str, deque[float]] = field(default_factory=dict)
+    _decoded: dict[str, tuple[Json, Policy | None, str]] = field(default_factory=dict)
+    _unjudged: bool = True
 
     def __post_init__(self) -> None:
         self.server.observers.append(self.seen)
@@ -103,6 +108,7 @@ class Invariants:
 
     def seen(self, change: Change) -> None:
         """Judge one write."""
+        self._unjudged = self._unjudged or change.resource in JUDGED
         if change.resource == DEPLOYMENTS:
             self._deployment(change)
         elif change.resource == REVISIONS and change.type == "ADDED":
@@ -221,13 +227,23 @@ class Invariants:
         for resource in POLICIES.values():
             for place, body in self.server.collections[resource].objects.items():
                 if place[1] == name:
-                    try:
-                        return decode_policy(body, strict=False)
-                    except InvalidPolicy as error:
-                        return error.readable
-                    except InvalidInput:
-                        return None
+                    return self.decode(body)[0]
         return None
+
+    def decode(self, body: Json) -> tuple[Policy | None, str]:
+        """What can be read of a policy, and what is wrong; as the last time where its spec is the very same."""
+        name = body["metadata"]["name"]
+        spec, found, problems = self._decoded.get(name, ({}, None, ""))
+        if spec is not body["spec"]:
+            found, problems = None, ""
+            try:
+                found = decode_policy(body, strict=False)
+            except InvalidPolicy as error:
+                found, problems = error.readable, str(error)
+            except InvalidInput as error:
+                problems = str(error)
+            self._decoded[name] = (body["spec"], found, problems)
+        return found, problems
 
     def _revisions(self, change: Change) -> None:
         labels = change.after["metadata"]["labels"]
@@ -251,6 +267,9 @@ class Invariants:
 
     def judge_status(self) -> None:
         """Ready is true only where every Deployment that is selected, and not left out by its owner, runs the spec."""
+        if not self._unjudged:
+            return
+        self._unjudged = False
         for resource in POLICIES.values():
             for body in [*self.server.collections[resource].objects.values()]:
                 status = at(body, "status")
@@ -265,10 +284,9 @@ class Invariants:
 
 def untrue(invariants: Invariants, body: Json) -> list[str]:
     """What hinders *body*, a policy, from being Ready."""
-    try:
-        policy = decode_policy(body, strict=False)
-    except InvalidInput as error:
-        return [f"its spec cannot be read: {error}"]
+    policy, problems = invariants.decode(body)
+    if policy is None or problems:
+        return [f"its spec cannot be read: {problems}"]
     wanted = {each["container"]["image"] for each in body["spec"]["sidecars"]}
     found = []
     for each in invariants.server.every(DEPLOYMENTS):

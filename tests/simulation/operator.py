@@ -23,8 +23,8 @@ from tests.simulation.server import Server
 NAMESPACE = "sidecarpolicy-system"
 LEASE_SECONDS = 15
 
-# Half of all virtual moments were looks at who leads, four in a second; every write looks for itself.
-engine_module.LEADERSHIP_SECONDS = 1.0
+# Most virtual moments would be looks at who leads, four in a second; every write looks for itself.
+engine_module.LEADERSHIP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Replica:
             identity=name,
             lease_duration=LEASE_SECONDS,
             renew_deadline=LEASE_SECONDS * 2 / 3,
-            retry_period=LEASE_SECONDS * 2 / 15,
+            retry_period=LEASE_SECONDS * 4 / 15,  # seconds between renewals, most of what an idle operator asks
             clock=self.loop.time,
         )
         client.leading = lease_client.leading = lambda: election.leading

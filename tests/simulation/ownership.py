@@ -6,6 +6,7 @@ out: nobody reads who owns them.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -124,8 +125,12 @@ class _Listed:
 
 
 def _key(listed: str, item: Json) -> str:
-    chosen = {name: item.get(name, "TCP" if name == "protocol" else None) for name in KEYS[listed]}
-    return "k:" + json.dumps(chosen, separators=(",", ":"))
+    return _keyed(*((name, item.get(name, "TCP" if name == "protocol" else None)) for name in KEYS[listed]))
+
+
+@functools.lru_cache(maxsize=4096)
+def _keyed(*chosen: tuple[str, str | int | None]) -> str:
+    return "k:" + json.dumps(dict(chosen), separators=(",", ":"))
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any, str]]:
