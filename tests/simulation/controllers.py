@@ -100,6 +100,7 @@ class Controllers:
     _owned: dict[str, set[Place]] = field(default_factory=dict)
     _at_rest: dict[Place, Json] = field(default_factory=dict)
     _litter: bool = False
+    _ending: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.server.made_up[PODS] = self.pods
@@ -110,8 +111,21 @@ class Controllers:
         if change.type == "DELETED" or (change.before is None and "ownerReferences" in change.after["metadata"]):
             self._litter = True
 
+    def restored(self) -> None:
+        """Everything is as it was some time ago."""
+        self._at_rest.clear()
+        self._litter = True
+        for place, each in self.server.collections[REPLICA_SETS].objects.items():
+            for owner in items(each["metadata"], "ownerReferences"):
+                self._owned.setdefault(owner["uid"], set()).add(place)
+
     def tick(self) -> None:
         """Let each do what it does in one tick."""
+        self._ending = {
+            each["metadata"]["name"]
+            for each in self.server.every(NAMESPACES)
+            if "deletionTimestamp" in each["metadata"]
+        }
         for body in self.server.every(DEPLOYMENTS):
             self.roll(body)
         if self._litter:
@@ -132,7 +146,7 @@ class Controllers:
     def roll(self, body: Json) -> None:
         """One tick of the Deployment controller."""
         metadata = body["metadata"]
-        if "deletionTimestamp" in metadata:
+        if "deletionTimestamp" in metadata or metadata["namespace"] in self._ending:
             return
         place = metadata["namespace"], metadata["name"]
         behaviour = self.behaviours.setdefault(place, Behaviour())
@@ -248,7 +262,9 @@ class Controllers:
 
     def _make(self, body: Json, number: int, replicas: int, refused: bool) -> Json:
         metadata, template = body["metadata"], body["spec"]["template"]
-        digest = hashlib.sha256(compact(template).encode()).hexdigest()[:10]
+        digest = _digest(template)
+        if self.server.find(REPLICA_SETS, metadata["namespace"], f"{metadata['name']}-{digest}") is not None:
+            digest = _digest([template, metadata["uid"]])  # one of its name had it; the real one counts collisions
         labels = {**at(template, "metadata", "labels"), "pod-template-hash": digest}
         owner = {
             "apiVersion": DEPLOYMENTS.api_version,
@@ -410,10 +426,8 @@ class Controllers:
 
     def end_namespaces(self) -> None:
         """Empty namespaces that are being deleted, and let them go when nothing is held back any more."""
-        for namespace in self.server.every(NAMESPACES):
-            if "deletionTimestamp" not in namespace["metadata"]:
-                continue
-            name, left = namespace["metadata"]["name"], 0
+        for name in sorted(self._ending):
+            namespace, left = self.server.get(NAMESPACES, "", name), 0
             for resource in EVERY_RESOURCE:
                 if resource == PODS:
                     continue
@@ -422,6 +436,10 @@ class Controllers:
                     left += self.server.find(resource, name, each["metadata"]["name"]) is not None
             if not left:
                 self.server.remove(NAMESPACES, namespace)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(compact(value).encode()).hexdigest()[:10]
 
 
 def number_of(replica_set: Json) -> int:

@@ -34,6 +34,9 @@ ON_ITS_WAY = 0.1
 # What it depends on whether a status is true.
 JUDGED = frozenset({DEPLOYMENTS, NAMESPACES, *POLICIES.values()})
 
+# The label that the stories' policies select.
+FLEET = {"fleet": "web"}
+
 # ControllerRevisions of one policy beyond its limit: the update revision, the current one, and what waits to be pruned.
 MOST_BEYOND_LIMIT = 4
 
@@ -106,6 +109,12 @@ class Invariants:
 
     # Changes
 
+    def restored(self, flights: dict[tuple[str, Place], Flight]) -> None:
+        """Everything is as it was when *flights* were in flight."""
+        self.flights = dict(flights)
+        self.rollouts.clear()
+        self._unjudged = True
+
     def seen(self, change: Change) -> None:
         """Judge one write."""
         self._unjudged = self._unjudged or change.resource in JUDGED
@@ -118,6 +127,8 @@ class Invariants:
         if change.type == "DELETED":
             for key in [each for each in self.flights if each[1] == change.place]:
                 del self.flights[key]
+            for moved in [each for each in self.rollouts if each[0] == change.place]:
+                del self.rollouts[moved]
             return
         if change.before is None:
             return
@@ -174,13 +185,15 @@ class Invariants:
         had = self.flights.get(key)
         unwell = had.unwell if had is not None else unwell
         deadline = policy.rollout.progress_deadline_seconds if policy is not None else 0
-        wished = becomes is None and left_out(body)
+        wished = becomes is None and (left_out(body) or not is_in_fleet(body))
         counts_from = self.now() + (ON_ITS_WAY if wished else 0.0)
         uid = body["metadata"]["uid"]
         self.flights[key] = Flight(name, uid, becomes, unwell, self.now() + deadline, counts_from)
         in_flight = self.in_flight(name)
         self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
         if had is not None or rolled_back or pinned or wished or unwell or policy is None:
+            return
+        if not rolled_out(change.before):  # its owner rolls it out already: no further one is disturbed
             return
         if policy.rollout.strategy is not Strategy.PROGRESSIVE:
             return
@@ -325,6 +338,11 @@ def left_out(body: Json) -> bool:
         or (body["spec"]["strategy"]["type"] == "Recreate" and names.ALLOW_DOWNTIME not in at(metadata, "annotations"))
         or "proxy" in declared
     )
+
+
+def is_in_fleet(body: Json) -> bool:
+    """Whether its owner leaves the label on it that the stories' policies select."""
+    return bool(FLEET.items() <= at(body, "spec", "template", "metadata", "labels").items())
 
 
 def owners_part(body: Json) -> Json:

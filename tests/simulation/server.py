@@ -435,6 +435,10 @@ class Server:
             observer(change)
         return stored
 
+    def wake(self, resource: Resource) -> None:
+        """Let every watch of that kind look whether something has changed."""
+        self._wake(self.collections[resource])
+
     def _wake(self, collection: Collection) -> None:
         waiting, collection.waiting = collection.waiting, []
         for wake in waiting:
