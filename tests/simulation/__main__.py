@@ -28,7 +28,10 @@ def main() -> int:
             print(told, flush=True)
         if number % 100 == 99 or number == chosen.count - 1:
             spent = time.process_time() - began
-            print(f"{number + 1} histories from {chosen.first}, {spent:.0f} s of CPU, failed: {failed or 'none'}", flush=True)
+            print(
+                f"{number + 1} histories from {chosen.first}, {spent:.0f} s of CPU, failed: {failed or 'none'}",
+                flush=True,
+            )
     return bool(failed)
 
 

@@ -151,7 +151,12 @@ class Invariants:
         if old == new:
             return
         policies = {each.rpartition("-")[0] for each in old ^ new}
-        if len(policies) > 1:
+        wished = not any(_of(each, new) for each in policies) and (left_out(after) or not is_in_fleet(after))
+        had = {id_.name: entry.revision for id_, entry in _entries(before)}  # what is put back begins nothing
+        rolling = policies - {
+            id_.name for id_, entry in _entries(after) if entry.joined or had.get(id_.name) == entry.revision
+        }
+        if len(rolling) > 1 and not wished:
             self.say(f"{' and '.join(sorted(policies))} began to change {'/'.join(change.place)} together")
         for policy in policies:
             self._moved(change, policy, old, new)
@@ -311,6 +316,8 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
                 found.append(f"{name} is not selected and bears {', '.join(bears)}")
         elif left_out(each):
             continue
+        elif any(place == place_of(each) and other != policy.id.name for other, place in invariants.flights):
+            continue  # the other one's rollout is halted there: it is skipped meanwhile
         elif bears != wanted:
             found.append(f"{name} bears {', '.join(bears) or 'nothing'}")
         elif not rolled_out(each) and (policy.id.name, (each["metadata"]["namespace"], each["metadata"]["name"])) in (
@@ -323,12 +330,6 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
 def left_out(body: Json) -> bool:
     """Whether its owner leaves a Deployment out, or Kubernetes does."""
     metadata = body["metadata"]
-    declared = {
-        each["name"]
-        for listed in ("initContainers", "containers")
-        for each in items(at(body, "spec", "template", "spec"), listed)
-        if not str(each.get("image", "")).startswith(IMAGES)
-    }
     return bool(
         "deletionTimestamp" in metadata
         or at(metadata, "labels").get(names.INJECT) == "false"
@@ -336,7 +337,23 @@ def left_out(body: Json) -> bool:
         or body["spec"].get("paused")
         or any(each.get("controller") for each in items(metadata, "ownerReferences"))
         or (body["spec"]["strategy"]["type"] == "Recreate" and names.ALLOW_DOWNTIME not in at(metadata, "annotations"))
-        or "proxy" in declared
+        or has_a_name_of_ours(body)
+    )
+
+
+def place_of(body: Json) -> Place:
+    """Where an object is stored."""
+    return body["metadata"]["namespace"], body["metadata"]["name"]
+
+
+def has_a_name_of_ours(body: Json) -> bool:
+    """Whether its owner has a container of a sidecar's name; without a record it is theirs, whatever image it has."""
+    recorded = {item.name for item in record_of(at(body, "metadata", "annotations").get(names.RECORD)).items}
+    return any(
+        each["name"] in ("proxy", "log")
+        and (each["name"] not in recorded or not str(each.get("image", "")).startswith(IMAGES))
+        for listed in ("initContainers", "containers")
+        for each in items(at(body, "spec", "template", "spec"), listed)
     )
 
 

@@ -18,7 +18,7 @@ from tests.core.objects import WEB
 from tests.simulation.controllers import NO_DEADLINE, TICK
 from tests.simulation.deeds import Deed
 from tests.simulation.fleets import EVERYWHERE
-from tests.simulation.invariants import is_in_fleet, left_out
+from tests.simulation.invariants import has_a_name_of_ours, is_in_fleet, left_out
 from tests.simulation.operator import Replica
 from tests.simulation.people import anybody, author, owner
 from tests.simulation.stories import SIGHT, Cluster, Deployment, World, established
@@ -199,7 +199,7 @@ class Play:
         for each in world.deployments:
             each.breaks = each.crashes = frozenset()
             each.bad_versions = frozenset()
-            if not each.healthy and each.complete:
+            if not each.healthy and (each.complete or each.has_all_pods):
                 world.controllers.recover(each.body)
         if world.stopped:
             world.stopped = False
@@ -256,7 +256,7 @@ class Play:
         """What a Deployment must bear of a policy at the end."""
         body = each.body
         if world.deleting:
-            return ANYTHING if self.orphaned and world is self.world else None
+            return ANYTHING if (self.orphaned and world is self.world) or has_a_name_of_ours(body) else None
         reached = not world.policy.namespace or world.policy.namespace == each.namespace
         selected = reached and is_in_fleet(body) and (each.selected or world is not self.world)
         if not selected or at(body, "metadata", "labels").get(names.INJECT) == "false":

@@ -162,6 +162,12 @@ class Deployment:
         return is_observed(self.body) and bool(progressing["reason"] == COMPLETE)
 
     @property
+    def has_all_pods(self) -> bool:
+        """Whether nothing of it is rolled out, available or not."""
+        assert self.world is not None
+        return self.world.controllers.has_all_pods_of(self.body)
+
+    @property
     def rests(self) -> bool:
         """Whether its controller is done, has given up, or never gives up."""
         progressing = condition_of(self.body, "Progressing")
@@ -476,7 +482,7 @@ class World:
                 self.controllers.settle(made)
             if not each._healthy:
                 each.unwell = True
-                self.cluster.time_of_setup = LONG_AGO - TICK
+                self.cluster.time_of_setup = LONG_AGO + 1800  # long after its rollout, and long ago
                 self.controllers.lose(each.body)
         self.cluster.time_of_setup = before
 

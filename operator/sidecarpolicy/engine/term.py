@@ -10,6 +10,7 @@ older than the write that it leads to. Repairs and rollbacks come before steps, 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import OrderedDict, deque
@@ -58,6 +59,9 @@ REJECTED_SECONDS = 600.0
 
 # How long a workload waits after a write that failed for the moment, in seconds: doubling from the first to the last.
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
+
+# Statuses of an answer that says for sure that nothing was done. After any other, or none, it may have been.
+WITHOUT_EFFECT = (401, 429)
 
 # After this many such failures in a row, of whichever workload, nothing is begun for a while: doubling, in seconds.
 TROUBLE, FIRST_PAUSE, LAST_PAUSE = 3, 0.25, 10.0
@@ -407,6 +411,8 @@ class Term:
                 result = "skipped"
             except ApiError as error:
                 self._note_failure(workload, error)
+                if isinstance(error, Transient) and error.status not in WITHOUT_EFFECT:
+                    await self._read_again(identity)
         finally:
             self.metrics.workload_write(result)
             del self._writing[identity]
@@ -414,6 +420,20 @@ class Term:
             for policy in sorted({*wanted, *(remembered.in_fleets if remembered is not None else ())}):
                 self._hungry[policy] = None
             self.workload_changed(identity)
+
+    async def _read_again(self, identity: WorkloadId) -> None:
+        """Find out what a write has done of which no answer came; until that is known it counts as being written."""
+        for tries in itertools.count():
+            if not self._writer.leadership.leading:
+                return
+            try:
+                await self._writer.read_workload(identity)
+            except Transient as error:
+                await asyncio.sleep(error.retry_after or min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(tries, 10)))
+            except ApiError:
+                return
+            else:
+                return
 
     async def _bring(self, workload: Workload, wanted: Mapping[PolicyId, Step]) -> str:
         context = self.context
