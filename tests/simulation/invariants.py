@@ -31,6 +31,9 @@ MOST_REQUESTS = 300
 # So long may a request be on its way, in seconds.
 ON_ITS_WAY = 0.1
 
+# So soon must the status tell of an edit, in seconds.
+PROMPTLY = 25.0
+
 # What it depends on whether a status is true.
 JUDGED = frozenset({DEPLOYMENTS, NAMESPACES, *POLICIES.values()})
 
@@ -78,6 +81,7 @@ class Invariants:
     rollouts: dict[tuple[Place, str], list[str | None]] = field(default_factory=dict)
     _recent: dict[str, deque[float]] = field(default_factory=dict)
     _decoded: dict[str, tuple[Json, Policy | None, str]] = field(default_factory=dict)
+    _edited: dict[Place, float] = field(default_factory=dict)
     _unjudged: bool = True
 
     def __post_init__(self) -> None:
@@ -118,6 +122,10 @@ class Invariants:
     def seen(self, change: Change) -> None:
         """Judge one write."""
         self._unjudged = self._unjudged or change.resource in JUDGED
+        if change.resource in POLICIES.values():
+            before = change.before["metadata"]["generation"] if change.before is not None else 0
+            if change.after["metadata"]["generation"] != before:
+                self._edited[change.place] = self.now()
         if change.resource == DEPLOYMENTS:
             self._deployment(change)
         elif change.resource == REVISIONS and change.type == "ADDED":
@@ -285,6 +293,7 @@ class Invariants:
 
     def judge_status(self) -> None:
         """Ready is true only where every Deployment that is selected, and not left out by its owner, runs the spec."""
+        self._judge_promptness()
         if not self._unjudged:
             return
         self._unjudged = False
@@ -298,6 +307,14 @@ class Invariants:
                     continue
                 for each in untrue(self, body):
                     self.say(f"{body['metadata']['name']} is Ready ({ready['message']}), but {each}")
+
+    def _judge_promptness(self) -> None:
+        """An edit is told of soon, whatever comes of it."""
+        for resource in POLICIES.values():
+            for place, body in self.server.collections[resource].objects.items():
+                generation, told = body["metadata"]["generation"], at(body, "status").get("observedGeneration", 0)
+                if told != generation and self.now() >= self._edited.get(place, self.now()) + PROMPTLY:
+                    self.say(f"{place[1]} was edited, and its status still tells of generation {told}")
 
 
 def untrue(invariants: Invariants, body: Json) -> list[str]:
