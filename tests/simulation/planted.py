@@ -19,7 +19,7 @@ from sidecarpolicy.core import plan
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.engine import workloads
+from sidecarpolicy.engine import prepare
 from sidecarpolicy.engine.term import Term
 from tests.simulation.histories import history, kind_of, outcome
 
@@ -45,7 +45,7 @@ def missing_precondition() -> Iterator[None]:
     def unguarded(**told: Any) -> list[Json]:
         return [each for each in json_patch(**told) if not each["path"].startswith(GUARDS)]
 
-    with patch.object(workloads, "json_patch", unguarded):
+    with patch.object(prepare, "json_patch", unguarded):
         yield
 
 
@@ -81,7 +81,7 @@ def found(defect: str, seeds: Sequence[int]) -> dict[int, str]:
         for seed in seeds:
             try:
                 failure, _ = outcome(history(seed))
-            except Exception as error:  # it may well break in the middle
+            except Exception as error:  # noqa: BLE001  # it may well break in the middle
                 failure = repr(error)
             if failure:
                 failures[seed] = failure

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.kinds import kind_of
+from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Api, Conflict, Json, Leadership, NotFound, Rejected, Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES, REVISIONS
+from sidecarpolicy.engine.resources import POLICIES, REVISIONS
 from sidecarpolicy.engine.writes import (
     ChangeFinalizers,
     CreateRevision,
@@ -46,7 +47,7 @@ class Writer:
         match write:
             case PatchWorkload(workload=workload, operations=operations, dry_run=dry_run):
                 return await self._patch(
-                    DEPLOYMENTS, workload.id.namespace, workload.id.name, operations, dry_run=dry_run
+                    kind_of(workload).ADDRESS, workload.id.namespace, workload.id.name, operations, dry_run=dry_run
                 )
             case WriteStatus(policy=policy, status=status):
                 operations = [
@@ -77,9 +78,9 @@ class Writer:
             case _:
                 assert_never(write)
 
-    async def read_workload(self, workload: WorkloadId) -> None:
+    async def read_workload(self, workload: Workload) -> None:
         """Read a workload into the cache. Raise ApiError."""
-        await self._read(DEPLOYMENTS, workload.namespace, workload.name)
+        await self._read(kind_of(workload).ADDRESS, workload.id.namespace, workload.id.name)
 
     async def _read(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """Read one object into the cache, and return it; None where it is gone."""
