@@ -12,6 +12,7 @@ is kept of that: a term begins by looking at everything.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -243,6 +244,12 @@ class Cache:
         for identity in self._selecting.get(workload.id, ()):
             yield self.policies[identity]
 
+    def proposed(self, workload: Workload) -> Cache:
+        """What would be selected if *workload* were as its owner is about to write it; for reading only."""
+        proposed = copy.copy(self)
+        proposed.listener, proposed._selecting = None, {workload.id: self._that_select(workload)}
+        return proposed
+
     def concerned(self, workload: Workload) -> set[PolicyId]:
         """The policies that select *workload* or have something on it or on its Pods."""
         concerned = set(self._selecting.get(workload.id, ()))
@@ -366,11 +373,13 @@ class Cache:
         self._tell_workload(identity)
 
     def _select_anew(self, workload: Workload) -> None:
+        self._selecting[workload.id] = self._that_select(workload)
+
+    def _that_select(self, workload: Workload) -> tuple[PolicyId, ...]:
         """Find the policies that select *workload*."""
-        namespace = workload.id.namespace
-        self._selecting[workload.id] = tuple(
+        return tuple(
             each.id
-            for each in (*self._cluster_policies.values(), *self._policies_in.get(namespace, {}).values())
+            for each in (*self._cluster_policies.values(), *self._policies_in.get(workload.id.namespace, {}).values())
             if each.policy is not None and not each.deleting and self.selects(each.policy, workload)
         )
 
