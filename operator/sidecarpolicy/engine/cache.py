@@ -155,6 +155,7 @@ class Cache:
     def __init__(self, operator_namespace: str = "") -> None:
         self.operator_namespace = operator_namespace
         self.listener: Listener | None = None
+        self.has_admission = False  # whether workloads are reviewed while they are written; only a leader knows
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
