@@ -65,7 +65,7 @@ class Keeper:
         Raise ApiError, or ValueError where the Secret cannot be read.
         """
         configurations = await self._configurations()
-        self._cache.has_admission = any(resource == MUTATING_WEBHOOKS for resource, _ in configurations)
+        self._cache.note_admission(any(resource == MUTATING_WEBHOOKS for resource, _ in configurations))
         if not configurations:
             return False
         secret = await self._api.get(SECRETS, self._namespace, names.WEBHOOK_SECRET)

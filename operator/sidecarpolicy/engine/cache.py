@@ -155,7 +155,7 @@ class Cache:
     def __init__(self, operator_namespace: str = "") -> None:
         self.operator_namespace = operator_namespace
         self.listener: Listener | None = None
-        self.has_admission = False  # whether workloads are reviewed while they are written; only a leader knows
+        self.has_admission: bool | None = None  # whether workloads are reviewed while they are written; None: unknown
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
@@ -266,6 +266,13 @@ class Cache:
     def concerned_with(self, policy: PolicyId) -> set[WorkloadId]:
         """The workloads that *policy* selects, or where it has something on them or on their Pods."""
         return {each.id for each in self.reached_by(policy) if policy in self.concerned(each)}
+
+    def note_admission(self, there: bool) -> None:
+        """Take in whether workloads are reviewed while they are written."""
+        if self.has_admission is not there:
+            self.has_admission = there
+            for policy in self.policies:
+                self._tell_policy(policy)
 
     # --- what it is told: the sink of the reflectors, and the answers to our own writes
 

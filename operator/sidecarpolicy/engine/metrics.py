@@ -59,6 +59,7 @@ _IN_PROGRESS: Final = (
     Reason.ROLLING_OUT,
     Reason.PAUSED,
     Reason.AWAITING_APPROVAL,
+    Reason.AWAITING_OWNERS,
     Reason.REMOVING,
     Reason.REMOVAL_HELD,
 )

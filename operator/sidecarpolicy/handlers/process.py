@@ -118,6 +118,8 @@ class Process:
             if settings.webhook or settings.admission_certificates
             else None
         )
+        if self._keeper is None:  # nobody looks whether there is a webhook
+            self._engine.cache.note_admission(False)
         self._metrics.observe_process()
         self._metrics.observe_engine(Observed(self._engine))
         self._metrics.observe_events(lambda: self._events.dropped, lambda: self._events.waiting)
