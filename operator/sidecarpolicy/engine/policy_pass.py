@@ -16,6 +16,7 @@ from sidecarpolicy.core import counting
 from sidecarpolicy.core.canary import approval_of
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds import kind_of
 from sidecarpolicy.core.namespace_backoff import namespace_backoffs
 from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
 from sidecarpolicy.core.policy import Rollout
@@ -39,7 +40,6 @@ from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict
 from sidecarpolicy.engine.report import Reporter
-from sidecarpolicy.engine.resources import DEPLOYMENTS
 from sidecarpolicy.engine.retries import OF_POLICIES
 from sidecarpolicy.engine.writes import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
 from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
@@ -291,12 +291,12 @@ class PolicyPass:
 
     async def _read_again(self, workload: Workload, remembered: PolicyMemory) -> Workload | None:
         """Return *workload* as it is now where it is late all the same. Raise ApiError."""
-        place = workload.id
-        found = await self.api.list_in(DEPLOYMENTS, place.namespace, field_selector=f"metadata.name={place.name}")
+        place, address = workload.id, kind_of(workload).ADDRESS
+        found = await self.api.list_in(address, place.namespace, field_selector=f"metadata.name={place.name}")
         if found:
-            self.context.cache.put(DEPLOYMENTS, found[0])
+            self.context.cache.put(address, found[0])
         else:
-            self.context.cache.forget(DEPLOYMENTS, place.namespace, place.name)
+            self.context.cache.forget(address, place.namespace, place.name)
         await self.observed()
         each = remembered.fleet.get(place)
         return self.context.cache.workloads.get(place) if each is not None and (each.failing or each.suspect) else None

@@ -14,7 +14,6 @@ from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.drift import mends
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.record import text_of
 from sidecarpolicy.core.targets import Backoff
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload
@@ -165,7 +164,7 @@ class WorkloadPass:
             return
         judgement = judged(after, context)
         as_sent = after.content.template == prepared.composed.template
-        as_sent = as_sent and (after.record or "") == text_of(prepared.composed.record)
+        as_sent = as_sent and (after.record or "") == prepared.record
         if as_sent and judgement.verdicts == prepared.judgement.verdicts:
             # Composing it again would give the same (a law of `core.injection`): no need to.
             remembered.settled = settled_key(after, judgement, context)
