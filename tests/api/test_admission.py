@@ -92,10 +92,8 @@ def fleet(cluster: localcluster.Cluster, namespace: str, webhook: Webhook) -> It
 
 def is_cached(fleet: Fleet) -> bool:
     """Whether the webhook has seen that the policy is complete: a dry run gets its sidecars."""
-    made = fleet.kubectl(
-        "create", "--dry-run=server", "-ojson", "-f-", input=json.dumps(a_deployment("probe", fleet.namespace))
-    )
-    return init_names(json.loads(made.stdout)) == ["proxy"]
+    probe = a_deployment("probe", fleet.namespace)
+    return init_names(kube.create(kube.client(fleet.cluster.kubeconfig), probe, dry_run=True)) == ["proxy"]
 
 
 def authorities(cluster: localcluster.Cluster) -> list[str]:
