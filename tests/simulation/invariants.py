@@ -292,8 +292,11 @@ class Invariants:
         if policy is None:
             return
         in_use = {
-            _of(str(name), borne_by(each["spec"]["template"]))
+            revision
             for each in self.server.collections[DEPLOYMENTS].objects.values()
+            for id_, entry in _entries(each)
+            for revision in (entry.revision, entry.note.previous)
+            if id_.name == name
         }
         if len(there) > policy.revision_history_limit + len(in_use) + MOST_BEYOND_LIMIT:
             self.say(f"{len(there)} ControllerRevisions of {name}, limit {policy.revision_history_limit}")
