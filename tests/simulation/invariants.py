@@ -325,7 +325,9 @@ class Invariants:
         for resource in POLICIES.values():
             for place, body in self.server.collections[resource].objects.items():
                 generation, told = body["metadata"]["generation"], at(body, "status").get("observedGeneration", 0)
-                if told != generation and self.now() >= self._edited.get(place, self.now()) + PROMPTLY:
+                if not all(self.server.collections[each].installed for each in POLICIES.values()):
+                    self._edited[place] = self.now()  # nobody is told of it before the kinds are served
+                elif told != generation and self.now() >= self._edited.get(place, self.now()) + PROMPTLY:
                     self.say(f"{place[1]} was edited, and its status still tells of generation {told}")
 
 
