@@ -93,6 +93,10 @@ class Edits:
         """Return the whole file with the changes; raises Unspliceable, with the line, where that cannot be done."""
         return text_with(self.file, self._changes)
 
+    def text_between(self, start: int, end: int) -> str:
+        """Return what becomes of a part of the text, between two indexes that no change lies across."""
+        return text_with(self.file, self._changes, start, end)
+
     def _of(self, document: Document, path: Path) -> Changes:
         if not path:
             raise KeyError("a document as a whole is not changed")
@@ -158,8 +162,26 @@ def _paired(before: Sequence[Any], after: Sequence[Any], ours: Ours | None, trai
 
 
 def _matches(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    shorter, longer = (old, new) if len(old) <= len(new) else (new, old)
+    if (places := _contained(shorter, longer)) is not None:
+        pairs = list(enumerate(places))
+        return pairs if shorter is old else [(place, index) for index, place in pairs]
     blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
     return [(block.a + n, block.b + n) for block in blocks for n in range(block.size)]
+
+
+def _contained(shorter: Sequence[str], longer: Sequence[str]) -> list[int] | None:
+    """Return where the items of *shorter* are in *longer*, if they are there in the same order."""
+    places: list[int] = []
+    place = 0
+    for name in shorter:
+        while place < len(longer) and longer[place] != name:
+            place += 1
+        if place == len(longer):
+            return None
+        places.append(place)
+        place += 1
+    return places
 
 
 def identity_of(value: Any) -> str:

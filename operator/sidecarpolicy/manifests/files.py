@@ -92,7 +92,8 @@ class Document:
         try:
             return value_of(node, aliased=self.file.aliased)
         except Unreadable as error:
-            raise BadInput([f"{self.file.source}, line {error.line}: {error.why}"]) from error
+            where = f"{self.file.source}, line {error.line}, column {error.column}"
+            raise BadInput([f"{where}: {error.why}"]) from error
 
     def objects(self) -> Iterator[Object]:
         """Yield the Kubernetes object that it is, or those of a List; nothing where it is none."""

@@ -8,7 +8,7 @@ that follow; what is added before the first item of a list comes directly under 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,20 +52,25 @@ class Changes:
     cleared: set[str | int] = field(default_factory=set)
 
 
-def text_with(file: File, changes: Mapping[tuple[Document, Path], Changes]) -> str:
-    """Return the text of *file* with *changes*; raise Unspliceable where there is no way."""
+def text_with(
+    file: File, changes: Mapping[tuple[Document, Path], Changes], start: int = 0, end: int | None = None
+) -> str:
+    """Return the text of *file*, or its part from *start* to *end*, with *changes*.
+
+    Raises Unspliceable where there is no way.
+    """
     text = _Text(file)
     for (document, path), change in changes.items():
         _change(text, document, path, change)
-    return text.spliced()
+    return text.spliced() if end is None else text.part(start, end)
 
 
 @dataclass(order=True, slots=True)
 class _Splice:
-    """Replace `text[start:end]`; *rank* orders what is inserted at one place."""
+    """Replace `text[start:end]`; *rank* orders what is inserted at one place: what lies deeper first."""
 
     start: int
-    rank: int
+    rank: tuple[int, int]
     end: int
     text: str
 
@@ -82,9 +87,18 @@ class _Text:
         self.splices: list[_Splice] = []
         self.shared: dict[Document, _Shared] = {}
         self.keeps_last_break = False
+        self.depth = 0
+        self.made: dict[tuple[object, ...], list[str]] = {}
+
+    def written(self, write: Callable[..., list[str]], *parts: Any) -> list[str]:
+        """Return the lines that *write* makes of *parts*, made once: many objects get the same sidecar."""
+        key = (write, *(part if isinstance(part, str | Style) else id(part) for part in parts))
+        if key not in self.made:
+            self.made[key] = write(*parts)
+        return self.made[key]
 
     def replace(self, start: int, end: int, text: str) -> None:
-        self.splices.append(_Splice(start, len(self.splices), end, text))
+        self.splices.append(_Splice(start, (-self.depth, len(self.splices)), end, text))
 
     def line_after(self, index: int) -> int:
         found = BREAK.search(self.text, index)
@@ -95,16 +109,21 @@ class _Text:
         indent = " " * column
         return "".join(f"{indent if line else ''}{line}{self.line_break}" for line in lines)
 
-    def spliced(self) -> str:
+    def part(self, start: int, end: int) -> str:
+        """The new text of a part; what is inserted at its end belongs to it."""
         pieces: list[str] = []
-        position = 0
+        position = start
         for splice in sorted(self.splices):
             if splice.start < position:
                 raise Unspliceable(self.places.position(splice.start, splice.start).line, "is changed twice")
             pieces += (self.text[position : splice.start], splice.text)
             position = splice.end
-        pieces.append(self.text[position:])
-        text = "".join(pieces)
+        pieces.append(self.text[position : max(position, end)])
+        return "".join(pieces)
+
+    def spliced(self) -> str:
+        """The whole new text."""
+        text = self.part(0, len(self.text))
         if self.is_padded and not self.keeps_last_break:
             text = text.removesuffix(self.line_break)
         return (BYTE_ORDER_MARK if self.file.has_mark else "") + text
@@ -158,6 +177,7 @@ def _walk(root: Node) -> list[Node]:
 def _change(text: _Text, document: Document, path: Path, change: Changes) -> None:
     """Splice the changes of the collection at *path*."""
     places = text.places
+    text.depth = len(path)
     node, around, header = document.node, [document.node], None
     for step in path:
         header = entry_named(places.entries(node), step)
@@ -301,9 +321,13 @@ class _BlockMapping(_Block):
             return
         self.drop(gone)
         if added:
-            self._add([line for name in added for line in entry_lines(str(name), change.put[name], self.style)], gone)
+            self._add(self._entry_lines(added))
 
-    def _add(self, lines: list[str], gone: set[int]) -> None:
+    def _entry_lines(self, added: list[str | int]) -> list[str]:
+        written, put = self.text.written, self.change.put
+        return [line for name in added for line in written(entry_lines, str(name), put[name], self.style)]
+
+    def _add(self, lines: list[str]) -> None:
         last = self.entries[-1]
         column = self.places.column(self.entries[0].begin)
         if not _ends_in_open_block(self.text, last):
@@ -317,7 +341,7 @@ class _BlockMapping(_Block):
         """Leave `{}`, or what is added, in place of all entries."""
         first, last = self.entries[0], self.entries[-1]
         column = self.places.column(first.begin)
-        lines = [line for name in added for line in entry_lines(str(name), self.change.put[name], self.style)] or ["{}"]
+        lines = self._entry_lines(added) or ["{}"]
         body = self.text.lines(lines, column)[column:]
         self.text.replace(first.begin, self.line_after(last), body)
 
@@ -397,7 +421,7 @@ class _BlockList(_Block):
             return
         self.drop(gone)
         for index, values in sorted(change.inserted.items()):
-            lines = [line for value in values for line in item_lines(value, self.style)]
+            lines = [line for value in values for line in self.text.written(item_lines, value, self.style)]
             self._insert(index, lines, gone)
 
     def _insert(self, index: int, lines: list[str], gone: set[int]) -> None:
