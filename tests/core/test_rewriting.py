@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ POLICY = a_policy(
         "volumeMounts": [{"name": "logs", "mountPath": "/var/log/app"}],
     },
 )
-POLICIES = [parse(yaml.safe_dump(POLICY), "policy.yaml")]
+POLICIES = [parse(yaml.safe_dump(POLICY, sort_keys=False), "policy.yaml")]
 
 
 def inject(text: str, source: str = "app.yaml") -> str:
@@ -52,8 +53,9 @@ def eject(text: str, source: str = "app.yaml") -> str:
 
 def lines_lost(before: str, after: str) -> list[str]:
     """The lines of *before* that are not, in their order, among those of *after*."""
-    rest = iter(after.splitlines())
-    return [line for line in before.splitlines() if line not in rest]
+    old, new = before.splitlines(), after.splitlines()
+    changes = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    return [line for kind, start, end, _, _ in changes if kind != "equal" for line in old[start:end]]
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)
@@ -86,7 +88,7 @@ ENV = st.one_of(
     ),
     st.none(),
 )
-EXTRA: dict[Any, Any] = {
+EXTRA: dict[str, Any] = {
     "env": ENV,
     "volumeMounts": st.sampled_from([[], None, [{"name": "data", "mountPath": "/data"}]]),
     "args": st.sampled_from([["-c", "echo hi\n"], ["exit 0\n\n"], ["a", "b: c"]]),
@@ -101,7 +103,7 @@ def containers(names: tuple[str, ...]) -> st.SearchStrategy[Any]:
     )
 
 
-PODS = st.fixed_dictionaries(
+PODS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"containers": containers(("app", "web"))},
     optional={
         "initContainers": st.one_of(containers(("migrate", "wait")), st.sampled_from([[], None])),
@@ -113,8 +115,8 @@ PODS = st.fixed_dictionaries(
 
 @st.composite
 def deployments(draw: st.DrawFn) -> str:
-    pod = draw(PODS)
-    body = a_deployment(pod={key: pod[key] for key in draw(st.permutations(list(pod)))})
+    pod: dict[str, Any] = draw(PODS)
+    body: Any = a_deployment(pod={key: pod[key] for key in draw(st.permutations(list(pod)))})
     if annotations := draw(st.sampled_from([[], [{}], [None], [{"a": "b"}]])):
         body["metadata"]["annotations"] = annotations[0]
     text = "\n".join(Writer(draw).lines({key: body[key] for key in draw(st.permutations(list(body)))})) + "\n"
@@ -142,14 +144,49 @@ def test_ejecting_gives_back_the_bytes(text: str) -> None:
 @given(PODS, st.sampled_from([None, 2, "\t"]), st.booleans())
 def test_ejecting_gives_back_the_bytes_of_json(pod: Manifest, indent: int | str | None, tight: bool) -> None:
     separators = (",", ":") if tight else None
-    text = yaml_to_json(a_deployment(pod=pod), indent, separators)
+    text = json.dumps(a_deployment(pod=pod), indent=indent, separators=separators)
     after = inject(text, "app.json")
     assert parse(after, "app.json").is_json
     assert inject(after, "app.json") == after
     assert eject(after, "app.json") == text
 
 
-def yaml_to_json(body: Manifest, indent: int | str | None, separators: tuple[str, str] | None) -> str:
-    import json
+def test_what_the_owner_wrote_stays() -> None:
+    text = """\
+# The shop's cart.
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: "cart", namespace: shop, annotations: {}}   # one line
+spec:
+    template:
+        metadata: {labels: {tier: web}}
+        spec:
+            volumes: []  # none
+            initContainers:
+              # migrates
+              - {name: 'migrate', image: m}
+            containers:
+              - name: app
+                env:
+                args:
+                  - |
+                    exec app
 
-    return json.dumps(body, indent=indent, separators=separators)
+                  # the end
+"""
+    after = inject(text)
+    assert lines_lost(text, after) == [
+        'metadata: {name: "cart", namespace: shop, annotations: {}}   # one line',
+        "            volumes: []  # none",
+        "              - {name: 'migrate', image: m}",
+        "                env:",
+    ]
+    assert "            volumes: # was [] before sidecars.dev  # none\n              - name: logs\n" in after
+    assert eject(after) == text
+
+
+def test_a_block_scalar_at_the_end_without_a_line_break_keeps_its_value() -> None:
+    text = yaml.safe_dump(a_deployment(), sort_keys=False) + "---\nkind: ConfigMap\ndata:\n  a: |\n    no break"
+    after = inject(text)
+    assert after.endswith("    no break")
+    assert eject(after) == text

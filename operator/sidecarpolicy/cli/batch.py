@@ -120,13 +120,15 @@ class Problems:
 
     found: list[str] = field(default_factory=list)
 
-    def of(self, step: Callable[[], Value], otherwise: Value) -> Value:
-        """Return what *step* returns; *otherwise* where it raises BadInput, whose problems are kept."""
+    def of(
+        self, step: Callable[Parameters, Value], *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Value | None:
+        """Return what *step* returns; None where it raises BadInput, whose problems are kept."""
         try:
-            return step()
+            return step(*args, **kwargs)
         except BadInput as error:
             self.found += error.problems
-            return otherwise
+            return None
 
     def settle(self) -> None:
         """Raise BadInput if there was any problem."""
@@ -139,10 +141,10 @@ def read(paths: Sequence[Path], policy_paths: Sequence[Path] = (), *, recursive:
     if not paths and sys.stdin.isatty():
         raise click.UsageError("name the manifests: a FILE, a DIR, or - for standard input")
     problems = Problems()
-    files = problems.of(lambda: read_files(paths or (Path(STDIN),), recursive=recursive), [])
-    policy_files = problems.of(lambda: read_files(policy_paths, recursive=recursive), [])
+    files = problems.of(read_files, paths or (Path(STDIN),), recursive=recursive)
+    policy_files = problems.of(read_files, policy_paths, recursive=recursive)
     problems.settle()
-    return files, policy_files
+    return files or [], policy_files or []
 
 
 def with_policies(
@@ -154,9 +156,9 @@ def with_policies(
 ) -> tuple[Batch, Given]:
     """Return what *decide* makes of every Deployment; raise BadInput with all problems of all files."""
     problems = Problems()
-    decided_by = problems.of(lambda: given(policy_files, files, default_namespace=namespace), None)
+    decided_by = problems.of(given, policy_files, files, default_namespace=namespace)
     if decided_by is None:
-        problems.of(lambda: transform(files, _as_it_is, namespace=namespace), None)
+        problems.of(transform, files, _as_it_is, namespace=namespace)
         problems.settle()
     assert decided_by is not None, "otherwise there are problems"
     by = decided_by
@@ -174,10 +176,11 @@ def transform(files: Sequence[File], decide: Callable[[Manifest], Result], *, na
     rewrites: list[Rewritten] = []
     problems = Problems()
     for file in files:
-        of_file = problems.of(lambda file=file: _decided(file, decide, namespace, remarks), [])  # type: ignore[misc]
+        of_file = problems.of(_decided, file, decide, namespace, remarks)
+        if of_file is None or problems.found:
+            continue
         results += of_file
-        if not problems.found:
-            rewrites.append(problems.of(lambda file=file, of=of_file: rewritten(file, of), Rewritten(file, "")))  # type: ignore[misc]
+        rewrites += filter(None, [problems.of(rewritten, file, of_file)])
     problems.settle()
     return Batch(files=files, rewritten=rewrites, results=results, remarks=remarks)
 
@@ -193,16 +196,19 @@ def _decided(file: File, decide: Callable[[Manifest], Result], namespace: str, r
             )
         if not is_deployment(found):
             continue
-        if problems.of(lambda found=found: is_patch(found.value), False):  # type: ignore[misc]
-            remarks.append(f"{found.place}: passed through: a Deployment without template or containers is a patch")
-            continue
-        result = problems.of(lambda found=found: _one(found, decide, namespace), None)  # type: ignore[misc]
-        results += [result] if result is not None else []
+        result = problems.of(_one, found, decide, namespace)
+        if isinstance(result, Result):
+            results.append(result)
+        elif result:
+            remarks.append(result)
     problems.settle()
     return results
 
 
-def _one(found: Object, decide: Callable[[Manifest], Result], namespace: str) -> Result:
+def _one(found: Object, decide: Callable[[Manifest], Result], namespace: str) -> Result | str:
+    """Return what becomes of a Deployment, or why it is none of ours to change."""
+    if is_patch(found.value):
+        return f"{found.place}: passed through: a Deployment without template or containers is a patch"
     manifest = manifest_from(found, namespace)
     try:
         return decide(manifest)

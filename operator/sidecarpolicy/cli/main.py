@@ -16,6 +16,8 @@ COMMANDS = {
     "inject": ("sidecarpolicy.cli.inject", "Print manifests with the sidecars of policies."),
     "eject": ("sidecarpolicy.cli.eject", "Print manifests without the sidecars that were injected."),
     "diff": ("sidecarpolicy.cli.diff", "Show what inject would change."),
+    "explain": ("sidecarpolicy.cli.explain", "Explain what a Deployment gets, in which order, and why."),
+    "fn": ("sidecarpolicy.cli.fn", "Inject as a function of kustomize and other KRM tools."),
     "timeline": ("sidecarpolicy.cli.timeline", "Draw one Pod's life: who started when, and waited for whom."),
     "status": ("sidecarpolicy.cli.status", "Show how far policies are, or wait for them."),
     "targets": ("sidecarpolicy.cli.targets", "List the Deployments of a policy, and where each stands."),
@@ -57,6 +59,6 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Native Kubernetes sidecars for whole fleets of Deployments.
 
-    inject, eject and diff read and print manifests and need no cluster; run is the operator; the others ask the cluster
-    of the current kubeconfig.
+    inject, eject, diff, explain and fn read manifests and need no cluster; run is the operator; the others ask the
+    cluster of the current kubeconfig.
     """

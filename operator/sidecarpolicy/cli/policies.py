@@ -120,6 +120,8 @@ def _policies(files: Sequence[File], default_namespace: str) -> tuple[dict[Polic
 def _policy(body: Json) -> tuple[Policy | None, list[Problem]]:
     """Return the policy *body*, and what is wrong with it: by its schema, and by the rules that no schema says."""
     wrong: list[Problem] = []
+    if not isinstance(body.get("kind"), str):
+        return None, [Problem(path="kind", message=f"must be one of {', '.join(names.PLURALS)}")]
     if body.get("kind") in names.PLURALS and body.get("apiVersion") == names.API_VERSION:
         wrong = policy_problems(body)
     try:
