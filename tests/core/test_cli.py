@@ -474,8 +474,9 @@ def test_every_problem_of_a_deployment_is_told(command: Command, write: WriteFil
 
 def test_text_that_is_no_yaml_is_told_with_its_line(command: Command, write: WriteFile, tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
-    path.write_text("kind: Deployment\nmetadata: {{ .Values.metadata }}\n")
-    assert_refused(command("inject", "-p", write("policy.yaml", a_policy()), str(path)), f"{path}, line 2, column ")
+    path.write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ .Values.metadata }}\n")
+    refused = command("inject", "-p", write("policy.yaml", a_policy()), str(path))
+    assert_refused(refused, f"{path}, line 3, column 12: must have strings as keys (a Helm template? render it first")
     path.write_bytes(b"kind: \xff")
     assert_refused(command("eject", str(path)), f"{path}, line 1: must be UTF-8")
 

@@ -74,7 +74,7 @@ def given(policy_files: Sequence[File], manifests: Sequence[File], *, default_na
     problems: list[str] = []
     namespaces: dict[str, Namespace] = {}
     scalers: list[Object] = []
-    deployments: set[tuple[str, str]] = set()
+    deployments: list[Object] = []
     for found in (each for file in (*policy_files, *manifests) for each in file.objects()):
         if (found.api_version, found.kind) == ("v1", "Namespace"):
             namespace, wrong = _namespace(found.value)
@@ -83,8 +83,9 @@ def given(policy_files: Sequence[File], manifests: Sequence[File], *, default_na
         elif found.kind == "HorizontalPodAutoscaler":
             scalers.append(found)
         elif found.kind == ADDRESS.kind:
-            deployments.add(_identity(found.value, default_namespace))
-    autoscalers, wrong_scalers = _autoscalers(scalers, deployments, default_namespace)
+            deployments.append(found)
+    scaled = {_identity(each.value, default_namespace) for each in deployments} if scalers else set()
+    autoscalers, wrong_scalers = _autoscalers(scalers, scaled, default_namespace)
     policies, wrong_policies = _policies(policy_files, default_namespace)
     problems += wrong_scalers + wrong_policies
     if problems:

@@ -100,9 +100,13 @@ class Edits:
     def _of(self, document: Document, path: Path) -> Changes:
         if not path:
             raise KeyError("a document as a whole is not changed")
-        if len(path) > 1 and document.entry(path[:-1]) is None:
-            raise KeyError(text_of_path(path[:-1]))
-        return self._changes.setdefault((document, path[:-1]), Changes())
+        key = (document, path[:-1])
+        found = self._changes.get(key)
+        if found is None:
+            if len(path) > 1 and document.entry(path[:-1]) is None:
+                raise KeyError(text_of_path(path[:-1]))
+            found = self._changes[key] = Changes()
+        return found
 
     def _become_mapping(
         self,
@@ -139,6 +143,8 @@ class Edits:
                 continue
             old = old_of[index]
             place = old + 1
+            if before[old] is value:
+                continue
             self.become(document, (*path, old), before[old], value, ours=ours, trail=(*trail, identity_of(before[old])))
 
 

@@ -21,7 +21,6 @@ from sidecarpolicy.manifests.places import (
     Entry,
     Path,
     Places,
-    entry_named,
     is_block_scalar,
     is_flow,
     text_of_path,
@@ -88,6 +87,7 @@ class _Text:
         self.shared: dict[Document, _Shared] = {}
         self.keeps_last_break = False
         self.depth = 0
+        self.styles: dict[int, Style] = {}
         self.made: dict[tuple[object, ...], list[str]] = {}
 
     def written(self, write: Callable[..., list[str]], *parts: Any) -> list[str]:
@@ -96,6 +96,13 @@ class _Text:
         if key not in self.made:
             self.made[key] = write(*parts)
         return self.made[key]
+
+    def style_of(self, around: list[Node]) -> Style:
+        """Return how block YAML is laid out in and around the last of these nodes."""
+        key = id(around[-1])
+        if key not in self.styles:
+            self.styles[key] = _style_around(around)
+        return self.styles[key]
 
     def replace(self, start: int, end: int, text: str) -> None:
         self.splices.append(_Splice(start, (-self.depth, len(self.splices)), end, text))
@@ -180,7 +187,7 @@ def _change(text: _Text, document: Document, path: Path, change: Changes) -> Non
     text.depth = len(path)
     node, around, header = document.node, [document.node], None
     for step in path:
-        header = entry_named(places.entries(node), step)
+        header = places.named(node, step)
         assert header is not None, "paths are looked up when a change is asked for"
         if header.is_alias:
             raise _is_alias(places, header)
@@ -213,9 +220,8 @@ def _refuse_shared(text: _Text, document: Document, path: Path, node: Node, chan
             node.start_mark.line + 1,
             f"{text_of_path(path)} is repeated elsewhere by an alias of its anchor: write it out to change it",
         )
-    entries = text.places.entries(node)
     for name in {*change.removed, *change.put, *change.cleared}:
-        entry = entry_named(entries, name)
+        entry = text.places.named(node, name)
         if entry is None or entry.is_alias:
             continue
         if any(id(each) in shared.nodes for each in _walk(entry.node)):
@@ -255,7 +261,7 @@ class _Block:
     def __init__(self, text: _Text, node: Node, around: list[Node], change: Changes) -> None:
         self.text, self.places, self.node, self.change = text, text.places, node, change
         self.entries = text.places.entries(node)
-        self.style = _style_around(around)
+        self.style = text.style_of(around)
         if text.is_padded and self.line_after(self.entries[-1]) == len(text.text):
             self.style = replace(self.style, blocks=False)  # one that ends the file has no line break to end with
         self.column = node.start_mark.column if isinstance(node, SequenceNode) else 0
@@ -312,7 +318,7 @@ class _BlockMapping(_Block):
         gone = {index for index, each in enumerate(self.entries) if each.name in change.removed}
         for name in change.cleared:
             gone |= self._clear(name)
-        added = [name for name in change.put if entry_named(self.entries, name) is None]
+        added = [name for name in change.put if self.places.named(self.node, name) is None]
         for name, value in change.put.items():
             if name not in added:
                 self._set(name, value)
@@ -346,7 +352,7 @@ class _BlockMapping(_Block):
         self.text.replace(first.begin, self.line_after(last), body)
 
     def _set(self, name: str | int, value: Any) -> None:
-        entry = entry_named(self.entries, name)
+        entry = self.places.named(self.node, name)
         assert entry is not None, "it is there"
         if name in self.change.filled:
             self._fill(entry, value)
@@ -479,7 +485,7 @@ class _Flow:
             gone |= self._clear(name)
         added: dict[int, list[str]] = {}
         for name, value in change.put.items():
-            entry = entry_named(self.entries, name)
+            entry = self.places.named(self.node, name)
             if entry is None:
                 added.setdefault(len(self.entries), []).append(
                     f"{self._key(str(name))}{self._colon}{self._fresh(value)}"
