@@ -63,8 +63,8 @@ def test_injecting_into_a_thousand_deployments_costs_little_more_than_reading_th
 
     yardstick, forgotten, ours = fastest(compose), fastest(compose_and_forget), fastest(inject)
     print(
-        f"\ncomposing {DEPLOYMENTS} Deployments ({len(text)} bytes): {yardstick:.2f} s, or {forgotten:.2f} s where each "
-        f"is dropped before the next\n"
+        f"\ncomposing {DEPLOYMENTS} Deployments ({len(text)} bytes): {yardstick:.2f} s, or {forgotten:.2f} s where "
+        "each is dropped before the next\n"
         f"injecting three sidecars into each: {ours:.2f} s = {ours / yardstick:.1f} × (at most {MOST:g} ×), "
         f"{ours / forgotten:.1f} × of the other\n"
         f"largest resident set so far: {getrusage(RUSAGE_SELF).ru_maxrss // 1024} MiB"

@@ -788,7 +788,7 @@ def test_the_policy_in_the_readme_does_what_it_says(command: Command, write: Wri
 def test_the_examples_are_valid(command: Command, write: WriteFile) -> None:
     result = command("inject", "-p", str(ROOT / "deploy/examples"), write("app.yaml", a_deployment()))
     assert init_containers(documents(result)[0]) == ["proxy", "logger", "monitor"]
-    assert set(re.findall(r"warning (\w+):", result.stderr)) == {"RequestsChange"}
+    assert set(re.findall(r"warning (\w+):", result.stderr)) == {"LocalStorage", "RequestsChange"}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/concepts.md", "docs/reference.md", "docs/cli.md"])
@@ -873,6 +873,7 @@ def test_help_lists_all_commands_without_importing_them(command: Command) -> Non
         "approve",
         "undo",
         "pin",
+        "orphans",
         "run",
     ]
     assert __version__ in command("--version").stdout

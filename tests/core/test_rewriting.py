@@ -117,7 +117,8 @@ PODS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 def deployments(draw: st.DrawFn) -> str:
     pod: dict[str, Any] = draw(PODS)
     body: Any = a_deployment(pod={key: pod[key] for key in draw(st.permutations(list(pod)))})
-    if annotations := draw(st.sampled_from([[], [{}], [None], [{"a": "b"}]])):
+    written: list[list[Any]] = [[], [{}], [None], [{"a": "b"}]]
+    if annotations := draw(st.sampled_from(written)):
         body["metadata"]["annotations"] = annotations[0]
     text = "\n".join(Writer(draw).lines({key: body[key] for key in draw(st.permutations(list(body)))})) + "\n"
     if draw(st.booleans()):

@@ -13,7 +13,7 @@ from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_fro
 from sidecarpolicy.core.checks import invalid_marks
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.kinds.deployment import ADDRESS
+from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.rendering import lacks_gate, offline
@@ -82,7 +82,7 @@ def given(policy_files: Sequence[File], manifests: Sequence[File], *, default_na
             namespaces[namespace.name] = namespace
         elif found.kind == "HorizontalPodAutoscaler":
             scalers.append(found)
-        elif found.kind == ADDRESS.kind:
+        elif found.kind in KINDS:
             deployments.append(found)
     scaled = {_identity(each.value, default_namespace) for each in deployments} if scalers else set()
     autoscalers, wrong_scalers = _autoscalers(scalers, scaled, default_namespace)
