@@ -26,6 +26,7 @@ COMMANDS = {
     "approve": ("sidecarpolicy.cli.approve", "Approve what a policy waits for."),
     "undo": ("sidecarpolicy.cli.undo", "Put the spec of an earlier revision back."),
     "pin": ("sidecarpolicy.cli.pin", "Keep a Deployment at one revision."),
+    "orphans": ("sidecarpolicy.cli.orphans", "List sidecars of policies that do not exist, or eject them."),
     "run": ("sidecarpolicy.cli.run", "Run the operator."),
 }
 """By name: the module, whose attribute of that name is the command, and the command's help in one line."""
