@@ -875,6 +875,7 @@ def test_help_lists_all_commands_without_importing_them(command: Command) -> Non
         "pin",
         "orphans",
         "run",
+        "webhook",
     ]
     assert __version__ in command("--version").stdout
 
