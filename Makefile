@@ -70,8 +70,8 @@ demo: $(READY) ## Everything this does, shown on a real Kubernetes (NODE; KEEP=1
 	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) NODE=$(NODE) $(BIN)/python -m deploy.demo
 
 .PHONY: bench
-bench: $(READY) ## What injecting costs, as a ratio to a JSON round trip of the same run
-	$(BIN)/pytest tests/bench/test_inject.py --quiet --capture=no
+bench: $(READY) ## What injecting costs, as ratios to a JSON round trip and to reading YAML of the same run
+	$(BIN)/pytest tests/bench/test_inject.py tests/bench/test_manifests.py --quiet --capture=no
 
 .PHONY: bench-lifecycle
 bench-lifecycle: $(READY) ## Five ways to run a sidecar, measured on a real node (6 min); rewrites docs/lifecycle.md

@@ -277,12 +277,13 @@ def _definition(cluster: Cluster, section: str, name: str) -> Findings:
             "(docs/uninstall.md)",
         )
         return
-    from sidecarpolicy.cli.schema import spec_schema
+    from sidecarpolicy.cli.schema import schema_of
 
     versions = {each.get("name"): each for each in items(at(body, "spec"), "versions")}
     schema = at(versions.get(names.VERSION, {}), "schema", "openAPIV3Schema", "properties", "spec")
-    behind = sorted(_paths(spec_schema()) - _paths(schema))
-    behind = [each for each in behind if "namespaceSelector" not in each]
+    kind = next(kind for kind, plural in names.PLURALS.items() if name == f"{plural}.{names.GROUP}")
+    own = _paths(at(schema_of(kind), "properties", "spec"))
+    behind = sorted(own - _paths(schema))
     if behind:
         yield Finding(
             section=section,
@@ -290,7 +291,7 @@ def _definition(cluster: Cluster, section: str, name: str) -> Findings:
             message=f"{name} is older than this program ({__version__}): it lacks {_some(behind)}",
             hint="upgrade the kinds before the operator: kubectl apply -f crds/",
         )
-    elif ahead := sorted(_paths(schema) - _paths(spec_schema())):
+    elif ahead := sorted(_paths(schema) - own):
         yield Finding(
             section=section,
             result=Result.WARNING,

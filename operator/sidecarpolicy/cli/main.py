@@ -31,9 +31,12 @@ COMMANDS = {
     "stop": ("sidecarpolicy.cli.stopping", "Stop everything: no workload is changed any more."),
     "start": ("sidecarpolicy.cli.stopping", "Lift the stop."),
     "release": ("sidecarpolicy.cli.release", "Take all policies away, for leaving for good."),
+    "orphans": ("sidecarpolicy.cli.orphans", "List sidecars of policies that do not exist, or eject them."),
     "inject": ("sidecarpolicy.cli.inject", "Print manifests with the sidecars of policies."),
     "eject": ("sidecarpolicy.cli.eject", "Print manifests without the sidecars that were injected."),
     "diff": ("sidecarpolicy.cli.diff", "Show what inject would change."),
+    "explain": ("sidecarpolicy.cli.explain", "Explain what a Deployment gets, in which order, and why."),
+    "fn": ("sidecarpolicy.cli.fn", "Inject as a function of kustomize and other KRM tools."),
     "validate": ("sidecarpolicy.cli.validate", "Check policies in files, without a cluster."),
     "check": ("sidecarpolicy.cli.check", "Check the cluster and the installation."),
     "completion": ("sidecarpolicy.cli.completion", "Print the completion script for a shell."),
@@ -47,8 +50,8 @@ COMMANDS = {
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "See what is there": ("status", "targets", "list", "history", "timeline"),
     "Act on a rollout": ("pause", "resume", "approve", "undo", "pin"),
-    "Act on everything": ("stop", "start", "release"),
-    "Work on files, without a cluster": ("inject", "eject", "diff", "validate"),
+    "Act on everything": ("stop", "start", "release", "orphans"),
+    "Work on files, without a cluster": ("inject", "eject", "diff", "explain", "fn", "validate"),
     "The installation": ("check", "completion", "version", "help", "run", "webhook"),
 }
 
@@ -150,8 +153,8 @@ def _close_quietly() -> None:
 def main() -> None:
     """Native Kubernetes sidecars for whole fleets of Deployments.
 
-    inject, eject, diff and validate read files and need no cluster; run and webhook are the operator; the others ask
-    the cluster of the current kubeconfig.
+    inject, eject, diff, explain, fn and validate read files and need no cluster; run and webhook are the operator; the
+    others ask the cluster of the current kubeconfig.
     """
 
 

@@ -1,151 +1,212 @@
-"""What the CustomResourceDefinitions say of a policy, checked without an API server.
+"""What a policy must look like, by the schema of its own CustomResourceDefinition: what the API server would refuse.
 
-The schema is the one that an API server has, without its texts; what its rules say in CEL `core.decode` says too.
-A number with a fraction where a quantity belongs, a misspelt field, a list where a text belongs: all of these an API
-server refuses, and `core.decode` leaves the containers' own fields to it.
+The definitions in crds/ are read as they are, so there is no second truth. Checked are types, enums, patterns, bounds,
+required and unknown fields, and keys given twice; CEL rules are the decoder's, which says the same in Python. Two
+things no schema says are checked besides, because the dry run of a cluster would: a probe has one handler, and its
+numbers are not negative.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from sidecarpolicy.cli.hints import did_you_mean
+from sidecarpolicy import names
+from sidecarpolicy.core.reading import Problem
+from sidecarpolicy.core.tree import Json, items
+from sidecarpolicy.manifests import parse
 
-Schema = Mapping[str, Any]
-
-TYPES: Mapping[str, tuple[type, str]] = {
-    "object": (dict, "an object"),
-    "array": (list, "a list"),
-    "string": (str, "a text"),
-    "boolean": (bool, "true or false"),
+HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
 }
-# What belongs into a container, and stands beside it with those who come from Deployments.
-CONTAINER = "container"
+_ARTICLES = {"object": "a mapping", "array": "a list", "string": "a string", "boolean": "true or false"}
+_ARTICLES |= {"integer": "a whole number", "number": "a number"}
 
 
 @cache
-def spec_schema() -> Schema:
-    """Return the schema of a ClusterSidecarPolicy's spec; a SidecarPolicy's is that without namespaceSelector."""
-    text = (files("sidecarpolicy.cli") / "policy_schema.json").read_text(encoding="utf-8")
-    found: Schema = json.loads(text)
+def schema_of(kind: str) -> Json:
+    """Return the schema of the policy *kind*."""
+    name = f"{names.PLURALS[kind]}.yaml"
+    here = Path(__file__).parent.parent
+    packaged, in_repository = here / "crds" / name, here.parent.parent / "crds" / name
+    file = packaged if packaged.exists() else in_repository
+    (document,) = parse(file.read_text(encoding="utf-8"), str(file)).documents
+    schema: Json = document.value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def policy_problems(body: Json) -> list[Problem]:
+    """Return what the API server would refuse in the policy *body*."""
+    schema = schema_of(body["kind"])
+    found = list(_problems(body.get("spec"), schema["properties"]["spec"], "spec"))
+    wrong = {problem.path for problem in found}
+    spec = body.get("spec")
+    listed = spec.get("sidecars") if isinstance(spec, dict) else None
+    for index, sidecar in enumerate(listed if isinstance(listed, list) else ()):
+        container = sidecar.get("container") if isinstance(sidecar, dict) else None
+        if isinstance(container, dict):
+            found += (
+                each
+                for each in _probe_problems(container, f"spec.sidecars[{index}].container")
+                if each.path not in wrong
+            )
     return found
 
 
-def schema_problems(value: object, schema: Schema, path: str) -> Iterator[str]:
-    """Yield what is wrong with *value*, as `path: must be …`; null is as if it were not there."""
+def shape_problems(spec: Json, path: str) -> list[Problem]:
+    """Return what in a Pod *spec* is of another type than Kubernetes has there; unknown fields are left alone."""
+    policy = schema_of(names.POLICY)["properties"]["spec"]["properties"]
+    container = policy["sidecars"]["items"]["properties"]["container"]
+    volume = policy["volumes"]["items"]
+    found: list[Problem] = []
+    for listed, schema in (("initContainers", container), ("containers", container), ("volumes", volume)):
+        for index, value in enumerate(items(spec, listed)):
+            found += _problems(value, schema, f"{path}.{listed}[{index}]", only_types=True)
+    return found
+
+
+def _problems(value: Any, schema: Json, path: str, *, only_types: bool = False) -> Iterator[Problem]:
     if value is None:
-        return
+        return  # null is nothing, as the API server has it
     if schema.get("x-kubernetes-int-or-string"):
-        yield from _of_int_or_text(value, schema, path)
+        yield from _int_or_string(value, schema, path, only_types=only_types)
         return
-    kind = schema.get("type", "")
-    if kind in ("integer", "number"):
-        yield from _of_number(value, schema, path)
+    wanted = schema.get("type")
+    if wanted in _TYPES and not _is_of(value, wanted):
+        yield Problem(path=path, message=f"must be {_ARTICLES[wanted]}, not {_shown(value)}")
         return
-    wanted, said = TYPES.get(kind, (object, ""))
-    if not isinstance(value, wanted):
-        quote = f': write "{value}"' if kind == "string" and isinstance(value, int | float | bool) else ""
-        yield f"{path}: must be {said}, not {shown(value)}{quote}"
-        return
-    match value:
-        case dict():
-            yield from _of_object(value, schema, path)
-        case list():
-            yield from _of_list(value, schema, path)
-        case str():
-            yield from _of_text(value, schema, path)
+    if not only_types:
+        yield from _bounds(value, schema, path)
+    if isinstance(value, dict):
+        yield from _fields(value, schema, path, only_types=only_types)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _problems(each, schema.get("items", {}), f"{path}[{index}]", only_types=only_types)
+        if not only_types:
+            yield from _twice(value, schema, path)
 
 
-def _of_object(value: Mapping[str, Any], schema: Schema, path: str) -> Iterator[str]:
-    known: Mapping[str, Schema] = schema.get("properties", {})
+def _fields(value: Json, schema: Json, path: str, *, only_types: bool) -> Iterator[Problem]:
+    properties: Mapping[str, Json] = schema.get("properties", {})
     others = schema.get("additionalProperties")
-    for key in schema.get("required", ()):
-        if value.get(key) is None:
-            yield f"{path}: must have {key}"
-    if (most := schema.get("maxProperties")) is not None and len(value) > most:
-        yield f"{path}: must have at most {most} entries, and has {len(value)}"
-    for key, each in value.items():
-        if key in known:
-            yield from schema_problems(each, known[key], f"{path}.{key}")
-        elif isinstance(others, Mapping):
-            yield from schema_problems(each, others, f"{path}[{key}]")
-        elif known:
-            yield f"{path}.{key}: {unknown_field(key, known)}"
+    is_open = schema.get("x-kubernetes-preserve-unknown-fields") or not (properties or others)
+    for name, content in value.items():
+        if name in properties:
+            yield from _problems(content, properties[name], f"{path}.{name}", only_types=only_types)
+        elif isinstance(others, dict):
+            yield from _problems(content, others, f"{path}.{name}", only_types=only_types)
+        elif not is_open and not only_types:
+            yield Problem(path=f"{path}.{name}", message=_unknown(name, properties))
+    if not only_types:
+        for name in schema.get("required", ()):
+            if value.get(name) is None:
+                yield Problem(path=f"{path}.{name}", message="must be given")
 
 
-def unknown_field(key: str, known: Mapping[str, Schema]) -> str:
-    """Return what is said of a field that does not belong where it stands."""
-    inside = known.get(CONTAINER, {}).get("properties", {})
-    if key in inside:
-        return f"belongs under {CONTAINER}"
-    return f"is not known here; {did_you_mean(known, key)}"
+def _unknown(name: str, properties: Mapping[str, Json]) -> str:
+    for parent, schema in properties.items():
+        if name in schema.get("properties", {}):
+            return f"must not stand here: it belongs under {parent}"
+    near = get_close_matches(name, properties, 1)
+    return f"must not be given: there is no such field{f'; did you mean {near[0]}?' if near else ''}"
 
 
-def _of_list(value: list[Any], schema: Schema, path: str) -> Iterator[str]:
-    if len(value) < schema.get("minItems", 0):
-        yield f"{path}: must have at least {schema['minItems']} entry"
-    if (most := schema.get("maxItems")) is not None and len(value) > most:
-        yield f"{path}: must have at most {most} entries, and has {len(value)}"
-    for number, each in enumerate(value):
-        if each is None:
-            yield f"{path}[{number}]: must not be empty"
-        yield from schema_problems(each, schema.get("items", {}), f"{path}[{number}]")
+def _bounds(value: Any, schema: Json, path: str) -> Iterator[Problem]:
+    if "enum" in schema and value not in schema["enum"]:
+        yield Problem(path=path, message=f"must be one of {', '.join(map(str, schema['enum']))}, not {value!r}")
+    if isinstance(value, str):
+        yield from _text(value, schema, path)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        least, most = schema.get("minimum"), schema.get("maximum")
+        if (least is not None and value < least) or (most is not None and value > most):
+            yield Problem(path=path, message=f"must be {_between(least, most)}, not {value}")
+    elif isinstance(value, list):
+        least, most = schema.get("minItems"), schema.get("maxItems")
+        if (least is not None and len(value) < least) or (most is not None and len(value) > most):
+            yield Problem(path=path, message=f"must have {_between(least, most)} items, not {len(value)}")
 
 
-def _of_text(value: str, schema: Schema, path: str) -> Iterator[str]:
-    if (allowed := schema.get("enum")) is not None and value not in allowed:
-        yield f"{path}: must be {' or '.join(filter(None, [', '.join(allowed[:-1]), allowed[-1]]))}, not {value!r}"
-    if len(value) < schema.get("minLength", 0):
-        yield f"{path}: must not be empty"
-    if (most := schema.get("maxLength")) is not None and len(value) > most:
-        yield f"{path}: must be at most {most} characters long, and has {len(value)}"
-    if (pattern := schema.get("pattern")) is not None and not re.search(pattern, value):
-        yield f"{path}: {_pattern(pattern, value)}"
-
-
-def _of_number(value: object, schema: Schema, path: str) -> Iterator[str]:
-    whole = schema["type"] == "integer"
-    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value != int(value)):
-        yield f"{path}: must be a {'whole ' if whole else ''}number, not {shown(value)}"
-        return
-    least, most = schema.get("minimum"), schema.get("maximum")
-    if (least is not None and value < least) or (most is not None and value > most):
-        bounds = " and ".join(
-            [*([f"at least {least}"] if least is not None else []), *([f"at most {most}"] if most is not None else [])]
+def _text(value: str, schema: Json, path: str) -> Iterator[Problem]:
+    least, most = schema.get("minLength"), schema.get("maxLength")
+    if least is not None and len(value) < least:
+        yield Problem(
+            path=path, message="must not be empty" if least == 1 else f"must have {least} characters at least"
         )
-        yield f"{path}: must be {bounds}, not {value}"
+    elif most is not None and len(value) > most:
+        yield Problem(path=path, message=f"must have {most} characters at most, not {len(value)}")
+    elif "pattern" in schema and not re.search(schema["pattern"], value):
+        yield Problem(path=path, message=f"must match {schema['pattern']}, as {value!r} does not")
 
 
-def _of_int_or_text(value: object, schema: Schema, path: str) -> Iterator[str]:
+def _int_or_string(value: Any, schema: Json, path: str, *, only_types: bool) -> Iterator[Problem]:
     pattern = schema.get("pattern", "")
-    if isinstance(value, float) and not isinstance(value, bool):
-        # The API server does not take a floating point number here.
-        yield f'{path}: must be a whole number or a text, not {value}: write "{value:g}"'
-    elif isinstance(value, bool) or not isinstance(value, int | str):
-        yield f"{path}: must be a whole number or a text, not {shown(value)}"
-    elif isinstance(value, str) and pattern and not re.search(pattern, value):
-        yield f"{path}: {_pattern(pattern, value)}"
+    is_quantity = "KMGTPE" in pattern
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        message = f"must be a string or a whole number, not {_shown(value)}"
+        yield Problem(
+            path=path, message=message + (f": put it in quotes ('{value}')" if isinstance(value, float) else "")
+        )
+    elif isinstance(value, str) and pattern and not only_types and not re.search(pattern, value):
+        wanted = "a quantity (100m, 0.5, 64Mi)" if is_quantity else f"of the form {pattern}"
+        yield Problem(path=path, message=f"must be {wanted}, not {value!r}")
 
 
-def _pattern(pattern: str, value: str) -> str:
-    if "KMGTPE" in pattern:
-        return f"must be a quantity such as 100m, 0.5 or 128Mi, not {value!r}"
-    return f"must match {pattern}, and is {value!r}"
+def _twice(value: list[Any], schema: Json, path: str) -> Iterator[Problem]:
+    keys = schema.get("x-kubernetes-list-map-keys") if schema.get("x-kubernetes-list-type") == "map" else None
+    if not keys:
+        return
+    seen: dict[tuple[str, ...], int] = {}
+    for index, each in enumerate(value):
+        if not isinstance(each, dict) or any(each.get(key) is None for key in keys if key != "protocol"):
+            continue
+        key = tuple(str(each.get(name, "TCP" if name == "protocol" else "")) for name in keys)
+        if key in seen:
+            where = f"{path}[{index}].{keys[0]}"
+            yield Problem(path=where, message=f"must not be given twice: {path}[{seen[key]}] has it too")
+        seen.setdefault(key, index)
 
 
-def shown(value: object) -> str:
-    """Return a value as its author sees it."""
-    match value:
-        case dict():
-            return "an object"
-        case list():
-            return "a list"
-        case str():
-            return repr(value)
-        case _:
-            return json.dumps(value)
+def _probe_problems(container: Json, path: str) -> Iterator[Problem]:
+    for name in PROBES:
+        probe = container.get(name)
+        if not isinstance(probe, dict):
+            continue
+        handlers = [each for each in HANDLERS if probe.get(each) is not None]
+        if len(handlers) != 1:
+            found = f"{' and '.join(handlers)}" if handlers else "none"
+            message = f"must have one of {', '.join(HANDLERS)}, not {found}"
+            yield Problem(path=f"{path}.{name}", message=message)
+        for field, value in probe.items():
+            if isinstance(value, int) and not isinstance(value, bool) and value < 0:
+                yield Problem(path=f"{path}.{name}.{field}", message=f"must not be negative, as {value} is")
+
+
+def _is_of(value: Any, wanted: str) -> bool:
+    if isinstance(value, bool):
+        return wanted == "boolean"
+    if wanted == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, _TYPES[wanted])
+
+
+def _between(least: float | None, most: float | None) -> str:
+    if least is not None and most is not None:
+        return f"between {least} and {most}"
+    return f"at least {least}" if least is not None else f"at most {most}"
+
+
+def _shown(value: Any) -> str:
+    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "a mapping"}
+    short = f" ({value!r})" if isinstance(value, bool | int | float | str) and len(str(value)) <= 40 else ""
+    return kinds.get(type(value), type(value).__name__) + short
