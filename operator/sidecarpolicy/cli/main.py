@@ -17,6 +17,7 @@ COMMANDS = {
     "eject": ("sidecarpolicy.cli.eject", "Print manifests without the sidecars that were injected."),
     "diff": ("sidecarpolicy.cli.diff", "Show what inject would change."),
     "lint": ("sidecarpolicy.cli.lint", "Find old-school sidecars in manifests, and what breaks native ones."),
+    "migrate": ("sidecarpolicy.cli.migrate", "Rewrite manifests: old-school sidecars become native ones."),
     "timeline": ("sidecarpolicy.cli.timeline", "Draw one Pod's life: who started when, and waited for whom."),
     "status": ("sidecarpolicy.cli.status", "Show how far policies are, or wait for them."),
     "targets": ("sidecarpolicy.cli.targets", "List the Deployments of a policy, and where each stands."),
