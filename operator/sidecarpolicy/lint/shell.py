@@ -10,6 +10,7 @@ The parser is imported when the first script is read.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -204,7 +205,7 @@ def _parse(text: str, variables: dict[str, str], depth: int) -> Script:
     data = text.encode()
     root = _parser().parse(data).root_node
     reader = _Reader(data, variables, depth)
-    statements = reader.block(root)
+    statements = reader.script(root)
     functions = {
         each.words[0]: each for top in statements for each in top.walk() if each.kind is Kind.FUNCTION and each.words
     }
@@ -248,6 +249,21 @@ class _Reader:
         self.variables = variables
         self.depth = depth
         self.ascii = data.isascii()
+        self.varying: frozenset[str] = frozenset()
+
+    def script(self, root: Node) -> tuple[Statement, ...]:
+        """Return the statements of a whole script; a variable that is assigned more than once has no known value."""
+        names = Counter(self._assigned(root))
+        self.varying = frozenset(name for name, count in names.items() if count > 1)
+        for name in self.varying:
+            self.variables.pop(name, None)
+        return self.block(root)
+
+    def _assigned(self, node: Node) -> Iterator[str]:
+        for child in node.named_children:
+            if child.type == "variable_assignment" and (name := child.child_by_field_name("name")) is not None:
+                yield self._text(name)
+            yield from self._assigned(child)
 
     def block(self, node: Node) -> tuple[Statement, ...]:
         """Return the statements among the children of *node*."""
@@ -377,7 +393,7 @@ class _Reader:
             if each.type != "variable_assignment":
                 continue
             name, value = each.child_by_field_name("name"), each.child_by_field_name("value")
-            if name is not None:
+            if name is not None and self._text(name) not in self.varying:
                 self.variables[self._text(name)] = self.word(value) if value else ""
 
     def _substitutions(self, node: Node) -> tuple[Statement, ...]:

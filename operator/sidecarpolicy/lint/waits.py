@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sidecarpolicy.lint.asking import AWAITS, Address, addresses, mesh_wait, sleeping, waited_files, watched_ports
+from sidecarpolicy.lint.asking import (
+    AWAITS,
+    Address,
+    addresses,
+    mesh_wait,
+    quit_call,
+    sleeping,
+    waited_files,
+    watched_ports,
+)
 from sidecarpolicy.lint.shell import Kind, Script, Statement, Step
 
 _IDLE = frozenset(
@@ -91,8 +100,9 @@ def _loop(loop: Statement, step: Step, script: Script) -> Wait | None:
     endless = not asked or all(each.name in {"true", ":"} or each.kind is Kind.NOT for each in asked)
     counted = loop.bounded or not any(True for each in asked for _ in (*addresses(each), *waited_files(each)))
     breaks = any(each.name in {"break", "exit", "return"} for each in inside)
-    asking = inside if (endless or counted) and breaks else asked
-    if any(_works(each) for each in inside):
+    fed_back = counted and _sets_what_is_asked(inside, asked)
+    asking = inside if (endless or counted) and (breaks or fed_back) else asked
+    if any(_works(each) for each in inside) or any(quit_call(each) is not None for each in asking):
         return None
     tool = next((found for each in asking if (found := mesh_wait(each))), "")
     found_addresses = tuple(dict.fromkeys(address for each in asking for address in addresses(each)))
@@ -109,6 +119,14 @@ def _loop(loop: Statement, step: Step, script: Script) -> Wait | None:
         tool=tool,
         until=_until(loop, asked) if asking is asked else True,
     )
+
+
+def _sets_what_is_asked(inside: list[Statement], asked: list[Statement]) -> bool:
+    """Whether a loop asks in its body, and its condition only the result: `while [ $RC -gt 0 ]; do curl x; RC=$?; …`"""
+    set_here = {
+        each.words[0].partition("=")[0] for each in inside if each.kind is Kind.ASSIGNMENT and "$?" in each.words[0]
+    }
+    return any(word.strip('${}"') in set_here for each in asked for word in each.words if word.startswith("$"))
 
 
 def _works(statement: Statement) -> bool:
