@@ -11,7 +11,6 @@ is kept of that: a term begins by looking at everything.
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,21 +21,27 @@ from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_fro
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.driven import Driven, driven_from
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.kinds.deployment import child_from, workload_from
+from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.revision import StoredRevision, current_revision, from_controller_revision, update_revision
+from sidecarpolicy.core.revision import (
+    StoredRevision,
+    current_revision,
+    from_controller_revision,
+    policy_of_revision,
+    update_revision,
+)
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_from, record_of
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
-    DEPLOYMENTS,
+    CHILDREN,
     NAMESPACES,
     POLICIES,
-    REPLICA_SETS,
     REVISIONS,
     ROLLOUTS,
+    WORKLOADS,
 )
 from sidecarpolicy.names import DeletionPolicy
 
@@ -164,7 +169,7 @@ class Cache:
         self._owner_of_child: dict[str, str] = {}
         self._revisions: dict[PolicyId, _Revisions] = {}
         self._policy_of_revision: dict[str, PolicyId] = {}
-        self._mangled: set[str] = set()
+        self._mangled: dict[str, tuple[PolicyId | None, str]] = {}
         self._autoscalers: dict[WorkloadId, dict[str, Autoscaler]] = defaultdict(dict)
         self._scaled_by: dict[str, WorkloadId] = {}
         self._rollouts: dict[Name, Driven] = {}
@@ -220,6 +225,10 @@ class Cache:
     def is_mangled(self, namespace: str, object_name: str) -> bool:
         """Whether a ControllerRevision of that name is there and cannot be read."""
         return f"{namespace}/{object_name}" in self._mangled
+
+    def mangled(self, policy: PolicyId) -> Mapping[str, str]:
+        """The ControllerRevisions of *policy* that cannot be read, by place (`namespace/name`), and what is wrong."""
+        return {place: problem for place, (owner, problem) in sorted(self._mangled.items()) if owner == policy}
 
     def reached_by(self, policy: PolicyId) -> Iterable[Workload]:
         """Every workload where *policy* may act: those of its namespace, or all."""
@@ -329,10 +338,10 @@ class Cache:
         self._take(resource, (namespace, name), None)
 
     def _take(self, resource: Resource, name: Name, body: Json | None) -> None:
-        if resource == DEPLOYMENTS:
-            self._workload(WorkloadId(*name), body)
-        elif resource == REPLICA_SETS:
-            self._child(name, child_from(body) if body is not None else None)
+        if resource in WORKLOADS:
+            self._workload(WorkloadId(*name, kind=resource.kind), body)
+        elif resource in CHILDREN:
+            self._child(name, CHILDREN[resource].child_from(body) if body is not None else None)
         elif resource == REVISIONS:
             self._revision(name, body)
         elif resource == ROLLOUTS:
@@ -350,7 +359,7 @@ class Cache:
 
     def _workload(self, identity: WorkloadId, body: Json | None) -> None:
         old = self.workloads.get(identity)
-        new = workload_from(body, old) if body is not None else None
+        new = KINDS[identity.kind].workload_from(body, old) if body is not None else None
         if old is not None and (new is None or new.uid != old.uid):
             self._by_uid.pop(old.uid, None)
             self._children.pop(old.uid, None)
@@ -426,18 +435,22 @@ class Cache:
 
     def _revision(self, name: Name, body: Json | None) -> None:
         place = f"{name[0]}/{name[1]}"
-        self._mangled.discard(place)
-        touched = {self._policy_of_revision.pop(place)} if place in self._policy_of_revision else set()
-        before = {policy: self._revisions[policy].decides for policy in touched}
-        for policy in touched:
+        mended, _ = self._mangled.pop(place, (None, ""))
+        touched = {mended} if mended is not None else set()
+        if place in self._policy_of_revision:
+            touched.add(self._policy_of_revision.pop(place))
+        before = {policy: self._revisions[policy].decides for policy in touched & self._revisions.keys()}
+        for policy in before:
             self._revisions[policy].stored.pop(place, None)
         if body is not None:
             try:
                 stored = from_controller_revision(body)
-            except (KeyError, TypeError, ValueError):  # mangled by somebody: as if it were not there
-                self._mangled.add(place)
-                with contextlib.suppress(KeyError, TypeError, ValueError):
-                    touched.add(PolicyId.parse(at(body, "data")["policy"]))
+            except ValueError as error:  # mangled by somebody: as if it were not there, and told
+                owner = policy_of_revision(body)
+                if owner is not None and name[0] != (owner.namespace or self.operator_namespace):
+                    owner = None
+                self._mangled[place] = (owner, str(error))
+                touched |= {owner} if owner is not None else set()
             else:
                 policy = stored.revision.policy
                 # Anybody may have written one elsewhere, and would choose what every namespace gets.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import invalid_marks
+from sidecarpolicy.core.checks import invalid_marks, invalid_namespace_mark
 from sidecarpolicy.core.drift import drifted
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition
@@ -38,24 +38,31 @@ NO_STEPS: Mapping[PolicyId, Step] = {}
 class Prepared:
     """What is to be written on *workload* (no operations: nothing), and everything that led to it.
 
-    *waits_until*: another writer keeps undoing something, and it is not put back before then (seconds since the epoch).
+    *record*: the text of the record that is composed. *waits_until*: another writer keeps undoing something, and it is
+    not put back before then (seconds since the epoch).
     """
 
     workload: Workload
     judgement: Judgement
     desired: Desired
     composed: Composition
+    record: str
     steps: Mapping[PolicyId, Step]
     decisions: Mapping[PolicyId, Decision]
     operations: list[Json]
     waits_until: float | None = None
 
     @property
+    def changes_pods(self) -> bool:
+        """Whether the patch changes the Pod template, and not only the record."""
+        return self.workload.content.template != self.composed.template
+
+    @property
     def is_repair(self) -> bool:
         """Whether the patch only mends: no policy comes, goes or changes its revision."""
         before = {policy: entry.revision for policy, entry in self.judgement.record.entries.items()}
         after = {policy: entry.revision for policy, entry in self.composed.record.entries.items()}
-        return before == after and self.workload.content.template != self.composed.template
+        return before == after and self.changes_pods
 
 
 def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context) -> Prepared:
@@ -75,17 +82,19 @@ def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context
     if kept is None or steps or resting:
         desired = desired_on(judgement, steps, context, resting)
         kept = composed_on(workload, judgement, desired, steps, context)
-    operations = _operations(workload, kept)
-    if operations and not (is_mangled(workload.record) and not kept.record):
-        kept = replace(kept, record=noted(kept.record, desired.held, decisions, workload, context))
-        operations = _operations(workload, kept)
-    else:
+    text = text_of(kept.record)
+    operations = _operations(workload, kept.template, text)
+    if is_mangled(workload.record) and not kept.record:
         operations = []
+    elif operations and (record := noted(kept.record, desired.held, decisions, workload, context)) != kept.record:
+        kept, text = replace(kept, record=record), text_of(record)
+        operations = _operations(workload, kept.template, text)
     return Prepared(
         workload=workload,
         judgement=judgement,
         desired=desired,
         composed=kept,
+        record=text,
         steps=steps,
         decisions=decisions,
         operations=operations,
@@ -100,17 +109,17 @@ def _stamped(step: Step, now: float) -> Step:
     return replace(step, note=replace(step.note, stepped=float(int(now))))
 
 
-def _operations(workload: Workload, composed: Composition) -> list[Json]:
+def _operations(workload: Workload, template: Json, record: str) -> list[Json]:
     return json_patch(
         uid=workload.uid,
         generation=workload.generation,
         version=workload.version,
         path=workload.template,
         before=workload.content.template,
-        after=composed.template,
+        after=template,
         annotated=workload.annotated,
         record=workload.record,
-        new_record=text_of(composed.record),
+        new_record=record,
     )
 
 
@@ -164,7 +173,8 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
         and (update := context.cache.update_revision(policy)) is not None
         and not _goes_at_once(policy, update.revision, judgement, context)
     )
-    marks = (workload.labels, workload.annotations, mutation_of(workload, context) is not None)
+    of_namespace = context.cache.namespace(workload.id.namespace).labels.get(names.INJECT)
+    marks = (workload.labels, workload.annotations, of_namespace, mutation_of(workload, context) is not None)
     concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
     return Inspected(concerned=concerned, coming=coming, marks=marks)
 
@@ -192,8 +202,14 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
     where = str(workload.id)
     common = [
         Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=where)
-        for sentence in invalid_marks(workload.labels, workload.annotations)
+        for sentence in invalid_marks(
+            workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations
+        )
     ]
+    namespace = context.cache.namespace(workload.id.namespace)
+    if sentence := invalid_namespace_mark(namespace):
+        place = f"namespace {namespace.name}"  # told once for all of its workloads
+        common.append(Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=place))
     if problem := is_mangled(workload.record):
         common.append(
             Warned(
