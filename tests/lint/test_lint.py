@@ -73,11 +73,15 @@ def test_standard_input_may_be_json() -> None:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "x"},
-        "spec": {"containers": [{"name": "x", "command": ["sh", "-c", "until nc -z localhost 15021; do :; done; x"]}]},
+        "spec": {
+            "containers": [
+                {"name": "x", "image": "x:1", "command": ["sh", "-c", "until nc -z localhost 15021; do :; done; x"]}
+            ]
+        },
     }
     code, out, _ = run("-", text=json.dumps(body, indent=2))
     assert code == 1
-    assert out.startswith("standard input:14: wait-loop: Pod x: container x waits for Istio's proxy at localhost:15021")
+    assert out.startswith("standard input:15: wait-loop: Pod x: container x waits for Istio's proxy at localhost:15021")
 
 
 def test_what_is_not_sure_can_be_left_out_and_so_can_a_code() -> None:

@@ -231,7 +231,7 @@ class Pod:
 def pods(body: Json, base: Path = ()) -> Pod | None:
     """Return the Pod that the object *body* describes, or None where it describes none.
 
-    An object that has no containers (a patch for Kustomize) describes none.
+    An object that has no containers, or one without an image (a patch for Kustomize), describes none.
     """
     kind = body.get("kind")
     if not isinstance(kind, str) or kind not in POD_SPECS or body.get("apiVersion") not in GROUPS:
@@ -240,7 +240,8 @@ def pods(body: Json, base: Path = ()) -> Pod | None:
     for step in POD_SPECS[kind]:
         template = mapping(template).get(str(step))
     spec = mapping(mapping(template).get("spec"))
-    if not mappings(spec.get("containers")):
+    containers = mappings(spec.get("containers"))
+    if not containers or not all(text(each.get("image")) for each in containers):
         return None
     metadata = mapping(body.get("metadata"))
     return Pod(
