@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sidecarpolicy import __version__, names
 from sidecarpolicy.cli import manifests
 from sidecarpolicy.cli.main import main
+from sidecarpolicy.manifests import parse
 from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
 
 Command = Callable[..., Result]
@@ -154,7 +155,7 @@ def test_ejecting_undoes_injecting(command: Command, write: WriteFile, suffix: s
     injected = command("inject", "-p", policy, original)
     ejected = command("eject", stdin=injected.stdout)
     assert injected.stdout != ejected.stdout
-    assert ejected.stdout == manifests.text_of(manifests.read([Path(original)]))
+    assert ejected.stdout == Path(original).read_text()
 
 
 def test_everything_else_passes_through(command: Command, write: WriteFile) -> None:
@@ -418,10 +419,10 @@ def test_every_problem_of_every_policy_is_told(command: Command, write: WriteFil
     policies = write("policies.yaml", first, second)
     assert_refused(
         command("inject", "-p", policies, write("app.yaml", a_deployment())),
-        f"{policies}, document 1: spec.sidecars[0].role: must be one of Proxy, Logger, Monitor, Custom, not 'Prxy'",
-        f"{policies}, document 1: spec.sidecars[0].container.image: must be given",
-        f"{policies}, document 2: spec.priority: must be a whole number, not a string ('high')",
-        f"{policies}, document 2: spec.rollout.maxConcurrent: must be",
+        f"{policies}, line 14: spec.sidecars[0].role: must be one of Proxy, Logger, Monitor, Custom, not 'Prxy'",
+        f"{policies}, line 13: spec.sidecars[0].container.image: must not be empty",
+        f"{policies}, line 29: spec.priority: must be a whole number, not a string ('high')",
+        f"{policies}, line 31: spec.rollout.maxConcurrent: must be",
         "4 problems",
     )
 
@@ -464,19 +465,20 @@ def test_every_problem_of_a_deployment_is_told(command: Command, write: WriteFil
     path = write("app.yaml", A_CONFIG_MAP, deployment)
     assert_refused(
         command("inject", "-p", write("policy.yaml", a_policy()), path),
-        f"{path}, document 2: spec.template.spec.containers[0].name: must be given",
-        f"{path}, document 2: spec.template.spec.volumes: must be a list, not a mapping",
-        f"{path}, document 2: spec.template.metadata.labels.version: must be a string, not a number (1.1)",
+        f"{path}, line 27: spec.template.spec.containers[0].name: must be given",
+        f"{path}, line 29: spec.template.spec.volumes: must be a list, not a mapping",
+        f"{path}, line 24: spec.template.metadata.labels.version: must be a string, not a number (1.1)",
         "3 problems",
     )
 
 
 def test_text_that_is_no_yaml_is_told_with_its_line(command: Command, write: WriteFile, tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
-    path.write_text("kind: Deployment\nmetadata: {{ .Values.metadata }}\n")
-    assert_refused(command("inject", "-p", write("policy.yaml", a_policy()), str(path)), f"{path}, line 2, column ")
+    path.write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ .Values.metadata }}\n")
+    refused = command("inject", "-p", write("policy.yaml", a_policy()), str(path))
+    assert_refused(refused, f"{path}, line 3, column 12: must have strings as keys (a Helm template? render it first")
     path.write_bytes(b"kind: \xff")
-    assert_refused(command("eject", str(path)), f"{path}: must be UTF-8")
+    assert_refused(command("eject", str(path)), f"{path}, line 1: must be UTF-8")
 
 
 def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp_path: Path) -> None:
@@ -489,6 +491,192 @@ def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp
 )
 def test_wrong_usage_exits_with_2(command: Command, arguments: tuple[str, ...]) -> None:
     assert command(*arguments).exit_code == 2
+
+
+# What life brings
+
+
+def test_a_patch_of_kustomize_passes_through_and_is_told(command: Command, write: WriteFile) -> None:
+    patches = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "cart"}},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "cart"}, "spec": {"replicas": 2}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "cart"},
+            "spec": {"template": {"spec": {"serviceAccountName": "x"}}},
+        },
+    ]
+    result = command("inject", "-p", write("policy.yaml", a_policy()), write("all.yaml", *patches, a_deployment()))
+    *first, last = documents(result)
+    assert first == patches
+    assert init_containers(last) == ["proxy"]
+    for number in (1, 2, 3):
+        assert result.stderr.count(f"document {number}: passed through: a Deployment without template") == 1
+
+
+def test_every_problem_of_a_directory_is_told(command: Command, write: WriteFile, tmp_path: Path) -> None:
+    (tmp_path / "apps").mkdir()
+    (tmp_path / "apps/a.yaml").write_text("a: [\n")
+    (tmp_path / "apps/b.yaml").write_bytes(b"a: \xff")
+    (tmp_path / "policy.yaml").write_text("a: }\n")
+    result = command("inject", "-p", str(tmp_path / "policy.yaml"), str(tmp_path / "apps"))
+    assert_refused(result, "a.yaml, line 2", "b.yaml, line 1: must be UTF-8", "policy.yaml, line 1", "3 problems")
+
+
+def test_a_dropped_api_version_is_told(command: Command, write: WriteFile) -> None:
+    old = a_deployment() | {"apiVersion": "extensions/v1beta1"}
+    result = command("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", old))
+    assert documents(result) == [old]
+    assert "passed through: Deployment of extensions/v1beta1, which Kubernetes 1.16 stopped serving" in result.stderr
+
+
+def an_autoscaler(of: str, *metrics: Manifest) -> Manifest:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": of}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "h", "namespace": "shop"},
+        "spec": {"scaleTargetRef": target, "metrics": list(metrics)},
+    }
+
+
+def test_an_autoscaler_of_nothing_here_passes_through(command: Command, write: WriteFile) -> None:
+    metric: Manifest = {"resource": {"name": "cpu"}}
+    policy = write("policy.yaml", a_policy())
+    result = command("inject", "-p", policy, write("all.yaml", an_autoscaler("other", metric), a_deployment()))
+    assert documents(result)[0] == an_autoscaler("other", metric)
+    refused = command("inject", "-p", policy, write("all.yaml", an_autoscaler("cart", metric), a_deployment()))
+    assert_refused(refused, "line 12: spec.metrics[0].type: must be given")
+
+
+def test_what_is_so_of_all_is_one_line(command: Command, write: WriteFile) -> None:
+    container = {"resources": {"requests": {"cpu": "50m"}}, **READINESS}
+    policy = write("policy.yaml", a_policy(sidecars=[a_sidecar(container=container)]))
+    result = command("inject", "-p", policy, write("all.yaml", *(a_deployment(f"web-{n}") for n in range(9))))
+    assert [line for line in result.stderr.splitlines() if "RequestsChange" in line and "9 Deployments" in line]
+    assert result.stderr.count("RequestsChange") == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"image": "x"}, "spec.sidecars[0].image: must not stand here: it belongs under container"),
+        (
+            {"container": {"image": "x", "env": [{"name": "A", "value": 5432}]}},
+            "container.env[0].value: must be a string, not a number (5432)",
+        ),
+        (
+            {"container": {"image": "x", "resources": {"requests": {"cpu": 0.1}}}},
+            "requests.cpu: must be a string or a whole number, not a number (0.1): put it in quotes ('0.1')",
+        ),
+        (
+            {"container": {"image": "x", "resources": {"requests": {"cpu": "100mm"}}}},
+            "requests.cpu: must be a quantity (100m, 0.5, 64Mi), not '100mm'",
+        ),
+        (
+            {"container": {"image": "x", "readinessProbe": {"exec": {"command": ["a"]}, "failureThreshold": -1}}},
+            "readinessProbe.failureThreshold: must not be negative, as -1 is",
+        ),
+        (
+            {"container": {"image": "x", "readinessProbe": {"exec": {"command": ["a"]}, "grpc": {"port": 1}}}},
+            "readinessProbe: must have one of exec, grpc, httpGet, tcpSocket, not exec and grpc",
+        ),
+        ({"container": {"image": "x", "imagePullPolicie": "Always"}}, "did you mean imagePullPolicy?"),
+    ],
+)
+def test_a_policy_is_checked_as_the_api_server_would(
+    command: Command, write: WriteFile, spec: Manifest, said: str
+) -> None:
+    policy = write("policy.yaml", a_policy(sidecars=[{"name": "proxy", **spec}]))
+    result = command("inject", "-p", policy, write("app.yaml", a_deployment()))
+    assert_refused(result, f"{policy}, line ", said)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("spec", "template", "metadata"), "text"),
+        (("spec", "template"), "text"),
+        (("spec",), "text"),
+        (("metadata",), "text"),
+        (("metadata", "annotations"), ["x"]),
+        (("spec", "template", "spec", "containers", 0, "volumeMounts"), [{"name": "x"}]),
+        (("spec", "template", "spec", "containers", 0, "resources"), "text"),
+        (("spec", "template", "spec", "containers", 0, "resources"), {"requests": ["x"]}),
+        (("spec", "template", "spec", "containers", 0, "ports"), ["x"]),
+        (("spec", "template", "spec", "containers", 0, "startupProbe"), "text"),
+        (("spec", "template", "spec", "initContainers"), [{"name": "x", "restartPolicy": 1, "startupProbe": 1}]),
+    ],
+)
+def test_what_is_no_deployment_is_told_with_its_path(
+    command: Command, write: WriteFile, path: tuple[Any, ...], value: Any
+) -> None:
+    body: Any = a_deployment()
+    at = body
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    policy = a_policy(selector={}, sidecars=[a_sidecar(container={"resources": {"requests": {"cpu": "50m"}}})])
+    result = command("inject", "-p", write("policy.yaml", policy), write("app.yaml", body))
+    if result.exit_code:
+        assert_refused(result, ".".join(str(step) for step in path if isinstance(step, str)).split(".containers")[0])
+
+
+def test_half_a_surrogate_pair_is_told(command: Command, write: WriteFile, tmp_path: Path) -> None:
+    text = json.dumps(a_policy(sidecars=[a_sidecar(container={"image": "\ud800"})]))
+    (tmp_path / "policy.json").write_text(text)
+    result = command("inject", "-p", str(tmp_path / "policy.json"), write("app.yaml", a_deployment()))
+    assert_refused(result, "policy.json, line 1", "must be Unicode, not half a surrogate pair")
+
+
+def test_a_kind_that_is_no_word_is_no_object_of_ours(command: Command, write: WriteFile) -> None:
+    odd = {"apiVersion": "sidecars.dev/v1alpha1", "kind": {"name": None}}
+    result = command("inject", "-p", write("policy.yaml", odd), write("app.yaml", a_deployment()))
+    assert_refused(result, "kind: must be")
+
+
+def test_an_alias_over_a_list_is_refused_with_its_line(command: Command, write: WriteFile, tmp_path: Path) -> None:
+    text = yaml.safe_dump(a_deployment(pod={"initContainers": [{"name": "x", "image": "a"}]}), sort_keys=False)
+    listed = "      initContainers:\n      - name: x\n        image: a\n"
+    assert listed in text
+    aliased = "list: &list\n- {name: x, image: a}\n" + text.replace(listed, "      initContainers: *list\n")
+    (tmp_path / "app.yaml").write_text(aliased)
+    result = command("inject", "-p", write("policy.yaml", a_policy()), str(tmp_path / "app.yaml"))
+    line = aliased.splitlines().index("      initContainers: *list") + 1
+    assert_refused(result, f"app.yaml, line {line}: initContainers is an alias of what stands elsewhere")
+
+
+def test_check_prints_nothing_and_exits_with_3(command: Command, write: WriteFile) -> None:
+    policy, path = write("policy.yaml", a_policy()), write("app.yaml", a_deployment())
+    result = command("inject", "--check", "-p", policy, path)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "1 Deployment: 1 would change" in result.stderr
+    assert command("eject", "--check", path).exit_code == 0
+
+
+def test_in_place_writes_changed_files_back(command: Command, write: WriteFile, tmp_path: Path) -> None:
+    policy, path = write("policy.yaml", a_policy()), Path(write("apps/app.yaml", a_deployment()))
+    before = path.read_text()
+    path.chmod(0o640)
+    result = command("inject", "-i", "-p", policy, str(path.parent))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert init_containers(yaml.safe_load(path.read_text())) == ["proxy"]
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert command("eject", "-i", str(path)).exit_code == 0
+    assert path.read_text() == before
+    assert list(path.parent.iterdir()) == [path]
+    assert command("inject", "-i", "-p", policy, "-", stdin=before).exit_code == 2
+
+
+@pytest.mark.parametrize("output", ["yaml", "json"])
+def test_other_outputs_are_laid_out_anew(command: Command, write: WriteFile, output: str) -> None:
+    path = write("all.yaml", A_CONFIG_MAP, a_deployment())
+    result = command("inject", "-o", output, "-p", write("policy.yaml", a_policy()), path)
+    found = documents(result)
+    found = found[0]["items"] if output == "json" else found
+    assert [each["kind"] for each in found] == ["ConfigMap", "Deployment"]
+    assert init_containers(found[1]) == ["proxy"]
 
 
 # eject
@@ -523,8 +711,65 @@ def test_diff_exits_as_kubectl_diff_does(command: Command, write: WriteFile) -> 
     assert "\x1b" not in differs.stdout
     same = command("diff", "-p", policy, stdin=command("inject", "-p", policy, path).stdout)
     assert (same.exit_code, same.stdout) == (0, "")
-    assert_refused(command("diff", "-p", policy, write("bad.yaml", a_deployment() | {"spec": {}})), exit_code=3)
+    assert_refused(
+        command("diff", "-p", policy, write("bad.yaml", a_deployment(pod={"containers": [{}]}))), exit_code=3
+    )
     assert command("diff").exit_code == 2
+
+
+# explain
+
+
+def test_explain_tells_order_gates_and_budgets(command: Command, write: WriteFile) -> None:
+    policy, path = write("policy.yaml", a_rich_policy()), write("app.yaml", A_RICH_DEPLOYMENT)
+    result = command("explain", "deploy/cart", "-n", "shop", "-p", policy, "-f", path, "-o", "json")
+    found = json.loads(result.stdout)
+    assert [(each["container"], each["kind"], each["policy"]) for each in found["start"]] == [
+        ("proxy", "sidecar", "SidecarPolicy shop/web"),
+        ("logger", "sidecar", "SidecarPolicy shop/web"),
+        ("migrate", "init container", ""),
+        ("monitor", "sidecar", "SidecarPolicy shop/web"),
+        ("app", "application", ""),
+        ("second", "application", ""),
+    ]
+    assert found["start"][0]["next"] == "its startup probe has succeeded, for at most 120 s"
+    assert found["stop"] == [["app", "second"], ["monitor"], ["logger"], ["proxy"]]
+    assert found["startup"] == {"seconds": 120, "unknown": ["init container 'migrate'"]}
+    assert found["policies"][0]["maxConcurrent"] == "10%"
+    text = command("explain", "shop/cart", "-p", policy, "-f", path).stdout
+    assert "  1. proxy    sidecar of SidecarPolicy shop/web; the next one starts when its startup probe" in text
+    assert yaml.safe_load(command("explain", "shop/cart", "-p", policy, "-f", path, "-o", "yaml").stdout) == found
+
+
+def test_explain_says_why_a_deployment_is_skipped(command: Command, write: WriteFile) -> None:
+    path = write("app.yaml", a_deployment(paused=True))
+    result = command("explain", "cart", "-n", "shop", "-p", write("policy.yaml", a_policy()), "-f", path)
+    assert "skipped SidecarPolicy shop/web: DeploymentPaused" in result.stdout
+    missing = command("explain", "crt", "-n", "shop", "-p", write("policy.yaml", a_policy()), "-f", path)
+    assert (missing.exit_code, "did you mean cart?" in missing.stderr) == (1, True)
+
+
+# fn
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["one policy", "several"])
+def test_fn_injects_into_a_resource_list(command: Command, wrapped: bool) -> None:
+    config = {"kind": "SidecarPolicies", "spec": {"policies": [a_policy()]}} if wrapped else a_policy()
+    listed = {
+        "apiVersion": "config.kubernetes.io/v1",
+        "kind": "ResourceList",
+        "items": [A_CONFIG_MAP, a_deployment()],
+        "functionConfig": config,
+    }
+    (after,) = documents(command("fn", stdin=yaml.safe_dump(listed, sort_keys=False)))
+    assert after["items"][0] == A_CONFIG_MAP
+    assert init_containers(after["items"][1]) == ["proxy"]
+    assert after["functionConfig"] == config
+
+
+def test_fn_refuses_what_is_no_resource_list(command: Command) -> None:
+    assert_refused(command("fn", stdin="kind: List\nitems: []\n"), "must be one ResourceList")
+    assert_refused(command("fn", stdin="kind: ResourceList\nitems: []\n"), "functionConfig: must be a policy")
 
 
 # The documents
@@ -576,8 +821,8 @@ def test_every_string_stays_a_string(text: str) -> None:
     body = {"data": {"text": text, text: 1}}
     written = manifests.yaml_of(body)
     assert yaml.safe_load(written) == body
-    (again,) = manifests.parse(written, "test")
-    assert again.body == body
+    (again,) = parse(written, "test").documents
+    assert again.value == body
 
 
 @pytest.mark.parametrize(
@@ -589,8 +834,8 @@ def test_strings_that_look_like_something_else_are_quoted(text: str) -> None:
 
 def test_scalars_are_read_as_kubectl_reads_them() -> None:
     text = "{a: 1:30, b: 2025-01-01, c: 1e3, d: 0644, e: 0o644, f: on, g: , h: 0x1F, i: -0.5, y: 1}"
-    (document,) = manifests.parse(text, "test")
-    assert document.body == {
+    (document,) = parse(text, "test").documents
+    assert document.value == {
         "a": "1:30",
         "b": "2025-01-01",
         "c": 1000.0,
@@ -600,7 +845,7 @@ def test_scalars_are_read_as_kubectl_reads_them() -> None:
         "g": None,
         "h": 31,
         "i": -0.5,
-        "y": 1,
+        "true": 1,
     }
 
 
@@ -618,6 +863,8 @@ def test_help_lists_all_commands_without_importing_them(command: Command) -> Non
         "inject",
         "eject",
         "diff",
+        "explain",
+        "fn",
         "timeline",
         "status",
         "targets",
@@ -631,13 +878,16 @@ def test_help_lists_all_commands_without_importing_them(command: Command) -> Non
     assert __version__ in command("--version").stdout
 
 
-def test_inject_imports_neither_kopf_nor_a_client(write: WriteFile) -> None:
+FOREIGN = {"kopf", "kubernetes", "pykube", "aiohttp", "rich", "asyncio"}
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The packages that a run of `sidecarpolicy` imports."""
     program = (
         "import sys; from sidecarpolicy.cli.main import main\n"
         "try: main()\n"
         "finally: print(*sys.modules, file=sys.stderr)"
     )
-    arguments = ["inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", a_deployment())]
     run = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         env={"PYTHONPATH": str(Path(manifests.__file__).parents[2])},
@@ -645,6 +895,16 @@ def test_inject_imports_neither_kopf_nor_a_client(write: WriteFile) -> None:
         text=True,
         check=True,
     )
-    imported = {module.split(".")[0] for module in run.stderr.splitlines()[-1].split()}
+    return {module.split(".")[0] for module in run.stderr.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize("command_name", ["inject", "explain", "fn"])
+def test_help_imports_neither_kopf_nor_a_client(command_name: str) -> None:
+    assert not imported_by("--help") & (FOREIGN | {"yaml"})
+    assert not imported_by(command_name, "--help") & FOREIGN
+
+
+def test_inject_imports_neither_kopf_nor_a_client(write: WriteFile) -> None:
+    imported = imported_by("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", a_deployment()))
     assert "yaml" in imported
-    assert not imported & {"kopf", "kubernetes", "pykube", "aiohttp", "rich", "asyncio"}
+    assert not imported & FOREIGN

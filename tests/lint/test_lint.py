@@ -11,9 +11,10 @@ from xml.etree import ElementTree as Xml
 import pytest
 from click.testing import CliRunner
 
-from sidecarpolicy.cli.lint_input import lint_text
+from sidecarpolicy.cli.lint_input import linted
 from sidecarpolicy.cli.main import main
 from sidecarpolicy.lint.findings import CODES, path_text
+from sidecarpolicy.manifests import parse
 from tests.lint.fixtures import MANIFESTS, Expected, all_manifests, expected
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ A_LOOP = MANIFESTS / "wait-loop" / "until-curl-one-line.yaml"
 def found_in(file: Path) -> list[Expected]:
     return sorted(
         Expected(line=each.line, code=each.finding.code, sure=each.finding.sure, path=path_text(each.finding.path))
-        for workload in lint_text(file.read_text(), file.name)
+        for workload in linted(parse(file.read_text(), file.name))
         for each in workload.findings
     )
 

@@ -1,27 +1,42 @@
 """From command-line arguments to results: reads the files, applies one decision to every Deployment, reports.
 
-Nothing is printed before everything is known to be good, so a pipeline never applies half of an answer.
+Nothing is printed before everything is known to be good, so a pipeline never applies half of an answer; and every
+problem of every file is told at once.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from sidecarpolicy.cli.deployments import Manifest, is_deployment, manifest_from
-from sidecarpolicy.cli.manifests import STDIN, BadInput, Document, Place, changed, read
-from sidecarpolicy.cli.offline import Did, Result
+from sidecarpolicy.cli.deployments import Manifest, is_deployment, is_dropped, is_patch, manifest_from
+from sidecarpolicy.cli.locating import located
+from sidecarpolicy.cli.manifests import STDIN, json_of, read_files, stream_of, write_back, yaml_of
+from sidecarpolicy.cli.offline import Did, Note, Result
 from sidecarpolicy.cli.policies import Given, given, namespace_warnings, policy_warnings
-from sidecarpolicy.core.tree import Json
+from sidecarpolicy.cli.rewriting import Rewritten, rewritten
+from sidecarpolicy.cli.schema import shape_problems
+from sidecarpolicy.core.tree import at
+from sidecarpolicy.manifests import BadInput, File, Object, without_collector
+from sidecarpolicy.names import WarningReason
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
+Value = TypeVar("Value")
+Parameters = ParamSpec("Parameters")
 
 PATHS = click.Path(exists=True, allow_dash=True, path_type=Path)
+CHANGES_NEEDED = 3
+
+ALWAYS_SO = (WarningReason.REQUESTS_CHANGE,)
+"""Warnings that nearly every Deployment gets: told in one line, not one for each."""
 
 
 def policies_option(command: Decorated) -> Decorated:
@@ -56,51 +71,218 @@ def files_argument(command: Decorated) -> Decorated:
     return recursive(click.argument("paths", metavar="[FILE|DIR|-]...", nargs=-1, type=PATHS)(command))
 
 
-def manifests(paths: Sequence[Path], *, recursive: bool) -> list[Document]:
-    """Return what *paths* hold, or standard input where there are none and it is no terminal."""
+def output_options(command: Decorated) -> Decorated:
+    """Add `-o`, `-i` and `--check`: where the manifests go."""
+    output = click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["text", "yaml", "json"]),
+        default="text",
+        show_default=True,
+        help="text: as they are written, comments and all; yaml, json: laid out anew, as kubectl prints them.",
+    )
+    in_place = click.option(
+        "-i", "--in-place", is_flag=True, help="Write changed manifests back to their files instead of printing all."
+    )
+    check = click.option(
+        "--check", is_flag=True, help="Print no manifest and exit with 3 where one would change; for pipelines."
+    )
+    return output(in_place(check(command)))
+
+
+def in_one_go(command: Callable[Parameters, Value]) -> Callable[Parameters, Value]:
+    """Run *command* without the cycle collector: it ends soon, and what it reads is needed till then."""
+
+    @wraps(command)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Value:
+        with without_collector():
+            try:
+                return command(*args, **kwargs)
+            finally:
+                gc.freeze()  # or the collector would look at all of it once more, at the very end
+
+    return run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What was read, what becomes of it, and what is to be told besides the results."""
+
+    files: Sequence[File]
+    rewritten: Sequence[Rewritten]
+    results: Sequence[Result]
+    remarks: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Problems:
+    """Collects the problems of several steps, so that all are told at once."""
+
+    found: list[str] = field(default_factory=list)
+
+    def of(
+        self, step: Callable[Parameters, Value], *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Value | None:
+        """Return what *step* returns; None where it raises BadInput, whose problems are kept."""
+        try:
+            return step(*args, **kwargs)
+        except BadInput as error:
+            self.found += error.problems
+            return None
+
+    def settle(self) -> None:
+        """Raise BadInput if there was any problem."""
+        if self.found:
+            raise BadInput(list(dict.fromkeys(self.found)))
+
+
+def read(paths: Sequence[Path], policy_paths: Sequence[Path] = (), *, recursive: bool) -> tuple[list[File], list[File]]:
+    """Return the manifests in *paths*, or on standard input where there are none, and the files with policies."""
     if not paths and sys.stdin.isatty():
         raise click.UsageError("name the manifests: a FILE, a DIR, or - for standard input")
-    return read(paths or (Path(STDIN),), recursive=recursive)
+    problems = Problems()
+    files = problems.of(read_files, paths or (Path(STDIN),), recursive=recursive)
+    policy_files = problems.of(read_files, policy_paths, recursive=recursive)
+    problems.settle()
+    return files or [], policy_files or []
 
 
-def policies(paths: Sequence[Path], documents: Sequence[Document], *, namespace: str, recursive: bool) -> Given:
-    """Return what *paths* declare, with the Namespaces among *documents*."""
-    return given(read(paths, recursive=recursive), documents, default_namespace=namespace)
+def with_policies(
+    files: Sequence[File],
+    policy_files: Sequence[File],
+    decide: Callable[[Manifest, Given], Result],
+    *,
+    namespace: str,
+) -> tuple[Batch, Given]:
+    """Return what *decide* makes of every Deployment; raise BadInput with all problems of all files."""
+    problems = Problems()
+    decided_by = problems.of(given, policy_files, files, default_namespace=namespace)
+    if decided_by is None:
+        problems.of(transform, files, _as_it_is, namespace=namespace)
+        problems.settle()
+    assert decided_by is not None, "otherwise there are problems"
+    by = decided_by
+    return transform(files, lambda manifest: decide(manifest, by), namespace=namespace), by
 
 
-def transform(
-    documents: Sequence[Document], decide: Callable[[Manifest], Result], *, namespace: str
-) -> tuple[list[Document], list[Result]]:
-    """Return *documents* with every Deployment as *decide* has it; raise BadInput with the problems of all of them."""
+def _as_it_is(manifest: Manifest) -> Result:
+    return Result(manifest=manifest, body=manifest.body, concerned=False)
+
+
+def transform(files: Sequence[File], decide: Callable[[Manifest], Result], *, namespace: str) -> Batch:
+    """Return *files* with every Deployment as *decide* has it; raise BadInput with the problems of all of them."""
     results: list[Result] = []
-    problems: list[str] = []
-
-    def change(place: Place, body: Json) -> Json:
-        if not is_deployment(body):
-            return body
-        try:
-            result = decide(manifest_from(place, body, namespace))
-        except BadInput as error:
-            problems.extend(error.problems)
-            return body
-        results.append(result)
-        return result.body
-
-    after = changed(documents, change)
-    if problems:
-        raise BadInput(list(dict.fromkeys(problems)))
-    return after, results
+    remarks: list[str] = []
+    rewrites: list[Rewritten] = []
+    problems = Problems()
+    for file in files:
+        of_file = problems.of(_decided, file, decide, namespace, remarks)
+        if of_file is None or problems.found:
+            continue
+        results += of_file
+        rewrites += filter(None, [problems.of(rewritten, file, of_file)])
+    problems.settle()
+    return Batch(files=files, rewritten=rewrites, results=results, remarks=remarks)
 
 
-def report(results: Sequence[Result], *, verb: str, untouched: str = "not selected") -> None:
+def _decided(file: File, decide: Callable[[Manifest], Result], namespace: str, remarks: list[str]) -> list[Result]:
+    results: list[Result] = []
+    problems = Problems()
+    for found in file.objects():
+        if is_dropped(found):
+            remarks.append(
+                f"{found.place}: passed through: Deployment of {found.api_version}, which Kubernetes 1.16 stopped "
+                "serving; write apps/v1"
+            )
+        if not is_deployment(found):
+            continue
+        result = problems.of(_one, found, decide, namespace)
+        if isinstance(result, Result):
+            results.append(result)
+        elif result:
+            remarks.append(result)
+    problems.settle()
+    return results
+
+
+def _one(found: Object, decide: Callable[[Manifest], Result], namespace: str) -> Result | str:
+    """Return what becomes of a Deployment, or why it is none of ours to change."""
+    if is_patch(found.value):
+        return f"{found.place}: passed through: a Deployment without template or containers is a patch"
+    manifest = manifest_from(found, namespace)
+    try:
+        return decide(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # What the core takes for granted the API server has checked; a file comes unchecked.
+        wrong = shape_problems(at(manifest.template, "spec"), "spec.template.spec")
+        if not wrong:
+            raise
+        raise BadInput([located(found, problem) for problem in wrong]) from None
+
+
+# What is printed
+
+
+def hand_out(batch: Batch, *, output: str, in_place: bool, check: bool) -> None:
+    """Print the manifests, or write them back, or neither where only is to be checked."""
+    if check:
+        return
+    if in_place:
+        for each in batch.rewritten:
+            if each.is_changed:
+                write_back(Path(each.file.source), each.text)
+        return
+    if output == "text":
+        # As bytes: no system turns the line breaks of a manifest into its own.
+        click.echo(stream_of(batch.files, [each.text for each in batch.rewritten]).encode(), nl=False)
+        return
+    bodies = [body for each in batch.rewritten for body in each.bodies]
+    click.echo(json_of(bodies) if output == "json" else yaml_of(*bodies), nl=False)
+
+
+def refuse_wrong_use(paths: Sequence[Path], *, output: str, in_place: bool) -> None:
+    """Raise UsageError where options exclude each other."""
+    if in_place and (not paths or any(str(path) == STDIN for path in paths)):
+        raise click.UsageError("--in-place needs files or directories: standard input cannot be written back")
+    if in_place and output != "text":
+        raise click.UsageError("--in-place keeps what is written; it does not go with --output yaml or json")
+
+
+def leave(batch: Batch, *, check: bool) -> None:
+    """End with 3 where *check* is asked for and something would change."""
+    if check and any(result.changed for result in batch.results):
+        raise SystemExit(CHANGES_NEEDED)
+
+
+def report(batch: Batch, *, verb: str, untouched: str = "not selected") -> None:
     """Tell on standard error what was done with each Deployment, and sum up."""
-    for result in results:
+    lines = list(batch.remarks)
+    always: dict[str, list[tuple[Result, Note]]] = {}
+    for result in batch.results:
         for note in result.notes:
-            click.echo(f"{result.manifest.workload.id}: {note.did} {note.text}", err=True)
-    counts = Counter(_fate(result, verb, untouched) for result in results)
+            if note.did is Did.WARNING and note.reason in ALWAYS_SO:
+                always.setdefault(note.reason, []).append((result, note))
+            else:
+                lines.append(f"{result.manifest.workload.id}: {note.did} {note.text}")
+    lines += (_summed_up(reason, found) for reason, found in always.items())
+    counts = Counter(_fate(result, verb, untouched) for result in batch.results)
     parts = [f"{counts[word]} {word}" for word in (verb, "unchanged", "skipped", untouched) if counts[word]]
-    total = "1 Deployment" if len(results) == 1 else f"{len(results)} Deployments"
-    click.echo(total + (f": {', '.join(parts)}" if parts else ""), err=True)
+    total = _counted(len(batch.results))
+    _tell([*lines, total + (f": {', '.join(parts)}" if parts else "")])
+
+
+def _summed_up(reason: str, found: Sequence[tuple[Result, Note]]) -> str:
+    result, note = found[0]
+    concerned = {str(each.manifest.workload.id) for each, _ in found}
+    if len(concerned) == 1:
+        return f"{result.manifest.workload.id}: {note.did} {note.text}"
+    texts = {each.text.removeprefix(f"{reason}: ") for _, each in found}
+    said = texts.pop() if len(texts) == 1 else f"such as {result.manifest.workload.id}: {min(texts, key=len)}"
+    return f"{_counted(len(concerned))}: {note.did} {reason}: {said}"
+
+
+def _counted(number: int) -> str:
+    return "1 Deployment" if number == 1 else f"{number} Deployments"
 
 
 def _fate(result: Result, verb: str, untouched: str) -> str:
@@ -111,31 +293,46 @@ def _fate(result: Result, verb: str, untouched: str) -> str:
     return "skipped" if any(note.did is Did.SKIPPED for note in result.notes) else "unchanged"
 
 
-def warn(decided_by: Given, documents: Sequence[Document], results: Sequence[Result]) -> None:
+def warn(decided_by: Given, files: Sequence[File], results: Sequence[Result]) -> None:
     """Tell on standard error what is odd about the policies and namespaces."""
-    for about, reason, message in (*policy_warnings(decided_by), *namespace_warnings(documents)):
-        click.echo(f"{about}: warning {reason}: {message}", err=True)
+    _tell(warnings(decided_by, files, results))
+
+
+def warnings(decided_by: Given, files: Sequence[File], results: Sequence[Result]) -> list[str]:
+    """Return what is odd about the policies and namespaces."""
+    lines = [
+        f"{about}: warning {reason}: {message}"
+        for about, reason, message in (*policy_warnings(decided_by), *namespace_warnings(files))
+    ]
     used = {result.manifest.workload.id.namespace for result in results}
-    for name in decided_by.guessed_namespaces(used):
-        click.echo(
-            f"namespace {name}: its labels are not known, so a ClusterSidecarPolicy may select more in the cluster: "
-            "add the Namespace to the manifests",
-            err=True,
-        )
+    lines += (
+        f"namespace {name}: its labels are not known, so a ClusterSidecarPolicy may select more in the cluster: "
+        "add the Namespace to the manifests"
+        for name in decided_by.guessed_namespaces(used)
+    )
     if results and not any(result.concerned for result in results):
         reached = sorted({policy.namespace for policy in decided_by.policies if policy.namespace})
         own = f"; SidecarPolicies reach {', '.join(reached)} only" if reached else ""
-        click.echo(
+        lines.append(
             f"no policy selects a Deployment: these are in {', '.join(sorted(used))}{own} "
-            "(manifests without a namespace get that of --namespace); selectors look at the labels of Pod templates",
-            err=True,
+            "(manifests without a namespace get that of --namespace); selectors look at the labels of Pod templates"
         )
+    return lines
+
+
+def _tell(lines: Iterable[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    if text:
+        click.echo(text, err=True, nl=False)
+
+
+def notes_json(notes: Iterable[Note]) -> list[dict[str, Any]]:
+    """Return notes as `-o json` prints them."""
+    return [{"did": note.did, "reason": note.reason, "text": note.text} for note in notes]
 
 
 def give_up(error: BadInput, *, exit_code: int) -> NoReturn:
     """Tell every problem on standard error and leave; nothing has been printed."""
-    for problem in error.problems:
-        click.echo(problem, err=True)
     count = len(error.problems)
-    click.echo(f"{count} problem{'' if count == 1 else 's'}; nothing was printed", err=True)
+    _tell([*error.problems, f"{count} problem{'' if count == 1 else 's'}; nothing was printed"])
     raise SystemExit(exit_code)

@@ -9,21 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.manifests import BadInput, Document, Place, objects
+from sidecarpolicy.cli.locating import located
 from sidecarpolicy.cli.policies import in_namespace
 from sidecarpolicy.core.claims import IDENTITY
 from sidecarpolicy.core.kinds.deployment import ADDRESS, workload_from
-from sidecarpolicy.core.reading import Cursor
+from sidecarpolicy.core.reading import Cursor, Problem
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.manifests import BadInput, Object
+
+DROPPED = ("extensions/v1beta1", "apps/v1beta1", "apps/v1beta2")
+"""API versions of Deployment that Kubernetes 1.16 stopped serving."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A Deployment as it was written, and what matters of it; *template* is its Pod template."""
 
-    place: Place
+    found: Object
     body: Json
     workload: Workload
 
@@ -33,34 +37,38 @@ class Manifest:
         return at(self.body, *self.workload.template)
 
 
-def is_deployment(body: Json) -> bool:
-    """Whether *body* is a Deployment; the API versions that Kubernetes dropped in 1.16 pass as something else."""
-    return (body.get("apiVersion"), body.get("kind")) == (ADDRESS.api_version, ADDRESS.kind)
+def is_deployment(found: Object) -> bool:
+    """Whether *found* is a Deployment; the API versions that Kubernetes dropped in 1.16 pass as something else."""
+    return (found.api_version, found.kind) == (ADDRESS.api_version, ADDRESS.kind)
 
 
-def check(documents: list[Document], default_namespace: str) -> None:
-    """Raise BadInput with every problem of every Deployment in *documents*."""
-    problems: list[str] = []
-    for place, body in objects(documents):
-        if not is_deployment(body):
-            continue
-        try:
-            manifest_from(place, body, default_namespace)
-        except BadInput as error:
-            problems += error.problems
-    if problems:
-        raise BadInput(problems)
+def is_dropped(found: Object) -> bool:
+    """Whether *found* is a Deployment of an API version that no cluster serves any more."""
+    return found.kind == ADDRESS.kind and found.api_version in DROPPED
 
 
-def manifest_from(place: Place, body: Json, default_namespace: str) -> Manifest:
-    """Return the Deployment *body*, in *default_namespace* if it names none; raise BadInput with every problem."""
+def is_patch(body: Json) -> bool:
+    """Whether the Deployment *body* is no whole one but a patch for one, as Kustomize takes it."""
+    spec = body.get("spec")
+    if spec is None:
+        return True
+    template = spec.get("template", {}) if isinstance(spec, dict) else spec
+    if template is None or template == {}:
+        return True
+    pod = template.get("spec", {}) if isinstance(template, dict) else template
+    return pod is None or (isinstance(pod, dict) and pod.get("containers") is None)
+
+
+def manifest_from(found: Object, default_namespace: str) -> Manifest:
+    """Return the Deployment *found*, in *default_namespace* if it names none; raise BadInput with every problem."""
+    body = found.value
     problems = _problems(body)
     if problems:
-        raise BadInput([f"{place}: {problem}" for problem in problems])
+        raise BadInput([located(found, problem) for problem in problems])
     metadata = at(in_namespace(body, default_namespace), "metadata")
     seen = {key: value for key, value in metadata.items() if key not in ("managedFields", "uid", "generation")}
     return Manifest(
-        place=place,
+        found=found,
         body=body,
         workload=workload_from(
             {"metadata": {**seen, "uid": "", "resourceVersion": "0", "generation": 0}, "spec": body["spec"]}
@@ -90,15 +98,18 @@ def with_change(body: Json, template: Json, record: str) -> Json:
     return {**after, "metadata": metadata}
 
 
-def _problems(body: Json) -> list[str]:
+def _problems(body: Json) -> list[Problem]:
     root = Cursor(body, "")
     metadata, spec = root.field("metadata"), root.field("spec")
+    metadata.mapping()
+    spec.mapping()
     if not metadata.field("name").text():
         metadata.field("name").wrong("must be given")
     metadata.field("namespace").text()
     _texts(metadata.field("labels"))
     _texts(metadata.field("annotations"))
     for owner in metadata.field("ownerReferences").entries():
+        owner.mapping()
         for key in ("kind", "name"):
             owner.field(key).text()
             if owner.field(key).absent:
@@ -106,9 +117,12 @@ def _problems(body: Json) -> list[str]:
     spec.field("strategy").mapping()
     spec.field("strategy").field("rollingUpdate").mapping()
     template = spec.field("template")
+    template.mapping()
     if template.absent:
         template.wrong("must be given")
+    template.field("metadata").mapping()
     _texts(template.field("metadata").field("labels"))
+    _texts(template.field("metadata").field("annotations"))
     pod = template.field("spec")
     pod.mapping()
     if not list(pod.field("containers").entries()):
@@ -117,12 +131,16 @@ def _problems(body: Json) -> list[str]:
     for listed in (INIT_CONTAINERS, "containers"):
         _named(pod.field(listed), "name")
         for container in pod.field(listed).entries():
-            container.field("image").text()
-            for additions in (ENV, VOLUME_MOUNTS):
-                _named(container.field(additions), IDENTITY[additions])
-            for port in container.field("ports").entries():
-                port.mapping()
-    return list(dict.fromkeys(str(problem) for problem in root.problems))
+            _container(container)
+    return root.problems
+
+
+def _container(container: Cursor) -> None:
+    container.field("image").text()
+    for additions in (ENV, VOLUME_MOUNTS):
+        _named(container.field(additions), IDENTITY[additions])
+    for port in container.field("ports").entries():
+        port.mapping()
 
 
 def _texts(cursor: Cursor) -> None:

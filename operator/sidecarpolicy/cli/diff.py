@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from difflib import unified_diff
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sidecarpolicy.cli import batch
-from sidecarpolicy.cli.manifests import BadInput, yaml_of
+from sidecarpolicy.cli.manifests import yaml_of
 from sidecarpolicy.cli.offline import Result, injected
+from sidecarpolicy.cli.rewriting import edit, lines_of
+from sidecarpolicy.manifests import BadInput, Edits, block
 
 BAD_INPUT = 3
 STYLES = {"@": "cyan", "+": "green", "-": "red"}
@@ -24,30 +27,69 @@ STYLES = {"@": "cyan", "+": "green", "-": "red"}
 )
 @batch.policies_option
 @batch.namespace_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "yaml", "json"]),
+    default="text",
+    show_default=True,
+    help="text: a unified diff; yaml, json: a document with every Deployment and what is to be said of it.",
+)
 @batch.files_argument
-def diff(policy_paths: tuple[Path, ...], namespace: str, paths: tuple[Path, ...], recursive: bool) -> None:
+@batch.in_one_go
+def diff(policy_paths: tuple[Path, ...], namespace: str, paths: tuple[Path, ...], recursive: bool, output: str) -> None:
     """Show what inject would change.
 
-    Takes what inject takes. The difference of every Deployment that would change goes to standard output, always as
-    YAML; the report goes to standard error.
+    Takes what inject takes. The difference of every Deployment that would change goes to standard output, line by line
+    as it is written (of JSON, as YAML); the report goes to standard error.
     """
     try:
-        documents = batch.manifests(paths, recursive=recursive)
-        decided_by = batch.policies(policy_paths, documents, namespace=namespace, recursive=recursive)
-        _, results = batch.transform(documents, partial(injected, given=decided_by), namespace=namespace)
+        files, policy_files = batch.read(paths, policy_paths, recursive=recursive)
+        done, decided_by = batch.with_policies(files, policy_files, injected, namespace=namespace)
     except BadInput as error:
         batch.give_up(error, exit_code=BAD_INPUT)
-    _show(line for result in results for line in difference(result))
-    batch.report(results, verb="would change")
-    batch.warn(decided_by, documents, results)
-    raise SystemExit(1 if any(result.changed for result in results) else 0)
+    if output == "text":
+        _show(line for result in done.results for line in difference(result))
+    else:
+        document = {
+            "results": [_document(result) for result in done.results],
+            "remarks": [*done.remarks, *batch.warnings(decided_by, files, done.results)],
+        }
+        click.echo(json.dumps(document, indent=2) + "\n" if output == "json" else yaml_of(document), nl=False)
+    batch.report(done, verb="would change")
+    batch.warn(decided_by, files, done.results)
+    raise SystemExit(1 if any(result.changed for result in done.results) else 0)
 
 
 def difference(result: Result) -> Iterator[str]:
     """Yield the lines of the unified diff of one Deployment, without line ends; none where nothing changes."""
-    name = f"Deployment {result.manifest.workload.id}"
-    before, after = (yaml_of(body).splitlines() for body in (result.manifest.body, result.body))
-    return unified_diff(before, after, f"{name} ({result.manifest.place})", f"{name} (injected)", lineterm="")
+    if not result.changed:
+        return iter(())
+    workload, found = result.manifest.workload.id, result.manifest.found
+    name = f"Deployment {workload}"
+    if found.document.file.is_json:
+        before, after = (block(body) for body in (result.manifest.body, result.body))
+    else:
+        edits = Edits(found.document.file)
+        edit(edits, result)
+        start, end = lines_of(found)
+        before = found.document.file.text[start:end].splitlines()
+        after = edits.text_between(start, end).splitlines()
+    return unified_diff(before, after, f"{name} ({found.place})", f"{name} (injected)", lineterm="")
+
+
+def _document(result: Result) -> dict[str, Any]:
+    workload, found = result.manifest.workload.id, result.manifest.found
+    return {
+        "namespace": workload.namespace,
+        "name": workload.name,
+        "source": found.document.file.source,
+        "line": found.position(()).line,
+        "selected": result.concerned,
+        "changed": result.changed,
+        "notes": batch.notes_json(result.notes),
+        "diff": "\n".join(difference(result)),
+    }
 
 
 def _show(lines: Iterable[str]) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import click
 
 from sidecarpolicy.cli import batch
-from sidecarpolicy.cli.manifests import BadInput, text_of
 from sidecarpolicy.cli.offline import ejected
 from sidecarpolicy.cli.policy_names import policy_named
+from sidecarpolicy.manifests import BadInput
 
 
-@click.command(epilog="Exit codes: 0 done, 1 bad input, with nothing printed, 2 wrong usage.")
+@click.command(
+    epilog="Exit codes: 0 done, 1 bad input, with nothing printed, 2 wrong usage, 3 something would change (--check)."
+)
 @click.option(
     "--policy",
     "only",
@@ -22,19 +24,31 @@ from sidecarpolicy.cli.policy_names import policy_named
     help="Remove the sidecars of this policy only: web, sidecarpolicy/shop/web or cluster/mesh; may be repeated.",
 )
 @batch.namespace_option
+@batch.output_options
 @batch.files_argument
-def eject(only: tuple[str, ...], namespace: str, paths: tuple[Path, ...], recursive: bool) -> None:
+@batch.in_one_go
+def eject(
+    only: tuple[str, ...],
+    namespace: str,
+    paths: tuple[Path, ...],
+    recursive: bool,
+    output: str,
+    in_place: bool,
+    check: bool,
+) -> None:
     """Print manifests without the sidecars that were injected.
 
-    Removes what the annotation sidecars.dev/injected names, and the annotation; no policy is needed. Reads YAML or
-    JSON, also what `kubectl get -o yaml` prints. To write the result into a cluster use `kubectl replace`: `kubectl
-    apply` does not remove what it never applied.
+    Removes what the annotation sidecars.dev/injected names, and the annotation; no policy is needed. What inject has
+    printed becomes, byte for byte, what it has read. Reads YAML or JSON, also what `kubectl get -o yaml` prints. To
+    write the result into a cluster use `kubectl replace`: `kubectl apply` does not remove what it never applied.
     """
     policies = frozenset(policy_named(each, lambda: namespace) for each in only)
+    batch.refuse_wrong_use(paths, output=output, in_place=in_place)
     try:
-        documents = batch.manifests(paths, recursive=recursive)
-        after, results = batch.transform(documents, partial(ejected, only=policies), namespace=namespace)
+        files, _ = batch.read(paths, recursive=recursive)
+        done = batch.transform(files, partial(ejected, only=policies), namespace=namespace)
     except BadInput as error:
         batch.give_up(error, exit_code=1)
-    click.echo(text_of(after), nl=False)
-    batch.report(results, verb="changed", untouched="with nothing to remove")
+    batch.hand_out(done, output=output, in_place=in_place, check=check)
+    batch.report(done, verb="would change" if check else "changed", untouched="with nothing to remove")
+    batch.leave(done, check=check)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
 from sidecarpolicy.cli import batch
-from sidecarpolicy.cli.lint_input import STDIN, Linted, give_up, linted
+from sidecarpolicy.cli.lint_input import Linted, all_linted
 from sidecarpolicy.cli.lint_reports import json_of, junit_of, sarif_of, text_of
 from sidecarpolicy.lint.findings import CODES
 from sidecarpolicy.manifests import BadInput
@@ -45,12 +44,16 @@ def lint(paths: tuple[Path, ...], recursive: bool, output: str, sure: bool, igno
     Shell in commands and hooks is parsed, so a loop is found however it is written, and words in a string or a comment
     are not. A finding that begins with "perhaps" is not sure: it depends on what the manifest does not say.
     """
-    if not paths and sys.stdin.isatty():
-        raise click.UsageError("name the manifests: a FILE, a DIR, or - for standard input")
+    skipped = frozenset(ignore)
+    problems = batch.Problems()
     try:
-        found = linted(paths or (Path(STDIN),), recursive=recursive, sure_only=sure, ignored=frozenset(ignore))
+        files, _ = batch.read(paths, recursive=recursive)
+        found = [
+            each for file in files for each in problems.of(all_linted, file, sure_only=sure, ignored=skipped) or []
+        ]
+        problems.settle()
     except BadInput as error:
-        give_up(error)
+        batch.give_up(error, exit_code=1)
     click.echo(FORMATS[output](found), nl=False)
     click.echo(_summary(found), err=True)
     raise SystemExit(1 if any(each.findings for each in found) else 0)

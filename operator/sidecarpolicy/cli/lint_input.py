@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
 
-import click
 from yaml import ScalarNode
 
-from sidecarpolicy.cli import manifests
 from sidecarpolicy.lint import Finding, Roles, findings, pods
 from sidecarpolicy.lint.pods import POD_SPECS
 from sidecarpolicy.lint.pods import Path as Field
-from sidecarpolicy.manifests import BadInput, Document, parse
-
-STDIN = "-"
-
-
-def texts(paths: Iterable[Path], *, recursive: bool) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of every file in *paths*; raises BadInput where one cannot be read."""
-    for path in paths:
-        try:
-            for file in manifests._files(path, recursive=recursive):
-                yield "standard input" if str(file) == STDIN else str(file), manifests._text(file)
-        except manifests.BadInput as error:
-            raise BadInput(error.problems) from error
-
-
-def give_up(error: BadInput) -> NoReturn:
-    """Tell every problem on standard error and leave; nothing has been printed."""
-    for problem in error.problems:
-        click.echo(problem, err=True)
-    count = len(error.problems)
-    click.echo(f"{count} problem{'' if count == 1 else 's'}; nothing was printed", err=True)
-    raise SystemExit(1)
+from sidecarpolicy.manifests import Document, File
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,29 +37,13 @@ class Linted:
         return f"{self.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
 
 
-def linted(paths: Iterable[Path], *, recursive: bool, sure_only: bool, ignored: frozenset[str]) -> list[Linted]:
-    """Return every workload in files, directories and standard input; raise BadInput with every problem."""
-    found: list[Linted] = []
-    problems: list[str] = []
-    for file, text in texts(paths, recursive=recursive):
-        try:
-            found += lint_text(text, file, sure_only=sure_only, ignored=ignored)
-        except BadInput as error:
-            problems += error.problems
-    if problems:
-        raise BadInput(problems)
-    return found
-
-
-def lint_text(
-    text: str, source: str, *, sure_only: bool = False, ignored: frozenset[str] = frozenset()
-) -> Iterator[Linted]:
-    """Yield the workloads in the manifests *text*; raises BadInput with the line where they cannot be read."""
-    for each in parse(text, source).objects():
+def linted(file: File, *, sure_only: bool = False, ignored: frozenset[str] = frozenset()) -> Iterator[Linted]:
+    """Yield the workloads in *file*; raises BadInput with the line where one cannot be read."""
+    for each in file.objects():
         pod = pods(each.value, each.path) if each.kind in POD_SPECS else None
         if pod is not None:
             yield Linted(
-                file=source,
+                file=file.source,
                 kind=pod.kind,
                 namespace=pod.namespace,
                 name=pod.name,
@@ -94,6 +53,11 @@ def lint_text(
                     if (finding.sure or not sure_only) and finding.code not in ignored
                 ),
             )
+
+
+def all_linted(file: File, *, sure_only: bool, ignored: frozenset[str]) -> list[Linted]:
+    """Return what `linted` yields; raises BadInput with the line where something cannot be read."""
+    return list(linted(file, sure_only=sure_only, ignored=ignored))
 
 
 def line_of(document: Document, path: Field, inner: int = 0) -> int:

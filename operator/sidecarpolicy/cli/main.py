@@ -16,6 +16,8 @@ COMMANDS = {
     "inject": ("sidecarpolicy.cli.inject", "Print manifests with the sidecars of policies."),
     "eject": ("sidecarpolicy.cli.eject", "Print manifests without the sidecars that were injected."),
     "diff": ("sidecarpolicy.cli.diff", "Show what inject would change."),
+    "explain": ("sidecarpolicy.cli.explain", "Explain what a Deployment gets, in which order, and why."),
+    "fn": ("sidecarpolicy.cli.fn", "Inject as a function of kustomize and other KRM tools."),
     "lint": ("sidecarpolicy.cli.lint", "Find old-school sidecars in manifests, and what breaks native ones."),
     "migrate": ("sidecarpolicy.cli.migrate", "Rewrite manifests: old-school sidecars become native ones."),
     "timeline": ("sidecarpolicy.cli.timeline", "Draw one Pod's life: who started when, and waited for whom."),
@@ -59,6 +61,6 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Native Kubernetes sidecars for whole fleets of Deployments.
 
-    inject, eject and diff read and print manifests and need no cluster; run is the operator; the others ask the cluster
-    of the current kubeconfig.
+    inject, eject, diff, explain and fn read manifests and need no cluster; run is the operator; the others ask the
+    cluster of the current kubeconfig.
     """

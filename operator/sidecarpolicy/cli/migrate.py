@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -13,12 +12,12 @@ import click
 
 from sidecarpolicy.cli import batch
 from sidecarpolicy.cli.diff import _show
-from sidecarpolicy.cli.lint_input import STDIN, give_up, line_of, texts
-from sidecarpolicy.cli.manifests import yaml_of
+from sidecarpolicy.cli.lint_input import line_of
+from sidecarpolicy.cli.manifests import STDIN, stream_of, write_back, yaml_of
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.lint.findings import path_text
 from sidecarpolicy.lint.pods import POD_SPECS
-from sidecarpolicy.manifests import BadInput, File, Unspliceable, parse
+from sidecarpolicy.manifests import BYTE_ORDER_MARK, BadInput, File, Unspliceable, parse
 from sidecarpolicy.migrate import Lifted, Migration, Note, lift, policies
 from sidecarpolicy.migrate import migrate as migration_of
 from sidecarpolicy.migrate.moving import LEAVES, get
@@ -29,20 +28,22 @@ CHANGES_NEEDED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewritten:
-    """A file *before* and *after*, with what was done to each workload in it. *mark*: its byte order mark, if any."""
+    """A *file*, and its text *after*, with what was done to each workload in it and what was lifted out."""
 
-    path: Path
-    source: str
-    before: str
+    file: File
     after: str
-    mark: str
     found: tuple[Migrated, ...]
     lifted: tuple[Lifted, ...] = ()
 
     @property
+    def source(self) -> str:
+        """Return the file's name."""
+        return self.file.source
+
+    @property
     def changed(self) -> bool:
         """Whether the file is to be written."""
-        return self.before != self.after
+        return self.file.text != self.after.removeprefix(BYTE_ORDER_MARK)
 
 
 @click.command(
@@ -85,32 +86,29 @@ def migrate(
     """
     if check + as_diff + in_place + (output == "json") > 1:
         raise click.UsageError("--check, --diff, --in-place and -o json exclude each other")
-    if not paths and sys.stdin.isatty():
-        raise click.UsageError("name the manifests: a FILE, a DIR, or - for standard input")
     if in_place and (not paths or any(str(each) == STDIN for each in paths)):
         raise click.UsageError("--in-place needs files: standard input cannot be written to")
     try:
-        files = _rewritten(paths or (Path(STDIN),), recursive=recursive, lifting=to_policy is not None)
+        files = _rewritten(paths, recursive=recursive, lifting=to_policy is not None)
         if to_policy is not None and not (check or as_diff):
             _write_policies(files, to_policy)
         if in_place:
             _write(files)
     except BadInput as error:
-        give_up(error)
+        batch.give_up(error, exit_code=1)
     if output == "json":
         click.echo(json.dumps({"workloads": [one for each in files for one in _json(each)]}, indent=2))
     elif as_diff:
         _show(line for each in files for line in _diff(each))
     elif not check and not in_place:
-        click.echo(_joined(files), nl=False)
+        click.echo(stream_of([each.file for each in files], [each.after for each in files]), nl=False)
     if output != "json":
         _report(files)
     raise SystemExit(CHANGES_NEEDED if check and any(each.changed for each in files) else 0)
 
 
-def rewritten(path: Path, source: str, text: str, *, lifting: bool = False) -> Rewritten:
+def rewritten(file: File, *, lifting: bool = False) -> Rewritten:
     """Return one file migrated; raise BadInput with the line where that cannot be done."""
-    file = parse(text, source)
     found: list[Migrated] = []
     lifted: list[Lifted] = []
     for index, each in enumerate(file.objects()):
@@ -125,37 +123,39 @@ def rewritten(path: Path, source: str, text: str, *, lifting: bool = False) -> R
         after = migrated_text(file, found)
     except Unspliceable as error:
         raise BadInput(
-            [f"{source}, line {error.line}: cannot be changed without touching the rest: {error.why}"]
+            [f"{file.source}, line {error.line}: cannot be changed without touching the rest: {error.why}"]
         ) from error
+    mark = BYTE_ORDER_MARK if file.has_mark else ""
     return Rewritten(
-        path=path,
-        source=source,
-        before=file.text,
-        after=after,
-        mark=text[: len(text) - len(file.text)],
+        file=file,
+        after=mark + after.removeprefix(BYTE_ORDER_MARK),
         found=tuple(found),
         lifted=tuple(lifted),
     )
 
 
 def _rewritten(paths: Sequence[Path], *, recursive: bool, lifting: bool) -> list[Rewritten]:
-    files: list[Rewritten] = []
-    problems: list[str] = []
-    for source, text in texts(paths, recursive=recursive):
-        try:
-            files.append(rewritten(Path(source), source, text, lifting=lifting))
-        except BadInput as error:
-            problems += error.problems
-    if problems:
-        raise BadInput(problems)
-    return files
+    read, _ = batch.read(paths, recursive=recursive)
+    problems = batch.Problems()
+    files = [problems.of(rewritten, file, lifting=lifting) for file in read]
+    problems.settle()
+    return [each for each in files if each is not None]
 
 
 def _write(files: Sequence[Rewritten]) -> None:
     """Write what has changed, each file whole or not at all."""
     for each in files:
         if each.changed:
-            write_whole(each.path, each.mark + each.after)
+            _put(Path(each.source), each.after)
+
+
+def _put(path: Path, text: str) -> None:
+    try:
+        if not path.exists():
+            path.touch()
+        write_back(path, text)
+    except OSError as error:
+        raise BadInput([f"{path}: must be writable: {error.strerror}"]) from error
 
 
 def _write_policies(files: Sequence[Rewritten], to: Path) -> None:
@@ -172,7 +172,7 @@ def _write_policies(files: Sequence[Rewritten], to: Path) -> None:
     if not made:
         click.echo(f"no sidecar could be lifted into a policy; {to} is not written", err=True)
         return
-    write_whole(to, "---\n".join(yaml_of(each) for each in made))
+    _put(to, yaml_of(*made))
     click.echo(
         f"{to}: {len(made)} SidecarPolic{'y' if len(made) == 1 else 'ies'}: apply it first. Pods run without the "
         f"sidecar until the operator has injected it, unless what `sidecarpolicy inject -p {to}` prints is applied",
@@ -180,30 +180,8 @@ def _write_policies(files: Sequence[Rewritten], to: Path) -> None:
     )
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; one that exists keeps its mode. Raises BadInput."""
-    temporary = path.with_name(f".{path.name}.sidecarpolicy")
-    try:
-        temporary.write_bytes(text.encode())
-        if path.exists():
-            temporary.chmod(path.stat().st_mode & 0o7777)
-        temporary.replace(path.resolve())
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise BadInput([f"{path}: must be writable: {error.strerror}"]) from error
-
-
-def _joined(files: Sequence[Rewritten]) -> str:
-    parts: list[str] = []
-    for each in files:
-        if parts:
-            parts.append(("" if parts[-1].endswith("\n") else "\n") + "---\n")
-        parts.append(each.after)
-    return "".join(parts)
-
-
 def _diff(file: Rewritten) -> Iterator[str]:
-    before, after = file.before.splitlines(), file.after.splitlines()
+    before, after = file.file.text.splitlines(), file.after.splitlines()
     return unified_diff(before, after, file.source, f"{file.source} (migrated)", lineterm="")
 
 

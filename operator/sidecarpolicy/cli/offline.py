@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.deployments import Manifest, with_change
-from sidecarpolicy.cli.manifests import BadInput
+from sidecarpolicy.cli.locating import located
 from sidecarpolicy.cli.policies import Given
 from sidecarpolicy.core.arithmetic.change import Change
 from sidecarpolicy.core.arithmetic.findings import findings
@@ -23,10 +23,12 @@ from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
 from sidecarpolicy.core.ordering import order_cycle
+from sidecarpolicy.core.reading import Problem
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, Entry, Record, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import is_mangled, record_of
+from sidecarpolicy.manifests import BadInput
 from sidecarpolicy.names import DeletionPolicy, WarningReason
 
 
@@ -45,10 +47,11 @@ class Did(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """One line of the report on a Deployment: what was done, and a sentence."""
+    """One line of the report on a Deployment: what was done, and a sentence; of a warning or a skip, the reason."""
 
     did: Did
     text: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +143,12 @@ def ejected(manifest: Manifest, only: frozenset[PolicyId] = frozenset()) -> Resu
     """
     workload = manifest.workload
     if mangled := is_mangled(workload.record):
-        raise BadInput(
-            [
-                f"{manifest.place}: metadata.annotations[{names.RECORD}]: must be as it was written ({mangled}): "
-                f"restore it, or remove it together with the sidecars from Deployment {workload.id}"
-            ]
+        message = (
+            f"must be as it was written ({mangled}): restore it, or remove it together with the sidecars from "
+            f"Deployment {workload.id}"
         )
+        path = f"metadata.annotations[{names.RECORD}]"
+        raise BadInput([located(manifest.found, Problem(path=path, message=message))])
     record = record_of(workload.record)
     leaving = {policy: entry for policy, entry in record.entries.items() if not only or policy in only}
     if not leaving:
@@ -211,11 +214,13 @@ def _verdict(revision: Revision, skip: Skip | None, record: Record, edited: bool
     what = f"{revision.policy.label} at {revision.name}"
     if skip is not None:
         if entry is None:
-            return Note(did=Did.SKIPPED, text=f"{revision.policy.label}: {skip.reason}: {skip.message}")
+            text = f"{revision.policy.label}: {skip.reason}: {skip.message}"
+            return Note(did=Did.SKIPPED, text=text, reason=skip.reason)
         fate = "removed" if skip.removes else "kept"
         return Note(
             did=Did.REMOVED if skip.removes else Did.SKIPPED,
             text=f"{revision.policy.label}: {skip.reason}: {skip.message}; {entry.revision} is {fate}",
+            reason=skip.reason,
         )
     if entry is None:
         return Note(did=Did.INJECTED, text=f"{what} ({', '.join(each.name for each in revision.sidecars)})")
@@ -292,4 +297,4 @@ def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given
 
 
 def _warning(reason: WarningReason, message: str) -> Note:
-    return Note(did=Did.WARNING, text=f"{reason}: {message}")
+    return Note(did=Did.WARNING, text=f"{reason}: {message}", reason=reason)

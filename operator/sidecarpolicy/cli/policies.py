@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.manifests import BadInput, Document, Place, objects
+from sidecarpolicy.cli.locating import located
+from sidecarpolicy.cli.schema import policy_problems
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.checks import invalid_marks
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds.deployment import ADDRESS
 from sidecarpolicy.core.policy import Policy
-from sidecarpolicy.core.reading import Cursor, InvalidInput
+from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.rendering import lacks_gate, offline
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Namespace
+from sidecarpolicy.manifests import BadInput, File, Object
 from sidecarpolicy.names import WarningReason
 
 # The label that the API server itself sets on every Namespace.
@@ -62,45 +66,28 @@ class Given:
         return sorted(set(used) - set(self.namespaces)) if asked else []
 
 
-def given(policy_files: Iterable[Document], manifests: Iterable[Document], *, default_namespace: str) -> Given:
+def given(policy_files: Sequence[File], manifests: Sequence[File], *, default_namespace: str) -> Given:
     """Return what files declare; raise BadInput with every problem of every policy.
 
     Policies are taken from *policy_files* alone, Namespaces and HorizontalPodAutoscalers from both.
     """
-    autoscalers: list[Autoscaler] = []
-    policies: dict[PolicyId, Policy] = {}
-    places: dict[PolicyId, Place] = {}
-    namespaces: dict[str, Namespace] = {}
     problems: list[str] = []
-    policy_files = list(policy_files)
-    for place, body in (*objects(policy_files), *objects(manifests)):
-        if (body.get("apiVersion"), body.get("kind")) == ("v1", "Namespace"):
-            namespace, wrong = _namespace(body)
-            problems += [f"{place}: {problem}" for problem in wrong]
+    namespaces: dict[str, Namespace] = {}
+    scalers: list[Object] = []
+    deployments: list[Object] = []
+    for found in (each for file in (*policy_files, *manifests) for each in file.objects()):
+        if (found.api_version, found.kind) == ("v1", "Namespace"):
+            namespace, wrong = _namespace(found.value)
+            problems += [located(found, problem) for problem in wrong]
             namespaces[namespace.name] = namespace
-        elif body.get("kind") == "HorizontalPodAutoscaler":
-            try:
-                autoscaler = autoscaler_from(in_namespace(body, default_namespace))
-            except (AttributeError, KeyError, TypeError):
-                problems.append(f"{place}: must be a HorizontalPodAutoscaler, with name, scaleTargetRef and metrics")
-            else:
-                autoscalers += [autoscaler] if autoscaler else []
-    for place, body in objects(policy_files):
-        if not _is_policy(body):
-            continue
-        try:
-            policy = decode_policy(in_namespace(body, default_namespace))
-        except InvalidInput as error:
-            problems += [f"{place}: {problem}" for problem in error.problems]
-            continue
-        if policy.id in policies:
-            problems.append(
-                f"{place}: metadata.name: must not declare {policy.id.label} again, as {places[policy.id]} does"
-            )
-        policies[policy.id], places[policy.id] = policy, place
-    if not policies and not problems:
-        sources = sorted({document.place.source for document in policy_files})
-        problems.append(f"{', '.join(sources) or 'the policy files'}: must hold a {' or a '.join(names.PLURALS)}")
+        elif found.kind == "HorizontalPodAutoscaler":
+            scalers.append(found)
+        elif found.kind == ADDRESS.kind:
+            deployments.append(found)
+    scaled = {_identity(each.value, default_namespace) for each in deployments} if scalers else set()
+    autoscalers, wrong_scalers = _autoscalers(scalers, scaled, default_namespace)
+    policies, wrong_policies = _policies(policy_files, default_namespace)
+    problems += wrong_scalers + wrong_policies
     if problems:
         raise BadInput(problems)
     return Given(
@@ -110,6 +97,94 @@ def given(policy_files: Iterable[Document], manifests: Iterable[Document], *, de
         autoscalers=sorted(autoscalers, key=lambda each: each.name),
         default_namespace=default_namespace,
     )
+
+
+def _policies(files: Sequence[File], default_namespace: str) -> tuple[dict[PolicyId, Policy], list[str]]:
+    policies: dict[PolicyId, Policy] = {}
+    places: dict[PolicyId, Object] = {}
+    problems: list[str] = []
+    for found in (each for file in files for each in file.objects() if _is_policy(each)):
+        policy, wrong = _policy(in_namespace(found.value, default_namespace))
+        problems += [located(found, problem) for problem in wrong]
+        if policy is None:
+            continue
+        if policy.id in policies:
+            twice = f"must not declare {policy.id.label} again, as {places[policy.id].place} does"
+            problems.append(located(found, Problem(path="metadata.name", message=twice)))
+        policies[policy.id], places[policy.id] = policy, found
+    if not policies and not problems:
+        sources = sorted({file.source for file in files})
+        problems.append(f"{', '.join(sources) or 'the policy files'}: must hold a {' or a '.join(names.PLURALS)}")
+    return policies, problems
+
+
+def _policy(body: Json) -> tuple[Policy | None, list[Problem]]:
+    """Return the policy *body*, and what is wrong with it: by its schema, and by the rules that no schema says."""
+    wrong: list[Problem] = []
+    if not isinstance(body.get("kind"), str):
+        return None, [Problem(path="kind", message=f"must be one of {', '.join(names.PLURALS)}")]
+    if body.get("kind") in names.PLURALS and body.get("apiVersion") == names.API_VERSION:
+        wrong = policy_problems(body)
+    try:
+        policy = decode_policy(body)
+    except InvalidInput as error:
+        by_schema = {problem.path: problem for problem in wrong}
+        decoded = [each for each in error.problems if not _is_said(each, by_schema)]
+        return None, sorted([*decoded, *wrong], key=lambda each: _order(each.path))
+    return (None if wrong else policy), wrong
+
+
+def _is_said(problem: Problem, by_schema: Mapping[str, Problem]) -> bool:
+    """Whether the schema has a word on the same field, or on what it is in."""
+    return any(problem.path == path or problem.path.startswith((f"{path}.", f"{path}[")) for path in by_schema)
+
+
+def _order(path: str) -> list[tuple[int, str]]:
+    return [(int(step), "") if step.isdigit() else (-1, step) for step in re.split(r"[.\[\]]+", path)]
+
+
+def _identity(body: Json, default_namespace: str) -> tuple[str, str]:
+    metadata = body.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    return str(metadata.get("namespace") or default_namespace), str(metadata.get("name"))
+
+
+def _autoscalers(
+    found: Sequence[Object], deployments: Collection[tuple[str, str]], default_namespace: str
+) -> tuple[list[Autoscaler], list[str]]:
+    """Return the autoscalers that matter; one that scales nothing among *deployments* need not even be whole."""
+    autoscalers: list[Autoscaler] = []
+    problems: list[str] = []
+    for each in found:
+        body = each.value
+        namespace, _ = _identity(body, default_namespace)
+        root = Cursor(body, "")
+        target = root.field("spec").field("scaleTargetRef")
+        if (namespace, str(target.field("name").value)) not in deployments:
+            continue
+        problems += [located(each, problem) for problem in _scaler_problems(root)]
+        if not root.problems and (autoscaler := autoscaler_from(in_namespace(body, default_namespace))):
+            autoscalers.append(autoscaler)
+    return autoscalers, problems
+
+
+def _scaler_problems(root: Cursor) -> list[Problem]:
+    metadata, spec = root.field("metadata"), root.field("spec")
+    target = spec.field("scaleTargetRef")
+    for required in (metadata.field("name"), target.field("kind"), target.field("name")):
+        if not required.text():
+            required.wrong("must be given")
+    for metric in spec.field("metrics").entries():
+        metric.mapping()
+        if not metric.field("type").text():
+            metric.field("type").wrong("must be given")
+        elif metric.field("type").value == "Resource":
+            name = metric.field("resource").field("name")
+            metric.field("resource").mapping()
+            metric.field("resource").field("target").mapping()
+            if not name.text():
+                name.wrong("must be given")
+    return root.problems
 
 
 def _readable(revision: Revision) -> Revision:
@@ -144,22 +219,23 @@ def policy_warnings(given: Given) -> list[tuple[str, WarningReason, str]]:
     return found
 
 
-def namespace_warnings(manifests: Iterable[Document]) -> list[tuple[str, WarningReason, str]]:
+def namespace_warnings(manifests: Iterable[File]) -> list[tuple[str, WarningReason, str]]:
     """Marks on Namespaces that are not known or have a value that is not allowed."""
     return [
-        (f"namespace {at(body, 'metadata').get('name')}", WarningReason.INVALID_MARK, message)
-        for _, body in objects(manifests)
-        if (body.get("apiVersion"), body.get("kind")) == ("v1", "Namespace")
-        for message in invalid_marks(at(body, "metadata", "labels"), at(body, "metadata", "annotations"))
+        (f"namespace {at(found.value, 'metadata').get('name')}", WarningReason.INVALID_MARK, message)
+        for file in manifests
+        for found in file.objects()
+        if (found.api_version, found.kind) == ("v1", "Namespace")
+        for message in invalid_marks(at(found.value, "metadata", "labels"), at(found.value, "metadata", "annotations"))
     ]
 
 
-def _is_policy(body: Json) -> bool:
+def _is_policy(found: Object) -> bool:
     """Of any version: one that is not ours yet, or misspelt, is a problem to report and no other object."""
-    return body.get("kind") in names.PLURALS or str(body.get("apiVersion")).startswith(f"{names.GROUP}/")
+    return found.kind in names.PLURALS or found.api_version.startswith(f"{names.GROUP}/")
 
 
-def _namespace(body: Json) -> tuple[Namespace, list[str]]:
+def _namespace(body: Json) -> tuple[Namespace, list[Problem]]:
     root = Cursor(body, "")
     metadata = root.field("metadata")
     name = metadata.field("name").text()
@@ -173,4 +249,4 @@ def _namespace(body: Json) -> tuple[Namespace, list[str]]:
         labels={NAMESPACE_NAME: name, **values},
         terminating=not metadata.field("deletionTimestamp").absent,
     )
-    return namespace, [str(problem) for problem in root.problems]
+    return namespace, root.problems

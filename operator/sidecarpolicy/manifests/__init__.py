@@ -33,6 +33,7 @@ Changing, by paths of the document *as it was read*, in any order::
 A place is changed once: no change inside of what another change replaces or removes.
 """
 
+from sidecarpolicy.manifests.composing import without_collector
 from sidecarpolicy.manifests.edits import Edits
 from sidecarpolicy.manifests.errors import BadInput, Unspliceable
 from sidecarpolicy.manifests.files import BYTE_ORDER_MARK, Document, File, Object, Place, parse
@@ -54,4 +55,5 @@ __all__ = [
     "flow",
     "parse",
     "text_of_path",
+    "without_collector",
 ]

@@ -40,7 +40,7 @@ def compose_yaml(text: str) -> list[Node | None]:
     """Return the root of every document in *text*, None for an empty one; raise yaml.YAMLError or TooDeep."""
     _refuse_depth(text)
     loader, found = _Composer(text), []
-    with _without_collector():
+    with without_collector():
         try:
             while loader.check_node():
                 found.append(loader.get_node())
@@ -50,7 +50,7 @@ def compose_yaml(text: str) -> list[Node | None]:
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Hold the cycle collector: it would look at a million new objects again and again, and none is garbage."""
     was_on = gc.isenabled()
     gc.disable()

@@ -93,12 +93,20 @@ class Edits:
         """Return the whole file with the changes; raises Unspliceable, with the line, where that cannot be done."""
         return text_with(self.file, self._changes)
 
+    def text_between(self, start: int, end: int) -> str:
+        """Return what becomes of a part of the text, between two indexes that no change lies across."""
+        return text_with(self.file, self._changes, start, end)
+
     def _of(self, document: Document, path: Path) -> Changes:
         if not path:
             raise KeyError("a document as a whole is not changed")
-        if len(path) > 1 and document.entry(path[:-1]) is None:
-            raise KeyError(text_of_path(path[:-1]))
-        return self._changes.setdefault((document, path[:-1]), Changes())
+        key = (document, path[:-1])
+        found = self._changes.get(key)
+        if found is None:
+            if len(path) > 1 and document.entry(path[:-1]) is None:
+                raise KeyError(text_of_path(path[:-1]))
+            found = self._changes[key] = Changes()
+        return found
 
     def _become_mapping(
         self,
@@ -135,6 +143,8 @@ class Edits:
                 continue
             old = old_of[index]
             place = old + 1
+            if before[old] is value:
+                continue
             self.become(document, (*path, old), before[old], value, ours=ours, trail=(*trail, identity_of(before[old])))
 
 
@@ -158,8 +168,26 @@ def _paired(before: Sequence[Any], after: Sequence[Any], ours: Ours | None, trai
 
 
 def _matches(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    shorter, longer = (old, new) if len(old) <= len(new) else (new, old)
+    if (places := _contained(shorter, longer)) is not None:
+        pairs = list(enumerate(places))
+        return pairs if shorter is old else [(place, index) for index, place in pairs]
     blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
     return [(block.a + n, block.b + n) for block in blocks for n in range(block.size)]
+
+
+def _contained(shorter: Sequence[str], longer: Sequence[str]) -> list[int] | None:
+    """Return where the items of *shorter* are in *longer*, if they are there in the same order."""
+    places: list[int] = []
+    place = 0
+    for name in shorter:
+        while place < len(longer) and longer[place] != name:
+            place += 1
+        if place == len(longer):
+            return None
+        places.append(place)
+        place += 1
+    return places
 
 
 def identity_of(value: Any) -> str:

@@ -14,7 +14,7 @@ from yaml import MappingNode, Node, ScalarNode
 
 from sidecarpolicy.manifests.composing import TooDeep, compose_json, compose_yaml
 from sidecarpolicy.manifests.errors import BadInput
-from sidecarpolicy.manifests.places import Entry, Path, Places, Position, entry_named, text_of_path
+from sidecarpolicy.manifests.places import Entry, Path, Places, Position, text_of_path
 from sidecarpolicy.manifests.values import Unreadable, key_of, value_of
 
 Json = dict[str, Any]
@@ -55,7 +55,7 @@ class File:
     @cached_property
     def aliased(self) -> bool:
         """Whether something in it may be an alias."""
-        return not self.is_json and bool(_ANCHOR.search(self.text))
+        return not self.is_json and "&" in self.text and bool(_ANCHOR.search(self.text))
 
     @cached_property
     def documents(self) -> tuple[Document, ...]:
@@ -92,7 +92,8 @@ class Document:
         try:
             return value_of(node, aliased=self.file.aliased)
         except Unreadable as error:
-            raise BadInput([f"{self.file.source}, line {error.line}: {error.why}"]) from error
+            where = f"{self.file.source}, line {error.line}, column {error.column}"
+            raise BadInput([f"{where}: {error.why}"]) from error
 
     def objects(self) -> Iterator[Object]:
         """Yield the Kubernetes object that it is, or those of a List; nothing where it is none."""
@@ -124,7 +125,7 @@ class Document:
         for step in path:
             if isinstance(node, ScalarNode) or isinstance(step, int) == isinstance(node, MappingNode):
                 return None
-            found = entry_named(self.file.places.entries(node), step)
+            found = self.file.places.named(node, step)
             if found is None:
                 return None
             node = found.node

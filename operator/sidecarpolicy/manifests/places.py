@@ -9,7 +9,6 @@ or the colon of a key is.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from yaml import CollectionNode, MappingNode, Node, ScalarNode
@@ -62,7 +61,8 @@ class Places:
 
     def __init__(self, text: str, *, aliased: bool) -> None:
         self.text, self.aliased = text, aliased
-        self._entries: dict[tuple[int, int], list[Entry]] = {}
+        self._entries: dict[int, list[Entry]] = {}
+        self._named: dict[int, dict[str | int, Entry]] = {}
 
     def line_start(self, index: int) -> int:
         """Return where the line with *index* begins."""
@@ -122,12 +122,18 @@ class Places:
 
     def entries(self, node: Node) -> list[Entry]:
         """Return the entries of a collection in their order."""
-        key = (id(node), node.start_mark.index)
-        found = self._entries.get(key)
+        found = self._entries.get(id(node))
         if found is None:
             made = self._mapping(node) if isinstance(node, MappingNode) else self._sequence(node)
-            found = self._entries[key] = made
+            found = self._entries[id(node)] = made
         return found
+
+    def named(self, node: Node, name: str | int) -> Entry | None:
+        """Return the entry under *name*; the last one, as kubectl has it, where a key is given twice."""
+        found = self._named.get(id(node))
+        if found is None:
+            found = self._named[id(node)] = {each.name: each for each in self.entries(node) if not each.is_merge}
+        return found.get(name)
 
     def _mapping(self, node: MappingNode) -> list[Entry]:
         found: list[Entry] = []
@@ -180,13 +186,6 @@ def is_flow(node: Node) -> bool:
 def is_block_scalar(node: Node) -> bool:
     """Whether *node* is a literal or folded text of several lines."""
     return isinstance(node, ScalarNode) and node.style in ("|", ">")
-
-
-def entry_named(entries: Sequence[Entry], name: str | int) -> Entry | None:
-    """Return the entry under *name*; the last one, as kubectl has it, where a key is given twice."""
-    if isinstance(name, int):
-        return entries[name] if 0 <= name < len(entries) else None
-    return next((each for each in reversed(entries) if each.name == name and not each.is_merge), None)
 
 
 def text_of_path(path: Path) -> str:

@@ -8,7 +8,7 @@ that follow; what is added before the first item of a list comes directly under 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from sidecarpolicy.manifests.places import (
     Entry,
     Path,
     Places,
-    entry_named,
     is_block_scalar,
     is_flow,
     text_of_path,
@@ -52,20 +51,25 @@ class Changes:
     cleared: set[str | int] = field(default_factory=set)
 
 
-def text_with(file: File, changes: Mapping[tuple[Document, Path], Changes]) -> str:
-    """Return the text of *file* with *changes*; raise Unspliceable where there is no way."""
+def text_with(
+    file: File, changes: Mapping[tuple[Document, Path], Changes], start: int = 0, end: int | None = None
+) -> str:
+    """Return the text of *file*, or its part from *start* to *end*, with *changes*.
+
+    Raises Unspliceable where there is no way.
+    """
     text = _Text(file)
     for (document, path), change in changes.items():
         _change(text, document, path, change)
-    return text.spliced()
+    return text.spliced() if end is None else text.part(start, end)
 
 
 @dataclass(order=True, slots=True)
 class _Splice:
-    """Replace `text[start:end]`; *rank* orders what is inserted at one place."""
+    """Replace `text[start:end]`; *rank* orders what is inserted at one place: what lies deeper first."""
 
     start: int
-    rank: int
+    rank: tuple[int, int]
     end: int
     text: str
 
@@ -82,9 +86,26 @@ class _Text:
         self.splices: list[_Splice] = []
         self.shared: dict[Document, _Shared] = {}
         self.keeps_last_break = False
+        self.depth = 0
+        self.styles: dict[int, Style] = {}
+        self.made: dict[tuple[object, ...], list[str]] = {}
+
+    def written(self, write: Callable[..., list[str]], *parts: Any) -> list[str]:
+        """Return the lines that *write* makes of *parts*, made once: many objects get the same sidecar."""
+        key = (write, *(part if isinstance(part, str | Style) else id(part) for part in parts))
+        if key not in self.made:
+            self.made[key] = write(*parts)
+        return self.made[key]
+
+    def style_of(self, around: list[Node]) -> Style:
+        """Return how block YAML is laid out in and around the last of these nodes."""
+        key = id(around[-1])
+        if key not in self.styles:
+            self.styles[key] = _style_around(around)
+        return self.styles[key]
 
     def replace(self, start: int, end: int, text: str) -> None:
-        self.splices.append(_Splice(start, len(self.splices), end, text))
+        self.splices.append(_Splice(start, (-self.depth, len(self.splices)), end, text))
 
     def line_after(self, index: int) -> int:
         found = BREAK.search(self.text, index)
@@ -95,16 +116,21 @@ class _Text:
         indent = " " * column
         return "".join(f"{indent if line else ''}{line}{self.line_break}" for line in lines)
 
-    def spliced(self) -> str:
+    def part(self, start: int, end: int) -> str:
+        """The new text of a part; what is inserted at its end belongs to it."""
         pieces: list[str] = []
-        position = 0
+        position = start
         for splice in sorted(self.splices):
             if splice.start < position:
                 raise Unspliceable(self.places.position(splice.start, splice.start).line, "is changed twice")
             pieces += (self.text[position : splice.start], splice.text)
             position = splice.end
-        pieces.append(self.text[position:])
-        text = "".join(pieces)
+        pieces.append(self.text[position : max(position, end)])
+        return "".join(pieces)
+
+    def spliced(self) -> str:
+        """The whole new text."""
+        text = self.part(0, len(self.text))
         if self.is_padded and not self.keeps_last_break:
             text = text.removesuffix(self.line_break)
         return (BYTE_ORDER_MARK if self.file.has_mark else "") + text
@@ -158,9 +184,10 @@ def _walk(root: Node) -> list[Node]:
 def _change(text: _Text, document: Document, path: Path, change: Changes) -> None:
     """Splice the changes of the collection at *path*."""
     places = text.places
+    text.depth = len(path)
     node, around, header = document.node, [document.node], None
     for step in path:
-        header = entry_named(places.entries(node), step)
+        header = places.named(node, step)
         assert header is not None, "paths are looked up when a change is asked for"
         if header.is_alias:
             raise _is_alias(places, header)
@@ -193,9 +220,8 @@ def _refuse_shared(text: _Text, document: Document, path: Path, node: Node, chan
             node.start_mark.line + 1,
             f"{text_of_path(path)} is repeated elsewhere by an alias of its anchor: write it out to change it",
         )
-    entries = text.places.entries(node)
     for name in {*change.removed, *change.put, *change.cleared}:
-        entry = entry_named(entries, name)
+        entry = text.places.named(node, name)
         if entry is None or entry.is_alias:
             continue
         if any(id(each) in shared.nodes for each in _walk(entry.node)):
@@ -235,7 +261,7 @@ class _Block:
     def __init__(self, text: _Text, node: Node, around: list[Node], change: Changes) -> None:
         self.text, self.places, self.node, self.change = text, text.places, node, change
         self.entries = text.places.entries(node)
-        self.style = _style_around(around)
+        self.style = text.style_of(around)
         if text.is_padded and self.line_after(self.entries[-1]) == len(text.text):
             self.style = replace(self.style, blocks=False)  # one that ends the file has no line break to end with
         self.column = node.start_mark.column if isinstance(node, SequenceNode) else 0
@@ -292,7 +318,7 @@ class _BlockMapping(_Block):
         gone = {index for index, each in enumerate(self.entries) if each.name in change.removed}
         for name in change.cleared:
             gone |= self._clear(name)
-        added = [name for name in change.put if entry_named(self.entries, name) is None]
+        added = [name for name in change.put if self.places.named(self.node, name) is None]
         for name, value in change.put.items():
             if name not in added:
                 self._set(name, value)
@@ -301,9 +327,13 @@ class _BlockMapping(_Block):
             return
         self.drop(gone)
         if added:
-            self._add([line for name in added for line in entry_lines(str(name), change.put[name], self.style)], gone)
+            self._add(self._entry_lines(added))
 
-    def _add(self, lines: list[str], gone: set[int]) -> None:
+    def _entry_lines(self, added: list[str | int]) -> list[str]:
+        written, put = self.text.written, self.change.put
+        return [line for name in added for line in written(entry_lines, str(name), put[name], self.style)]
+
+    def _add(self, lines: list[str]) -> None:
         last = self.entries[-1]
         column = self.places.column(self.entries[0].begin)
         if not _ends_in_open_block(self.text, last):
@@ -317,12 +347,12 @@ class _BlockMapping(_Block):
         """Leave `{}`, or what is added, in place of all entries."""
         first, last = self.entries[0], self.entries[-1]
         column = self.places.column(first.begin)
-        lines = [line for name in added for line in entry_lines(str(name), self.change.put[name], self.style)] or ["{}"]
+        lines = self._entry_lines(added) or ["{}"]
         body = self.text.lines(lines, column)[column:]
         self.text.replace(first.begin, self.line_after(last), body)
 
     def _set(self, name: str | int, value: Any) -> None:
-        entry = entry_named(self.entries, name)
+        entry = self.places.named(self.node, name)
         assert entry is not None, "it is there"
         if name in self.change.filled:
             self._fill(entry, value)
@@ -397,7 +427,7 @@ class _BlockList(_Block):
             return
         self.drop(gone)
         for index, values in sorted(change.inserted.items()):
-            lines = [line for value in values for line in item_lines(value, self.style)]
+            lines = [line for value in values for line in self.text.written(item_lines, value, self.style)]
             self._insert(index, lines, gone)
 
     def _insert(self, index: int, lines: list[str], gone: set[int]) -> None:
@@ -455,7 +485,7 @@ class _Flow:
             gone |= self._clear(name)
         added: dict[int, list[str]] = {}
         for name, value in change.put.items():
-            entry = entry_named(self.entries, name)
+            entry = self.places.named(self.node, name)
             if entry is None:
                 added.setdefault(len(self.entries), []).append(
                     f"{self._key(str(name))}{self._colon}{self._fresh(value)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
+from functools import lru_cache
 from typing import Any
 
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
@@ -13,16 +13,16 @@ from sidecarpolicy.manifests.composing import STRING
 from sidecarpolicy.manifests.scalars import WORDS, NoJson, plain
 
 PREFIX = "tag:yaml.org,2002:"
-MERGE = "<<"
+MERGE, MERGE_TAG = "<<", f"{PREFIX}merge"
 MOST_NODES = 2_000_000
 
 
 class Unreadable(ValueError):
-    """A node that kubectl refuses, or reads in a way that nobody means; *line* counts from 1."""
+    """A node that kubectl refuses, or reads in a way that nobody means; *line* and *column* count from 1."""
 
     def __init__(self, node: Node, why: str) -> None:
         super().__init__(why)
-        self.line, self.why = node.start_mark.line + 1, why
+        self.line, self.column, self.why = node.start_mark.line + 1, node.start_mark.column + 1, why
 
 
 def value_of(node: Node | None, *, aliased: bool = True) -> Any:
@@ -40,10 +40,11 @@ class _Values:
 
     def of(self, node: Node) -> Any:
         if type(node) is ScalarNode:
-            return node.value if node.tag == STRING else self._scalar(node)
-        if self.made is None:
-            return self._collection(node)
-        return self._once(node)
+            tag = node.tag
+            if tag is STRING:
+                return node.value
+            return self._scalar(node)
+        return self._collection(node) if self.made is None else self._once(node)
 
     def _once(self, node: Node) -> Any:
         assert self.made is not None
@@ -63,14 +64,17 @@ class _Values:
         return value
 
     def _collection(self, node: Node) -> Any:
-        if isinstance(node, SequenceNode):
+        if type(node) is SequenceNode:
             return [self.of(each) for each in node.value]
         result: dict[str, Any] = {}
         for key, content in node.value:
-            if (key.tag is None and key.value == MERGE) or key.tag == f"{PREFIX}merge":
+            tag = key.tag
+            if (tag is None and key.value == MERGE) or tag == MERGE_TAG:
                 self._merge(content, result)
             else:
-                result[self._key(key)] = self.of(content)
+                # What is under a plain word that is nothing else: nearly every key there is.
+                name = _word(key.value) if tag is None and type(key) is ScalarNode else None
+                result[name if name is not None else self._key(key)] = self.of(content)
         return result
 
     def _merge(self, node: Node, into: dict[str, Any]) -> None:
@@ -82,7 +86,7 @@ class _Values:
 
     def _key(self, node: Node) -> str:
         if not isinstance(node, ScalarNode):
-            raise Unreadable(node, "must have strings as keys")
+            raise Unreadable(node, f"must have strings as keys{_template_hint(node)}")
         return key_of(node)
 
     def _scalar(self, node: ScalarNode) -> Any:
@@ -135,6 +139,16 @@ def _tagged(node: ScalarNode, tag: str, text: str) -> Any:
     return value
 
 
-def json_value(text: str) -> Any:
-    """Return the one JSON value in *text*."""
-    return json.loads(text)
+@lru_cache(maxsize=4096)
+def _word(text: str) -> str | None:
+    """Return *text* if it is a string without quotes, and None otherwise."""
+    try:
+        value = plain(text)
+    except NoJson:
+        return None
+    return value if isinstance(value, str) else None
+
+
+def _template_hint(node: Node) -> str:
+    """Two braces in a row are a mapping as a key, and nearly always a template."""
+    return " (a Helm template? render it first: helm template)" if isinstance(node, MappingNode) else ""
