@@ -65,8 +65,14 @@ def line_of(document: Document, path: Field, inner: int = 0) -> int:
 
     *inner*: the line in that text, where it stands line by line as it is (a literal block scalar).
     """
-    entry = document.entry(path)
-    if entry is None or not isinstance(entry.node, ScalarNode):
-        return document.key_position(path).line
-    line = document.position(path).line
-    return line + 1 + inner if entry.node.style == "|" else line
+    entry = next((found for n in range(len(path), 0, -1) if (found := document.entry(path[:n]))), None)
+    if entry is None:
+        return int(document.node.start_mark.line) + 1
+    line = int(entry.node.start_mark.line) + 1
+    if isinstance(entry.node, ScalarNode) and not entry.is_alias:
+        return line + 1 + inner if entry.node.style == "|" else line
+    # An alias has the node, and so the line, of its anchor.
+    text = document.file.text
+    if entry.is_alias:
+        return text.count("\n", 0, entry.begin) + 1
+    return line - text.count("\n", entry.begin, entry.node.start_mark.index)

@@ -110,8 +110,8 @@ def _moves(document: Document, spec: Path, moves: Sequence[Move]) -> list[tuple[
     has_inits = document.entry(inits) is not None
     if has_inits and not _is_block_list(document, inits):
         return None
-    from_column = document.key_position((*regular, 0)).column
-    to_column = document.key_position((*inits, 0)).column if has_inits else from_column
+    from_column = _column(text, _begin(document, (*regular, 0)))
+    to_column = _column(text, _begin(document, (*inits, 0))) if has_inits else from_column
     cuts: list[tuple[int, int, str]] = [(*spans[move.index], "") for move in moves]
     if has_inits:
         targets = _item_spans(document, inits)
@@ -128,13 +128,14 @@ def _moves(document: Document, spec: Path, moves: Sequence[Move]) -> list[tuple[
     staying = [move for move in moves if move.to != LEAVES]
     if not staying:
         return cuts
-    key = document.key_position(regular)
-    start = text.rfind("\n", 0, key.start) + 1
-    if text[start : key.start].strip():
+    key = _begin(document, regular)
+    column = _column(text, key)
+    start = key - column
+    if text[start:key].strip():
         return None
-    at = _with_comments(text, start, key.column - 1)
+    at = _with_comments(text, start, column)
     lines = "".join(_lines(text, spans[move.index], newline) for move in staying)
-    cuts.append((at, at, f"{' ' * (key.column - 1)}initContainers:{newline}{lines}"))
+    cuts.append((at, at, f"{' ' * column}initContainers:{newline}{lines}"))
     return cuts
 
 
@@ -152,14 +153,28 @@ def _item_spans(document: Document, path: Path) -> list[tuple[int, int]]:
     count = len(entry.node.value) if entry is not None else 0
     starts = []
     for index in range(count):
-        position = document.key_position((*path, index))
-        line = text.rfind("\n", 0, position.start) + 1
-        starts.append(_with_comments(text, line, position.column - 1))
-    end = document.position((*path, count - 1)).end
+        begin = _begin(document, (*path, index))
+        column = _column(text, begin)
+        starts.append(_with_comments(text, begin - column, column))
+    last = document.entry((*path, count - 1))
+    end = last.end if last is not None else 0
     if not (end and text[end - 1] == "\n"):
         found = text.find("\n", end)
         end = len(text) if found < 0 else found + 1
     return list(zip(starts, [*starts[1:], end], strict=True))
+
+
+def _begin(document: Document, path: Path) -> int:
+    """Where the key, or the dash of the item, at *path* begins."""
+    entry = document.entry(path)
+    if entry is None:
+        raise KeyError(path)
+    return entry.begin
+
+
+def _column(text: str, index: int) -> int:
+    """How many characters stand before *index* in its line."""
+    return index - text.rfind("\n", 0, index) - 1
 
 
 def _with_comments(text: str, line: int, indent: int) -> int:
