@@ -72,6 +72,11 @@ APPROVE = f"{GROUP}/approve"
 # Why a workload failed whose change the API server would not have, in `status.failures`.
 REFUSED = "Refused"
 
+# Names of the two webhook configurations, of the Secret with the webhook's certificate, and of its Service.
+WEBHOOKS = CONTROLLER
+WEBHOOK_SECRET = f"{CONTROLLER}-webhook-certificate"
+WEBHOOK_SERVICE = f"{CONTROLLER}-webhook"
+
 # Name prefixes of such ControllerRevisions: StatefulSets and DaemonSets live in the same name space.
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
 
@@ -111,6 +116,7 @@ class Strategy(StrEnum):
 
     PROGRESSIVE = "Progressive"
     ALL_AT_ONCE = "AllAtOnce"
+    ON_NEXT_CHANGE = "OnNextChange"
 
 
 class OnFailure(StrEnum):
@@ -158,6 +164,7 @@ class SkipReason(StrEnum):
     OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"
     DOWNTIME = "Downtime"
     BREAKS_AUTOSCALING = "BreaksAutoscaling"
+    WINDOWS_NODE = "WindowsNode"
 
 
 class WarningReason(StrEnum):
@@ -180,9 +187,11 @@ class WarningReason(StrEnum):
     SHARED_PORT_NAME = "SharedPortName"
     HOST_PORT = "HostPort"
     LOCAL_STORAGE = "LocalStorage"
+    WAITS_FOR_MESH = "WaitsForMesh"
     EMPTIED_BY_APPLY = "EmptiedByApply"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"
+    NEEDS_ADMISSION = "NeedsAdmission"
     DROPPED_FIELD = "DroppedField"
 
 
@@ -205,6 +214,7 @@ class Reason(StrEnum):
     STOPPED = "Stopped"
     PAUSED = "Paused"
     AWAITING_APPROVAL = "AwaitingApproval"
+    AWAITING_OWNERS = "AwaitingOwners"
     REMOVAL_HELD = "RemovalHeld"
     ROLLING_OUT = "RollingOut"
 

@@ -37,6 +37,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.memory import PolicyMemory
+from sidecarpolicy.engine.observe import fleet_of
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict
 from sidecarpolicy.engine.report import Reporter
@@ -214,7 +215,7 @@ class PolicyPass:
             return None
         moments = [remembered.retry_at] if remembered.failures else []
         state = rollout_state(cached, remembered, self.context)
-        now = plan(state, remembered.fleet)
+        now = plan(state, fleet_of(identity, self.context))
         moments += [each for each in (now.looks_again,) if each is not None]
         if remembered.fleet.to_diagnose:
             moments.append(state.now + LOOK_AGAIN)
@@ -255,7 +256,8 @@ class PolicyPass:
                 remembered.canonical = {name: await canonical_form(cached.policy, self.api, context)}
                 continue  # the policy may have changed meanwhile
             note_backoffs(remembered, context.now())
-            now = plan(rollout_state(cached, remembered, context), remembered.fleet)
+            # Where no workload is concerned none was observed since the update revision changed.
+            now = plan(rollout_state(cached, remembered, context), fleet_of(identity, context))
             found = next_write(cached, now, context)
             if found is None:
                 return
