@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from sidecarpolicy.core.arithmetic.budgets import LAST_SECONDS
-from sidecarpolicy.core.arithmetic.findings import Change, gate_probes_application
+from sidecarpolicy.core.arithmetic.change import Change
+from sidecarpolicy.core.arithmetic.findings import gate_probes_application
 from sidecarpolicy.core.arithmetic.qos import QosClass, container_classes, qos_class
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.tree import with_items
