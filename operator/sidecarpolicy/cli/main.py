@@ -37,6 +37,8 @@ COMMANDS = {
     "diff": ("sidecarpolicy.cli.diff", "Show what inject would change."),
     "explain": ("sidecarpolicy.cli.explain", "Explain what a Deployment gets, in which order, and why."),
     "fn": ("sidecarpolicy.cli.fn", "Inject as a function of kustomize and other KRM tools."),
+    "lint": ("sidecarpolicy.cli.lint", "Find old-school sidecars in manifests, and what breaks native ones."),
+    "migrate": ("sidecarpolicy.cli.migrate", "Rewrite manifests: old-school sidecars become native ones."),
     "validate": ("sidecarpolicy.cli.validate", "Check policies in files, without a cluster."),
     "check": ("sidecarpolicy.cli.check", "Check the cluster and the installation."),
     "completion": ("sidecarpolicy.cli.completion", "Print the completion script for a shell."),
@@ -51,7 +53,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "See what is there": ("status", "targets", "list", "history", "timeline"),
     "Act on a rollout": ("pause", "resume", "approve", "undo", "pin"),
     "Act on everything": ("stop", "start", "release", "orphans"),
-    "Work on files, without a cluster": ("inject", "eject", "diff", "explain", "fn", "validate"),
+    "Work on files, without a cluster": ("inject", "eject", "diff", "explain", "fn", "lint", "migrate", "validate"),
     "The installation": ("check", "completion", "version", "help", "run", "webhook"),
 }
 
@@ -153,8 +155,8 @@ def _close_quietly() -> None:
 def main() -> None:
     """Native Kubernetes sidecars for whole fleets of Deployments.
 
-    inject, eject, diff, explain, fn and validate read files and need no cluster; run and webhook are the operator; the
-    others ask the cluster of the current kubeconfig.
+    inject, eject, diff, explain, fn, lint, migrate and validate read files and need no cluster; run and webhook are the
+    operator; the others ask the cluster of the current kubeconfig.
     """
 
 
