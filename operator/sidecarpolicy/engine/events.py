@@ -88,6 +88,15 @@ class Teller:
             self.on_policy(policy, reason, f"{workload.id}: {what}", warning=rolled_back)
         log.info("%s: %s", workload.id, "; ".join(step.why for step in prepared.steps.values()) or "as recorded")
 
+    def of_switch(self, policy: PolicyId, *, stopped: bool) -> None:
+        """The emergency switch was thrown, one way or the other."""
+        place = self.context.cache.operator_namespace
+        if stopped:
+            message = f"no workload is changed while namespace {place} has the annotation {names.STOP}"
+            self.on_policy(policy, EventReason.STOPPED, f"{message}; to lift it: sidecarpolicy start", warning=True)
+        else:
+            self.on_policy(policy, EventReason.STARTED, f"namespace {place} has no annotation {names.STOP} any more")
+
     def _of_yielded(self, prepared: Prepared) -> None:
         """What somebody else has written another value for in the application's containers: it is theirs now."""
         workload, yielded = prepared.workload, frozenset(prepared.composed.yielded)
