@@ -46,10 +46,14 @@ def configurations(port: int, namespace: str) -> list[dict[str, Any]]:
     return found
 
 
+def grant(cluster: localcluster.Cluster) -> None:
+    """Apply the rights."""
+    cluster.kubectl("apply", "--filename", str(BASE / "access.yaml"))
+
+
 def install(cluster: localcluster.Cluster, port: int, namespace: str) -> None:
-    """Apply everything of deploy/base/admission but what needs a node."""
-    for name in ("access.yaml", "certificate.yaml"):
-        cluster.kubectl("apply", "--filename", str(BASE / name))
+    """Apply the Secret and the configurations; what needs a node is left out."""
+    cluster.kubectl("apply", "--filename", str(BASE / "certificate.yaml"))
     objects = {"apiVersion": "v1", "kind": "List", "items": configurations(port, namespace)}
     cluster.kubectl("apply", "--server-side", "--filename=-", input=json.dumps(objects))
 

@@ -32,7 +32,18 @@ from tests.conftest import kubeconfig_of
 from tests.fleet import Fleet, image_of, init_names
 from tests.polling import poll
 from tests.running import Operator
-from tests.webhook import CONFIGURATIONS, NAME, SECRET, SYSTEM, Webhook, configurations, free_port, install, uninstall
+from tests.webhook import (
+    CONFIGURATIONS,
+    NAME,
+    SECRET,
+    SYSTEM,
+    Webhook,
+    configurations,
+    free_port,
+    grant,
+    install,
+    uninstall,
+)
 
 WEBHOOK_USER = f"system:serviceaccount:{SYSTEM}:sidecarpolicy-webhook"
 QUICK = {"minReadySeconds": 0}
@@ -48,8 +59,9 @@ def namespace(api: pykube.HTTPClient) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def operator_with_certificates(operator_kubeconfig: Path) -> Iterator[Operator]:
-    """An operator that makes the certificates."""
+def operator_with_certificates(cluster: localcluster.Cluster, operator_kubeconfig: Path) -> Iterator[Operator]:
+    """An operator that makes the certificates, with the right to."""
+    grant(cluster)
     stopped = list(Operator.running)
     for each in stopped:
         each.stop()
