@@ -1,0 +1,36 @@
+{{- define "sidecarpolicy.name" -}}
+{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "sidecarpolicy.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "sidecarpolicy.name" .) }}
+{{- end }}
+
+{{/* What never changes, so that it can select. */}}
+{{- define "sidecarpolicy.selector" -}}
+app.kubernetes.io/name: sidecarpolicy
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "sidecarpolicy.labels" -}}
+app.kubernetes.io/name: sidecarpolicy
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "sidecarpolicy.operatorLabels" -}}
+{{ include "sidecarpolicy.labels" . }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "sidecarpolicy.image" -}}
+{{- with .Values.image -}}
+{{- if .registry }}{{ .registry }}/{{ end }}{{ .repository }}
+{{- if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end -}}
+{{- end }}
