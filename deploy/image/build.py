@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import tomllib
@@ -136,11 +137,18 @@ def _layer(target: Path, arguments: list[str], base: Path | None = None) -> Laye
     return Layer(name=name, path=packed, diff_id=said["diff_id"], size=said["size"])
 
 
+def _uv() -> str:
+    """The uv that make has found, or the one that it would."""
+    if named := os.environ.get("UV"):
+        return named
+    find = [str(ROOT / "deploy/local/find-uv"), sys.executable]
+    return subprocess.run(find, stdout=subprocess.PIPE, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
+
+
 def _run(command: list[str]) -> None:
-    environment = {"UV": os.environ.get("UV") or shutil.which("uv") or "uv"}
     done = subprocess.run(
         command,
-        env={**os.environ, **environment},
+        env={**os.environ, "UV": _uv()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
