@@ -209,9 +209,9 @@ async def test_warnings_are_the_last_to_be_dropped(api: HttpApi, cart: ObjectRef
 async def test_a_fan_out_is_written_at_a_pace_and_warnings_first(
     api: HttpApi, cart: ObjectRef, server: localcluster.Cluster
 ) -> None:
-    """However many there are: in no second more than the rate and what a quiet second has saved."""
+    """However many there are: in no second more than the rate and what a quiet time has saved."""
     rate = 20
-    async with recording(api, rate=float(rate)) as recorder:
+    async with recording(api, rate=float(rate), at_once=rate) as recorder:
         for number in range(90):
             recorder.emit(
                 a_ref(cart.namespace, name=f"d{number}", uid=f"{cart.uid}-{number}"),

@@ -105,10 +105,13 @@ async def test_of_two_candidates_one_leads_and_renews(api: HttpApi, lease: str) 
 async def test_after_a_release_the_other_leads_at_once(api: HttpApi, lease: str) -> None:
     first = Candidate(api, lease, "first")
     await asyncio.wait_for(first.election.wait_until_leading(), 2)
+    over = asyncio.create_task(first.election.wait_until_over())
     second = Candidate(api, lease, "second")
     await asyncio.sleep(3 * RETRY)
+    assert not over.done()
     await first.election.release()
     assert not first.leading
+    await asyncio.wait_for(over, 0.1)
     assert await until(lambda: second.leading, 1) < 1
     assert (await spec_of(api, lease))["leaseTransitions"] == 1
     assert second.election.transitions == 1

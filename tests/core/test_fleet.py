@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecarpolicy.core.fleet import UPDATED_IN, Fleet
+from sidecarpolicy.core.counting import UPDATED_IN
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.targets import State, Target
 from tests.core.fleets import IDS, UPDATE, backing_off, lots, targets

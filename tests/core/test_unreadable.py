@@ -12,7 +12,7 @@ from sidecarpolicy.core.plan import Step, plan, steps
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.observe import fleet_of, observe
-from sidecarpolicy.engine.policies import rollout_state
+from sidecarpolicy.engine.policy_pass import rollout_state
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
 from tests.builders import a_deployment
 from tests.core.cached import Seen

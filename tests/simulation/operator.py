@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from sidecarpolicy import names
 from sidecarpolicy.core.undone import Limits
-from sidecarpolicy.engine import engine as engine_module
 from sidecarpolicy.engine.engine import Engine
 from sidecarpolicy.engine.port import ObjectRef, Resource
 from sidecarpolicy.kube.lease import Election
@@ -22,9 +21,6 @@ from tests.simulation.server import Server
 
 NAMESPACE = "sidecarpolicy-system"
 LEASE_SECONDS = 15
-
-# Half of all virtual moments were looks at who leads, four in a second; every write looks for itself.
-engine_module.LEADERSHIP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sidecarpolicy.core.fleet import MEMBER, STANDING, Fleet, Standing
+from sidecarpolicy.core.counting import MEMBER, STANDING, Standing
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.policy import CanaryGroup, share_of
 from sidecarpolicy.core.targets import State
 from sidecarpolicy.names import Approval

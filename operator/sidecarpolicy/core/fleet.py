@@ -1,7 +1,7 @@
 """One policy's targets, counted and in the order in which they are picked, kept by difference.
 
 A policy may have ten thousand targets, of which one changes at a time. So what a plan, a step and a status need is
-never found by walking over all of them: each target says once what it adds (its *facts*), and putting it takes away
+never found by walking over all of them: each target says once what it adds (its *additions*), and putting it takes away
 what it added before. Two laws follow: the order in which targets were put means nothing, and whatever was put and
 dropped before, a fleet equals the one built from nothing.
 
@@ -10,134 +10,44 @@ Nothing is decided here (see `plan`), and no clock is read: a target is put anew
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left, insort
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
-from enum import IntEnum
-from functools import lru_cache
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from sidecarpolicy.core.counting import (
+    AVAILABLE,
+    BEARING,
+    CONFLICTS,
+    COUNT,
+    COUNTED,
+    EVIDENCE,
+    FAILED,
+    HANDOVER,
+    IN_BACKOFF,
+    JOINING,
+    LATE,
+    NOT_COUNTED,
+    NOTHING,
+    REMOVAL_CONFLICTS,
+    REMOVALS_FAILED,
+    REMOVALS_IN_FLIGHT,
+    ROLLBACK,
+    SKIPPED,
+    SLOTS,
+    SLOTS_AT_UPDATE,
+    SLOTS_IN,
+    STATE,
+    TO_DIAGNOSE,
+    USE,
+    Additions,
+    QueueKey,
+    additions_of,
+)
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.targets import Health, State, Target
-from sidecarpolicy.names import Reason
-
-
-class Order(IntEnum):
-    """Who is picked first. What is known to be broken waits for the healthy, be its rollout ours or not."""
-
-    IN_PROGRESS = 0  # it holds a slot, at another revision
-    HEALTHY = 1
-    BROKEN = 2  # it holds a slot, and failed or was unhealthy before
-    UNHEALTHY = 3
-    EMPTY = 4  # without Pods: free of the budget
-
-
-HOLDERS = frozenset({Order.IN_PROGRESS, Order.BROKEN})
-WITH_PODS = (Order.IN_PROGRESS, Order.HEALTHY, Order.BROKEN, Order.UNHEALTHY)
-
-
-class Standing(IntEnum):
-    """Where a target stands for its canary group; the members of a group given by a number are taken in this order."""
-
-    UPDATED = 0
-    ROLLED_BACK = 1
-    ROLLED_BACK_NOT_COUNTED = 2
-    FAILED = 3
-    FAILED_NOT_COUNTED = 4
-    ARRIVING_EMPTY = 5
-    ARRIVING = 6
-    WAITING = 7
-    ELSEWHERE_FAILED = 8
-    ELSEWHERE_FAILED_NOT_COUNTED = 9
-    WAITING_EMPTY = 10
-    SKIPPED = 11
-
-
-class Place(NamedTuple):
-    """Where a workload comes within its namespace: by a stable hash, so that neighbours do not follow each other."""
-
-    digest: bytes
-    workload: WorkloadId
-
-
-class Picked(NamedTuple):
-    """The next of a queue, and what it comes first by: the least busy namespace, ties by a stable hash."""
-
-    load: int
-    namespace: bytes
-    digest: bytes
-    workload: WorkloadId
-
-
-class Queue:
-    """Workloads to pick from: the next is one of the namespace with the fewest in flight."""
-
-    __slots__ = ("_members", "_namespaces")
-
-    def __init__(self) -> None:
-        self._members: dict[str, list[Place]] = {}
-        self._namespaces: list[tuple[int, bytes, str]] = []
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Queue) and self._members == other._members and self._namespaces == other._namespaces
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __bool__(self) -> bool:
-        return bool(self._members)
-
-    def add(self, place: Place, load: int) -> None:
-        """Take a workload in, of whose namespace *load* are in flight."""
-        namespace = place.workload.namespace
-        members = self._members.get(namespace)
-        if members is None:
-            self._members[namespace] = [place]
-            insort(self._namespaces, (load, digest(namespace), namespace))
-        else:
-            insort(members, place)
-
-    def remove(self, place: Place, load: int) -> None:
-        """Let a workload go that was added."""
-        namespace = place.workload.namespace
-        members = self._members[namespace]
-        del members[bisect_left(members, place)]
-        if not members:
-            del self._members[namespace]
-            del self._namespaces[bisect_left(self._namespaces, (load, digest(namespace), namespace))]
-
-    def shift(self, namespace: str, before: int, after: int) -> None:
-        """Note that *after* are in flight in *namespace*, where *before* were."""
-        if namespace in self._members:
-            del self._namespaces[bisect_left(self._namespaces, (before, digest(namespace), namespace))]
-            insort(self._namespaces, (after, digest(namespace), namespace))
-
-    def pick(
-        self, *, taken: Container[WorkloadId], extra: Mapping[str, int], closed: Callable[[str], bool] | None = None
-    ) -> Picked | None:
-        """Return the next that is not *taken*; *extra* are in flight besides by namespace, some are *closed*.
-
-        Costs as much as there are of these, not as there are members.
-        """
-        best: Picked | None = None
-        for load, name, namespace in self._namespaces:
-            if best is not None and (load, name) >= best[:2]:
-                break
-            if closed is not None and closed(namespace):
-                continue
-            for found in self._members[namespace]:
-                if found[1] not in taken:
-                    break
-            else:
-                continue
-            more = extra.get(namespace, 0)
-            candidate = Picked(load + more, name, *found)
-            if best is None or candidate < best:
-                best = candidate
-            if not more:
-                break
-        return best
+from sidecarpolicy.core.picking import Order, Place, Queue, digest
+from sidecarpolicy.core.targets import State, Target
 
 
 class Listing(Sequence[Target]):
@@ -161,24 +71,11 @@ class Listing(Sequence[Target]):
         return (self._members[key[-1]].target for key in self._keys)
 
 
-QueueKey = tuple[str, Order, bool, str]
-
-
-class _Facts(NamedTuple):
-    """What one target adds: to *tallies* by kind and detail, to *listings* by name and sort key, to a *queue*."""
-
-    tallies: tuple[tuple[str, Hashable], ...]
-    listings: tuple[tuple[Hashable, tuple[Any, ...]], ...]
-    queue: QueueKey | None
-    slot: bool
-    moment: float | None
-
-
 class _Member(NamedTuple):
     target: Target
     wanted: bool
     place: Place
-    facts: _Facts
+    additions: Additions
 
 
 class Fleet:
@@ -226,17 +123,17 @@ class Fleet:
         workload = target.workload
         before = self._members.get(workload)
         place = before.place if before is not None else Place(digest(str(workload)), workload)
-        facts = _facts(target, wanted=wanted, update=self.update)
-        self._members[workload] = _Member(target, wanted, place, facts)
-        self._move(place, before.facts if before is not None else _NOTHING, facts)
+        additions = additions_of(target, wanted=wanted, update=self.update)
+        self._members[workload] = _Member(target, wanted, place, additions)
+        self._move(place, before.additions if before is not None else NOTHING, additions)
 
     def drop(self, workload: WorkloadId) -> None:
         """Forget a workload that is gone, or neither selected nor bears anything; one that is not there is none."""
         before = self._members.pop(workload, None)
         if before is not None:
-            self._move(before.place, before.facts, _NOTHING)
+            self._move(before.place, before.additions, NOTHING)
 
-    def _move(self, place: Place, old: _Facts, new: _Facts) -> None:
+    def _move(self, place: Place, old: Additions, new: Additions) -> None:
         namespace = place.workload.namespace
         load = self._tallies.get(SLOTS_IN, _EMPTY).get(namespace, 0)
         moves = old.queue != new.queue
@@ -267,9 +164,9 @@ class Fleet:
             heappush(self._moments, (new.moment, place.workload))
             if len(self._moments) > 64 + 2 * len(self._members):
                 self._moments = [
-                    (each.facts.moment, workload)
+                    (each.additions.moment, workload)
                     for workload, each in self._members.items()
-                    if each.facts.moment is not None
+                    if each.additions.moment is not None
                 ]
                 heapify(self._moments)
 
@@ -315,7 +212,7 @@ class Fleet:
     def standing_of(self, workload: WorkloadId) -> tuple[Target | None, bool, bool]:
         """Return a workload's target, whether it is selected, and whether it holds a slot."""
         member = self._members.get(workload)
-        return (member.target, member.wanted, member.facts.slot) if member is not None else (None, False, False)
+        return (member.target, member.wanted, member.additions.slot) if member is not None else (None, False, False)
 
     def is_wanted(self, workload: WorkloadId) -> bool:
         """Whether it is there and selected, rather than to be removed."""
@@ -325,12 +222,12 @@ class Fleet:
     def listed(self, workload: WorkloadId) -> frozenset[Hashable]:
         """The listings in which *workload* is."""
         member = self._members.get(workload)
-        return frozenset(name for name, _ in member.facts.listings) if member is not None else frozenset()
+        return frozenset(name for name, _ in member.additions.listings) if member is not None else frozenset()
 
     def holds_slot(self, workload: WorkloadId) -> bool:
         """Whether it is in flight. What failed and is no concern of ours, or a removal that failed, has no slot."""
         member = self._members.get(workload)
-        return member is not None and member.facts.slot
+        return member is not None and member.additions.slot
 
     @property
     def targets(self) -> Iterator[Target]:
@@ -494,7 +391,7 @@ class Fleet:
         while moments:
             moment, workload = moments[0]
             member = self._members.get(workload)
-            if member is not None and member.facts.moment == moment:
+            if member is not None and member.additions.moment == moment:
                 return moment
             heappop(moments)
         return None
@@ -511,214 +408,3 @@ class Fleet:
 
 _EMPTY: dict[Hashable, int] = {}
 _NO_QUEUES: dict[Order, dict[tuple[bool, str], Queue]] = {}
-_NOTHING = _Facts((), (), None, False, None)
-
-# Kinds of tallies, and what the details are.
-COUNT = "count"  # one of the words below
-STATE = "state"  # State
-STANDING = "standing"  # (canary group, Standing)
-USE = "use"  # name of a revision
-SLOTS_IN = "slots in"  # namespace
-MOVING_IN = "moving in"  # namespace; those in flight that have not failed
-UPDATED_IN = "updated in"  # namespace
-BEHIND_IN = "behind in"  # namespace; those that are to get the update revision
-
-AVAILABLE = "available"
-EVIDENCE = "evidence"
-COUNTED = "counted"
-BEARING = "bearing"
-SLOTS = "slots"
-SLOTS_AT_UPDATE = "slots at update"
-REMOVALS_IN_FLIGHT = "removals in flight"
-REMOVALS_FAILED = "removals failed"
-REMOVALS_LATE = "removals late"
-REMOVALS_WAITING = "removals waiting"  # they bear a revision and are not in flight
-REMOVALS_MOVING = "removals moving"  # in flight and not late
-REMOVALS_UNAPPROVED = "removals unapproved"  # not the owner's wish
-WITH_REPLICAS = "with replicas"  # selected, not skipped, not empty, and not rolled back: one of them goes first
-UNHEALTHY_BEFORE = "unhealthy before"
-UNAVAILABLE_BEFORE = "unavailable before"  # and it is not available now
-RECORDED = "recorded"  # the policy is in the record, be it only with a note
-
-# Names of listings.
-LATE = "late"
-FAILED = "failed"
-TO_DIAGNOSE = "to diagnose"
-CONFLICTS = "conflicts"
-REMOVAL_CONFLICTS = "removal conflicts"
-IN_BACKOFF = "in backoff"
-NOT_COUNTED = "not_counted"
-SKIPPED = "skipped"
-ROLLBACK = "rollback"
-JOINING = "joining"
-HANDOVER = "handover"
-
-# Kinds of queues.
-UPDATE = "update"
-PIN = "pin"
-REMOVE = "remove"
-
-# In place of a canary group: of none, and yet a member of one given by a number, because it had its turn.
-MEMBER = "*"
-
-
-@lru_cache(maxsize=2**14)
-def digest(text: str) -> bytes:
-    """A stable hash to order by."""
-    return hashlib.sha256(text.encode()).digest()
-
-
-def _facts(each: Target, *, wanted: bool, update: str | None) -> _Facts:
-    namespace, state, note = each.workload.namespace, each.state, each.note
-    tallies: list[tuple[str, Hashable]] = []
-    listings: list[tuple[Hashable, tuple[Any, ...]]] = []
-    # What was unhealthy before fails for no reason of ours, and a removal that was tried is never undone.
-    released = (each.failing and each.is_its_owners) or (not wanted and not each.recorded and state is State.FAILED)
-    slot = each.holds_slot and not released
-    late = each.late_since is not None
-    if slot:
-        tallies += ((COUNT, SLOTS), (SLOTS_IN, namespace))
-        if not each.failing:
-            tallies.append((MOVING_IN, namespace))
-    if each.recorded:
-        tallies.append((COUNT, RECORDED))
-    if each.revision is not None:
-        tallies += ((COUNT, BEARING), (USE, each.revision))
-    if note.previous:
-        tallies.append((USE, note.previous))
-    if each.pinned_to:
-        tallies.append((USE, each.pinned_to))
-    if late:
-        listings.append((LATE, (each.late_since,)))
-    if each.backoff is not None:
-        listings.append((IN_BACKOFF, ()))
-    if each.failing or each.suspect:
-        listings.append((TO_DIAGNOSE, ()))
-    order = _order(each, slot=slot)
-    if wanted:
-        queue = _selected(each, slot=slot, order=order, update=update, tallies=tallies, listings=listings)
-    else:
-        queue = _unselected(each, slot=slot, order=order, tallies=tallies, listings=listings)
-    moment = each.looks_again
-    if each.backoff is not None and (moment is None or each.backoff.until < moment):
-        moment = each.backoff.until
-    return _Facts(tuple(tallies), tuple(listings), queue, slot, moment)
-
-
-def _selected(
-    each: Target,
-    *,
-    slot: bool,
-    order: Order,
-    update: str | None,
-    tallies: list[tuple[str, Hashable]],
-    listings: list[tuple[Hashable, tuple[Any, ...]]],
-) -> QueueKey | None:
-    namespace, state = each.workload.namespace, each.state
-    tallies += ((STATE, state), (STANDING, (each.group, _standing(each, update))))
-    if each.available:
-        tallies.append((COUNT, AVAILABLE))
-    if each.evidence:
-        tallies.append((COUNT, EVIDENCE))
-    if each.note.unhealthy_before:
-        tallies.append((COUNT, UNHEALTHY_BEFORE))
-        if not each.available:
-            tallies.append((COUNT, UNAVAILABLE_BEFORE))
-    if slot and each.revision == update:
-        tallies.append((COUNT, SLOTS_AT_UPDATE))
-    if state is State.UPDATED:
-        tallies.append((UPDATED_IN, namespace))
-    elif state is State.FAILED:
-        counts = each.counts
-        if counts:
-            tallies.append((COUNT, COUNTED))
-        listings.append((FAILED, (not counts, not each.message)))
-    if each.failing and each.not_counted:
-        listings.append((NOT_COUNTED, ()))
-    if each.reason == Reason.FIELD_CONFLICT:
-        listings.append((CONFLICTS, ()))
-    idle = not each.is_left_alone and each.backoff is None
-    fresh = each.new and each.revision is None
-    if each.skip is not None:
-        listings.append(((SKIPPED, each.skip.reason.value), ()))
-        if each.pinned_to is not None and each.pinned_to != each.revision and idle and not each.busy:
-            return PIN, order, fresh, each.pinned_to
-        return None
-    failed_here = each.rolled_back and not each.not_counted
-    if each.health is not Health.EMPTY and not failed_here:
-        tallies.append((COUNT, WITH_REPLICAS))
-    if each.revision == update:
-        # One that was rolled back to just this has nothing to go back to: what its note does not say is not "nothing".
-        if each.failing and not (each.is_its_owners or each.note.failed) and each.backoff is None:
-            tallies.append((ROLLBACK, each.note.previous))
-            listings.append(((ROLLBACK, each.note.previous), (each.late_since or 0.0,)))
-        return None
-    if failed_here:
-        return None
-    tallies.append((BEHIND_IN, namespace))
-    if fresh and idle and not each.rolled_back:
-        listings.append((JOINING, (digest(str(each.workload)),)))
-    if each.busy or not idle:
-        return None
-    return UPDATE, order, fresh, MEMBER if each.rolled_back and not each.group else each.group
-
-
-def _unselected(
-    each: Target,
-    *,
-    slot: bool,
-    order: Order,
-    tallies: list[tuple[str, Hashable]],
-    listings: list[tuple[Hashable, tuple[Any, ...]]],
-) -> QueueKey | None:
-    late = each.late_since is not None
-    if slot and each.revision is None and not each.recorded:
-        tallies.append((COUNT, REMOVALS_IN_FLIGHT))
-    # Only a removal that was tried can have failed: while the entry is there, what is late is another change.
-    if not each.recorded and each.state is State.FAILED and not each.not_counted:
-        tallies.append((COUNT, REMOVALS_FAILED))
-    if late:
-        tallies.append((COUNT, REMOVALS_LATE))
-    if each.revision is not None and not slot:
-        tallies.append((COUNT, REMOVALS_WAITING))
-    if slot and not late:
-        tallies.append((COUNT, REMOVALS_MOVING))
-    if each.reason == Reason.FIELD_CONFLICT:
-        listings.append((REMOVAL_CONFLICTS, ()))
-    if not each.recorded:
-        return None
-    if not each.deselected_by_owner:
-        tallies.append((COUNT, REMOVALS_UNAPPROVED))
-    if each.backoff is not None:
-        return None
-    listings.append((HANDOVER, (digest(str(each.workload)),)))
-    if each.busy or each.is_left_alone:
-        return None
-    # A note alone changes no Pods.
-    return REMOVE, Order.EMPTY if each.revision is None and not slot else order, each.deselected_by_owner, ""
-
-
-def _order(each: Target, *, slot: bool) -> Order:
-    if slot:
-        return Order.BROKEN if each.failing or each.note.unhealthy_before else Order.IN_PROGRESS
-    if each.health is Health.EMPTY:
-        return Order.EMPTY
-    return Order.UNHEALTHY if each.health is Health.UNHEALTHY or each.failing else Order.HEALTHY
-
-
-def _standing(each: Target, update: str | None) -> Standing:
-    match each.state:
-        case State.SKIPPED:
-            return Standing.SKIPPED
-        case State.UPDATED:
-            return Standing.UPDATED
-        case State.FAILED if each.rolled_back:
-            return Standing.ROLLED_BACK_NOT_COUNTED if each.not_counted else Standing.ROLLED_BACK
-        case State.FAILED if each.revision == update:
-            return Standing.FAILED_NOT_COUNTED if each.not_counted else Standing.FAILED
-        case State.FAILED:
-            return Standing.ELSEWHERE_FAILED_NOT_COUNTED if each.not_counted else Standing.ELSEWHERE_FAILED
-    empty = each.health is Health.EMPTY
-    if each.revision == update:
-        return Standing.ARRIVING_EMPTY if empty else Standing.ARRIVING
-    return Standing.WAITING_EMPTY if empty else Standing.WAITING

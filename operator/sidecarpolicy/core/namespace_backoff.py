@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sidecarpolicy.core.fleet import BEHIND_IN, UPDATED_IN, Fleet
+from sidecarpolicy.core.counting import BEHIND_IN, UPDATED_IN
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
 
 FIRST_SECONDS = 600.0

@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sidecarpolicy.core import fleet as fleets
+from sidecarpolicy.core import counting
 from sidecarpolicy.core.canary import Stage, empty_groups, stage_of
-from sidecarpolicy.core.fleet import HOLDERS, PIN, REMOVE, UPDATE, WITH_PODS, Fleet, Order, Picked, Queue
+from sidecarpolicy.core.counting import PIN, REMOVE, UPDATE
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
+from sidecarpolicy.core.picking import HOLDERS, WITH_PODS, Order, Picked, Queue
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
 from sidecarpolicy.core.targets import Health, State, Target
@@ -149,12 +151,12 @@ def urgent_step(state: RolloutState, fleet: Fleet, workload: WorkloadId) -> Step
         return None
     listed = fleet.listed(workload)
     if state.orphaning:
-        return _handover_of(each) if fleets.HANDOVER in listed else None
+        return _handover_of(each) if counting.HANDOVER in listed else None
     if state.update is None or state.deleting:
         return None
-    if (fleets.ROLLBACK, each.note.previous) in listed and _rolls_back(state, each.note.previous):
+    if (counting.ROLLBACK, each.note.previous) in listed and _rolls_back(state, each.note.previous):
         return _rollback_of(each, state)
-    return _join_of(each, state.current) if fleets.JOINING in listed and state.current is not None else None
+    return _join_of(each, state.current) if counting.JOINING in listed and state.current is not None else None
 
 
 def removal_approval(generation: int, *, stuck: bool = False) -> str:
@@ -209,7 +211,7 @@ class _Limits:
         One that is given although too many are stuck says that they may be removed, too: nobody is asked twice.
         """
         state = self.state
-        if state.orphaning or not self.fleet.count(fleets.REMOVALS_UNAPPROVED):
+        if state.orphaning or not self.fleet.count(counting.REMOVALS_UNAPPROVED):
             return ""
         stuck = removal_approval(state.generation, stuck=True)
         if stuck in state.approved:
@@ -381,7 +383,7 @@ def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
         backoff = state.backoffs.get(namespace)
         if backoff is None or backoff.is_over:
             return False
-        moving = fleet.tally(fleets.MOVING_IN).get(namespace, 0) + ahead.load.get(namespace, 0)
+        moving = fleet.tally(counting.MOVING_IN).get(namespace, 0) + ahead.load.get(namespace, 0)
         return backoff.waits(state.now) or moving > 0
 
     resting, tried = (is_resting, is_tried) if state.backoffs else (None, None)
@@ -396,7 +398,7 @@ def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
             found = [each for queue in queues(order) if (each := _pick(queue, ahead, tried)) is not None]
             if found:
                 return _to_update(_target(fleet, min(found)), state, why, takes_slot=True)
-    if not (empty := queues(Order.EMPTY)) or (limits.first and fleet.count(fleets.WITH_REPLICAS)):
+    if not (empty := queues(Order.EMPTY)) or (limits.first and fleet.count(counting.WITH_REPLICAS)):
         return None
     if any(_pick(queue, ahead, resting) is not None for order in WITH_PODS for queue in queues(order)):
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sidecarpolicy.core import fleet as fleets
+from sidecarpolicy.core import counting
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Plan, RolloutState
@@ -72,7 +72,7 @@ class Report:
     @property
     def unavailable_before(self) -> int:
         """How many selected ones were not available before the policy changed them, and are not now."""
-        return self.fleet.count(fleets.UNAVAILABLE_BEFORE)
+        return self.fleet.count(counting.UNAVAILABLE_BEFORE)
 
     @property
     def removing(self) -> int:
@@ -87,7 +87,7 @@ class Report:
     @property
     def recorded(self) -> int:
         """How many have the policy in their record, selected or not, be it only with a note."""
-        return self.fleet.count(fleets.RECORDED)
+        return self.fleet.count(counting.RECORDED)
 
     # Failures
 
@@ -171,17 +171,17 @@ class Report:
     @property
     def late_removals(self) -> int:
         """How many removals make no progress; each has freed its slot."""
-        return self.fleet.count(fleets.REMOVALS_LATE)
+        return self.fleet.count(counting.REMOVALS_LATE)
 
     @property
     def removals_wait(self) -> bool:
         """Whether some workload waits for its removal to begin."""
-        return self.fleet.count(fleets.REMOVALS_WAITING) > 0
+        return self.fleet.count(counting.REMOVALS_WAITING) > 0
 
     @property
     def removals_move(self) -> bool:
         """Whether some removal is in flight and makes progress."""
-        return self.fleet.count(fleets.REMOVALS_MOVING) > 0
+        return self.fleet.count(counting.REMOVALS_MOVING) > 0
 
     # Skipped
 

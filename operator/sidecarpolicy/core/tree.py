@@ -10,12 +10,34 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 Json = dict[str, Any]
 
 
 def compact(value: object) -> str:
     """Return JSON without white space and with sorted keys: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def packed(value: object) -> bytes:
+    """Return JSON as bytes, in the order of the fields; `unpacked` gives an equal value back.
+
+    orjson takes a fifth of the standard library's time; what it will not take (an integer of more than 64 bits, half a
+    surrogate pair: no API server sends them, a file may have them) the standard library does.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def unpacked(text: bytes) -> Any:
+    """Return the value that `packed` made *text* of."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 def at(value: Mapping[str, Any] | None, *path: str) -> Json:

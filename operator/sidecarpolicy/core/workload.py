@@ -7,11 +7,11 @@ share them, so a verdict about a template can be kept until it changes.
 
 from __future__ import annotations
 
-import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sidecarpolicy import names
 from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
@@ -19,7 +19,7 @@ from sidecarpolicy.core.driven import driver_among
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.record import Mangled, Record, parse
 from sidecarpolicy.core.times import seconds_of
-from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.tree import Json, at, items, packed, unpacked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,33 @@ class Content:
     claims: Claims
 
 
+class _Contents:
+    """The contents that were looked at last, by the bytes they are kept as."""
+
+    def __init__(self, size: int = 128) -> None:
+        self._size = size
+        self._kept: OrderedDict[bytes, Content] = OrderedDict()
+
+    def of(self, body: bytes, template: tuple[str, ...]) -> Content:
+        """Return the content that *body* holds."""
+        found = self._kept.get(body)
+        if found is None:
+            return self.put(body, template, unpacked(body))
+        self._kept.move_to_end(body)
+        return found
+
+    def put(self, body: bytes, template: tuple[str, ...], parts: Json) -> Content:
+        """Keep the content that *parts*, the value of *body*, has; *template*: where it was in the object."""
+        metadata = {"managedFields": parts["managedFields"], "annotations": {LAST_APPLIED: parts["lastApplied"]}}
+        made = self._kept[body] = Content(template=parts["template"], claims=claims_of(metadata, template))
+        if len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+        return made
+
+
+_contents = _Contents()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """What matters of a workload, whatever its kind.
@@ -121,7 +148,7 @@ class Workload:
     @property
     def content(self) -> Content:
         """Decode the template and the claims on it."""
-        return _content(self.body, self.template)
+        return _contents.of(self.body, self.template)
 
 
 def workload_parts(
@@ -190,18 +217,16 @@ def workload_parts(
 
 def _body_of(body: Mapping[str, Any], template: tuple[str, ...], managed: Sequence[Json]) -> bytes:
     """The template and what tells who owns it, as bytes; the API server's order of fields is always the same."""
-    found = json.dumps(
-        {
-            "template": at(body, *template),
-            "managedFields": [  # without the status', which changes with every Pod and never touches the template
-                {key: entry.get(key) for key in ("manager", "operation", "fieldsV1")} for entry in managed
-            ],
-            "lastApplied": at(body, "metadata", "annotations").get(LAST_APPLIED),
-        },
-        separators=(",", ":"),
-        ensure_ascii=False,
-    )
-    return found.encode()
+    parts = {
+        "template": at(body, *template),
+        "managedFields": [  # without the status', which changes with every Pod and never touches the template
+            {key: entry.get(key) for key in ("manager", "operation", "fieldsV1")} for entry in managed
+        ],
+        "lastApplied": at(body, "metadata", "annotations").get(LAST_APPLIED),
+    }
+    found = packed(parts)
+    _contents.put(found, template, parts)  # whoever looks at it next need not decode it
+    return found
 
 
 def conditions_of(body: Mapping[str, Any]) -> dict[str, Condition]:
@@ -253,13 +278,6 @@ def _parsed(text: str | None) -> tuple[Record, str]:
         return parse(text), ""
     except Mangled as error:
         return Record(), str(error) or "not readable"
-
-
-@lru_cache(maxsize=64)
-def _content(body: bytes, template: tuple[str, ...]) -> Content:
-    data = json.loads(body)
-    metadata = {"managedFields": data["managedFields"], "annotations": {LAST_APPLIED: data["lastApplied"]}}
-    return Content(template=cast("Json", data["template"]), claims=claims_of(metadata, template))
 
 
 def _condition(body: Mapping[str, Any]) -> Condition:

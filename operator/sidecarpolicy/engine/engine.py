@@ -22,9 +22,6 @@ from sidecarpolicy.engine.term import Term
 
 log = logging.getLogger(__name__)
 
-# How often a leader looks whether it still leads, in seconds. Every write looks by itself.
-LEADERSHIP_SECONDS = 0.25
-
 
 @dataclass(slots=True, kw_only=True)
 class Engine:
@@ -78,17 +75,16 @@ class Engine:
                 await reflector.refresh()
 
     async def _lead_for_ever(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self.leadership.wait_until_leading()
-            number, gained_at = self.leadership.term, loop.time()
-            work = asyncio.ensure_future(self._lead(gained_at))
+            work = asyncio.ensure_future(self._lead(asyncio.get_running_loop().time()))
+            over = asyncio.ensure_future(self.leadership.wait_until_over())
             try:
-                while self.leadership.leading and self.leadership.term == number and not work.done():
-                    await asyncio.wait([work], timeout=LEADERSHIP_SECONDS)
+                await asyncio.wait([work, over], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 work.cancel()
-                await asyncio.wait([work])
+                over.cancel()
+                await asyncio.wait([work, over])
                 self.term = None
             if not work.cancelled() and (error := work.exception()) is not None:
                 raise error

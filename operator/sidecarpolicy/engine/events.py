@@ -20,7 +20,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.port import Events, ObjectRef
-from sidecarpolicy.engine.workloads import Prepared
+from sidecarpolicy.engine.prepare import Prepared
 from sidecarpolicy.names import EventReason, Reason, SkipReason
 
 log = logging.getLogger(__name__)

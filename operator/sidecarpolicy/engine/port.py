@@ -204,3 +204,7 @@ class Leadership(Protocol):
     async def wait_until_leading(self) -> None:
         """Return once this process leads."""
         ...
+
+    async def wait_until_over(self) -> None:
+        """Return once the term that is now has ended."""
+        ...

@@ -14,53 +14,26 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Coroutine, Mapping
-from dataclasses import replace
-from heapq import heappop, heappush
+from math import inf
 from typing import Any
 
-from sidecarpolicy.core.claims import template_items
-from sidecarpolicy.core.drift import mends
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Step, steps, urgent_step
-from sidecarpolicy.core.record import text_of
-from sidecarpolicy.core.targets import Backoff
-from sidecarpolicy.core.tree import at, items
-from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.core.tree import items
+from sidecarpolicy.engine.alarms import Alarms
 from sidecarpolicy.engine.apply import LeadershipLost, Writer
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.judging import judged
-from sidecarpolicy.engine.memory import Failed, Mutation
 from sidecarpolicy.engine.metrics import Metrics
 from sidecarpolicy.engine.observe import fleet_of, observe
-from sidecarpolicy.engine.policies import PolicyPass, note_backoffs, one_line, rollout_state
-from sidecarpolicy.engine.port import Api, ApiError, Conflict, Events, Json, Leadership, NotFound, Transient
+from sidecarpolicy.engine.policy_pass import PolicyPass, note_backoffs, rollout_state
+from sidecarpolicy.engine.port import Api, Events, Leadership
+from sidecarpolicy.engine.prepare import NO_STEPS, is_inspected, is_settled
 from sidecarpolicy.engine.report import Reporter
-from sidecarpolicy.engine.reverts import remember
-from sidecarpolicy.engine.workloads import (
-    NO_STEPS,
-    Prepared,
-    inspection_key,
-    is_inspected,
-    is_settled,
-    may_repair,
-    prepare,
-    settled_key,
-    undone_by,
-    warn,
-)
-from sidecarpolicy.engine.writes import PatchWorkload
+from sidecarpolicy.engine.workload_pass import LAST_BACKOFF, WorkloadPass
 
 log = logging.getLogger(__name__)
-
-# A refusal of the API server is tried again when the workload changes, or after this many seconds.
-REJECTED_SECONDS = 600.0
-
-# How long a workload waits after a write that failed for the moment, in seconds: doubling from the first to the last.
-FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
-
-# After this many such failures in a row, of whichever workload, nothing is begun for a while: doubling, in seconds.
-TROUBLE, FIRST_PAUSE, LAST_PAUSE = 3, 0.25, 10.0
 
 # So many workloads are observed, or looked at for the first time, before the loop turns to something else.
 OBSERVED_AT_ONCE, INSPECTED_AT_ONCE = 50, 10
@@ -80,13 +53,17 @@ class Term:
         self._teller = Teller(events=events, context=context)
         self._writer = Writer(api=api, cache=context.cache, leadership=leadership)
         reporter = Reporter(writer=self._writer, context=context, teller=self._teller)
-        self._pass = PolicyPass(
+        self._policies = PolicyPass(
             api=api,
             writer=self._writer,
             context=context,
             teller=self._teller,
             reporter=reporter,
             observed=self._observed,
+        )
+        self._alarms = Alarms()
+        self._workloads = WorkloadPass(
+            writer=self._writer, context=context, teller=self._teller, alarms=self._alarms, look_at=self._look_at
         )
         self._wake = asyncio.Event()
         self._clean = asyncio.Event()  # nothing is dirty
@@ -98,19 +75,17 @@ class Term:
         self._waiting: dict[PolicyId, float] = {}  # for a pass, since when
         self._passing: set[PolicyId] = set()
         self._passed: dict[PolicyId, float] = {}
-        self._alarms: list[tuple[float, PolicyId | WorkloadId]] = []
-        self._alarmed: dict[PolicyId | WorkloadId, float] = {}
-        self._failures = 0
-        self._paused_until = 0.0  # by the loop's clock
         self._stopped = False
         self._tasks: asyncio.TaskGroup | None = None
 
     # --- what it is told by the cache
 
     def workload_changed(self, workload: WorkloadId) -> None:
-        """Look at *workload* again."""
+        """Look at *workload* again; one that is being written is looked at when that has ended."""
         if (remembered := self.context.memory.workloads.get(workload)) is not None:
             remembered.stale = True
+        if workload in self._writing:
+            return
         if workload not in self._dirty:
             self._dirty[workload] = None
             self.metrics.queued("workloads")
@@ -203,20 +178,8 @@ class Term:
 
     # --- moments
 
-    def alarm(self, key: PolicyId | WorkloadId, moment: float | None) -> None:
-        """Look at *key* again at *moment* (seconds since the epoch) at the latest."""
-        if moment is None or self._alarmed.get(key, float("inf")) <= moment:
-            return
-        self._alarmed[key] = moment
-        heappush(self._alarms, (moment, key))
-
     def _ring(self) -> None:
-        now = self.context.now()
-        while self._alarms and self._alarms[0][0] <= now:
-            moment, key = heappop(self._alarms)
-            if self._alarmed.get(key) != moment:
-                continue
-            del self._alarmed[key]
+        for key in self._alarms.ring(self.context.now()):
             if isinstance(key, PolicyId):
                 self._look_at(key)
             else:
@@ -225,15 +188,15 @@ class Term:
 
     def _next_moment(self) -> float | None:
         now = self.context.now()
-        moments = [self._alarms[0][0]] if self._alarms else []
+        moments = [self._alarms.next]
         moments += [
             self._passed[each] + PASS_INTERVAL
             for each in self._waiting
             if each in self._passed and each not in self._passing
         ]
-        if (pause := self._paused_until - asyncio.get_running_loop().time()) > 0:
+        if (pause := self._workloads.paused_until - asyncio.get_running_loop().time()) > 0:
             moments.append(now + pause)
-        return min(moments, default=None)
+        return None if (moment := min(moments)) == inf else moment
 
     # --- observing
 
@@ -248,10 +211,10 @@ class Term:
         remembered = context.memory.workloads.get(identity)
         before = remembered.in_fleets if remembered is not None else frozenset()
         try:
-            self.alarm(identity, observe(identity, context))
+            self._alarms.set(identity, observe(identity, context))
         except Exception:  # a mistake of ours: told in full, and it must not stop everything else
             log.exception("looking at %s failed, trying again in %g s", identity, LAST_BACKOFF)
-            self.alarm(identity, context.now() + LAST_BACKOFF)
+            self._alarms.set(identity, context.now() + LAST_BACKOFF)
         remembered = context.memory.workloads.get(identity)
         for policy in sorted(before | (remembered.in_fleets if remembered is not None else frozenset())):
             self._look_at(policy)
@@ -288,34 +251,12 @@ class Term:
         if workload is None or identity in self._writing:
             return  # it is looked at again when that is written
         try:
-            prepared = prepare(workload, NO_STEPS, self.context)
-            self._note_inspection(prepared, workload)
+            if self._workloads.inspect(workload):
+                self._urgent.append(identity)
+                self._wake.set()
         except Exception:  # a mistake of ours, as above
             log.exception("comparing %s failed, trying again in %g s", identity, LAST_BACKOFF)
-            self.alarm(identity, self.context.now() + LAST_BACKOFF)
-            return
-        if prepared.operations and not self._cannot_be_written(workload):
-            self._urgent.append(identity)
-            self._wake.set()
-        elif not prepared.operations:
-            remembered = self.context.memory.of(identity)
-            remembered.settled = settled_key(workload, prepared.judgement, self.context)
-
-    def _note_inspection(self, prepared: Prepared, workload: Workload) -> None:
-        context = self.context
-        for policy in sorted(warn(prepared, workload, context)):
-            self._look_at(policy)
-        self._teller.of_missing(workload, prepared.judgement.missing)
-        self.alarm(workload.id, prepared.waits_until)
-        judgement = judged(workload, context)
-        context.memory.of(workload.id).inspected = inspection_key(workload, judgement, context)
-
-    def _cannot_be_written(self, workload: Workload) -> bool:
-        return (
-            self.context.cache.stopped
-            or workload.deleting
-            or self.context.cache.namespace(workload.id.namespace).terminating
-        )
+            self._alarms.set(identity, self.context.now() + LAST_BACKOFF)
 
     def _note_the_switch(self) -> None:
         """After the emergency switch was thrown either way everything is looked at again."""
@@ -330,7 +271,7 @@ class Term:
     # --- writing workloads
 
     def _start_writes(self) -> None:
-        if self._paused_until > asyncio.get_running_loop().time():
+        if self._workloads.paused_until > asyncio.get_running_loop().time():
             return
         while len(self._writing) < self._workers and not self._dirty:
             if self._urgent:
@@ -397,16 +338,7 @@ class Term:
         self.metrics.workload_write_requested()
         try:
             workload = self.context.cache.workloads.get(identity)
-            if workload is None or self._cannot_be_written(workload):
-                result = "skipped"
-                return
-            try:
-                result = await self._bring(workload, wanted)
-                self._failures = 0
-            except NotFound:
-                result = "skipped"
-            except ApiError as error:
-                self._note_failure(workload, error)
+            result = "skipped" if workload is None else await self._workloads.write(workload, wanted)
         finally:
             self.metrics.workload_write(result)
             del self._writing[identity]
@@ -414,118 +346,6 @@ class Term:
             for policy in sorted({*wanted, *(remembered.in_fleets if remembered is not None else ())}):
                 self._hungry[policy] = None
             self.workload_changed(identity)
-
-    async def _bring(self, workload: Workload, wanted: Mapping[PolicyId, Step]) -> str:
-        context = self.context
-        prepared = prepare(workload, wanted, context)
-        if not prepared.operations:
-            self._note_inspection(prepared, workload)
-            if not wanted:
-                context.memory.of(workload.id).settled = settled_key(workload, prepared.judgement, context)
-            else:
-                self._note_idle_step(workload, wanted)
-            return "unchanged"
-        if prepared.is_repair and not await self._repair_lasts(prepared):
-            context.memory.of(workload.id).settled = settled_key(workload, prepared.judgement, context)
-            return "skipped"
-        why = "; ".join(step.why for step in wanted.values()) or "as recorded"
-        answer = await self._writer.apply(PatchWorkload(workload=workload, operations=prepared.operations, why=why))
-        self._note_write(prepared, answer)
-        return "patched"
-
-    def _note_idle_step(self, workload: Workload, wanted: Mapping[PolicyId, Step]) -> None:
-        """A step that changes nothing would be picked again at once; that must not be, whatever the reason."""
-        why = "; ".join(step.why for step in wanted.values())
-        log.warning("%s: nothing to write for %s; trying again in %g s", workload.id, why, LAST_BACKOFF)
-        backoff = Backoff(
-            until=self.context.now() + LAST_BACKOFF, message=f"nothing to write for: {why}", rejected=False
-        )
-        self.context.memory.of(workload.id).failed = Failed(
-            uid=workload.uid,
-            generation=workload.generation,
-            updates=self._updates_on(workload),
-            tries=1,
-            backoff=backoff,
-        )
-
-    async def _repair_lasts(self, prepared: Prepared) -> bool:
-        """Whether a repair is ours to make, and would not be undone at once by an admission webhook."""
-        context, workload = self.context, prepared.workload
-        if not may_repair(workload, context):
-            return False
-        answer = await self._writer.apply(
-            PatchWorkload(workload=workload, operations=prepared.operations, why="would it last?", dry_run=True)
-        )
-        template, undone = at(answer, *workload.template), undone_by(prepared)
-        remembered = context.memory.of(workload.id)
-        if mends(workload.content.template, prepared.composed.template, template, undone):
-            remembered.mutation = None
-            return True
-        there = {key for key, _ in template_items(at(template, "spec"))}
-        remembered.mutation = Mutation(
-            body=workload.body,
-            missing={policy: gone for policy, taken in undone.items() if (gone := taken - there)},
-            until=context.now() + REJECTED_SECONDS,
-        )
-        if remembered.mutation.missing:
-            self.alarm(workload.id, context.now() + REJECTED_SECONDS + 1.0)
-        return False
-
-    def _note_write(self, prepared: Prepared, answer: Json) -> None:
-        """Remember what was written and what the server made of it, and tell it."""
-        context = self.context
-        before = prepared.workload
-        remember(prepared.composed.record, prepared.desired.held, prepared.decisions, before, answer, context)
-        remembered = context.memory.of(before.id)
-        remembered.failed = None
-        self._teller.of_write(prepared)
-        after = context.cache.workloads.get(before.id)
-        if after is None:
-            return
-        judgement = judged(after, context)
-        as_sent = after.content.template == prepared.composed.template
-        as_sent = as_sent and (after.record or "") == text_of(prepared.composed.record)
-        if as_sent and judgement.verdicts == prepared.judgement.verdicts:
-            # Composing it again would give the same (a law of `core.injection`): no need to.
-            remembered.settled = settled_key(after, judgement, context)
-            self._note_inspection(replace(prepared, workload=after, judgement=judgement), after)
-
-    def _note_failure(self, workload: Workload, error: ApiError) -> None:
-        """Back off from a workload whose write failed: for long where the server would not have it."""
-        context = self.context
-        remembered = context.memory.of(workload.id)
-        before = remembered.failed
-        same = before is not None and (before.uid, before.generation) == (workload.uid, workload.generation)
-        tries = 1 + (before.tries if before is not None and same else 0)
-        rejected = not isinstance(error, Conflict | Transient)
-        if isinstance(error, Conflict):
-            seconds = min(5.0, 0.05 * 2.0 ** min(tries - 1, 10))
-        elif isinstance(error, Transient):
-            seconds = error.retry_after or min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(tries - 1, 10))
-            self._failures += 1
-            if self._failures >= TROUBLE:
-                pause = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - TROUBLE, 10))
-                self._paused_until = asyncio.get_running_loop().time() + max(pause, error.retry_after or 0.0)
-        else:
-            seconds = REJECTED_SECONDS
-        log.log(logging.DEBUG if isinstance(error, Conflict) else logging.WARNING, "%s", error)
-        backoff = Backoff(until=context.now() + seconds, message=one_line(str(error)), rejected=rejected)
-        remembered.failed = Failed(
-            uid=workload.uid,
-            generation=workload.generation,
-            updates=self._updates_on(workload),
-            tries=tries,
-            backoff=backoff,
-        )
-
-    def _updates_on(self, workload: Workload) -> dict[PolicyId, str]:
-        """The update revisions of the policies that *workload* concerns."""
-        cache = self.context.cache
-        return {
-            policy: update.revision.name
-            for policy in self.context.memory.of(workload.id).in_fleets
-            if (update := cache.update_revision(policy)) is not None
-        }
 
     # --- passes over policies
 
@@ -551,7 +371,7 @@ class Term:
 
     async def _pass_over(self, policy: PolicyId) -> None:
         try:
-            self.alarm(policy, await self._pass.run(policy))
+            self._alarms.set(policy, await self._policies.run(policy))
         finally:
             self._passing.discard(policy)
             self._hungry[policy] = None
@@ -569,7 +389,7 @@ class Term:
             except Exception:
                 result = "error"
                 log.exception("working on %s failed, trying again in %g s", key, LAST_BACKOFF)
-                self.alarm(key, self.context.now() + LAST_BACKOFF)
+                self._alarms.set(key, self.context.now() + LAST_BACKOFF)
             finally:
                 controller = "policy" if isinstance(key, PolicyId) else "workload"
                 self.metrics.reconcile(controller, result, time.perf_counter() - began)

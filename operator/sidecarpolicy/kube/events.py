@@ -3,9 +3,10 @@
 `emit` puts a note into a bounded queue and returns. One background task writes: a first note creates an
 Event, an equal one (object, reason, message) within ten minutes raises `series.count` of that Event, by one
 patch in thirty seconds at most. Each object has a bucket of writes like client-go's spam filter (25, one
-more every five minutes), and all of them together have one (50 a second): the Events of a fan-out to ten
-thousand Deployments must not take the API server from its patches. Warnings go first. What does not fit is
-dropped and counted, the oldest first and Warnings last: an Event is a courtesy, conditions are the record.
+more every five minutes), and all of them together have one (100, ten more a second): the Events of a fan-out to
+ten thousand Deployments must not take the API server from its patches, which cost it as much. Warnings go
+first. What does not fit is dropped and counted, the oldest first and Warnings last: an Event is a courtesy,
+conditions are the record.
 
 **Callers emit on change only.** The recorder cannot tell a repeated event from a repeated pass: a caller
 that emits on every pass over a standing situation would have it patch for ever, and with nothing to do this
@@ -84,7 +85,7 @@ class EventRecorder:
 
     *identity*: which of several operators reports. *capacity*: Events that may wait. *pace* (seconds):
     between two patches of one Event. *burst* and *refill* (seconds for one more): writes about one object.
-    *rate*: writes a second, and as many at once after a quiet second.
+    *rate*: writes a second over all objects, and *at_once* of them after a quiet time.
     """
 
     def __init__(
@@ -96,12 +97,13 @@ class EventRecorder:
         pace: float = 30.0,
         burst: int = 25,
         refill: float = 300.0,
-        rate: float = 50.0,
+        rate: float = 10.0,
+        at_once: int = 100,
     ) -> None:
         self._api, self._identity = api, identity
         self._capacity, self._pace = capacity, pace
-        self._burst, self._refill, self._rate = burst, refill, rate
-        self._paid_until = 0.0  # a second after this the bucket of all is full again
+        self._burst, self._refill, self._rate, self._at_once = burst, refill, rate, at_once
+        self._paid_until = 0.0  # then the bucket of all is full again
         self._told: OrderedDict[_Key, _Told] = OrderedDict()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # uid → writes left, and when
         self._warnings: deque[_Told] = deque()
@@ -223,7 +225,7 @@ class EventRecorder:
 
     async def _wait_for_the_rate(self) -> None:
         """Wait until there may be another write, of whatever object."""
-        wait = self._paid_until - time.monotonic() - 1.0
+        wait = self._paid_until - time.monotonic() - self._at_once / self._rate
         if wait > 0 and not self._hurry:
             await asyncio.sleep(wait)
 

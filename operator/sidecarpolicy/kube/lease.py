@@ -80,7 +80,7 @@ class Election:
         self._on_gained, self._on_lost = on_gained, on_lost
         self.term = 0
         """How often leadership was gained: another number, another term."""
-        self._leads = asyncio.Event()
+        self._leads, self._over = asyncio.Event(), asyncio.Event()
         self._leads_until = -math.inf
         self._lapse: asyncio.TimerHandle | None = None
         self._released = False
@@ -116,6 +116,11 @@ class Election:
             if self._leads.is_set():
                 self._lose("its time ran out")
             await self._leads.wait()
+
+    async def wait_until_over(self) -> None:
+        """Return once the term that is now has ended, even where the next one has begun at once."""
+        if self.leading:
+            await self._over.wait()
 
     async def run(self) -> None:
         """Stand for election until released or cancelled; a failed request is logged and tried again.
@@ -247,6 +252,7 @@ class Election:
             log.info("%s: %s leads", self._what, self.identity)
             self.term += 1
             self._leads.set()
+            self._over.clear()
             self._on_gained()
 
     def _check(self) -> None:
@@ -265,6 +271,7 @@ class Election:
             level = logging.INFO if self._released else logging.WARNING
             log.log(level, "%s: %s does not lead any more: %s", self._what, self.identity, why)
             self._leads.clear()
+            self._over.set()
             self._on_lost()
 
 

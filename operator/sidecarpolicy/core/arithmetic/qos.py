@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 
-from sidecarpolicy.core.arithmetic.requests import LISTS, Amounts, container_resources, pod_level
+from sidecarpolicy.core.arithmetic.requests import LISTS, Amounts, container_resources, pod_level, what_counts
+from sidecarpolicy.core.tree import Json, unpacked
 
 _COUNTED = ("cpu", "memory")
 
@@ -28,10 +30,18 @@ def qos_class(spec: Mapping[str, object]) -> QosClass:
 
     :raises InvalidInput: where a quantity is none.
     """
+    return _qos_class(what_counts(spec))
+
+
+@lru_cache(maxsize=4096)
+def _qos_class(counts: bytes) -> QosClass:
+    spec: Json = unpacked(counts)
     requests, limits = pod_level(spec)
     if requests or limits:
         return _of(requests, limits)
-    found = {qos for _, qos in container_classes(spec)}
+    found = {
+        _of(of_container, limits) for listed in LISTS for _, of_container, limits in container_resources(spec, listed)
+    }
     return found.pop() if len(found) == 1 else QosClass.BURSTABLE if found else QosClass.BEST_EFFORT
 
 

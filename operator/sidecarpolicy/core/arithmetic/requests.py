@@ -15,9 +15,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from sidecarpolicy.core.arithmetic.quantities import format_quantity, parse_quantity
-from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.tree import Json, at, items, packed, unpacked
 
 Amounts = dict[str, Fraction]
 """By resource name, in base units."""
@@ -63,6 +64,24 @@ def demands(spec: Mapping[str, object]) -> dict[str, Demand]:
 
     :raises InvalidInput: where a quantity is none, with its path in a Pod.
     """
+    return dict(_demands(what_counts(spec)))
+
+
+def what_counts(spec: Mapping[str, object]) -> bytes:
+    """Return what of a Pod *spec* its requests and limits depend on: the Pods of a fleet have few of them."""
+    containers = {
+        listed: [
+            {"resources": at(each, "resources"), "restartPolicy": each.get("restartPolicy")}
+            for each in items(spec, listed)
+        ]
+        for listed in LISTS
+    }
+    return packed({**containers, "resources": at(spec, "resources"), "overhead": at(spec, "overhead")})
+
+
+@lru_cache(maxsize=4096)
+def _demands(counts: bytes) -> Mapping[str, Demand]:
+    spec: Json = unpacked(counts)
     found = container_demands(spec)
     for resource, size in pod_level(spec)[0].items():
         found[resource] = Demand(steady=size, init_peak=size)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sidecarpolicy import names
-from sidecarpolicy.core import fleet as fleets
+from sidecarpolicy.core import counting
 from sidecarpolicy.core.canary import approval_of
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -172,7 +172,7 @@ def _is_gone(cached: CachedPolicy, context: Context) -> bool:
         return not context.memory.of_policy(cached.id).fleet
     remembered = context.memory.of_policy(cached.id)
     released = _released(cached, remembered, context)
-    return remembered.fleet.count(fleets.RECORDED) <= len(released) and not remembered.fleet.slots
+    return remembered.fleet.count(counting.RECORDED) <= len(released) and not remembered.fleet.slots
 
 
 def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> dict[WorkloadId, str]:

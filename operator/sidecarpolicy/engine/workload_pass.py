@@ -1,0 +1,220 @@
+"""One workload: what is to be written on it now, the write, and what is remembered of it whatever the server answers.
+
+prepare ─► (a repair: would it last?) ─► one PATCH ─► remember, tell, or back off
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from sidecarpolicy.core.claims import template_items
+from sidecarpolicy.core.drift import mends
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.record import text_of
+from sidecarpolicy.core.targets import Backoff
+from sidecarpolicy.core.tree import at
+from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.engine.alarms import Alarms
+from sidecarpolicy.engine.apply import Writer
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.events import Teller
+from sidecarpolicy.engine.judging import judged
+from sidecarpolicy.engine.memory import Failed, Mutation
+from sidecarpolicy.engine.policy_pass import one_line
+from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Transient
+from sidecarpolicy.engine.prepare import (
+    NO_STEPS,
+    Prepared,
+    inspection_key,
+    may_repair,
+    prepare,
+    settled_key,
+    undone_by,
+    warn,
+)
+from sidecarpolicy.engine.reverts import remember
+from sidecarpolicy.engine.writes import PatchWorkload
+
+log = logging.getLogger(__name__)
+
+# A refusal of the API server is tried again when the workload changes, or after this many seconds.
+REJECTED_SECONDS = 600.0
+
+# How long a workload waits after a write that failed for the moment, in seconds: doubling from the first to the last.
+FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
+
+# After this many such failures in a row, of whichever workload, nothing is begun for a while: doubling, in seconds.
+TROUBLE, FIRST_PAUSE, LAST_PAUSE = 3, 0.25, 10.0
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkloadPass:
+    """Passes over workloads, one at a time for each. *look_at*: called for a policy about which something is new."""
+
+    writer: Writer
+    context: Context
+    teller: Teller
+    alarms: Alarms
+    look_at: Callable[[PolicyId], None]
+    paused_until: float = 0.0  # by the loop's clock: nothing is begun before, the API server is in trouble
+    _failures: int = field(default=0, init=False)
+
+    def cannot_be_written(self, workload: Workload) -> bool:
+        """Whether nothing may be written on it now, whatever it lacks."""
+        return (
+            self.context.cache.stopped
+            or workload.deleting
+            or self.context.cache.namespace(workload.id.namespace).terminating
+        )
+
+    def inspect(self, workload: Workload) -> bool:
+        """Compare it with what it should be, keep what the status should warn of; return whether there is a write."""
+        prepared = prepare(workload, NO_STEPS, self.context)
+        self._note_inspection(prepared, workload)
+        if prepared.operations:
+            return not self.cannot_be_written(workload)
+        remembered = self.context.memory.of(workload.id)
+        remembered.settled = settled_key(workload, prepared.judgement, self.context)
+        return False
+
+    async def write(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
+        """Write what is to be written, with *steps*; return patched, unchanged, skipped or failed.
+
+        Raises LeadershipLost.
+        """
+        if self.cannot_be_written(workload):
+            return "skipped"
+        try:
+            result = await self._bring(workload, steps)
+        except NotFound:
+            return "skipped"
+        except ApiError as error:
+            self._note_failure(workload, error)
+            return "failed"
+        self._failures = 0
+        return result
+
+    async def _bring(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
+        context = self.context
+        prepared = prepare(workload, steps, context)
+        if not prepared.operations:
+            self._note_inspection(prepared, workload)
+            if not steps:
+                context.memory.of(workload.id).settled = settled_key(workload, prepared.judgement, context)
+            else:
+                self._note_idle_step(workload, steps)
+            return "unchanged"
+        if prepared.is_repair and not await self._repair_lasts(prepared):
+            context.memory.of(workload.id).settled = settled_key(workload, prepared.judgement, context)
+            return "skipped"
+        why = "; ".join(step.why for step in steps.values()) or "as recorded"
+        answer = await self.writer.apply(PatchWorkload(workload=workload, operations=prepared.operations, why=why))
+        self._note_write(prepared, answer)
+        return "patched"
+
+    def _note_idle_step(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> None:
+        """A step that changes nothing would be picked again at once; that must not be, whatever the reason."""
+        why = "; ".join(step.why for step in steps.values())
+        log.warning("%s: nothing to write for %s; trying again in %g s", workload.id, why, LAST_BACKOFF)
+        backoff = Backoff(
+            until=self.context.now() + LAST_BACKOFF, message=f"nothing to write for: {why}", rejected=False
+        )
+        self.context.memory.of(workload.id).failed = Failed(
+            uid=workload.uid,
+            generation=workload.generation,
+            updates=self._updates_on(workload),
+            tries=1,
+            backoff=backoff,
+        )
+
+    async def _repair_lasts(self, prepared: Prepared) -> bool:
+        """Whether a repair is ours to make, and would not be undone at once by an admission webhook."""
+        context, workload = self.context, prepared.workload
+        if not may_repair(workload, context):
+            return False
+        answer = await self.writer.apply(
+            PatchWorkload(workload=workload, operations=prepared.operations, why="would it last?", dry_run=True)
+        )
+        template, undone = at(answer, *workload.template), undone_by(prepared)
+        remembered = context.memory.of(workload.id)
+        if mends(workload.content.template, prepared.composed.template, template, undone):
+            remembered.mutation = None
+            return True
+        there = {key for key, _ in template_items(at(template, "spec"))}
+        remembered.mutation = Mutation(
+            body=workload.body,
+            missing={policy: gone for policy, taken in undone.items() if (gone := taken - there)},
+            until=context.now() + REJECTED_SECONDS,
+        )
+        if remembered.mutation.missing:
+            self.alarms.set(workload.id, context.now() + REJECTED_SECONDS + 1.0)
+        return False
+
+    def _note_write(self, prepared: Prepared, answer: Json) -> None:
+        """Remember what was written and what the server made of it, and tell it."""
+        context = self.context
+        before = prepared.workload
+        remember(prepared.composed.record, prepared.desired.held, prepared.decisions, before, answer, context)
+        remembered = context.memory.of(before.id)
+        remembered.failed = None
+        self.teller.of_write(prepared)
+        after = context.cache.workloads.get(before.id)
+        if after is None:
+            return
+        judgement = judged(after, context)
+        as_sent = after.content.template == prepared.composed.template
+        as_sent = as_sent and (after.record or "") == text_of(prepared.composed.record)
+        if as_sent and judgement.verdicts == prepared.judgement.verdicts:
+            # Composing it again would give the same (a law of `core.injection`): no need to.
+            remembered.settled = settled_key(after, judgement, context)
+            self._note_inspection(replace(prepared, workload=after, judgement=judgement), after)
+
+    def _note_failure(self, workload: Workload, error: ApiError) -> None:
+        """Back off from a workload whose write failed: for long where the server would not have it."""
+        context = self.context
+        remembered = context.memory.of(workload.id)
+        before = remembered.failed
+        same = before is not None and (before.uid, before.generation) == (workload.uid, workload.generation)
+        tries = 1 + (before.tries if before is not None and same else 0)
+        rejected = not isinstance(error, Conflict | Transient)
+        if isinstance(error, Conflict):
+            seconds = min(5.0, 0.05 * 2.0 ** min(tries - 1, 10))
+        elif isinstance(error, Transient):
+            seconds = error.retry_after or min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(tries - 1, 10))
+            self._failures += 1
+            if self._failures >= TROUBLE:
+                pause = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - TROUBLE, 10))
+                self.paused_until = asyncio.get_running_loop().time() + max(pause, error.retry_after or 0.0)
+        else:
+            seconds = REJECTED_SECONDS
+        log.log(logging.DEBUG if isinstance(error, Conflict) else logging.WARNING, "%s", error)
+        backoff = Backoff(until=context.now() + seconds, message=one_line(str(error)), rejected=rejected)
+        remembered.failed = Failed(
+            uid=workload.uid,
+            generation=workload.generation,
+            updates=self._updates_on(workload),
+            tries=tries,
+            backoff=backoff,
+        )
+
+    def _updates_on(self, workload: Workload) -> dict[PolicyId, str]:
+        """The update revisions of the policies that *workload* concerns."""
+        cache = self.context.cache
+        return {
+            policy: update.revision.name
+            for policy in self.context.memory.of(workload.id).in_fleets
+            if (update := cache.update_revision(policy)) is not None
+        }
+
+    def _note_inspection(self, prepared: Prepared, workload: Workload) -> None:
+        context = self.context
+        for policy in sorted(warn(prepared, workload, context)):
+            self.look_at(policy)
+        self.teller.of_missing(workload, prepared.judgement.missing)
+        self.alarms.set(workload.id, prepared.waits_until)
+        judgement = judged(workload, context)
+        context.memory.of(workload.id).inspected = inspection_key(workload, judgement, context)
