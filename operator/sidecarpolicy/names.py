@@ -68,6 +68,11 @@ APPROVE = f"{GROUP}/approve"
 # Why a workload failed whose change the API server would not have, in `status.failures`.
 REFUSED = "Refused"
 
+# Names of the two webhook configurations, of the Secret with the webhook's certificate, and of its Service.
+WEBHOOKS = CONTROLLER
+WEBHOOK_SECRET = f"{CONTROLLER}-webhook-certificate"
+WEBHOOK_SERVICE = f"{CONTROLLER}-webhook"
+
 # Name prefixes of such ControllerRevisions: StatefulSets and DaemonSets live in the same name space.
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}
 
@@ -107,6 +112,7 @@ class Strategy(StrEnum):
 
     PROGRESSIVE = "Progressive"
     ALL_AT_ONCE = "AllAtOnce"
+    ON_NEXT_CHANGE = "OnNextChange"
 
 
 class OnFailure(StrEnum):
@@ -171,6 +177,7 @@ class WarningReason(StrEnum):
     REQUESTS_CHANGE = "RequestsChange"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"
+    NEEDS_ADMISSION = "NeedsAdmission"
 
 
 class Reason(StrEnum):
@@ -192,6 +199,7 @@ class Reason(StrEnum):
     STOPPED = "Stopped"
     PAUSED = "Paused"
     AWAITING_APPROVAL = "AwaitingApproval"
+    AWAITING_OWNERS = "AwaitingOwners"
     REMOVAL_HELD = "RemovalHeld"
     ROLLING_OUT = "RollingOut"
 

@@ -299,7 +299,11 @@ REFUSED: list[tuple[Json, str, str]] = [
     (a_policy(rollout={"maxFailed": 0}), "spec.rollout.maxFailed", "must be one of canary"),
     (a_policy(rollout={"maxFailures": -1}), "spec.rollout.maxFailures", "must be between 0 and 2147483647, not -1"),
     (a_policy(rollout={"onFailure": "Ignore"}), "spec.rollout.onFailure", "must be one of Rollback, Halt"),
-    (a_policy(rollout={"strategy": "Slowly"}), "spec.rollout.strategy", "must be one of Progressive, AllAtOnce"),
+    (
+        a_policy(rollout={"strategy": "Slowly"}),
+        "spec.rollout.strategy",
+        "must be one of Progressive, AllAtOnce, OnNextChange",
+    ),
     (a_policy(rollout={"paused": "yes"}), "spec.rollout.paused", "must be true or false, not a string ('yes')"),
     (a_policy(rollout={"maxConcurrent": 0}), "spec.rollout.maxConcurrent", "must be between 1 and 2147483647, not 0"),
     (

@@ -41,6 +41,7 @@ def used() -> Metrics:
     metrics.reconcile("policy", "error", 0.1)
     metrics.queued("policies")
     metrics.taken("policies", 0.1)
+    metrics.reviewed("/mutate/deployments", "patched", 0.001)
     metrics.request("patch", "deployments", "200", 0.01)
     metrics.observe_engine(Engine(a_policy(targets={"updated": 1}, skipped={"Paused": 1}, rollout="halted")))
     return metrics
@@ -72,7 +73,7 @@ def test_nothing_is_labelled_by_deployment() -> None:
     labels = {label for _, labels, _ in exposed(used()).values() for label in labels.split(", ")}
     assert labels - {""} == {
         *("code", "controller", "kind", "name", "policy", "policy_namespace", "reason", "resource", "result"),
-        *("state", "verb"),
+        *("state", "verb", "webhook"),
     }
 
 

@@ -314,6 +314,16 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
         {"Accepted": "True Accepted", "Ready": "Unknown Paused"},
     ),
     (
+        "waiting for the owners' next changes",
+        {"targets": of(U, P), "rollout": Rollout(strategy=Strategy.ON_NEXT_CHANGE)},
+        {"Accepted": "True Accepted", "Ready": "Unknown AwaitingOwners"},
+    ),
+    (
+        "an owner's change brings it, and others wait for theirs",
+        {"targets": of(G, P), "rollout": Rollout(strategy=Strategy.ON_NEXT_CHANGE)},
+        {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
+    ),
+    (
         "paused with something to remove",
         {"targets": of(U), "removing": REMOVING, "rollout": PAUSED},
         {"Accepted": "True Accepted", "Ready": "Unknown Paused"},

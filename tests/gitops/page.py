@@ -27,7 +27,7 @@ def _table() -> str:
 
 
 def _row(example: Example) -> str:
-    reason = f"`{example.reason}`{'' if example.reported else ' *'}" if example.reason else "–"
+    reason = f"`{example.reason}`" if example.reason else "–"
     cells = (
         example.words,
         example.ready or "–",

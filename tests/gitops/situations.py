@@ -1,7 +1,6 @@
 """Every situation that a policy's status can tell of, as an object, and what each judge has to make of it.
 
-The objects come from core/status.py, so whatever it says is judged. Situations that it does not report yet are written
-out here (`reported=False`); when their reason appears in names.Reason a test asks for the real object.
+The objects come from core/status.py, so whatever it says is judged.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from sidecarpolicy.core.status import Rejection, Report, status_of
 from sidecarpolicy.core.targets import State, Target, in_conflict
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.undone import Conflict
-from sidecarpolicy.names import Approval, Reason, Removal, SkipReason
+from sidecarpolicy.names import Approval, Reason, Removal, SkipReason, Strategy
 from tests.builders import a_cluster_policy, a_policy
 from tests.core.objects import START, WEB, at_second
 from tests.core.world import Everything, a_fleet
@@ -50,7 +49,6 @@ class Example:
     argo: str
     deleting: bool = False
     spec: Json = field(default_factory=dict)
-    reported: bool = True
 
     @property
     def kubectl(self) -> bool:
@@ -103,16 +101,6 @@ def a_status(*states: State, rejection: Rejection | None = None, problem: str = 
         generation=GENERATION, state=state, fleet=fleet, plan=plan(state, fleet), rejection=rejection, problem=problem
     )
     return status_of(report, {}, NOW)
-
-
-def to_come(status: Json, ready: str, reason: str, message: str, *, abnormal: str = "") -> Json:
-    """Return *status* with the conditions of a row that core/status.py does not report yet."""
-    accepted = next(each for each in items(status, "conditions") if each["type"] == "Accepted")
-    wanted = [("Ready", ready), *([(abnormal, "True")] if abnormal else [])]
-    conditions = [
-        {**accepted, "type": kind, "status": value, "reason": reason, "message": message} for kind, value in wanted
-    ]
-    return {**status, "conditions": [accepted, *conditions]}
 
 
 def _rejected() -> Iterator[Example]:
@@ -285,7 +273,6 @@ def _ended() -> Iterator[Example]:
 
 def _waiting() -> Iterator[Example]:
     waits: dict[str, Any] = {"ready": "Unknown", "kstatus": "InProgress", "argo": "Suspended"}
-    half = a_status(U, P, P)
     yield Example(
         name="paused",
         words="paused by its author",
@@ -313,14 +300,9 @@ def _waiting() -> Iterator[Example]:
     yield Example(
         name="awaiting-owners",
         words="`OnNextChange`: waits for the owners' next changes",
-        status=to_come(
-            half,
-            "Unknown",
-            "AwaitingOwners",
-            "1 of 3 workloads run web-7d21c0a9e1; 2 get it at their owner's next change",
-        ),
+        status=a_status(U, P, P, rollout=Rollout(strategy=Strategy.ON_NEXT_CHANGE)),
+        spec={"rollout": {"strategy": "OnNextChange"}},
         reason="AwaitingOwners",
-        reported=False,
         **waits,
     )
     yield Example(

@@ -71,13 +71,6 @@ def test_every_reason_of_ready_is_in_the_table() -> None:
     assert {each.value for each in Reason} - told == {Reason.ACCEPTED.value}
 
 
-@pytest.mark.parametrize("example", [each for each in EXAMPLES if not each.reported], ids=lambda each: each.name)
-def test_a_situation_is_written_out_only_until_it_is_reported(example: Example) -> None:
-    assert example.reason not in {each.value for each in Reason}, (
-        f"{example.reason} is in names.Reason: let core/status.py make the object of {example.name!r} in situations.py"
-    )
-
-
 # Judges that agree.
 
 

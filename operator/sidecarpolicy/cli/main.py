@@ -25,6 +25,7 @@ COMMANDS = {
     "undo": ("sidecarpolicy.cli.undo", "Put the spec of an earlier revision back."),
     "pin": ("sidecarpolicy.cli.pin", "Keep a Deployment at one revision."),
     "run": ("sidecarpolicy.cli.run", "Run the operator."),
+    "webhook": ("sidecarpolicy.cli.webhook", "Answer the API server's reviews of Deployments and policies."),
 }
 """By name: the module, whose attribute of that name is the command, and the command's help in one line."""
 
@@ -57,6 +58,6 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Native Kubernetes sidecars for whole fleets of Deployments.
 
-    inject, eject and diff read and print manifests and need no cluster; run is the operator; the others ask the cluster
-    of the current kubeconfig.
+    inject, eject and diff read and print manifests and need no cluster; run is the operator and webhook its admission;
+    the others ask the cluster of the current kubeconfig.
     """

@@ -111,6 +111,18 @@ def address(context: click.Context, parameter: click.Parameter, value: str) -> s
     callback=address,
     help="host:port of /metrics; 0 for none.",
 )
+@click.option("--webhook", is_flag=True, help="Answer the API server's reviews in this process too.")
+@click.option(
+    "--webhook-bind-address",
+    default=DEFAULTS.webhook_bind_address,
+    callback=address,
+    help="host:port of the webhooks, over TLS.",
+)
+@click.option(
+    "--admission-certificates",
+    is_flag=True,
+    help="Make and renew the webhooks' certificates while this replica leads; --webhook does that too.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),

@@ -35,7 +35,9 @@ def json_patch(
     where it is absent) and then (empty to remove it). *path*: where in the object its Pod template is. *version*: its
     resourceVersion.
     """
-    changes = [*_template_changes(before, after, path), *_record_change(annotated, record, new_record)]
+    changes = template_and_record_changes(
+        before=before, after=after, path=path, annotated=annotated, record=record, new_record=new_record
+    )
     if not changes:
         return []
     makes_the_map = not annotated and bool(new_record) and version is not None
@@ -45,6 +47,19 @@ def json_patch(
         *([{"op": "test", "path": "/metadata/resourceVersion", "value": str(version)}] if makes_the_map else []),
         *changes,
     ]
+
+
+def template_and_record_changes(
+    *,
+    before: Json,
+    after: Json,
+    path: Sequence[str],
+    annotated: bool,
+    record: str | None,
+    new_record: str,
+) -> list[Json]:
+    """Return the same operations without the tests: for an object that nobody else can write meanwhile."""
+    return [*_template_changes(before, after, path), *_record_change(annotated, record, new_record)]
 
 
 def _template_changes(before: Json, after: Json, path: Sequence[str]) -> list[Json]:

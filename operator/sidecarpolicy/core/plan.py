@@ -5,6 +5,9 @@ revision and soaked, a few at a time follow; removals likewise. A workload that 
 whichever revision, so a bad revision never reaches more workloads than the budget, and an edit half-way frees nothing.
 Nothing is remembered between plans: a restart changes nothing.
 
+With the strategy OnNextChange nothing is updated from here: a workload gets the update revision with its owner's
+next change, by admission (`step_with_owner`).
+
 `plan` says how a policy stands and why the rest waits. `steps` gives what is to be written next, one by one, so that
 whoever writes takes one and asks again: a step is never older than what was written before it.
 """
@@ -22,7 +25,7 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
 from sidecarpolicy.core.picking import HOLDERS, WITH_PODS, Order, Picked, Queue
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.record import NOTHING_NOTED, Note
+from sidecarpolicy.core.record import NOTHING_NOTED, Entry, Note
 from sidecarpolicy.core.targets import Health, State, Target
 from sidecarpolicy.names import OnFailure, Removal, Strategy
 
@@ -159,6 +162,45 @@ def urgent_step(state: RolloutState, fleet: Fleet, workload: WorkloadId) -> Step
     return _join_of(each, state.current) if counting.JOINING in listed and state.current is not None else None
 
 
+def step_of_new(
+    state: RolloutState, workload: WorkloadId, *, pinned_to: str | None, has_room: Callable[[], bool]
+) -> Step | None:
+    """Return the step of a *workload* that is just being created, for admission to carry out in the same write.
+
+    It gets what has been rolled out completely. Before anything has, it gets the update revision as long as one more
+    may carry what nobody has completed (*has_room*), and no canary group goes first. *pinned_to*: where its owner wants
+    it. What this leaves out is the operator's to decide.
+    """
+    if state.stopped or state.deleting or state.update is None:
+        return None
+    if pinned_to is not None:
+        why = "pinned by its owner"
+        return Step(workload=workload, revision=pinned_to, joins=True, urgent=True, why=why)
+    if state.current is not None:
+        return Step(workload=workload, revision=state.current, joins=True, urgent=True, why="new workload")
+    rollout = state.rollout
+    waits = rollout.paused or state.frozen or state.halted or rollout.strategy is Strategy.ON_NEXT_CHANGE
+    if waits or rollout.canary or not has_room():
+        return None
+    # Never to have been available is to be unhealthy, be it because it is new.
+    note = Note(unhealthy_before=True, stepped=float(int(state.now)))
+    return Step(workload=workload, revision=state.update, takes_slot=True, note=note, why="new workload")
+
+
+def step_with_owner(state: RolloutState, workload: WorkloadId, entry: Entry | None) -> Step | None:
+    """Return the step of *workload* that goes along with a change of its owner's, for admission to carry out.
+
+    *entry*: what its record has of the policy. That rollout is the owner's own: it takes no slot, and its failure is
+    not the policy's unless one of our containers is to blame.
+    """
+    if state.stopped or state.deleting or state.update is None or state.rollout.paused or state.frozen or state.halted:
+        return None
+    if entry is not None and (entry.revision == state.update or entry.note.failed == state.attempt):
+        return None
+    note = Note(previous=entry.revision if entry is not None else "", stepped=float(int(state.now)))
+    return Step(workload=workload, revision=state.update, joins=True, note=note, why="the owner's own change")
+
+
 def removal_approval(generation: int, *, stuck: bool = False) -> str:
     """How an approval of a removal is spelt; *stuck*: also of going on although too many make no progress."""
     return f"removal@{generation}" + ("#stuck" if stuck else "")
@@ -266,7 +308,7 @@ def _next(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> 
     step = None
     if state.update is not None and not state.deleting:
         step = _rollback(state, fleet, ahead) or _join(state, fleet, ahead) or _pin(state, fleet, limits, ahead)
-        if step is None and not limits.still:
+        if step is None and not limits.still and state.rollout.strategy is not Strategy.ON_NEXT_CHANGE:
             step = _update(state, fleet, limits, ahead)
     if step is None and (state.deleting or not limits.still):
         step = _removal(state, fleet, limits, ahead)

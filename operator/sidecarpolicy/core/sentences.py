@@ -15,7 +15,7 @@ from sidecarpolicy.core.messages import cause
 from sidecarpolicy.core.report import Report
 from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.core.times import timestamp
-from sidecarpolicy.names import OnFailure, Reason
+from sidecarpolicy.names import OnFailure, Reason, Strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +202,19 @@ def _removal_held(report: Report) -> Readiness | None:
     return Readiness(ready="Unknown", reason=Reason.REMOVAL_HELD, message=f"{_holding(report)}; {_progress(report)}")
 
 
+def _awaiting_owners(report: Report) -> Readiness | None:
+    """Whoever has not got the revision gets it together with their owner's next change; nothing else goes on."""
+    owners = report.state.rollout.strategy is Strategy.ON_NEXT_CHANGE
+    moving = report.count(State.PROGRESSING) or report.removing
+    if not owners or not report.count(State.PENDING) or moving or report.plan.acts:
+        return None
+    return Readiness(
+        ready="Unknown",
+        reason=Reason.AWAITING_OWNERS,
+        message=f"{_progress(report)}; those waiting get it with their owner's next change of the Pod template",
+    )
+
+
 def _rolling_out(report: Report) -> Readiness | None:
     late = f"; {_late(report)}" if report.late else ""
     first = "" if report.plan.first_is_done or not report.count(State.PENDING) else "; one goes first"
@@ -233,6 +246,7 @@ TABLE: tuple[Row, ...] = (
     _paused,
     _awaiting_approval,
     _removal_held,
+    _awaiting_owners,
     _rolling_out,
 )
 

@@ -126,7 +126,7 @@ def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> 
         remembered.rejection, remembered.accepted = found, cached.generation
         return None
     if update is None or update.revision.name != name or remembered.accepted != cached.generation:
-        remembered.rejection = _order_cycle(found, context)
+        remembered.rejection = order_cycle_of(found, context)
         remembered.accepted = cached.generation
     if remembered.rejection is not None:
         return None
@@ -159,7 +159,7 @@ def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> 
     return None
 
 
-def _order_cycle(revision: Revision, context: Context) -> Rejection | None:
+def order_cycle_of(revision: Revision, context: Context) -> Rejection | None:
     """Refuse *revision* where, with the policies it shares a workload with, `startAfter` cannot be met."""
     cache = context.cache
     cached = cache.policies.get(revision.policy)

@@ -12,6 +12,7 @@ is kept of that: a term begins by looking at everything.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -154,6 +155,7 @@ class Cache:
     def __init__(self, operator_namespace: str = "") -> None:
         self.operator_namespace = operator_namespace
         self.listener: Listener | None = None
+        self.has_admission: bool | None = None  # whether workloads are reviewed while they are written; None: unknown
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
@@ -243,6 +245,12 @@ class Cache:
         for identity in self._selecting.get(workload.id, ()):
             yield self.policies[identity]
 
+    def proposed(self, workload: Workload) -> Cache:
+        """What would be selected if *workload* were as its owner is about to write it; for reading only."""
+        proposed = copy.copy(self)
+        proposed.listener, proposed._selecting = None, {workload.id: self._that_select(workload)}
+        return proposed
+
     def concerned(self, workload: Workload) -> set[PolicyId]:
         """The policies that select *workload* or have something on it or on its Pods."""
         concerned = set(self._selecting.get(workload.id, ()))
@@ -258,6 +266,13 @@ class Cache:
     def concerned_with(self, policy: PolicyId) -> set[WorkloadId]:
         """The workloads that *policy* selects, or where it has something on them or on their Pods."""
         return {each.id for each in self.reached_by(policy) if policy in self.concerned(each)}
+
+    def note_admission(self, there: bool) -> None:
+        """Take in whether workloads are reviewed while they are written."""
+        if self.has_admission is not there:
+            self.has_admission = there
+            for policy in self.policies:
+                self._tell_policy(policy)
 
     # --- what it is told: the sink of the reflectors, and the answers to our own writes
 
@@ -366,11 +381,13 @@ class Cache:
         self._tell_workload(identity)
 
     def _select_anew(self, workload: Workload) -> None:
+        self._selecting[workload.id] = self._that_select(workload)
+
+    def _that_select(self, workload: Workload) -> tuple[PolicyId, ...]:
         """Find the policies that select *workload*."""
-        namespace = workload.id.namespace
-        self._selecting[workload.id] = tuple(
+        return tuple(
             each.id
-            for each in (*self._cluster_policies.values(), *self._policies_in.get(namespace, {}).values())
+            for each in (*self._cluster_policies.values(), *self._policies_in.get(workload.id.namespace, {}).values())
             if each.policy is not None and not each.deleting and self.selects(each.policy, workload)
         )
 

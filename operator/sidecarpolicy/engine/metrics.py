@@ -59,6 +59,7 @@ _IN_PROGRESS: Final = (
     Reason.ROLLING_OUT,
     Reason.PAUSED,
     Reason.AWAITING_APPROVAL,
+    Reason.AWAITING_OWNERS,
     Reason.REMOVING,
     Reason.REMOVAL_HELD,
 )
@@ -116,6 +117,10 @@ class Metrics:
             "api_request_duration_seconds", "How long the API server took", _REQUEST, "verb", "resource"
         )
         self._lag = self._histogram("loop_lag_seconds", "How much later than due the event loop came to a timer", _LAG)
+        self._reviews = self._counter(
+            "webhook_reviews", "Reviews of the webhooks, by what came of them", "webhook", "result"
+        )
+        self._review_time = self._histogram("webhook_latency_seconds", "How long a review took", _REQUEST, "webhook")
         for result in RESULTS:
             self._writes.labels(result)
         self._collector = _Collector()
@@ -159,6 +164,11 @@ class Metrics:
         self._requests.labels(verb, resource, code).inc()
         self._request_time.labels(verb, resource).observe(seconds)
 
+    def reviewed(self, webhook: str, result: str, seconds: float) -> None:
+        """A webhook has answered."""
+        self._reviews.labels(webhook, result).inc()
+        self._review_time.labels(webhook).observe(seconds)
+
     async def watch_loop(self) -> None:
         """Measure the lag of the running loop until cancelled."""
         loop = asyncio.get_running_loop()
@@ -181,6 +191,10 @@ class Metrics:
         """Ask by how many seconds the API server's clock is ahead of ours."""
         self._collector.offset = offset
 
+    def observe_certificate(self, expires: Callable[[], float]) -> None:
+        """Ask when the webhooks' certificate runs out (seconds since the epoch; 0: there is none)."""
+        self._collector.expires = expires
+
     def observe_process(self) -> None:
         """Read memory, CPU and descriptors of this process."""
         ProcessCollector(registry=self.registry)
@@ -198,6 +212,7 @@ class _Collector:
         self.dropped: Callable[[], int] = int
         self.waiting: Callable[[], int] = int
         self.offset: Callable[[], float] = float
+        self.expires: Callable[[], float] = float
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family, those without a value too."""
@@ -226,6 +241,12 @@ class _Collector:
         )
         offset.add_metric([], self.offset())
         yield offset
+        expires = GaugeMetricFamily(
+            "sidecarpolicy_webhook_certificate_expiry_timestamp_seconds",
+            "When the webhooks' certificate runs out, 0 where this process has none",
+        )
+        expires.add_metric([], self.expires())
+        yield expires
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:

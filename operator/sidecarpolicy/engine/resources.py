@@ -25,6 +25,12 @@ PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
 EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event")
 POD_TEMPLATES = Resource(group="", version="v1", plural="podtemplates", kind="PodTemplate")
 
+SECRETS = Resource(group="", version="v1", plural="secrets", kind="Secret")
+MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS = (
+    Resource(group="admissionregistration.k8s.io", version="v1", plural=f"{kind.lower()}s", kind=kind)
+    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+)
+
 # Everything that is watched, in the order in which it is listed: what says what should be before what is.
 WATCHED = (NAMESPACES, *POLICIES.values(), REVISIONS, REPLICA_SETS, AUTOSCALERS, ROLLOUTS, DEPLOYMENTS)
 

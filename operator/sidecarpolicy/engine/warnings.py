@@ -11,7 +11,7 @@ from sidecarpolicy.core.revision import approvals
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
-from sidecarpolicy.names import WarningReason
+from sidecarpolicy.names import Strategy, WarningReason
 
 APPROVAL = re.compile(r"removal@\d+(#stuck)?|canary/[-a-z0-9]+@[-.a-z0-9]+")
 
@@ -46,6 +46,12 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
         )
         where = f"metadata.annotations[{names.APPROVE}]"
         found.append(Warned(reason=WarningReason.INVALID_MARK, message=message, where=where))
+    if cached.policy.rollout.strategy is Strategy.ON_NEXT_CHANGE and context.cache.has_admission is False:
+        message = (
+            "is carried out by the webhook, which is not installed: workloads wait until it is, or until the strategy "
+            "is another"
+        )
+        found.append(Warned(reason=WarningReason.NEEDS_ADMISSION, message=message, where="spec.rollout.strategy"))
     return found + _unknown_names(cached.policy, context)
 
 

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from sidecarpolicy import names
+from sidecarpolicy.admission.keeper import Keeper
 from sidecarpolicy.core.undone import Limits
 from sidecarpolicy.engine.engine import Engine
 from sidecarpolicy.engine.metrics import CONTENT_TYPE, Metrics, PolicyCounts, counts_of_status
 from sidecarpolicy.handlers.serving import Answer, Server, probes
+from sidecarpolicy.handlers.webhook import BIND_ADDRESS, DRAIN_SECONDS, Admission
 from sidecarpolicy.kube.client import HttpApi
 from sidecarpolicy.kube.connection import Login
 from sidecarpolicy.kube.events import EventRecorder
@@ -44,6 +46,9 @@ class OperatorSettings:
     revert_threshold: int = 3
     health_probe_bind_address: str = "0.0.0.0:8081"
     metrics_bind_address: str = "0.0.0.0:8080"
+    webhook: bool = False
+    webhook_bind_address: str = BIND_ADDRESS
+    admission_certificates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,24 @@ class Process:
             sync_period=settings.sync_period,
             metrics=self._metrics,
         )
+        self._admission = (
+            Admission(
+                settings.webhook_bind_address,
+                api=self._api,
+                cache=self._engine.cache,
+                metrics=self._metrics,
+                is_synced=self._engine.synced.is_set,
+            )
+            if settings.webhook
+            else None
+        )
+        self._keeper = (
+            Keeper(self._api, self._election, self._engine.cache)
+            if settings.webhook or settings.admission_certificates
+            else None
+        )
+        if self._keeper is None:  # nobody looks whether there is a webhook
+            self._engine.cache.note_admission(False)
         self._metrics.observe_process()
         self._metrics.observe_engine(Observed(self._engine))
         self._metrics.observe_events(lambda: self._events.dropped, lambda: self._events.waiting)
@@ -119,6 +142,7 @@ class Process:
             *([f"initial list not finished: {', '.join(unsynced)}"] if unsynced else []),
             *dict.fromkeys(each.problem for each in self._engine.reflectors.values() if each.problem),
             *([self._election.problem] if self._election.problem else []),
+            *(self._admission.problems if self._admission is not None else ()),
         ]
 
     def _metrics_page(self) -> Answer:
@@ -130,6 +154,8 @@ class Process:
             await self._server.start()
             await self._api.start()
             await self._lease_api.start()
+            if self._admission is not None:
+                await self._admission.start()
         except BaseException:
             await self.close()
             raise
@@ -137,6 +163,10 @@ class Process:
         self._run("the election", self._election.run())
         self._run("the Events", self._events.run())
         self._run("the look at the loop", self._metrics.watch_loop())
+        if self._admission is not None:
+            self._run("the webhooks", self._admission.run())
+        if self._keeper is not None:
+            self._run("the webhooks' certificates", self._keeper.run())
         self._parts.append(asyncio.create_task(self._spare_the_collector(), name="the look at memory"))
         return self
 
@@ -157,11 +187,16 @@ class Process:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        if self._admission is not None:
+            self._admission.end()
         for part in self._parts:
             part.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
         await self._events.flush()
         await self._election.release()
+        if self._admission is not None:
+            await asyncio.sleep(DRAIN_SECONDS if self._parts else 0.0)
+            await self._admission.close()
         await self._api.close()
         await self._lease_api.close()
         await self._server.close()

@@ -1,0 +1,192 @@
+"""The review of a Deployment: what its owner writes, with our sidecars on it in the same write.
+
+*Created*: it gets what a new workload gets (`plan.step_of_new`), so that its very first Pods have it and the operator
+has nothing to write afterwards. *Changed*: what the write has dropped or mangled comes back at the revision that the
+stored object's record names, never at a newer one. Only where a policy waits for its owners (OnNextChange), or where a
+change takes all Pods down at once, a newer revision goes along, because their owner restarts the Pods anyway.
+
+What the judge skips, this skips, with one exception: a write that replaces all Pods anyway takes nothing more down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from sidecarpolicy import names
+from sidecarpolicy.admission.proposal import Proposal, owner_changes, restored_record, with_record
+from sidecarpolicy.admission.room import Room
+from sidecarpolicy.core.checks import invalid_marks
+from sidecarpolicy.core.claims import template_items
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.messages import cause
+from sidecarpolicy.core.patch import template_and_record_changes
+from sidecarpolicy.core.plan import RolloutState, Step, step_of_new, step_with_owner
+from sidecarpolicy.core.record import Record, text_of
+from sidecarpolicy.core.revision import revision_name
+from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.workload import Workload, is_mangled, record_of
+from sidecarpolicy.engine.cache import CachedPolicy
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.desired_state import composed_on, desired_on
+from sidecarpolicy.engine.judging import judged
+from sidecarpolicy.engine.memory import Judgement, Memory, PolicyMemory
+from sidecarpolicy.engine.policies import rollout_state
+from sidecarpolicy.names import SkipReason, Strategy
+
+# Of what an owner reads about when they create a Deployment; the other skips are what they asked for.
+CONFLICTS = frozenset({SkipReason.NAME_CONFLICT, SkipReason.PORT_CONFLICT, SkipReason.BREAKS_AUTOSCALING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed:
+    """What is to be written besides: *operations* of a JSON Patch. *warnings*: what the writer is told."""
+
+    operations: tuple[Json, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+UNCHANGED = Reviewed()
+
+
+def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
+    """Return what comes to the proposed write. *context*: its cache is read; *room* notes what is let through."""
+    workload = proposal.workload
+    if _is_off_limits(proposal, context):
+        return UNCHANGED
+    context = Context(cache=context.cache.proposed(workload), memory=Memory(), now=context.now, limits=context.limits)
+    record = restored_record(proposal, context)
+    if not record and not workload.record and next(context.cache.selecting(workload), None) is None:
+        return UNCHANGED
+    changes = owner_changes(proposal, record)
+    takes_down = bool(workload.takes_down) and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
+    subject = with_record(replace(workload, takes_down="") if changes else workload, record)
+    subject, judgement = _without_what_cannot_return(subject, proposal, context)
+    if proposal.created:
+        steps = _steps_of_new(subject, judgement, context, room)
+    else:
+        steps = _steps_of_changed(
+            subject, judgement, proposal, context, joins=changes, joins_all=changes and takes_down
+        )
+    composed = composed_on(subject, judgement, desired_on(judgement, steps, context), steps, context)
+    if is_mangled(workload.record) and not composed.record:
+        return Reviewed(warnings=tuple(_warnings(proposal, judgement)))
+    if not proposal.dry_run:
+        for policy, step in steps.items():
+            if step.takes_slot:
+                room.let_through(policy, workload.id, context)
+    return Reviewed(
+        operations=tuple(
+            template_and_record_changes(
+                before=workload.content.template,
+                after=composed.template,
+                path=workload.template,
+                annotated=workload.annotated,
+                record=workload.record,
+                new_record=text_of(composed.record),
+            )
+        ),
+        warnings=tuple(_warnings(proposal, judgement)),
+    )
+
+
+def _is_off_limits(proposal: Proposal, context: Context) -> bool:
+    """Whether nothing is to be changed here: by the emergency switch, by the place, or because it is our own write."""
+    namespace = proposal.workload.id.namespace
+    system = namespace.startswith("kube-") or namespace == context.cache.operator_namespace
+    return context.cache.stopped or system or proposal.manager == names.FIELD_MANAGER or proposal.workload.deleting
+
+
+def _without_what_cannot_return(subject: Workload, proposal: Proposal, context: Context) -> tuple[Workload, Judgement]:
+    """Return *subject* without entries that were dropped and may not come back now, and the verdicts on it.
+
+    Where something of theirs is still there they stay in the record, which is what tells it from the owner's.
+    """
+    judgement = judged(subject, context)
+    kept = record_of(proposal.workload.record).entries
+    live = {item for item, _ in template_items(at(subject.content.template, "spec"))}
+    lost = {
+        policy
+        for policy, entry in judgement.record.entries.items()
+        if policy not in kept
+        and (skip := judgement.verdicts.get(policy)) is not None
+        and not skip.removes
+        and skip.reason is not SkipReason.PINNED
+        and not entry.items & live
+    }
+    if not lost:
+        return subject, judgement
+    entries = {policy: entry for policy, entry in judgement.record.entries.items() if policy not in lost}
+    subject = with_record(subject, replace(judgement.record, entries=entries))
+    return subject, judged(subject, replace(context, memory=Memory()))
+
+
+def _state(cached: CachedPolicy, context: Context) -> RolloutState:
+    """How the rollout of a policy stands, as far as objects tell."""
+    state = rollout_state(cached, PolicyMemory(), context)
+    accepted = (
+        cached.policy is not None
+        and not cached.problems
+        and revision_name(cached.id, cached.policy.words) == state.update
+    )
+    return replace(state, frozen=not accepted)
+
+
+def _steps_of_new(subject: Workload, judgement: Judgement, context: Context, room: Room) -> Mapping[PolicyId, Step]:
+    found = {}
+    for cached in context.cache.selecting(subject):
+        verdict = judgement.verdicts.get(cached.id)
+        pinned_to = verdict.pinned_to if verdict is not None else None
+        if cached.policy is None or cached.id in judgement.record.entries or cached.id not in judgement.verdicts:
+            continue
+        if verdict is not None and pinned_to is None:
+            continue
+        state = _state(cached, context)
+        has_room = partial(room.has_room, cached.policy, state.update or "", context)
+        if (step := step_of_new(state, subject.id, pinned_to=pinned_to, has_room=has_room)) is not None:
+            found[cached.id] = step
+    return found
+
+
+def _steps_of_changed(
+    subject: Workload, judgement: Judgement, proposal: Proposal, context: Context, *, joins: bool, joins_all: bool
+) -> Mapping[PolicyId, Step]:
+    """Where the record as it would be has another revision than it should: an old one came back, or a newer joins."""
+    assert proposal.before is not None
+    recorded = record_of(proposal.before.record)
+    found: dict[PolicyId, Step] = {}
+    for cached in context.cache.selecting(subject):
+        if judgement.verdicts.get(cached.id) is not None or cached.policy is None:
+            continue
+        step = None
+        if joins_all or (joins and cached.policy.rollout.strategy is Strategy.ON_NEXT_CHANGE):
+            step = step_with_owner(_state(cached, context), subject.id, recorded.entries.get(cached.id))
+        step = step or _step_back(cached.id, recorded, subject)
+        entry = judgement.record.entries.get(cached.id)
+        if step is not None and (entry is None or entry.revision != step.revision):
+            found[cached.id] = step
+    return found
+
+
+def _step_back(policy: PolicyId, recorded: Record, subject: Workload) -> Step | None:
+    """To what the stored object's record names: an old record that comes back with an old template changes nothing."""
+    entry = recorded.entries.get(policy)
+    if entry is None or not entry.revision:
+        return None
+    why = "as recorded"
+    return Step(workload=subject.id, revision=entry.revision, joins=entry.joined, note=entry.note, why=why)
+
+
+def _warnings(proposal: Proposal, judgement: Judgement) -> Iterator[str]:
+    workload = proposal.workload
+    yield from (cause(each) for each in invalid_marks(workload.labels, workload.annotations))
+    for path in proposal.valueless:
+        yield cause(
+            f"{path} is a key without a value: every client-side apply empties that list, and admission puts back what "
+            "is injected there; take the key out"
+        )
+    if proposal.created:
+        for policy, skip in sorted(judgement.verdicts.items()):
+            if skip is not None and skip.reason in CONFLICTS:
+                yield cause(f"{policy.label} skips this Deployment ({skip.reason}): {skip.message}")

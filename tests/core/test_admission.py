@@ -1,0 +1,331 @@
+"""What admission makes of an owner's write: laws first, then one write at a time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecarpolicy import names
+from sidecarpolicy.admission.proposal import NotReviewable, proposal_from
+from sidecarpolicy.core.claims import LAST_APPLIED
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.workload import record_of
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
+from tests.core.objects import WEB, a_deployment, a_policy, a_sidecar
+from tests.core.reviews import Cluster, a_request, record_on, template_of
+from tests.core.strategies import NAMES_OF_POLICIES, policies, templates
+
+ONE, TWO, THREE = (a_sidecar(container={"image": f"example.test/proxy:{tag}"}) for tag in "123")
+
+
+def inits(body: Json) -> list[str]:
+    """The images of the init containers."""
+    return [
+        each["image"].removeprefix("example.test/") for each in at(template_of(body), "spec").get("initContainers", [])
+    ]
+
+
+def revision_on(body: Json, policy: PolicyId = WEB) -> str | None:
+    """The revision that the record names."""
+    entry = record_of(record_on(body)).entries.get(policy)
+    return entry.revision if entry else None
+
+
+def without_ours(body: Json) -> Json:
+    """What `kubectl replace` sends whose author has only his own manifest."""
+    spec = {key: value for key, value in template_of(body)["spec"].items() if key not in ("initContainers", "volumes")}
+    annotations = {key: value for key, value in body["metadata"]["annotations"].items() if key != names.RECORD}
+    return {
+        **body,
+        "metadata": {
+            "name": "cart",
+            "namespace": "shop",
+            "labels": body["metadata"]["labels"],
+            "annotations": annotations,
+        },
+        "spec": {**body["spec"], "template": {**template_of(body), "spec": spec}},
+    }
+
+
+def with_image(body: Json, image: str) -> Json:
+    """With another image of the application."""
+    containers = [each | {"image": image} for each in template_of(body)["spec"]["containers"]]
+    template = template_of(body)
+    return {
+        **body,
+        "spec": {**body["spec"], "template": {**template, "spec": {**template["spec"], "containers": containers}}},
+    }
+
+
+def with_labels(body: Json, **labels: str) -> Json:
+    """With labels on the Deployment."""
+    return {**body, "metadata": {**body["metadata"], "labels": labels}}
+
+
+INJECT_FALSE = {names.INJECT: "false"}
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """With the policy web at its second revision."""
+    found = Cluster()
+    found.roll_out(a_policy(sidecars=[ONE]), number=1)
+    found.roll_out(a_policy(sidecars=[TWO]), number=2)
+    return found
+
+
+def stored(cluster: Cluster, body: Json) -> Json:
+    """*body* as it is stored and seen."""
+    cluster.put(DEPLOYMENTS, body)
+    return cluster.as_cached(body)
+
+
+# Laws
+
+
+@given(templates(), st.data())
+def test_creating_with_admission_is_what_the_operator_makes_of_it_afterwards(template: Json, data: Any) -> None:
+    cluster = Cluster()
+    for name in data.draw(st.lists(st.sampled_from(NAMES_OF_POLICIES), unique=True, min_size=1)):
+        cluster.roll_out(data.draw(policies(name=name, cluster=name == "base")))
+    body = a_deployment()
+    body["spec"]["template"] = template
+    body["metadata"]["annotations"] = data.draw(st.sampled_from([{}, {"team": "a"}]))
+    body["metadata"]["labels"] = data.draw(st.sampled_from([{}, INJECT_FALSE]))
+    admitted = cluster.admit(body)
+    assert (template_of(admitted), record_on(admitted)) == cluster.operate(body)
+    assert cluster.review(admitted).operations == (), "a second review"
+    assert cluster.writes(admitted) == [], "the operator afterwards"
+
+
+@given(templates(), st.data())
+def test_what_a_write_drops_is_put_back_and_nothing_else(template: Json, data: Any) -> None:
+    cluster = Cluster()
+    for name in data.draw(st.lists(st.sampled_from(NAMES_OF_POLICIES), unique=True, min_size=1)):
+        cluster.roll_out(data.draw(policies(name=name, cluster=name == "base")))
+    body = a_deployment()
+    body["spec"]["template"] = template
+    admitted = cluster.admit(body)
+    old = stored(cluster, admitted)
+    again = cluster.admit(body, old)
+    assert (template_of(again), record_on(again)) == (template_of(admitted), record_on(admitted))
+    assert cluster.review(again, old).operations == (), "a second review"
+    assert cluster.review(old, old).operations == (), "an unchanged write"
+
+
+# Created
+
+
+def test_a_new_one_gets_what_has_been_rolled_out_completely(cluster: Cluster) -> None:
+    cluster.roll_out(a_policy(sidecars=[THREE]), number=3, complete=False)
+    assert inits(cluster.admit(a_deployment())) == ["proxy:2"]
+
+
+@pytest.mark.parametrize("rollout", [{"paused": True}, {"strategy": "OnNextChange"}])
+def test_neither_pause_nor_strategy_keeps_that_from_a_new_one(cluster: Cluster, rollout: Json) -> None:
+    cluster.roll_out(a_policy(sidecars=[THREE], rollout=rollout), number=3, complete=False)
+    assert inits(cluster.admit(a_deployment())) == ["proxy:2"]
+
+
+def test_before_anything_is_complete_one_carries_it_and_the_next_waits() -> None:
+    cluster = Cluster()
+    cluster.roll_out(a_policy(sidecars=[ONE]), complete=False)
+    first = cluster.admit(a_deployment("first"))
+    assert inits(first) == ["proxy:1"]
+    assert inits(cluster.admit(a_deployment("second"))) == []
+    cluster.put(DEPLOYMENTS, first)
+    cluster.time += 60
+    assert inits(cluster.admit(a_deployment("third"))) == [], "the first one is in flight"
+
+
+def test_a_dry_run_takes_nobodys_place() -> None:
+    cluster = Cluster()
+    cluster.roll_out(a_policy(sidecars=[ONE]), complete=False)
+    assert inits(cluster.admit(a_deployment("first"), dryRun=True)) == ["proxy:1"]
+    assert inits(cluster.admit(a_deployment("second"))) == ["proxy:1"]
+
+
+@pytest.mark.parametrize("rollout", [{"paused": True}, {"strategy": "OnNextChange"}])
+def test_before_anything_is_complete_a_new_one_waits_for_what_waits(rollout: Json) -> None:
+    cluster = Cluster()
+    cluster.roll_out(a_policy(sidecars=[ONE], rollout=rollout), complete=False)
+    assert cluster.review(a_deployment()).operations == ()
+
+
+def test_while_the_first_rollout_is_halted_a_new_one_gets_nothing() -> None:
+    cluster = Cluster()
+    halt = '{"id":"web-x#1","reason":"","since":""}'
+    cluster.roll_out(a_policy(sidecars=[ONE]), complete=False, marks={names.HALT: halt})
+    assert cluster.review(a_deployment()).operations == ()
+
+
+def test_what_recreates_its_pods_loses_none_by_being_created(cluster: Cluster) -> None:
+    assert inits(cluster.admit(a_deployment(strategy={"type": "Recreate"}))) == ["proxy:2"]
+
+
+def test_one_without_a_name_yet_is_reviewed(cluster: Cluster) -> None:
+    body = a_deployment()
+    body["metadata"] = {"generateName": "cart-", "namespace": "shop"}
+    assert inits(cluster.admit(body)) == ["proxy:2"]
+
+
+def test_an_owner_who_wants_none_gets_none(cluster: Cluster) -> None:
+    assert cluster.review(a_deployment(labels=INJECT_FALSE)).operations == ()
+
+
+def test_a_conflict_is_told_to_the_owner_and_changes_nothing(cluster: Cluster) -> None:
+    own = {"name": "proxy", "image": "example.test/own:1"}
+    app = {"name": "app", "image": "example.test/app:1"}
+    found = cluster.review(a_deployment(pod={"initContainers": [own], "containers": [app]}))
+    assert found.operations == ()
+    assert found.warnings == (
+        "SidecarPolicy shop/web skips this Deployment (NameConflict): the application has its own container 'proxy' "
+        "with image 'example.test/own:1'; the policy's has image 'example.test/proxy:2'",
+    )
+
+
+def test_a_mark_that_means_nothing_is_told_to_the_owner(cluster: Cluster) -> None:
+    assert cluster.review(a_deployment(labels={names.INJECT: "no"})).warnings == (
+        'label sidecars.dev/inject: must be "true" or "false", not \'no\'',
+    )
+
+
+def test_the_emergency_switch_is_for_admission_too(cluster: Cluster) -> None:
+    cluster.put(NAMESPACES, {"metadata": {"name": "system", "annotations": {names.STOP: "true"}}})
+    assert cluster.review(a_deployment()).operations == ()
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "system"])
+def test_namespaces_of_the_system_and_our_own_are_never_touched(cluster: Cluster, namespace: str) -> None:
+    cluster.roll_out(a_policy("own", namespace, sidecars=[ONE]))
+    assert cluster.review(a_deployment(namespace=namespace)).operations == ()
+
+
+def test_a_list_that_every_apply_empties_is_told_to_the_owner(cluster: Cluster) -> None:
+    applied = {"spec": {"template": {"spec": {"containers": [{"name": "app", "env": None}], "volumes": None}}}}
+    body = a_deployment(annotations={LAST_APPLIED: json.dumps(applied)})
+    paths = [each.partition(" ")[0] for each in cluster.review(body).warnings]
+    assert paths == ["spec.template.spec.volumes", "spec.template.spec.containers[0].env"]
+
+
+# Changed
+
+
+def test_a_replace_gets_the_recorded_revision_back_not_a_newer_one(cluster: Cluster) -> None:
+    old = stored(cluster, cluster.admit(a_deployment()))
+    cluster.roll_out(a_policy(sidecars=[THREE]), number=3)
+    found = cluster.admit(with_image(without_ours(old), "example.test/app:2"), old)
+    assert inits(found) == ["proxy:2"]
+    assert record_on(found) == record_on(old)
+    assert template_of(found)["spec"]["containers"][0]["image"] == "example.test/app:2"
+
+
+def test_an_undo_to_an_older_revision_keeps_the_newer(cluster: Cluster) -> None:
+    newer = stored(cluster, cluster.admit(a_deployment()))
+    cluster = Cluster()
+    cluster.roll_out(a_policy(sidecars=[ONE]), number=1)
+    older = cluster.admit(a_deployment())
+    cluster.roll_out(a_policy(sidecars=[TWO]), number=2)
+    undone = {**newer, "metadata": newer["metadata"] | {"annotations": older["metadata"]["annotations"]}}
+    undone["spec"] = {**newer["spec"], "template": template_of(older)}
+    found = cluster.admit(undone, newer)
+    assert inits(found) == ["proxy:2"]
+    assert record_on(found) == record_on(newer)
+
+
+def test_what_the_owner_declares_under_our_name_is_theirs(cluster: Cluster) -> None:
+    old = stored(cluster, cluster.admit(a_deployment()))
+    new = without_ours(old)
+    new["spec"]["template"]["spec"]["initContainers"] = [{"name": "proxy", "image": "example.test/own:1"}]
+    assert cluster.review(new, old).operations == ()
+
+
+def test_an_edit_of_what_is_ours_is_repaired_in_the_same_write(cluster: Cluster) -> None:
+    old = stored(cluster, cluster.admit(a_deployment()))
+    new = {**old, "spec": {**old["spec"], "template": with_image(old, "x")["spec"]["template"]}}
+    mangled = [each | {"image": "example.test/mine:1"} for each in template_of(new)["spec"]["initContainers"]]
+    new["spec"]["template"] = {
+        "spec": {**template_of(new)["spec"], "initContainers": mangled},
+        "metadata": template_of(new)["metadata"],
+    }
+    assert inits(cluster.admit(new, old)) == ["proxy:2"]
+
+
+def test_opting_out_takes_ours_away_in_the_same_write(cluster: Cluster) -> None:
+    old = stored(cluster, cluster.admit(a_deployment()))
+    found = cluster.admit(with_labels(old, **INJECT_FALSE), old)
+    assert (inits(found), record_on(found)) == ([], "")
+
+
+def test_a_write_of_the_operators_own_is_left_as_it_is(cluster: Cluster) -> None:
+    old = stored(cluster, cluster.admit(a_deployment()))
+    ours = {"fieldManager": names.FIELD_MANAGER}
+    assert cluster.review(without_ours(old), old, options=ours).operations == ()
+
+
+def test_what_is_not_selected_any_more_does_not_come_back(cluster: Cluster) -> None:
+    old = stored(cluster, cluster.admit(a_deployment()))
+    cluster.roll_out(a_policy(sidecars=[TWO], selector={"matchLabels": {"tier": "db"}}), number=2)
+    assert cluster.review(without_ours(old), old).operations == ()
+
+
+def test_a_pending_one_is_not_advanced_by_its_owners_change(cluster: Cluster) -> None:
+    old = stored(cluster, a_deployment())
+    assert cluster.review(with_image(old, "example.test/app:2"), old).operations == ()
+
+
+# Together with the owner's change
+
+
+def test_on_next_change_the_update_revision_goes_along(cluster: Cluster) -> None:
+    old = stored(cluster, cluster.admit(a_deployment()))
+    before = revision_on(old)
+    revision = cluster.roll_out(
+        a_policy(sidecars=[THREE], rollout={"strategy": "OnNextChange"}), number=3, complete=False
+    )
+    assert cluster.review(with_labels(old, team="a"), old).operations == (), "no change of the template"
+    found = cluster.admit(with_image(old, "example.test/app:2"), old)
+    assert (inits(found), revision_on(found)) == (["proxy:3"], revision.name)
+    entry = record_of(record_on(found)).entries[WEB]
+    assert (entry.joined, entry.note.previous) == (True, before)
+    cluster.time += 5
+    assert cluster.review(found, old).operations == (), "a second review"
+
+
+def test_on_next_change_one_that_carries_nothing_joins(cluster: Cluster) -> None:
+    cluster.roll_out(a_policy(sidecars=[THREE], rollout={"strategy": "OnNextChange"}), number=3, complete=False)
+    old = stored(cluster, a_deployment())
+    assert inits(cluster.admit(with_image(old, "example.test/app:2"), old)) == ["proxy:3"]
+
+
+@pytest.mark.parametrize("changes", [{"paused": True}, {}])
+def test_on_next_change_nothing_goes_along_while_it_is_paused_or_halted(cluster: Cluster, changes: Json) -> None:
+    rollout = {"strategy": "OnNextChange"} | changes
+    halt = {} if changes else {names.HALT: '{"id":"web-x#1","reason":"","since":""}'}
+    cluster.roll_out(a_policy(sidecars=[THREE], rollout=rollout), number=3, complete=False, marks=halt)
+    old = stored(cluster, a_deployment())
+    assert cluster.review(with_image(old, "example.test/app:2"), old).operations == ()
+
+
+def test_what_would_go_down_joins_with_its_owners_change(cluster: Cluster) -> None:
+    old = stored(cluster, a_deployment(strategy={"type": "Recreate"}))
+    assert cluster.review(with_labels(old, team="a"), old).operations == ()
+    assert inits(cluster.admit(with_image(old, "example.test/app:2"), old)) == ["proxy:2"]
+
+
+# Requests
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"operation": "DELETE"}, {"object": None}, {"operation": "UPDATE"}, {"object": 1}],
+    ids=str,
+)
+def test_what_cannot_be_reviewed_is_said(changes: Json) -> None:
+    with pytest.raises(NotReviewable):
+        proposal_from(a_request(a_deployment()) | changes)
