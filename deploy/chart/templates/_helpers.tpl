@@ -1,5 +1,6 @@
+{{/* The name of everything, whatever the release is called: the operator knows its Lease by it. */}}
 {{- define "sidecarpolicy.name" -}}
-{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+sidecarpolicy
 {{- end }}
 
 {{- define "sidecarpolicy.serviceAccount" -}}
