@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,9 +59,9 @@ class Release:
             for each in (("get", "pods", "-o", "wide"), ("get", "events", "--sort-by=.lastTimestamp"))
         )
 
-    def replicas(self) -> list[Manifest]:
-        """The operator's Pods that are not on their way out."""
-        found = self._system.get("pods", labelSelector="app.kubernetes.io/component=operator")["items"]
+    def replicas(self, name: str = "sidecarpolicy") -> list[Manifest]:
+        """The Pods of the operator, or of its webhook, that are not on their way out."""
+        found = self._system.get("pods", labelSelector=f"app.kubernetes.io/name={name}")["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def leader(self) -> str:
@@ -94,11 +95,11 @@ def everything(cluster: localcluster.Cluster) -> set[Name]:
     return {(kind, namespace, name) for kind, namespace, name in (line.split("\t") for line in lines)}
 
 
-def a_web_policy(namespace: str, tag: int) -> Manifest:
+def a_web_policy(namespace: str, tag: int, *, name: str = "web", sidecar: str = "proxy", **spec: Any) -> Manifest:
     """A policy with one sidecar that runs."""
-    image = BUSYBOX.replace(":1", f":{tag}")
+    container = an_idle(image=BUSYBOX.replace(":1", f":{tag}"))
     return a_policy(
-        "web", namespace, rollout={"minReadySeconds": 0}, sidecars=[a_sidecar(container=an_idle(image=image))]
+        name, namespace, rollout={"minReadySeconds": 0}, sidecars=[a_sidecar(sidecar, container=container)], **spec
     )
 
 
@@ -108,9 +109,10 @@ def has_proxy(tag: int, deployment: Manifest) -> bool:
 
 def is_installed_and_ready(release: Release) -> None:
     release.helm("install", RELEASE, str(CHART), "--wait", "--timeout=120s")
-    replicas = release.replicas()
-    assert len(replicas) == 2
-    assert all(is_ready(pod) for pod in replicas)
+    for component in ("sidecarpolicy", "sidecarpolicy-webhook"):
+        replicas = release.replicas(component)
+        assert len(replicas) == 2
+        assert all(is_ready(pod) for pod in replicas)
     assert "Phase:          Succeeded" in release.helm("test", RELEASE, "--timeout=90s")
 
 
@@ -120,6 +122,15 @@ def a_policy_converges(release: Release, fleet: Fleet) -> None:
     fleet.apply(a_web_policy(fleet.namespace, 1))
     fleet.wait("RolloutComplete", timeout=90)
     assert init_names(fleet.deployment()) == ["proxy"]
+
+
+def a_new_deployment_starts_with_its_sidecars(fleet: Fleet) -> None:
+    fleet.apply(an_idle_deployment("new", fleet.namespace))
+    made = fleet.deployment("new")
+    assert init_names(made) == ["proxy"]
+    fleet.kubectl("rollout", "status", "deployment/new", "--timeout=60s")
+    assert len(fleet.get("replicasets", version="apps/v1", labelSelector="app=new")["items"]) == 1
+    fleet.kubectl("delete", "deployment", "new", "--timeout=60s")
 
 
 def work_goes_on_without_its_leader(release: Release, fleet: Fleet) -> None:
@@ -136,13 +147,16 @@ def an_upgrade_rolls_no_workload(release: Release, fleet: Fleet) -> None:
     generation = fleet.deployment()["metadata"]["generation"]
     release.helm("upgrade", RELEASE, str(CHART), "--wait", "--timeout=120s", "--set=operator.logFormat=json")
     leader = release.await_leader_other_than(*before)
-    # It has looked at everything when it has brought a workload that is new to where the old one is.
+    # It has looked at everything when it has carried out a policy that is new.
     fleet.apply(an_idle_deployment("late", fleet.namespace))
-    fleet.wait_for(partial(has_proxy, 2), "late", timeout=60)
+    late = {"matchLabels": {"app": "late"}}
+    fleet.apply(a_web_policy(fleet.namespace, 1, name="late", sidecar="second", selector=late))
+    fleet.wait("RolloutComplete", "late", timeout=90)
     fleet.wait("RolloutComplete", timeout=90)
     assert fleet.deployment()["metadata"]["generation"] == generation
     said = [json.loads(line) for line in release.log(leader)]
-    assert [each["workload"] for each in said if "workload" in each] == [f"{fleet.namespace}/late"]
+    assert {each["workload"] for each in said if "workload" in each} == {f"{fleet.namespace}/late"}
+    fleet.delete_policy("late")
 
 
 def the_policy_takes_its_sidecars_with_it(fleet: Fleet) -> None:
@@ -160,6 +174,7 @@ def test_installed_it_converges_outlives_its_leader_rolls_nothing_at_an_upgrade_
     with kube.a_namespace(kube.client(release.cluster.kubeconfig), "shop") as name:
         fleet = Fleet(release.cluster, name)
         a_policy_converges(release, fleet)
+        a_new_deployment_starts_with_its_sidecars(fleet)
         work_goes_on_without_its_leader(release, fleet)
         an_upgrade_rolls_no_workload(release, fleet)
         the_policy_takes_its_sidecars_with_it(fleet)

@@ -29,6 +29,43 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{- define "sidecarpolicy.webhookSelector" -}}
+app.kubernetes.io/name: sidecarpolicy-webhook
+{{- end }}
+
+{{- define "sidecarpolicy.webhookLabels" -}}
+{{ include "sidecarpolicy.labels" . }}
+app.kubernetes.io/component: webhook
+{{- end }}
+
+{{/* What the Pods of operator and webhook have in common: where they run, as whom, and what fetches their image. */}}
+{{- define "sidecarpolicy.podSpec" -}}
+enableServiceLinks: false
+{{- if kindIs "bool" .Values.hostUsers }}
+hostUsers: {{ .Values.hostUsers }}
+{{- end }}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "sidecarpolicy.image" -}}
 {{- with .Values.image -}}
 {{- if .registry }}{{ .registry }}/{{ end }}{{ .repository }}
