@@ -15,7 +15,7 @@ WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One answered request of the operator's."""
+    """One answered request."""
 
     verb: str
     group: str
@@ -43,22 +43,21 @@ class Audit:
 
     log: Path
     start: int
+    user: str = OPERATOR_USER
 
     @classmethod
-    def begin(cls, cluster: localcluster.Cluster) -> Audit:
-        """Mark the end of *cluster*'s log as it is now."""
+    def begin(cls, cluster: localcluster.Cluster, user: str = OPERATOR_USER) -> Audit:
+        """Mark the end of *cluster*'s log as it is now; *user*: whose requests are meant, where not the operator's."""
         assert cluster.audit_log is not None, "this test counts requests and needs a cluster with an audit log"
-        return cls(cluster.audit_log, cluster.audit_log.stat().st_size)
+        return cls(cluster.audit_log, cluster.audit_log.stat().st_size, user)
 
     def requests(self) -> list[Request]:
-        """Every request of the operator's since the mark."""
+        """Every request of that user's since the mark."""
         with self.log.open("rb") as log:
             log.seek(self.start)
             lines = log.read().split(b"\n")[:-1]
         events = [json.loads(line) for line in lines]
-        return [
-            _request(each) for each in events if each["user"].get("username") == OPERATOR_USER and "objectRef" in each
-        ]
+        return [_request(each) for each in events if each["user"].get("username") == self.user and "objectRef" in each]
 
     def writes(self) -> list[Request]:
         """Every change that the operator made since the mark, without its Lease."""

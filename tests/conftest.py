@@ -72,26 +72,26 @@ def namespace(api: pykube.HTTPClient, request: pytest.FixtureRequest) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def operator_kubeconfig(
-    cluster: localcluster.Cluster, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def operator_kubeconfig(cluster: localcluster.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig with a token of the operator's ServiceAccount: what that may not do fails in tests too."""
-    token = kubectl("create", "token", OPERATOR, f"--namespace={OPERATOR_NAMESPACE}", "--duration=24h").stdout.strip()
+    return kubeconfig_of(OPERATOR, cluster, tmp_path_factory.mktemp("operator"))
+
+
+def kubeconfig_of(account: str, cluster: localcluster.Cluster, folder: Path) -> Path:
+    """Write a kubeconfig with a token of one of our ServiceAccounts."""
+    arguments = ("create", "token", account, f"--namespace={OPERATOR_NAMESPACE}", "--duration=24h")
+    token = cluster.kubectl(*arguments).stdout.strip()
     where = {"server": cluster.server} | ({"certificate-authority": str(cluster.ca_file)} if cluster.ca_file else {})
-    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    context = {"cluster": "tests", "user": account, "namespace": OPERATOR_NAMESPACE}
+    path = folder / "kubeconfig"
     path.write_text(
         json.dumps(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
                 "clusters": [{"name": "tests", "cluster": where}],
-                "users": [{"name": OPERATOR, "user": {"token": token}}],
-                "contexts": [
-                    {
-                        "name": "tests",
-                        "context": {"cluster": "tests", "user": OPERATOR, "namespace": OPERATOR_NAMESPACE},
-                    }
-                ],
+                "users": [{"name": account, "user": {"token": token}}],
+                "contexts": [{"name": "tests", "context": context}],
                 "current-context": "tests",
             }
         )

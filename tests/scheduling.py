@@ -26,6 +26,7 @@ FIRST = (
     "tests/api/test_skips.py",
     "tests/api/test_faults.py",
     "tests/api/test_approvals.py",
+    "tests/api/test_admission.py",
 )
 
 

@@ -16,9 +16,9 @@ from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.observe import observe
-from sidecarpolicy.engine.policies import rollout_state
+from sidecarpolicy.engine.policy_pass import rollout_state
+from sidecarpolicy.engine.prepare import NO_STEPS, prepare
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES, REVISIONS
-from sidecarpolicy.engine.workloads import NO_STEPS, prepare
 from tests.core.cached import Seen, a_stored_revision
 from tests.core.objects import START
 from tests.simulation.patches import json_patched

@@ -10,10 +10,11 @@ import asyncio
 import base64
 import binascii
 import logging
+import os
 import ssl
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from sidecarpolicy import names
@@ -43,11 +44,7 @@ class ServingCertificate:
         pair = data.get(CERTIFICATE, b""), data.get(KEY, b"")
         if pair == self._loaded or not all(pair):
             return False
-        with tempfile.TemporaryDirectory() as folder:
-            certificate, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
-            for path, text in zip((certificate, key), pair, strict=True):
-                path.touch(mode=0o600)
-                path.write_bytes(text)
+        with _as_file(pair[0]) as certificate, _as_file(pair[1]) as key:
             try:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
             except (ssl.SSLError, OSError) as error:
@@ -55,6 +52,23 @@ class ServingCertificate:
             self.context.load_cert_chain(certificate, key)
         self._loaded, self.problem, self.expires = pair, "", expires(pair[0]).timestamp()
         return True
+
+
+@contextmanager
+def _as_file(text: bytes) -> Iterator[str]:
+    """Give the path of a file that holds *text*, which OpenSSL wants: in memory where that can be, on no disk."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:  # readable by its owner only
+            file.write(text)
+            file.flush()
+            yield file.name
+        return
+    descriptor = os.memfd_create("tls")
+    try:
+        os.write(descriptor, text)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 async def follow(certificate: ServingCertificate, api: Api, namespace: str) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from sidecarpolicy.core.kinds import kind_of
 from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Api, Conflict, Json, Leadership, NotFound, Rejected, Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES, REVISIONS
+from sidecarpolicy.engine.resources import POLICIES, REVISIONS
 from sidecarpolicy.engine.writes import (
     ChangeFinalizers,
     CreateRevision,
@@ -45,7 +46,7 @@ class Writer:
         match write:
             case PatchWorkload(workload=workload, operations=operations, dry_run=dry_run):
                 return await self._patch(
-                    DEPLOYMENTS, workload.id.namespace, workload.id.name, operations, dry_run=dry_run
+                    kind_of(workload).ADDRESS, workload.id.namespace, workload.id.name, operations, dry_run=dry_run
                 )
             case WriteStatus(policy=policy, status=status):
                 operations = [

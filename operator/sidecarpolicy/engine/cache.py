@@ -23,7 +23,7 @@ from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_fro
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.driven import Driven, driven_from
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.kinds.deployment import child_from, workload_from
+from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.revision import StoredRevision, current_revision, from_controller_revision, update_revision
@@ -32,12 +32,12 @@ from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_fr
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
-    DEPLOYMENTS,
+    CHILDREN,
     NAMESPACES,
     POLICIES,
-    REPLICA_SETS,
     REVISIONS,
     ROLLOUTS,
+    WORKLOADS,
 )
 from sidecarpolicy.names import DeletionPolicy
 
@@ -344,10 +344,10 @@ class Cache:
         self._take(resource, (namespace, name), None)
 
     def _take(self, resource: Resource, name: Name, body: Json | None) -> None:
-        if resource == DEPLOYMENTS:
-            self._workload(WorkloadId(*name), body)
-        elif resource == REPLICA_SETS:
-            self._child(name, child_from(body) if body is not None else None)
+        if resource in WORKLOADS:
+            self._workload(WorkloadId(*name, kind=resource.kind), body)
+        elif resource in CHILDREN:
+            self._child(name, CHILDREN[resource].child_from(body) if body is not None else None)
         elif resource == REVISIONS:
             self._revision(name, body)
         elif resource == ROLLOUTS:
@@ -365,7 +365,7 @@ class Cache:
 
     def _workload(self, identity: WorkloadId, body: Json | None) -> None:
         old = self.workloads.get(identity)
-        new = workload_from(body, old) if body is not None else None
+        new = KINDS[identity.kind].workload_from(body, old) if body is not None else None
         if old is not None and (new is None or new.uid != old.uid):
             self._by_uid.pop(old.uid, None)
             self._children.pop(old.uid, None)

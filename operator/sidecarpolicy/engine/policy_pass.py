@@ -16,6 +16,7 @@ from sidecarpolicy.core import counting
 from sidecarpolicy.core.canary import approval_of
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds import kind_of
 from sidecarpolicy.core.namespace_backoff import namespace_backoffs
 from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
 from sidecarpolicy.core.policy import Rollout
@@ -36,10 +37,11 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.memory import PolicyMemory
+from sidecarpolicy.engine.observe import fleet_of
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
-from sidecarpolicy.engine.port import Api, ApiError, Conflict, Transient
+from sidecarpolicy.engine.port import Api, ApiError, Conflict
 from sidecarpolicy.engine.report import Reporter
-from sidecarpolicy.engine.resources import DEPLOYMENTS
+from sidecarpolicy.engine.retries import OF_POLICIES
 from sidecarpolicy.engine.writes import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
 from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
 
@@ -53,9 +55,6 @@ MOST_WRITES = 20
 
 # So many late workloads are looked at in one pass.
 MOST_DIAGNOSED = 5
-
-# How long a policy waits after an error, in seconds: doubling from the first to the last.
-FIRST_RETRY, LAST_RETRY = 0.5, 60.0
 
 
 def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> RolloutState:
@@ -207,7 +206,7 @@ class PolicyPass:
         await self.observed()
         await self._diagnose(remembered)
         waits = remembered.retry_at - self.context.now() if remembered.failures else 0.0
-        if not 0.0 < waits <= LAST_RETRY:  # more than that: our clock was ahead then
+        if not 0.0 < waits <= OF_POLICIES.last:  # more than that: our clock was ahead then
             seconds = await self._try(identity, remembered)
             remembered.retry_at = self.context.now() + seconds
         await self.observed()
@@ -216,7 +215,7 @@ class PolicyPass:
             return None
         moments = [remembered.retry_at] if remembered.failures else []
         state = rollout_state(cached, remembered, self.context)
-        now = plan(state, remembered.fleet)
+        now = plan(state, fleet_of(identity, self.context))
         moments += [each for each in (now.looks_again,) if each is not None]
         if remembered.fleet.to_diagnose:
             moments.append(state.now + LOOK_AGAIN)
@@ -233,11 +232,10 @@ class PolicyPass:
         except Conflict as error:  # somebody wrote first: decide again on what is there now
             log.debug("%s: %s", identity.label, error)
             remembered.failures += 1
-            return min(LAST_RETRY, 0.05 * 2.0 ** min(remembered.failures, 12))
+            return OF_POLICIES.seconds(error, remembered.failures)
         except (ApiError, Hindered) as error:
-            wish = error.retry_after if isinstance(error, Transient) else None
-            seconds = min(LAST_RETRY, wish or FIRST_RETRY * 2.0 ** min(remembered.failures, 12))
             remembered.failures += 1
+            seconds = min(OF_POLICIES.last, OF_POLICIES.seconds(error, remembered.failures))
             if (problem := one_line(str(error))) != remembered.problem:
                 log.warning("%s: %s; trying again in %.1f s", identity.label, problem, seconds)
             remembered.problem = problem
@@ -258,7 +256,8 @@ class PolicyPass:
                 remembered.canonical = {name: await canonical_form(cached.policy, self.api, context)}
                 continue  # the policy may have changed meanwhile
             note_backoffs(remembered, context.now())
-            now = plan(rollout_state(cached, remembered, context), remembered.fleet)
+            # Where no workload is concerned none was observed since the update revision changed.
+            now = plan(rollout_state(cached, remembered, context), fleet_of(identity, context))
             found = next_write(cached, now, context)
             if found is None:
                 return
@@ -294,12 +293,12 @@ class PolicyPass:
 
     async def _read_again(self, workload: Workload, remembered: PolicyMemory) -> Workload | None:
         """Return *workload* as it is now where it is late all the same. Raise ApiError."""
-        place = workload.id
-        found = await self.api.list_in(DEPLOYMENTS, place.namespace, field_selector=f"metadata.name={place.name}")
+        place, address = workload.id, kind_of(workload).ADDRESS
+        found = await self.api.list_in(address, place.namespace, field_selector=f"metadata.name={place.name}")
         if found:
-            self.context.cache.put(DEPLOYMENTS, found[0])
+            self.context.cache.put(address, found[0])
         else:
-            self.context.cache.forget(DEPLOYMENTS, place.namespace, place.name)
+            self.context.cache.forget(address, place.namespace, place.name)
         await self.observed()
         each = remembered.fleet.get(place)
         return self.context.cache.workloads.get(place) if each is not None and (each.failing or each.suspect) else None

@@ -38,13 +38,15 @@ NO_STEPS: Mapping[PolicyId, Step] = {}
 class Prepared:
     """What is to be written on *workload* (no operations: nothing), and everything that led to it.
 
-    *waits_until*: another writer keeps undoing something, and it is not put back before then (seconds since the epoch).
+    *record*: the text of the record that is composed. *waits_until*: another writer keeps undoing something, and it is
+    not put back before then (seconds since the epoch).
     """
 
     workload: Workload
     judgement: Judgement
     desired: Desired
     composed: Composition
+    record: str
     steps: Mapping[PolicyId, Step]
     decisions: Mapping[PolicyId, Decision]
     operations: list[Json]
@@ -75,17 +77,19 @@ def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context
     if kept is None or steps or resting:
         desired = desired_on(judgement, steps, context, resting)
         kept = composed_on(workload, judgement, desired, steps, context)
-    operations = _operations(workload, kept)
-    if operations and not (is_mangled(workload.record) and not kept.record):
-        kept = replace(kept, record=noted(kept.record, desired.held, decisions, workload, context))
-        operations = _operations(workload, kept)
-    else:
+    text = text_of(kept.record)
+    operations = _operations(workload, kept.template, text)
+    if is_mangled(workload.record) and not kept.record:
         operations = []
+    elif operations and (record := noted(kept.record, desired.held, decisions, workload, context)) != kept.record:
+        kept, text = replace(kept, record=record), text_of(record)
+        operations = _operations(workload, kept.template, text)
     return Prepared(
         workload=workload,
         judgement=judgement,
         desired=desired,
         composed=kept,
+        record=text,
         steps=steps,
         decisions=decisions,
         operations=operations,
@@ -100,17 +104,17 @@ def _stamped(step: Step, now: float) -> Step:
     return replace(step, note=replace(step.note, stepped=float(int(now))))
 
 
-def _operations(workload: Workload, composed: Composition) -> list[Json]:
+def _operations(workload: Workload, template: Json, record: str) -> list[Json]:
     return json_patch(
         uid=workload.uid,
         generation=workload.generation,
         version=workload.version,
         path=workload.template,
         before=workload.content.template,
-        after=composed.template,
+        after=template,
         annotated=workload.annotated,
         record=workload.record,
-        new_record=text_of(composed.record),
+        new_record=record,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecarpolicy import names
 from sidecarpolicy.core import driven
-from sidecarpolicy.core.kinds import deployment
+from sidecarpolicy.core.kinds import KINDS, deployment
 from sidecarpolicy.engine.port import Resource
 
 POLICIES = {
@@ -12,6 +12,9 @@ POLICIES = {
     for kind, plural in names.PLURALS.items()
 }
 
+# The kinds of workloads by where they and what their controllers make of them are found.
+WORKLOADS = {kind.ADDRESS: kind for kind in KINDS.values()}
+CHILDREN = {kind.CHILDREN: kind for kind in KINDS.values()}
 
 DEPLOYMENTS = deployment.ADDRESS
 REPLICA_SETS = deployment.CHILDREN
@@ -32,7 +35,7 @@ MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS = (
 )
 
 # Everything that is watched, in the order in which it is listed: what says what should be before what is.
-WATCHED = (NAMESPACES, *POLICIES.values(), REVISIONS, REPLICA_SETS, AUTOSCALERS, ROLLOUTS, DEPLOYMENTS)
+WATCHED = (NAMESPACES, *POLICIES.values(), REVISIONS, *CHILDREN, AUTOSCALERS, ROLLOUTS, *WORKLOADS)
 
 # Where the API server does not serve these there are none.
 OPTIONAL = frozenset({AUTOSCALERS, ROLLOUTS})

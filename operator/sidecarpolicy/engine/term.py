@@ -31,7 +31,8 @@ from sidecarpolicy.engine.policy_pass import PolicyPass, note_backoffs, rollout_
 from sidecarpolicy.engine.port import Api, Events, Leadership
 from sidecarpolicy.engine.prepare import NO_STEPS, is_inspected, is_settled
 from sidecarpolicy.engine.report import Reporter
-from sidecarpolicy.engine.workload_pass import LAST_BACKOFF, WorkloadPass
+from sidecarpolicy.engine.retries import OF_WORKLOADS
+from sidecarpolicy.engine.workload_pass import WorkloadPass
 
 log = logging.getLogger(__name__)
 
@@ -213,8 +214,8 @@ class Term:
         try:
             self._alarms.set(identity, observe(identity, context))
         except Exception:  # a mistake of ours: told in full, and it must not stop everything else
-            log.exception("looking at %s failed, trying again in %g s", identity, LAST_BACKOFF)
-            self._alarms.set(identity, context.now() + LAST_BACKOFF)
+            log.exception("looking at %s failed, trying again in %g s", identity, OF_WORKLOADS.last)
+            self._alarms.set(identity, context.now() + OF_WORKLOADS.last)
         remembered = context.memory.workloads.get(identity)
         for policy in sorted(before | (remembered.in_fleets if remembered is not None else frozenset())):
             self._look_at(policy)
@@ -255,8 +256,8 @@ class Term:
                 self._urgent.append(identity)
                 self._wake.set()
         except Exception:  # a mistake of ours, as above
-            log.exception("comparing %s failed, trying again in %g s", identity, LAST_BACKOFF)
-            self._alarms.set(identity, self.context.now() + LAST_BACKOFF)
+            log.exception("comparing %s failed, trying again in %g s", identity, OF_WORKLOADS.last)
+            self._alarms.set(identity, self.context.now() + OF_WORKLOADS.last)
 
     def _note_the_switch(self) -> None:
         """After the emergency switch was thrown either way everything is looked at again."""
@@ -388,8 +389,8 @@ class Term:
                 log.debug("%s: not written, leadership has ended", key)
             except Exception:
                 result = "error"
-                log.exception("working on %s failed, trying again in %g s", key, LAST_BACKOFF)
-                self._alarms.set(key, self.context.now() + LAST_BACKOFF)
+                log.exception("working on %s failed, trying again in %g s", key, OF_WORKLOADS.last)
+                self._alarms.set(key, self.context.now() + OF_WORKLOADS.last)
             finally:
                 controller = "policy" if isinstance(key, PolicyId) else "workload"
                 self.metrics.reconcile(controller, result, time.perf_counter() - began)

@@ -14,7 +14,6 @@ from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.drift import mends
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.record import text_of
 from sidecarpolicy.core.targets import Backoff
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload
@@ -36,16 +35,14 @@ from sidecarpolicy.engine.prepare import (
     undone_by,
     warn,
 )
+from sidecarpolicy.engine.retries import OF_WORKLOADS
 from sidecarpolicy.engine.reverts import remember
 from sidecarpolicy.engine.writes import PatchWorkload
 
 log = logging.getLogger(__name__)
 
-# A refusal of the API server is tried again when the workload changes, or after this many seconds.
-REJECTED_SECONDS = 600.0
-
-# How long a workload waits after a write that failed for the moment, in seconds: doubling from the first to the last.
-FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
+# What admission makes of a repair is asked again after this many seconds.
+MUTATION_SECONDS = 600.0
 
 # After this many such failures in a row, of whichever workload, nothing is begun for a while: doubling, in seconds.
 TROUBLE, FIRST_PAUSE, LAST_PAUSE = 3, 0.25, 10.0
@@ -119,9 +116,9 @@ class WorkloadPass:
     def _note_idle_step(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> None:
         """A step that changes nothing would be picked again at once; that must not be, whatever the reason."""
         why = "; ".join(step.why for step in steps.values())
-        log.warning("%s: nothing to write for %s; trying again in %g s", workload.id, why, LAST_BACKOFF)
+        log.warning("%s: nothing to write for %s; trying again in %g s", workload.id, why, OF_WORKLOADS.last)
         backoff = Backoff(
-            until=self.context.now() + LAST_BACKOFF, message=f"nothing to write for: {why}", rejected=False
+            until=self.context.now() + OF_WORKLOADS.last, message=f"nothing to write for: {why}", rejected=False
         )
         self.context.memory.of(workload.id).failed = Failed(
             uid=workload.uid,
@@ -148,10 +145,10 @@ class WorkloadPass:
         remembered.mutation = Mutation(
             body=workload.body,
             missing={policy: gone for policy, taken in undone.items() if (gone := taken - there)},
-            until=context.now() + REJECTED_SECONDS,
+            until=context.now() + MUTATION_SECONDS,
         )
         if remembered.mutation.missing:
-            self.alarms.set(workload.id, context.now() + REJECTED_SECONDS + 1.0)
+            self.alarms.set(workload.id, context.now() + MUTATION_SECONDS + 1.0)
         return False
 
     def _note_write(self, prepared: Prepared, answer: Json) -> None:
@@ -167,7 +164,7 @@ class WorkloadPass:
             return
         judgement = judged(after, context)
         as_sent = after.content.template == prepared.composed.template
-        as_sent = as_sent and (after.record or "") == text_of(prepared.composed.record)
+        as_sent = as_sent and (after.record or "") == prepared.record
         if as_sent and judgement.verdicts == prepared.judgement.verdicts:
             # Composing it again would give the same (a law of `core.injection`): no need to.
             remembered.settled = settled_key(after, judgement, context)
@@ -181,16 +178,12 @@ class WorkloadPass:
         same = before is not None and (before.uid, before.generation) == (workload.uid, workload.generation)
         tries = 1 + (before.tries if before is not None and same else 0)
         rejected = not isinstance(error, Conflict | Transient)
-        if isinstance(error, Conflict):
-            seconds = min(5.0, 0.05 * 2.0 ** min(tries - 1, 10))
-        elif isinstance(error, Transient):
-            seconds = error.retry_after or min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(tries - 1, 10))
+        seconds = OF_WORKLOADS.seconds(error, tries)
+        if isinstance(error, Transient):
             self._failures += 1
             if self._failures >= TROUBLE:
                 pause = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - TROUBLE, 10))
                 self.paused_until = asyncio.get_running_loop().time() + max(pause, error.retry_after or 0.0)
-        else:
-            seconds = REJECTED_SECONDS
         log.log(logging.DEBUG if isinstance(error, Conflict) else logging.WARNING, "%s", error)
         backoff = Backoff(until=context.now() + seconds, message=one_line(str(error)), rejected=rejected)
         remembered.failed = Failed(

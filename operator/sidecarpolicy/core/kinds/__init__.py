@@ -1,7 +1,10 @@
 """The kinds of workloads. Each is one module, and the only one that knows how its controller rolls a template out.
 
 Everything else decides by facts (`facts.Facts`): has it arrived, is it moving, when did it make its last step forward.
-A new kind is a new module and a line in KINDS. What each of the next ones answers to the same questions:
+A new kind is a new module and a line in KINDS; it is then watched, cached, judged, written and read again as a
+Deployment is. Beside that it takes: rights (deploy/base/access), the words "the Deployment" in `core`'s sentences, the
+commands that take Deployments (`cli`), and for a kind whose children are ControllerRevisions a watch of those that is
+not limited to ours (`engine/resources.py`, LABEL_SELECTORS). What each of the next ones answers to the same questions:
 
 - *StatefulSet*: arrived when currentRevision = updateRevision, updatedReplicas ≥ replicas − partition and all are
   available; there is no progress condition and no progressDeadlineSeconds, so the policy's own clock alone counts, as

@@ -1,0 +1,43 @@
+"""When a request that failed is tried again: what each error of the port means for the next try.
+
+A Conflict is decided anew almost at once, for somebody else was only faster. A Transient error doubles the wait, unless
+the server says how long. What is Rejected stays so until somebody edits something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecarpolicy.engine.port import ApiError, Conflict, Transient
+
+# The first wait after a Conflict, in seconds.
+FIRST_CONFLICT = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """Waits in seconds: doubling from *first* to *last*, after a Conflict to *last_conflict*.
+
+    *rejected*: after a Rejected, None for as after any other error.
+    """
+
+    first: float
+    last: float
+    last_conflict: float
+    rejected: float | None = None
+
+    def seconds(self, error: Exception, tries: int) -> float:
+        """Return how long to wait after *error*, the *tries*-th in a row."""
+        doubled = 2.0 ** min(tries - 1, 12)
+        if isinstance(error, Conflict):
+            return min(self.last_conflict, FIRST_CONFLICT * doubled)
+        if isinstance(error, Transient):
+            return error.retry_after or min(self.last, self.first * doubled)
+        if isinstance(error, ApiError) and self.rejected is not None:
+            return self.rejected
+        return min(self.last, self.first * doubled)
+
+
+# A workload is tried again earlier than that when it changes.
+OF_WORKLOADS = Retries(first=1.0, last=30.0, last_conflict=5.0, rejected=600.0)
+OF_POLICIES = Retries(first=0.5, last=60.0, last_conflict=60.0)
