@@ -28,7 +28,8 @@ RECORD = f"{GROUP}/injected"
 # Finalizer on policies, never on workloads: a deleted policy goes when its sidecars are gone.
 FINALIZER = f"{GROUP}/removal"
 
-# Label on a Deployment or Namespace, set by its owner: "false" keeps us out, "true" lets us in against the namespace.
+# Label on a Deployment, its Pod template or a Namespace, set by the owner: "false" keeps us out, "true" lets us in
+# against the namespace. In the Pod template an annotation does too, as meshes have it.
 INJECT = f"{GROUP}/inject"
 
 # Annotation on a Deployment, set by its owner: a Recreate Deployment may be restarted by us.
@@ -39,6 +40,9 @@ PIN = f"{GROUP}/pin"
 
 # Annotation on the operator's namespace: no workload is changed while it is there.
 STOP = f"{GROUP}/stop"
+
+# Namespaces whose names begin so are Kubernetes' own: no ClusterSidecarPolicy acts there unless it is labelled in.
+KUBERNETES_NAMESPACES = "kube-"
 
 # Labels of a ControllerRevision that holds one revision of a policy.
 POLICY_KIND_LABEL = f"{GROUP}/policy-kind"
@@ -148,9 +152,11 @@ class SkipReason(StrEnum):
 
     TERMINATING = "Terminating"
     OPTED_OUT = "OptedOut"
+    PROTECTED_NAMESPACE = "ProtectedNamespace"
     OVERRIDDEN = "Overridden"
     NAME_CONFLICT = "NameConflict"
     PORT_CONFLICT = "PortConflict"
+    EMPTIED_BY_APPLY = "EmptiedByApply"
     CONTROLLED = "Controlled"
     DRIVEN_BY_ROLLOUT = "DrivenByRollout"
     DEPLOYMENT_PAUSED = "DeploymentPaused"
@@ -169,14 +175,21 @@ class WarningReason(StrEnum):
     ENV_KEPT = "EnvKept"
     INVALID_MARK = "InvalidMark"
     INVALID_RECORD = "InvalidRecord"
+    INVALID_REVISION = "InvalidRevision"
     MUTATED = "Mutated"
     GATE_PROBES_APPLICATION = "GateProbesApplication"
     SLOW_START = "SlowStart"
     SHORT_TERMINATION = "ShortTermination"
     QOS_CHANGE = "QosChange"
     REQUESTS_CHANGE = "RequestsChange"
+    HIDES_ENV_FROM = "HidesEnvFrom"
+    SHARED_PORT_NAME = "SharedPortName"
+    HOST_PORT = "HostPort"
+    LOCAL_STORAGE = "LocalStorage"
+    EMPTIED_BY_APPLY = "EmptiedByApply"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"
+    DROPPED_FIELD = "DroppedField"
     NEEDS_ADMISSION = "NeedsAdmission"
 
 
@@ -216,6 +229,7 @@ class EventReason(StrEnum):
     ROLLED_BACK = "RolledBack"
     HALTED = "RolloutHalted"
     RESUMED = "RolloutResumed"
+    LEFT_TO_OWNER = "LeftToOwner"
     RECORD_REBUILT = "RecordRebuilt"
     POLICY_MISSING = "PolicyMissing"
     FIELD_CONFLICT = "FieldConflict"

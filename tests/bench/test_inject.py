@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import orjson
 
-from sidecarpolicy.core.arithmetic.findings import Change, findings
+from sidecarpolicy.core.arithmetic.change import Change
+from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.injection import compose, inject
 from sidecarpolicy.core.record import Record

@@ -30,10 +30,7 @@ from tests.chaos.witness import Claim, Moment, Seen
 INPUTS = 60
 
 
-KNOWN = pytest.mark.xfail(strict=True, reason="a mangled ControllerRevision is accepted and cannot be used afterwards")
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[KNOWN] if name == "revision" else []) for name in TARGETS])
+@pytest.mark.parametrize("name", TARGETS)
 def test_no_mangled_input_makes_a_traceback(name: str) -> None:
     inputs = INPUTS // 6 if name == "cli" else INPUTS
     failures = {failure_of(TARGETS[name], TARGETS[name].input(seed)): seed for seed in range(inputs)}

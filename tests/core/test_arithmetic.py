@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.arithmetic.budgets import gate_seconds, startup_budget, termination_budget
-from sidecarpolicy.core.arithmetic.findings import Change, Finding, findings
+from sidecarpolicy.core.arithmetic.change import Change, Finding
+from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.arithmetic.qos import QosClass, qos_class
 from sidecarpolicy.core.arithmetic.quantities import format_quantity, parse_quantity
 from sidecarpolicy.core.arithmetic.requests import Cost, Demand, costs, demands, describe
+from sidecarpolicy.core.arithmetic.sharing import SAFE_TO_EVICT, SAFE_VOLUMES
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.injection import inject
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.record import Record
+from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.rendering import GATE_SECONDS, startup_gate
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.names import WarningReason
@@ -668,3 +670,90 @@ def test_everything_is_told_at_once() -> None:
         "QosChange",
         "RequestsChange",
     ]
+
+
+def test_a_gate_that_asks_a_port_by_a_name_that_the_sidecar_does_not_declare_never_opens() -> None:
+    probe = {"httpGet": {"path": "/", "port": "http"}}
+    (finding,) = found(a_change(a_native(startupProbe=probe)), WarningReason.GATE_PROBES_APPLICATION)
+    assert "asks port 'http', and the sidecar declares no port of that name" in finding.message
+    declared = a_native(startupProbe=probe, ports=[{"containerPort": 80, "name": "http"}])
+    assert not found(a_change(declared), WarningReason.GATE_PROBES_APPLICATION)
+
+
+def a_variable(name: str, container: str = "app") -> frozenset[ItemKey]:
+    """What a policy provides that sets it."""
+    return frozenset({ItemKey(list="env", name=name, container=container)})
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"configMapRef": {"name": "settings"}}, "ConfigMap 'settings' (envFrom): HTTP_PROXY"),
+        ({"secretRef": {"name": "keys"}, "prefix": "HTTP_"}, "Secret 'keys' (envFrom): HTTP_PROXY"),
+        ({"secretRef": {"name": "keys"}, "prefix": "DB_"}, ""),
+    ],
+)
+def test_a_variable_that_hides_one_of_env_from_is_told_with_container_and_source(source: Json, said: str) -> None:
+    change = a_change(a_native(), app=a_container(envFrom=[source]), provided=a_variable("HTTP_PROXY"))
+    (finding, *_) = (*found(change, WarningReason.HIDES_ENV_FROM), None)
+    assert (finding is None) == (not said)
+    assert finding is None or (said in finding.message and "container 'app'" in finding.message)
+    elsewhere = a_change(
+        a_native(), app=a_container(envFrom=[source]), provided=a_variable("HTTP_PROXY", container="other")
+    )
+    assert not found(elsewhere, WarningReason.HIDES_ENV_FROM)
+
+
+def test_a_variable_alone_is_told_too() -> None:
+    app = a_container(envFrom=[{"configMapRef": {"name": "settings"}}])
+    change = Change(now={}, after={"containers": [app]}, ours=frozenset(), provided=a_variable("MODE"))
+    assert [each.reason for each in findings(change)] == ["HidesEnvFrom"]
+
+
+def test_two_ports_of_one_name_are_told() -> None:
+    http = [{"containerPort": 8080, "name": "http"}]
+    ours = a_native(ports=[{"containerPort": 15000, "name": "http"}])
+    (finding,) = found(a_change(ours, app=a_container(ports=http)), WarningReason.SHARED_PORT_NAME)
+    assert "port 15000 of sidecar 'proxy' is named 'http', as a port of container 'app' is" in finding.message
+    assert not found(a_change(ours), WarningReason.SHARED_PORT_NAME)
+    assert not found(a_change(a_native(), app=a_container(ports=http)), WarningReason.SHARED_PORT_NAME)
+
+
+@pytest.mark.parametrize(
+    ("port", "fields", "taken"),
+    [
+        ({"containerPort": 1, "hostPort": 9}, {}, "9/TCP of the node"),
+        ({"containerPort": 1}, {"hostNetwork": True}, "1/TCP of the node (the Pod has hostNetwork)"),
+        ({"containerPort": 1}, {}, ""),
+    ],
+)
+def test_a_port_of_the_node_is_a_cost_that_is_told_beforehand(port: Json, fields: Json, taken: str) -> None:
+    told = [each.message for each in found(a_change(a_native(ports=[port]), **fields), WarningReason.HOST_PORT)]
+    assert len(told) == bool(taken)
+    assert all(taken in each for each in told)
+
+
+@pytest.mark.parametrize(
+    ("volumes", "annotations", "told"),
+    [
+        ([{"name": "ours", "emptyDir": {}}], {}, True),
+        ([{"name": "ours", "emptyDir": {"medium": "Memory"}}], {}, False),
+        ([{"name": "ours", "configMap": {"name": "x"}}], {}, False),
+        ([{"name": "ours", "emptyDir": {}}, {"name": "own", "emptyDir": {}}], {}, False),
+        ([{"name": "ours", "emptyDir": {}}], {SAFE_TO_EVICT: "true"}, False),
+        ([{"name": "ours", "emptyDir": {}}], {SAFE_VOLUMES: "own, ours"}, False),
+        ([{"name": "ours", "emptyDir": {}}], {SAFE_VOLUMES: "own"}, True),
+    ],
+)
+def test_a_volume_that_keeps_the_autoscaler_from_emptying_a_node_is_told(
+    volumes: list[Json], annotations: dict[str, str], told: bool
+) -> None:
+    provided = frozenset({ItemKey(list="volumes", name="ours")})
+    change = a_change(a_native(), volumes=volumes, provided=provided, annotations=annotations)
+    assert bool(found(change, WarningReason.LOCAL_STORAGE)) is told
+
+
+def test_a_list_that_every_apply_empties_is_told_where_ours_are_in_it() -> None:
+    change = a_change(a_native(), provided=a_variable("A"), emptied=frozenset({("env", "app"), ("volumes", "")}))
+    (finding,) = found(change, WarningReason.EMPTIED_BY_APPLY)
+    assert finding.message.startswith("its manifest has `env:` without a value of container 'app': every kubectl apply")

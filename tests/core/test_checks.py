@@ -9,9 +9,9 @@ import pytest
 
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler
-from sidecarpolicy.core.checks import Pin, Skip, Subject, invalid_marks, judge
+from sidecarpolicy.core.checks import Pin, Skip, Subject, invalid_marks, invalid_namespace_mark, judge
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import inject
 from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.record import Entry, ItemKey, Record
@@ -35,7 +35,16 @@ def a_subject(
     """A Deployment that nothing is wrong with, as the checks see it."""
     facts = {
         name: deployment.pop(name)
-        for name in ("owners", "missing", "pins", "inspected", "autoscalers", "driven_by")
+        for name in (
+            "owners",
+            "missing",
+            "pins",
+            "inspected",
+            "autoscalers",
+            "driven_by",
+            "operator_namespace",
+            "emptied",
+        )
         if name in deployment
     }
     body = a_deployment(**deployment)
@@ -71,6 +80,48 @@ SCALED_BY_CPU = (Autoscaler(name="cart", scales=WorkloadId(namespace="shop", nam
 def test_a_workload_that_nothing_is_wrong_with_is_not_refused() -> None:
     assert verdict(a_subject()) is None
     assert verdict(carrying(a_subject(), REVISION)) is None
+
+
+KUBE = Namespace(name="kube-system")
+CLUSTER_WIDE = a_revision(cluster=True)
+
+
+def test_what_the_cluster_needs_gets_sidecars_only_where_somebody_asks_for_them_there() -> None:
+    for subject in (
+        a_subject(namespace=KUBE),
+        a_subject(namespace=Namespace(name="sidecars"), operator_namespace="sidecars"),
+    ):
+        assert refused(subject, revision=CLUSTER_WIDE) == ("ProtectedNamespace", False)
+        assert verdict(subject) is None, "the author of a policy in that namespace knows where it is"
+        asked = replace(subject, namespace=replace(subject.namespace, labels={names.INJECT: "true"}))
+        assert verdict(asked, revision=CLUSTER_WIDE) is None
+    assert verdict(a_subject(namespace=KUBE, labels={names.INJECT: "true"}), revision=CLUSTER_WIDE) is None
+    assert verdict(a_subject(namespace=Namespace(name="kubernetes")), revision=CLUSTER_WIDE) is None
+
+
+@pytest.mark.parametrize("where", ["labels", "annotations"])
+def test_the_owners_word_in_the_pod_template_counts(where: str) -> None:
+    def subject(value: str, **fields: Any) -> Subject:
+        found = a_subject(**fields)
+        pod = {"pod_labels": {names.INJECT: value}} if where == "labels" else {"pod_annotations": {names.INJECT: value}}
+        return replace(found, workload=replace(found.workload, **pod))
+
+    out = Namespace(name="shop", labels={names.INJECT: "false"})
+    found = verdict(subject("false"))
+    assert found is not None
+    assert (found.reason, found.removes) == (SkipReason.OPTED_OUT, True)
+    assert "its Pod template has the" in found.message
+    assert verdict(subject("false", labels={names.INJECT: "true"})) is None, "the Deployment's own word comes first"
+    assert verdict(subject("true", namespace=out)) is None
+    assert refused(subject("disabled", namespace=out)) == ("OptedOut", True)
+    assert verdict(subject("disabled")) is None, "a value that is not allowed says nothing; it is warned of"
+
+
+def test_marks_are_read_from_the_pod_template() -> None:
+    body = a_deployment()
+    body["metadata"] |= {"uid": "uid", "resourceVersion": "1", "generation": 1}
+    body["spec"]["template"]["metadata"]["annotations"] = {names.INJECT: "false", "example.test/x": "y"}
+    assert workload_from(body).pod_annotations == {names.INJECT: "false"}
 
 
 def test_terminating() -> None:
@@ -173,6 +224,19 @@ def test_what_a_leaving_policy_has_is_waited_for_and_nothing_is_removed() -> Non
         assert "SidecarPolicy shop/old, which does not select it any more" in found.message
 
 
+@pytest.mark.parametrize("spelling", ["/logs/", "//logs", "/./logs", "/logs/."])
+def test_a_mount_is_where_its_path_leads_however_it_is_spelt(spelling: str) -> None:
+    mounts = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}}
+    app = {"name": "app", "image": "a", "volumeMounts": [{"name": "data", "mountPath": spelling}]}
+    found = verdict(a_subject(pod={"containers": [app]}), revision=a_revision(**mounts))
+    assert found is not None
+    assert found.reason is SkipReason.NAME_CONFLICT
+    assert f"'data' at {spelling!r}" in found.message
+    other = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": spelling}]}}
+    high = a_revision(a_sidecar("high"), name="high", priority=1, **other)
+    assert refused(a_subject(), high, revision=a_revision(**mounts)) == ("Overridden", True)
+
+
 # The application's own.
 
 
@@ -259,6 +323,17 @@ def test_an_item_of_a_policy_that_does_not_exist_any_more_is_in_the_way() -> Non
     assert found is not None
     assert found.reason is SkipReason.NAME_CONFLICT
     assert "SidecarPolicy shop/gone, which does not exist any more; eject it first" in found.message
+
+
+def test_what_equals_ours_on_a_copy_from_another_namespace_is_no_conflict() -> None:
+    there = replace(REVISION, policy=PolicyId(kind=names.POLICY, namespace="bank", name="web"))
+    copied = replace(carrying(a_subject(), there), missing=frozenset({there.policy}))
+    assert verdict(copied) is None
+    other = a_revision(a_sidecar(container={"image": "example.test/proxy:2"}))
+    found = verdict(copied, revision=other)
+    assert found is not None
+    assert found.reason is SkipReason.NAME_CONFLICT
+    assert "SidecarPolicy bank/web, which reaches its own namespace only" in found.message
 
 
 @pytest.mark.parametrize(
@@ -367,9 +442,11 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
         "strategy": RECREATE,
         "autoscalers": SCALED_BY_CPU,
         "driven_by": "Rollout cart",
+        "namespace": KUBE,
+        "emptied": frozenset({("volumes", "")}),
     }
-    revision = a_revision(a_sidecar(container=PORT), volumes=LOGS)
-    high = a_revision(name="high", priority=1)
+    revision = a_revision(a_sidecar(container=PORT), volumes=LOGS, cluster=True)
+    high = a_revision(name="high", priority=1, cluster=True)
     everything["record"] = Record(entries={high.policy: Entry(revision=high.name)})
     above: tuple[Revision, ...] = (high,)
     everything["pins"] = {revision.policy: Pin(asked="web-0123456789", revision=None)}
@@ -386,11 +463,15 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     look()
     everything["labels"] = {}
     look()
+    everything["namespace"] = SHOP
+    look()
     above = ()
     look()
     everything["pod"] = {**everything["pod"], "volumes": []}
     look()
     everything["pod"] = {"containers": [{"name": "app", "image": "a"}]}
+    look()
+    everything["emptied"] = frozenset()
     look()
     everything["metadata"] = {}
     look()
@@ -428,6 +509,7 @@ def test_known_marks_with_allowed_values_are_not_mentioned() -> None:
 @pytest.mark.parametrize(
     ("labels", "annotations", "said"),
     [
+        ({names.INJECT: "disabled"}, {}, [f'label {names.INJECT}: must be "true" or "false", not \'disabled\'']),
         ({names.INJECT: "False"}, {}, [f'label {names.INJECT}: must be "true" or "false", not \'False\'']),
         ({}, {names.INJECT: "false"}, [f"annotation {names.INJECT}: is not known; known are"]),
         ({names.ALLOW_DOWNTIME: "true"}, {}, [f"label {names.ALLOW_DOWNTIME}: is not known"]),
@@ -456,3 +538,14 @@ def test_a_pin_moves_nothing_that_another_reason_keeps() -> None:
     assert stays is not None
     assert (stays.reason, stays.pinned_to) == (SkipReason.PINNED, None)
     assert "it stays as it is, Downtime:" in stays.message
+
+
+def test_marks_of_the_pod_template_and_of_the_namespace_are_reported_too() -> None:
+    said = invalid_marks({}, {}, {names.INJECT: "no", "app": "x"}, {names.PIN: "web@1", names.INJECT: "true"})
+    assert [each.partition(":")[0] for each in said] == [
+        f"label {names.INJECT} of the Pod template",
+        f"annotation {names.PIN} of the Pod template",
+    ]
+    assert "'disabled'" in invalid_namespace_mark(Namespace(name="shop", labels={names.INJECT: "disabled"}))
+    assert invalid_namespace_mark(Namespace(name="shop", labels={names.INJECT: "false"})) == ""
+    assert invalid_namespace_mark(SHOP) == ""

@@ -90,6 +90,12 @@ def test_an_update_manager_touches_but_claims_nothing() -> None:
     assert not claims.owners
 
 
+@pytest.mark.parametrize("manager", ["helm", "helm-controller", "Terraform"])
+def test_a_tool_that_only_writes_what_is_declared_claims_what_it_writes(manager: str) -> None:
+    chart = owned(manager, "Update", {"f:initContainers": {'k:{"name":"proxy"}': {"f:image": {}, "f:command": {}}}})
+    assert claims_of({"managedFields": [OURS, chart]}).owners == {PROXY: manager}
+
+
 def test_kubectls_annotation_declares_items_by_name() -> None:
     applied = {
         "spec": {
@@ -110,6 +116,16 @@ def test_kubectls_annotation_declares_items_by_name() -> None:
     }
     claims = claims_of({"annotations": {LAST_APPLIED: json.dumps(applied)}, "managedFields": [OURS]})
     assert claims.owners == dict.fromkeys([PROXY, LOGS, ENV, MOUNT], CLIENT_SIDE_APPLY)
+
+
+def test_a_list_without_a_value_is_one_that_kubectl_empties() -> None:
+    app = {"name": "app", "env": None, "volumeMounts": [], "args": None}
+    pod = {"initContainers": None, "volumes": [], "containers": [app]}
+    text = json.dumps({"spec": {"template": {"spec": pod}}})
+    claims = claims_of({"annotations": {LAST_APPLIED: text}})
+    assert claims.emptied == {("initContainers", ""), ("env", "app")}
+    assert claims_of({}).emptied == frozenset()
+    assert claims_of({"annotations": {LAST_APPLIED: '{"spec": null, "null"'}}).emptied == frozenset()
 
 
 @pytest.mark.parametrize(

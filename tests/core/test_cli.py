@@ -543,7 +543,7 @@ def test_the_policy_in_the_readme_does_what_it_says(command: Command, write: Wri
 def test_the_examples_are_valid(command: Command, write: WriteFile) -> None:
     result = command("inject", "-p", str(ROOT / "deploy/examples"), write("app.yaml", a_deployment()))
     assert init_containers(documents(result)[0]) == ["proxy", "logger", "monitor"]
-    assert set(re.findall(r"warning (\w+):", result.stderr)) == {"RequestsChange"}
+    assert set(re.findall(r"warning (\w+):", result.stderr)) == {"LocalStorage", "RequestsChange"}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/concepts.md", "docs/reference.md", "docs/cli.md"])

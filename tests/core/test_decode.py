@@ -684,3 +684,19 @@ def test_what_becomes_of_the_sidecars_is_read_whatever_else_is_wrong() -> None:
     assert readable_deletion_policy(a_policy()) is DeletionPolicy.REMOVE
     for manifest in (a_policy(deletionPolicy="Archive"), a_policy(deletionPolicy=1), {**a_policy(), "spec": None}):
         assert readable_deletion_policy(manifest) is None
+
+
+@pytest.mark.parametrize("spelling", ["/logs/", "//logs", "/./logs"])
+def test_one_place_is_not_mounted_twice_in_two_spellings(spelling: str) -> None:
+    volumes = [{"name": "logs", "emptyDir": {}}]
+    mounts = [{"name": "logs", "mountPath": "/logs"}, {"name": "logs", "mountPath": spelling}]
+    for manifest, path in (
+        (a_policy(volumes=volumes, application={"volumeMounts": mounts}), "spec.application"),
+        (
+            a_policy(volumes=volumes, sidecars=[a_sidecar(container={"volumeMounts": mounts})]),
+            "spec.sidecars[0].container",
+        ),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            decode_policy(manifest)
+        assert str(caught.value) == f"{path}.volumeMounts[1].mountPath: must not be the same place as '/logs'"

@@ -324,3 +324,21 @@ def test_after_how_long_the_kubelet_gives_up() -> None:
     }
     assert probe_limits({"spec": spec}) == {"proxy": 125, "app": 30}
     assert probe_limits({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('persistentvolumeclaim "x" not found. not found', 'persistentvolumeclaim "x" not found'),
+        (
+            "0/3 nodes are available: 3 Insufficient cpu. no new claims.",
+            "0/3 nodes are available: 3 Insufficient cpu. no new claims.",
+        ),
+        ("one. one. two", "one. two"),
+        ("", ""),
+    ],
+)
+def test_what_the_scheduler_says_twice_is_told_once(said: str, told: str) -> None:
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said}
+    pod = {"metadata": {"name": "cart-1"}, "status": {"conditions": [unscheduled]}}
+    assert diagnose("", NO_CONDITION, [pod], [], [], {}).message == told

@@ -93,6 +93,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
         inspected=case.inspected,
         autoscalers=case.autoscalers,
         driven_by=case.driven_by,
+        emptied=workload.content.claims.emptied,
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}

@@ -8,26 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecarpolicy.core.policy import Sidecar
+from sidecarpolicy.core.policy import Policy, Sidecar
 from sidecarpolicy.core.rendering import (
     GATE_SECONDS,
     NativeSidecarsUnsupported,
     canonical_request,
     canonical_revision,
+    dropped_fields,
     lacks_gate,
     offline,
     render,
     startup_gate,
 )
 from sidecarpolicy.core.revision import (
+    Revision,
     StoredRevision,
     from_controller_revision,
     object_name,
     to_controller_revision,
+    words_of,
 )
 from sidecarpolicy.core.tree import Json
 from tests.core.objects import a_cluster_policy, a_policy, a_sidecar, decoded
 
+HTTP_READINESS = {"readinessProbe": {"httpGet": {"path": "/ready", "port": 15000}}}
 HTTP = {"httpGet": {"path": "/ready", "port": 15000}}
 
 
@@ -228,6 +232,15 @@ def test_a_stored_revision_is_read_back(manifest: Json) -> None:
         {"application": None},
         {"application": {"containers": None}},
         {"priority": None, "policy": None},
+        {"data": "x"},
+        {"data": [1]},
+        {"name": "\ud800"},
+        {"priority": "1"},
+        {"sidecars": [{"name": "proxy", "role": "Proxy", "position": "BeforeInit", "container": {"name": "other"}}]},
+        {"sidecars": [{"name": "proxy", "container": {"name": "proxy"}}]},
+        {"volumes": [{"emptyDir": {}}]},
+        {"application": {"env": {"name": "A"}}},
+        {"application": {"volumeMounts": [{"mountPath": 1}]}},
     ],
     ids=str,
 )
@@ -237,5 +250,50 @@ def test_a_mangled_stored_revision_is_an_error_that_is_announced(mangled: Json) 
     stored = StoredRevision(revision=revision, object_name="x", number=1, since="")
     body = to_controller_revision(stored, policy=policy, namespace="shop")
     data = mangled["data"] if "data" in mangled else {**body["data"], **mangled}
-    with pytest.raises((ValueError, KeyError)):
+    with pytest.raises(ValueError, match="data"):
         from_controller_revision({**body, "data": data})
+    assert words_of({**body, "data": data}) in (None, policy.words)
+
+
+def stored_as(policy: Policy, **changed: Any) -> Revision:
+    """What the API server makes of *policy* where it stores the sidecar with other fields; None drops one."""
+    request = canonical_request(policy, "shop")
+    for container in request["template"]["spec"]["initContainers"]:
+        for field, value in changed.items():
+            container.pop(field, None)
+            container.update({field: value} if value is not None else {})
+    return canonical_revision(policy, request)
+
+
+def test_what_the_api_server_does_not_keep_is_named_and_the_seal_is_put_back() -> None:
+    policy = decoded(a_policy(sidecars=[a_sidecar(container={"lifecycle": {"stopSignal": "SIGUSR1"}, "tty": False})]))
+    revision = stored_as(policy, lifecycle=None, tty=None)
+    assert revision.sidecars[0].container["lifecycle"] == {}
+    assert dropped_fields(policy, revision) == ("spec.sidecars[0].container.lifecycle.stopSignal",)
+    part = stored_as(policy, lifecycle={}, tty=None)
+    assert dropped_fields(policy, part) == ("spec.sidecars[0].container.lifecycle.stopSignal",)
+
+
+def test_what_is_kept_is_not_named() -> None:
+    hooks = {"preStop": {"sleep": {"seconds": 5}}}
+    container = {"lifecycle": hooks, "env": [{"name": "A", "value": ""}], **HTTP_READINESS}
+    policy = decoded(a_policy(sidecars=[a_sidecar(role="Logger", container=container)]))
+    defaulted = stored_as(policy, env=[{"name": "A"}], terminationMessagePath="/dev/termination-log")
+    assert dropped_fields(policy, defaulted) == ()
+
+
+@pytest.mark.parametrize(
+    ("container", "rest"),
+    [
+        ({"securityContext": {"procMount": "Unmasked"}}, {"hostUsers": False}),
+        ({"resources": {"claims": [{"name": "gpu"}]}}, {"resourceClaims": ["gpu"]}),
+        ({}, {}),
+    ],
+)
+def test_what_depends_on_the_rest_of_the_pod_is_not_decided_by_the_dry_run(container: Json, rest: Json) -> None:
+    spec = canonical_request(decoded(a_policy(sidecars=[a_sidecar(container=container)])), "shop")["template"]["spec"]
+    said = {
+        "hostUsers": spec.get("hostUsers"),
+        "resourceClaims": [each["name"] for each in spec.get("resourceClaims", [])],
+    }
+    assert {key: value for key, value in said.items() if value not in (None, [])} == rest

@@ -15,8 +15,9 @@ from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.record import Entry
-from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.record import Entry, ItemKey
+from sidecarpolicy.core.targets import REFUSED_SECONDS
+from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
 from sidecarpolicy.kube.lease import LEASES
@@ -128,7 +129,8 @@ class Invariants:
 
     def _ours(self, change: Change, before: Json) -> None:
         after = change.after
-        if owners_part(before) != owners_part(after):
+        ours = {item for body in (before, after) for _, entry in _entries(body) for item in entry.items}
+        if _without(owners_part(before), ours) != _without(owners_part(after), ours):
             self.say(f"something of the owner of {'/'.join(change.place)} was changed")
         old, new = (borne_by(each["spec"]["template"]) for each in (before, after))
         if old == new:
@@ -178,21 +180,29 @@ class Invariants:
             return
         if policy.rollout.strategy is not Strategy.PROGRESSIVE:
             return
-        first = sum(each.revision == becomes and not each.unwell for each in self.flights.values())
+        first = sum(
+            each.revision == becomes and not self._held_up_at_home(place) for place, each in self.flights.items()
+        )
         if becomes is not None and becomes not in self.landed and first > 1:
             self.say(f"{first} roll out {becomes}, and none has ever completed it")
         if in_flight > self.budget(policy):
             self.say(f"{in_flight} in flight for {name}, over the budget of {self.budget(policy)}: {was} → {becomes}")
 
     def in_flight(self, policy: str) -> int:
-        """How many Deployments roll out something of *policy*, without those that were unhealthy before."""
+        """How many Deployments roll out something of *policy*, without those that hold nobody up."""
         return sum(
             each.policy == policy
-            and not each.unwell
+            and not self._held_up_at_home(key)
             and each.counts_from <= self.now()
             and (each.revision is not None or self.now() < each.stuck_at)
-            for each in self.flights.values()
+            for key, each in self.flights.items()
         )
+
+    def _held_up_at_home(self, key: tuple[str, Place]) -> bool:
+        """Whether a Deployment was unhealthy before, or has failed for reasons of its namespace."""
+        flight = self.flights[key]
+        refused = key[1][0] in self.controllers.without_quota and self.now() > flight.counts_from + REFUSED_SECONDS
+        return flight.unwell or refused
 
     def budget(self, policy: Policy) -> int:
         """How many may."""
@@ -275,6 +285,8 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
         name = f"{each['metadata']['namespace']}/{each['metadata']['name']}"
         template = each["spec"]["template"]
         bears = {image for image in _images(template) if image.startswith(f"{IMAGES}{policy.id.name}:")}
+        if policy.id.namespace not in ("", each["metadata"]["namespace"]):
+            continue  # a copy of something of its own
         if not invariants.selects(policy, each):
             if bears:
                 found.append(f"{name} is not selected and bears {', '.join(bears)}")
@@ -324,6 +336,24 @@ def owners_part(body: Json) -> Json:
         "finalizers": metadata.get("finalizers"),
         "spec": {**spec, "template": {**template, "spec": pod}},
     }
+
+
+def _without(part: Json, ours: set[ItemKey]) -> Json:
+    """An owner's part without the volumes, variables and mounts that are in a record."""
+    pod = part["spec"]["template"]["spec"]
+
+    def kept(holder: Json, key: str, identity: str, container: str = "") -> Json:
+        left = [each for each in items(holder, key) if ItemKey(key, each[identity], container) not in ours]
+        return with_items(holder, key, left)
+
+    def own(container: Json) -> Json:
+        container = kept(container, "env", "name", container["name"])
+        return kept(container, "volumeMounts", "mountPath", container["name"])
+
+    pod = kept(kept(pod, "initContainers", "name"), "volumes", "name")
+    for key in ("initContainers", "containers"):
+        pod = with_items(pod, key, [own(each) for each in items(pod, key)])
+    return {**part, "spec": {**part["spec"], "template": {**part["spec"]["template"], "spec": pod}}}
 
 
 def _is_ours(container: Json, body: Json) -> bool:

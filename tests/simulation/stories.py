@@ -808,7 +808,8 @@ class World:
 
     def _observe_revision(self, change: Change) -> None:
         assert change.before is not None
-        name, labels = str(change.after["data"].get("name")), change.after["metadata"]["labels"]
+        data, labels = change.after.get("data"), change.after["metadata"]["labels"]
+        name = str(data.get("name")) if isinstance(data, dict) else ""
         if (labels[names.POLICY_KIND_LABEL], labels[names.POLICY_NAME_LABEL]) != self.policy[::2]:
             return
         before, after = (at(each, "metadata", "annotations") for each in (change.before, change.after))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from sidecarpolicy import names
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.tree import Json, items
@@ -156,7 +158,8 @@ def test_a_term_remembers_no_step_of_an_earlier_one() -> None:
     assert everywhere(world, "web-a")
 
 
-def test_a_mangled_revision_is_told_and_retried_in_peace() -> None:
+@pytest.mark.parametrize("data", [{"sidecars": "gone"}, "gone", None], ids=["other types", "text", "nothing"])
+def test_a_mangled_revision_is_told_and_retried_in_peace(data: Any) -> None:
     """Fault 7: its ControllerRevision is there and cannot be read, so it can neither be created nor used."""
     world = a_world(some(3), QUICK, current="web-a")
     ticks(world, 3)
@@ -164,10 +167,15 @@ def test_a_mangled_revision_is_told_and_retried_in_peace() -> None:
     world.edit("web-b")
     until(world, lambda: len(world.server.every(REVISIONS)) > 1)
     (made,) = (each for each in world.server.every(REVISIONS) if each["metadata"]["name"] not in kept)
-    world.server.update(REVISIONS, made, {**made, "data": {"sidecars": "gone"}})
+    world.server.update(REVISIONS, made, {**made, "data": data})
     ticks(world, 20)
     assert ready(world)["status"] != "True"
-    assert made["metadata"]["name"] in json.dumps(world.status), "somebody has to delete it"
+    assert made["metadata"]["name"] in ready(world)["message"], "somebody has to delete it"
+    (warned,) = (each for each in world.status["warnings"] if each["reason"] == "InvalidRevision")
+    assert f"shop/{made['metadata']['name']}" in warned["message"]
+    assert "data" in warned["message"], "where it is mangled"
+    world.server.delete(REVISIONS, "shop", made["metadata"]["name"])
+    until(world, lambda: everywhere(world, "web-b"))
 
 
 def test_a_long_last_word_hides_no_value_that_a_machine_needs() -> None:

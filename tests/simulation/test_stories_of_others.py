@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
-from tests.simulation.fleets import EVERYWHERE, TENTH, an_updated_world, everywhere, tell, thirty, ticks
+from tests.simulation.fleets import EVERYWHERE, LEFT, TENTH, an_updated_world, everywhere, tell, thirty, ticks
 from tests.simulation.stories import World, established
 
 LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
@@ -79,6 +81,29 @@ def test_a_quota_in_one_namespace_of_a_cluster_policy_holds_back_that_namespace(
     tell(world, "a-quota-in-one-namespace")
     assert everywhere(world, "web-b")
     assert world.settled().startswith("RolloutComplete")
+
+
+@pytest.mark.parametrize("namespace", ["bank", "mail", "shop"])
+def test_left_for_inspection_in_a_namespace_with_its_own_trouble_it_holds_nothing_up(namespace: str) -> None:
+    """Wherever the first one would be: another is the first one, and the namespace is left alone for a while."""
+    deployments = [
+        established(f"app-{number:02}", revision="web-a", namespace=each)
+        for number, each in enumerate(["shop", "bank", "mail"] * 3)
+    ]
+    world = an_updated_world(deployments, replace(LEFT, max_concurrent=1), policy=EVERYWHERE)
+    world.without_quota.add(namespace)
+    ticks(world, 150)
+    there = {each.name for each in deployments if each.namespace == namespace}
+    assert not world.halted, "it is the namespace's own trouble"
+    updated = {name for name, revision in world.end().items() if revision == "web-b"}
+    assert world.end().keys() - there <= updated
+    assert len(updated & there) <= 3, "after ten minutes, and twenty, one is tried again"
+    world.without_quota.clear()
+    for _ in range(500):
+        if world.settled().startswith("RolloutComplete"):
+            break
+        world.tick()
+    assert everywhere(world, "web-b")
 
 
 def test_two_policies_cross_without_meeting_on_a_deployment() -> None:

@@ -43,7 +43,7 @@ def history(asked: Asked, identity: PolicyId) -> list[HistoryEntry]:
     for body in asked.revisions(identity):
         try:
             stored = from_controller_revision(body)
-        except (KeyError, TypeError, ValueError):
+        except ValueError:
             continue
         if stored.revision.policy == identity:
             found.append(HistoryEntry(stored=stored, words=words_of(body)))

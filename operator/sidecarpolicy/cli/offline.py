@@ -16,7 +16,8 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.deployments import Manifest, with_change
 from sidecarpolicy.cli.manifests import BadInput
 from sidecarpolicy.cli.policies import Given
-from sidecarpolicy.core.arithmetic.findings import Change, findings
+from sidecarpolicy.core.arithmetic.change import Change
+from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.checks import Skip, Subject, invalid_marks, judge, pins_among
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
@@ -83,7 +84,10 @@ def injected(manifest: Manifest, given: Given) -> Result:
         return Result(manifest=manifest, body=manifest.body, notes=(note,))
     revisions = [given.revisions[policy] for policy in candidates]
     _refuse_cycles(manifest, revisions)
-    unknown = frozenset(record.entries) - frozenset(given.policies)
+    foreign = frozenset(
+        each for each in record.entries if not each.cluster_wide and each.namespace != workload.id.namespace
+    )
+    unknown = frozenset(record.entries) - frozenset(given.policies) | foreign
     subject = Subject(
         workload=workload,
         namespace=given.namespace(workload.id.namespace),
@@ -92,6 +96,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         missing=unknown,
         pins=pins_among(workload.annotations, revisions),
         autoscalers=[each for each in given.autoscalers if each.scales == workload.id],
+        emptied=workload.content.claims.emptied,
     )
     verdicts = judge(subject, revisions)
     kept = {policy for policy, skip in verdicts.items() if skip is not None and not skip.removes}
@@ -105,6 +110,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         },
         known=lambda policy, revision: _if_named(given.revisions.get(policy), revision),
         held=(unknown | kept) & frozenset(record.entries),
+        abandoned=foreign,
         orphaned=frozenset(
             policy
             for policy in record.entries.keys() & given.policies.keys()
@@ -115,7 +121,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
     edited = body["spec"] != manifest.body["spec"]
     notes = [
         *(_verdict(given.revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
-        *_leaving(record, given, verdicts.keys(), composed),
+        *_leaving(record, given, verdicts.keys(), composed, foreign),
         *_warnings(manifest, composed),
         *(
             note
@@ -218,13 +224,15 @@ def _verdict(revision: Revision, skip: Skip | None, record: Record, edited: bool
     return Note(did=Did.REPAIRED if edited else Did.UNCHANGED, text=what)
 
 
-def _leaving(record: Record, given: Given, judged: Iterable[PolicyId], composed: Composition) -> list[Note]:
+def _leaving(
+    record: Record, given: Given, judged: Iterable[PolicyId], composed: Composition, foreign: frozenset[PolicyId]
+) -> list[Note]:
     """Notes on policies of the record that do not select the Deployment."""
     notes: list[Note] = []
     for policy, entry in record.entries.items():
-        if policy in judged:
+        if policy in judged or (policy in foreign and policy not in composed.record.entries):  # or taken over
             continue
-        if policy in given.policies:
+        if policy in given.policies and policy not in foreign:
             gone = policy not in composed.record.entries and bool(entry.items & composed.record.orphaned)
             notes.append(
                 Note(did=Did.KEPT, text=f"{policy.label} at {entry.revision}: the owner's own from now on (Orphan)")
@@ -248,7 +256,12 @@ def _removed(policy: PolicyId, entry: Entry, *, why: str = "") -> Note:
 def _warnings(manifest: Manifest, composed: Composition) -> list[Note]:
     workload = manifest.workload
     found: list[tuple[WarningReason, str]] = [
-        *((WarningReason.INVALID_MARK, message) for message in invalid_marks(workload.labels, workload.annotations)),
+        *(
+            (WarningReason.INVALID_MARK, message)
+            for message in invalid_marks(
+                workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations
+            )
+        ),
         *((WarningReason.ENV_KEPT, f"{item} is the application's own and stays") for item in composed.env_kept),
         *(
             (
@@ -268,6 +281,9 @@ def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given
         now=at(manifest.template, "spec"),
         after=at(composed.template, "spec"),
         ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
+        provided=provided,
+        annotations=at(manifest.template, "metadata", "annotations"),
+        emptied=manifest.workload.content.claims.emptied,
         progress_deadline=given.policies[policy].rollout.progress_deadline_seconds,
         own_deadline=manifest.workload.deadline,
         own_wait=manifest.workload.min_ready,

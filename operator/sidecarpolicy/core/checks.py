@@ -14,16 +14,22 @@ from functools import cached_property
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, needs_requests, requests
 from sidecarpolicy.core.claims import IDENTITY, template_items
-from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import application_containers, canonical_item
+from sidecarpolicy.core.likeness import is_as_it_should_be
 from sidecarpolicy.core.ordering import precedence
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record, place_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.workload import Namespace, Workload
 from sidecarpolicy.names import SkipReason
+
+# Where an owner of a Deployment may set what.
+MARKS = {names.INJECT: "label", names.ALLOW_DOWNTIME: "annotation", names.PIN: "annotation"}
+TRUTH = ("true", "false")
+NO_MARKS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +62,7 @@ class Subject:
     *leaving*: those that do not select it any more (`judge` fills it in). *pins*: what their owner pins policies to,
     where that is not what they want to inject. *inspected*: policies whose failed rollout is left on it for
     inspection. *autoscalers*: those that scale it. *driven_by*: the Rollout that takes its template from it, if any.
+    *operator_namespace*: where the operator itself runs, empty where that is not known. *emptied*: see `Claims`.
     """
 
     workload: Workload
@@ -69,6 +76,25 @@ class Subject:
     pins: Mapping[PolicyId, Pin] = field(default_factory=dict)
     inspected: frozenset[PolicyId] = frozenset()
     driven_by: str = ""
+    operator_namespace: str = ""
+    emptied: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def let_in(self) -> bool | None:
+        """What its owner says about sidecars on the Deployment or in its Pod template; None where they say nothing."""
+        says = [value for _, value in self.marks if value in ("true", "false")]
+        return says[0] == "true" if says else None
+
+    @property
+    def marks(self) -> Iterator[tuple[str, str]]:
+        """Where the owner's mark stands, the one that counts first, and its value."""
+        for where, marks in (
+            ("the Deployment has the label", self.workload.labels),
+            ("its Pod template has the label", self.workload.pod_labels),
+            ("its Pod template has the annotation", self.workload.pod_annotations),
+        ):
+            if (value := marks.get(names.INJECT)) is not None:
+                yield where, value
 
     def is_injected(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
@@ -79,6 +105,21 @@ class Subject:
         """Every item of the Pod spec that is not ours."""
         ours = self.record.items
         return {key: item for key, item in template_items(self.spec) if key not in ours}
+
+    @cached_property
+    def application_mounts(self) -> dict[ItemKey, Json]:
+        """The mounts of the application's own, by where they are."""
+        return {place_of(key): item for key, item in self.application.items() if key.list == VOLUME_MOUNTS}
+
+    @cached_property
+    def live(self) -> dict[ItemKey, Json]:
+        """Every item of the Pod spec, whosever it is."""
+        return dict(template_items(self.spec))
+
+    def equals(self, item: ItemKey, revision: Revision) -> bool:
+        """Whether *item* is there and as *revision* makes it."""
+        live, canonical = self.live.get(item), canonical_item(revision, item)
+        return live is not None and canonical is not None and is_as_it_should_be(live, canonical)
 
     @property
     def application_containers(self) -> list[Json]:
@@ -110,21 +151,33 @@ def terminating(subject: Subject, revision: Revision, above: Sequence[Revision])
 
 
 def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
-    """Its owner says so, on the Deployment or, unless the Deployment says otherwise, on the namespace."""
-    own = subject.workload.labels.get(names.INJECT)
-    if own == "false":
-        return Skip(
-            reason=SkipReason.OPTED_OUT,
-            message=f'the Deployment has the label {names.INJECT}: "false"',
-            removes=True,
-        )
-    if own != "true" and subject.namespace.labels.get(names.INJECT) == "false":
+    """Its owner says so, on the Deployment or in its Pod template or, unless they say otherwise, on the namespace."""
+    if subject.let_in is False:
+        where = next(where for where, value in subject.marks if value == "false")
+        return Skip(reason=SkipReason.OPTED_OUT, message=f'{where} {names.INJECT}: "false"', removes=True)
+    if subject.let_in is None and subject.namespace.labels.get(names.INJECT) == "false":
         return Skip(
             reason=SkipReason.OPTED_OUT,
             message=f'namespace {subject.namespace.name} has the label {names.INJECT}: "false"',
             removes=True,
         )
     return None
+
+
+def is_protected(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """What the cluster needs to work, and the operator itself, get sidecars only where somebody asks for them there."""
+    namespace = subject.namespace
+    its_own = namespace.name == subject.operator_namespace
+    if not revision.policy.cluster_wide or not (its_own or namespace.name.startswith(names.KUBERNETES_NAMESPACES)):
+        return None
+    if subject.let_in or namespace.labels.get(names.INJECT) == "true":
+        return None
+    whose = "the operator's own" if its_own else "Kubernetes' own"
+    return Skip(
+        reason=SkipReason.PROTECTED_NAMESPACE,
+        message=f'namespace {namespace.name} is {whose}; the label {names.INJECT}: "true" on it or on the Deployment '
+        "lets sidecars in",
+    )
 
 
 def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
@@ -146,7 +199,9 @@ def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) 
 
 def _shared(subject: Subject, revision: Revision, other: Revision) -> str | None:
     """What both provide, as the beginning of a sentence, or None."""
-    mine, theirs = _provides(subject, revision), _provides(subject, other)
+    mine, theirs = (
+        {place_of(item): content for item, content in _provides(subject, each).items()} for each in (revision, other)
+    )
     for item in sorted(mine.keys() & theirs.keys()):
         if item.list != VOLUMES or mine[item] != theirs[item]:
             return f"{item} comes from"
@@ -166,7 +221,7 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
 
     entry = subject.record.entries.get(revision.policy)
     for item in sorted(entry.items if entry else ()):
-        if item in subject.owners:
+        if item in subject.owners and not item.container:  # in the application's own containers ours yields
             yield refuse(f"{item} is ours and {subject.owners[item]!r} declares it too; one of them must rename it")
     regular = {each["name"]: each for each in items(subject.spec, "containers")}
     for sidecar in revision.sidecars:
@@ -185,15 +240,26 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
                 f"the application has its own volume {item.name!r} ({_source(subject.application[item])}); "
                 f"the policy's is {_source(ours)}"
             )
-        elif item.list == VOLUME_MOUNTS and item in subject.application:
-            own = subject.application[item]
+        elif item.list == VOLUME_MOUNTS and (own := subject.application_mounts.get(place_of(item))) is not None:
             yield refuse(
                 f"container {item.container!r} of the application mounts its own volume {own.get('name')!r} at "
-                f"{item.name!r}; the policy mounts {ours.get('name')!r} there"
+                f"{own['mountPath']!r}; the policy mounts {ours.get('name')!r} there"
             )
     for missing in sorted(subject.missing):
         for item in sorted(subject.record.entries[missing].items & _provides(subject, revision).keys()):
-            yield refuse(f"{item} was put there by {missing.label}, which does not exist any more; eject it first")
+            if subject.equals(item, revision):
+                continue  # it is taken over
+            yield refuse(
+                f"{item} was put there by {missing.label}, which {without_a_say(missing, subject.workload.id)}; "
+                "eject it first"
+            )
+
+
+def without_a_say(policy: PolicyId, workload: WorkloadId) -> str:
+    """Why what *policy* has on *workload* by the record is nobody's any more, as the end of a sentence."""
+    if policy.cluster_wide or policy.namespace == workload.namespace:
+        return "does not exist any more"
+    return "reaches its own namespace only (the Deployment was copied from there)"
 
 
 def port_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
@@ -209,6 +275,17 @@ def port_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision
                 message=f"{port[0]} {port[1]}/{port[2]} of sidecar {ours[port]!r} is also that of the "
                 f"application's container {container['name']!r}",
             )
+    return None
+
+
+def is_emptied(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """Its owner's next `kubectl apply` would take our volumes out, leave what mounts them, and be refused for that."""
+    if revision.volumes and (VOLUMES, "") in subject.emptied and not subject.applied(revision):
+        return Skip(
+            reason=SkipReason.EMPTIED_BY_APPLY,
+            message="its manifest has `volumes:` without a value, so every kubectl apply deletes what is there, and "
+            "would be refused because our mounts need it; take the key out of the manifest and apply it",
+        )
     return None
 
 
@@ -301,9 +378,11 @@ def breaks_autoscaling(subject: Subject, revision: Revision, above: Sequence[Rev
 CHECKS: tuple[Check, ...] = (
     terminating,
     opted_out,  # the owner's word comes first
+    is_protected,
     overridden,
     name_is_taken,
     port_is_taken,
+    is_emptied,
     has_controller,
     is_driven,
     is_paused,
@@ -349,26 +428,45 @@ def pins_among(annotations: Mapping[str, str], revisions: Iterable[Revision]) ->
     return {policy: Pin(asked=name, revision=None) for policy, name in asked.items() if name is not None}
 
 
-def invalid_marks(labels: Mapping[str, str], annotations: Mapping[str, str]) -> list[str]:
-    """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed."""
-    allowed = {
-        names.INJECT: ("label", labels),
-        names.ALLOW_DOWNTIME: ("annotation", annotations),
-        names.PIN: ("annotation", annotations),
-    }
+def invalid_marks(
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str],
+    pod_labels: Mapping[str, str] = NO_MARKS,
+    pod_annotations: Mapping[str, str] = NO_MARKS,
+) -> list[str]:
+    """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
+
+    *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` means anything.
+    """
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
         for key, value in sorted(marks.items()):
             if not key.startswith(f"{names.GROUP}/") or key == names.RECORD:
                 continue
-            if key not in allowed or allowed[key][0] != what:
-                known = ", ".join(f"{kind} {name}" for name, (kind, _) in sorted(allowed.items()))
+            if MARKS.get(key) != what:
+                known = ", ".join(f"{kind} {name}" for name, kind in sorted(MARKS.items()))
                 found.append(f"{what} {key}: is not known; known are {known}")
             elif key == names.PIN:
                 found += [f"annotation {key}: {sentence}" for sentence in pins_of(value).problems]
-            elif value not in ("true", "false"):
-                found.append(f'{what} {key}: must be "true" or "false", not {value!r}')
+            elif value not in TRUTH:
+                found.append(_untrue(f"{what} {key}", value))
+    for what, marks in (("label", pod_labels), ("annotation", pod_annotations)):
+        for key, value in sorted(marks.items()):
+            if key == names.INJECT and value not in TRUTH:
+                found.append(_untrue(f"{what} {key} of the Pod template", value))
+            elif key != names.INJECT and key.startswith(f"{names.GROUP}/"):
+                found.append(f"{what} {key} of the Pod template: is not known; known is {names.INJECT}")
     return found
+
+
+def invalid_namespace_mark(namespace: Namespace) -> str:
+    """A sentence about the namespace's own label where its value is not allowed, or nothing."""
+    value = namespace.labels.get(names.INJECT)
+    return "" if value is None or value in TRUTH else _untrue(f"label {names.INJECT}", value)
+
+
+def _untrue(what: str, value: str) -> str:
+    return f'{what}: must be "true" or "false", not {value!r}; it has no effect'
 
 
 def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:

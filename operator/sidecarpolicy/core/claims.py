@@ -1,7 +1,8 @@
 """Who else says that an item of a Pod template is theirs.
 
 An item is *claimed* where an Apply manager owns its key (server-side apply, which covers Flux, Helm 4 and Argo CD in
-that mode) or kubectl's last-applied annotation declares an item of its name (client-side apply, Argo CD's default).
+that mode), kubectl's last-applied annotation declares an item of its name (client-side apply, Argo CD's default), or a
+tool that only ever writes what its owner declares has written some of its fields (Helm 3 patches without applying).
 managedFields alone say little: fields that admission adds belong to nobody, and a client-side owner who declares an
 item equal to ours leaves no trace in them. So they only ever hold us back; nothing is removed because of them.
 """
@@ -21,6 +22,10 @@ from sidecarpolicy.core.tree import Json, at, items
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 CLIENT_SIDE_APPLY = "kubectl apply"
 IDENTITY = {INIT_CONTAINERS: "name", VOLUMES: "name", ENV: "name", VOLUME_MOUNTS: "mountPath"}
+
+# Field managers, by prefix, of tools that write what their owner declares, and nothing by hand: a field of theirs in an
+# item says that their owner declares an item of that name.
+DECLARING = ("helm", "argocd", "Terraform", "HashiCorp", "pulumi")
 
 
 class Claims:
@@ -51,9 +56,20 @@ class Claims:
         return declared | {
             item: manager
             for entry, manager in self._others
-            if entry.get("operation") == "Apply"
+            if entry.get("operation") == "Apply" or manager.startswith(DECLARING)
             for item in self._owned(entry)
         }
+
+    @cached_property
+    def emptied(self) -> frozenset[tuple[str, str]]:
+        """Lists that kubectl's annotation gives without a value, with the container that each is of.
+
+        To kubectl that is a deletion, with every apply, of whatever is there.
+        """
+        text = at(self._metadata, "annotations").get(LAST_APPLIED) or ""
+        if "null" not in text:
+            return frozenset()
+        return frozenset(_emptied(text, self._template))
 
     @cached_property
     def ours(self) -> frozenset[ItemKey]:
@@ -105,6 +121,18 @@ def _declared(last_applied: str | None, template: Sequence[str]) -> Iterator[Ite
     try:
         manifest = json.loads(last_applied or "{}")
         yield from (key for key, _ in template_items(at(manifest, *template, "spec")))
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return
+
+
+def _emptied(last_applied: str, template: Sequence[str]) -> Iterator[tuple[str, str]]:
+    try:
+        spec = at(json.loads(last_applied), *template, "spec")
+        yield from ((listed, "") for listed in (INIT_CONTAINERS, VOLUMES) if listed in spec and spec[listed] is None)
+        for container in (*items(spec, INIT_CONTAINERS), *items(spec, "containers")):
+            for listed in (ENV, VOLUME_MOUNTS):
+                if listed in container and container[listed] is None:
+                    yield listed, container["name"]
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return
 

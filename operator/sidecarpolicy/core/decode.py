@@ -26,6 +26,7 @@ from sidecarpolicy.core.ordering import cycle
 from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, Rollout, Sidecar
 from sidecarpolicy.core.ports import claimed_ports
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
+from sidecarpolicy.core.record import normpath
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
 from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, Position, Removal, Role, Strategy
@@ -238,6 +239,7 @@ def _container(cursor: Cursor) -> Json:
             cursor.field(field).wrong("must not be set: the policy sets it")
     if not cursor.field("image").text():
         cursor.field("image").wrong("must be given")
+    _mounts_are_apart(cursor.field("volumeMounts"))
     readiness = cursor.field("readinessProbe")
     readiness.mapping()
     readiness.field("timeoutSeconds").integer(1, least=0, most=INT32)
@@ -294,6 +296,18 @@ def _mounts_are_provided(mounts: Cursor, volumes: Cursor) -> None:
             )
 
 
+def _mounts_are_apart(mounts: Cursor) -> None:
+    """One place that is spelt in two ways is mounted twice, and one hides the other: the API server compares text."""
+    seen: dict[str, str] = {}
+    for mount in mounts.entries():
+        path = mount.field("mountPath")
+        if not isinstance(path.value, str) or not path.value:
+            continue
+        before = seen.setdefault(normpath(path.value), path.value)
+        if before != path.value:
+            path.wrong(f"must not be the same place as {before!r}")
+
+
 def _application(cursor: Cursor, volumes: Cursor) -> Application:
     cursor.mapping(allowed=APPLICATION_FIELDS)
     env, mounts = cursor.field("env"), cursor.field("volumeMounts")
@@ -303,6 +317,7 @@ def _application(cursor: Cursor, volumes: Cursor) -> Application:
             if not entry.field(key).text():
                 entry.field(key).wrong("must be given")
     _mounts_are_provided(mounts, volumes)
+    _mounts_are_apart(mounts)
     _unique_values(cursor.field("containers"))
     init = cursor.field("initContainers").text("None")
     if init not in ("None", "All"):

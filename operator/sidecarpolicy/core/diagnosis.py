@@ -7,6 +7,7 @@ revision's (a quota, an absent Secret or ConfigMap, an admission rule): those sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,9 @@ UNSEEN = "the cause cannot be seen any more: no container of the newest Pod wait
 
 # How a process ends that is stopped by TERM or KILL.
 STOPPED = (128 + 15, 128 + 9)
+
+# Between two sentences of a message.
+SENTENCE_END = re.compile(r"(?<=\.)\s+")
 
 # What a container waits for while nothing is wrong.
 ORDINARY_WAITS = frozenset({"", "ContainerCreating", "PodInitializing"})
@@ -176,10 +180,19 @@ def _of_volumes(pod: Json, events: Sequence[Json]) -> Diagnosis | None:
 def _of_scheduling(pod: Json) -> Diagnosis | None:
     for condition in items(at(pod, "status"), "conditions"):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return Diagnosis(
-                reason=str(condition.get("reason") or UNSCHEDULABLE), message=str(condition.get("message") or "")
-            )
+            said = _said_once(str(condition.get("message") or ""))
+            return Diagnosis(reason=str(condition.get("reason") or UNSCHEDULABLE), message=said)
     return None
+
+
+def _said_once(message: str) -> str:
+    """Return the scheduler's *message* without sentences that end as one before them (`"x" not found. not found`)."""
+    kept: list[str] = []
+    for sentence in SENTENCE_END.split(message):
+        plain = sentence.strip().rstrip(".")
+        if plain and not any(before.endswith(plain) for before in kept):
+            kept.append(plain)
+    return ". ".join(kept) + ("." if message.rstrip().endswith(".") else "")
 
 
 def probe_limits(template: Mapping[str, Any]) -> dict[str, int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.record import INIT_CONTAINERS, ItemKey, Record
 from sidecarpolicy.core.times import seconds_of
-from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.tree import Json, at, compact, items
 from sidecarpolicy.core.workload import Workload
 
 
@@ -35,11 +38,21 @@ def drifted(template: Json, record: Record, wanted: Json) -> Mapping[PolicyId, f
         for policy, entry in record.entries.items()
     }
     if not any(found.values()) and live.keys() == repaired.keys():
+        before, after = _orders(live), _orders(repaired)
+        moved = {place for place in after if before.get(place) != after[place]}
         found = {
-            policy: frozenset(item for item in entry.items if item.list == INIT_CONTAINERS and item in repaired)
+            policy: frozenset(item for item in entry.items if item in repaired and (item.list, item.container) in moved)
             for policy, entry in record.entries.items()
         }
     return {policy: undone for policy, undone in found.items() if undone}
+
+
+def _orders(items: Iterable[ItemKey]) -> Mapping[tuple[str, str], list[str]]:
+    """The names in each list of a Pod, in their order; by the list, and the container that it is of."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for item in items:
+        found[item.list, item.container].append(item.name)
+    return found
 
 
 def mends(template: Json, wanted: Json, answer: Json, undone: Mapping[PolicyId, frozenset[ItemKey]]) -> bool:
@@ -50,6 +63,42 @@ def mends(template: Json, wanted: Json, answer: Json, undone: Mapping[PolicyId, 
     live, repaired, there = (dict(template_items(at(each, "spec"))) for each in (template, wanted, answer))
     changed = {item for found in undone.values() for item in found if live.get(item) != repaired[item]}
     return template != answer and (not changed or any(live.get(item) != there.get(item) for item in changed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A field of an item that somebody changed: where in the item (empty: all of it), what was there, what is right.
+
+    *was* and *right* are JSON; empty for nothing.
+    """
+
+    item: ItemKey
+    path: str
+    was: str
+    right: str
+
+    def __str__(self) -> str:
+        what = f"{self.path} of {self.item}" if self.path else str(self.item)
+        if not self.path and not self.was:
+            return f"{what} was gone"
+        return f"{what} was {self.was or 'not set'}" + (f" instead of {self.right}" if self.right and self.path else "")
+
+
+def edits(template: Json, wanted: Json, undone: Iterable[ItemKey]) -> tuple[Edit, ...]:
+    """Return what was other in the *undone* items of *template* than *wanted* has it, field by field."""
+    live, right = (dict(template_items(at(each, "spec"))) for each in (template, wanted))
+    return tuple(edit for item in sorted(undone) for edit in _edits(item, live.get(item), right.get(item), ""))
+
+
+def _edits(item: ItemKey, was: Any, right: Any, path: str) -> Iterator[Edit]:
+    if was == right:
+        return
+    if isinstance(was, dict) and isinstance(right, dict):
+        for key in sorted(was.keys() | right.keys()):
+            yield from _edits(item, was.get(key), right.get(key), f"{path}.{key}" if path else key)
+        return
+    shown = ("" if each is None else compact(each) for each in (was, right))
+    yield Edit(item=item, path=path, was=next(shown), right=next(shown))
 
 
 def culprit(workload: Workload, undone: frozenset[ItemKey], since: float) -> str:

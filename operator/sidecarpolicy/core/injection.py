@@ -9,8 +9,9 @@ Where nothing else is said a "template" is a PodTemplateSpec as the API server s
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sidecarpolicy.core.claims import IDENTITY, NO_CLAIMS, Claims, template_items
@@ -32,6 +33,9 @@ from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.names import Position
 
+# A reference to another variable in a variable's value.
+REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\(([^()]+)\)")
+
 Known = Callable[[PolicyId, str], Revision | None]
 """Looks a stored revision up by policy and name."""
 
@@ -48,14 +52,16 @@ def nothing_known(policy: PolicyId, revision: str) -> Revision | None:
 class Composition:
     """The template and record as they should be, and what the owner should know.
 
-    *env_kept*: variables that the application sets itself. *left_behind*: items that were to go but that somebody else
-    has changed or claimed; they are the owner's now. *unknown_containers*: names in `application.containers` that the
-    application does not have.
+    *env_kept*: variables that the application sets itself. *yielded*: env and mounts in its containers that were ours,
+    and of which somebody else has written another value since; they are the owner's now. *left_behind*: items that were
+    to go but that somebody else has changed or claimed; they are the owner's now. *unknown_containers*: names in
+    `application.containers` that the application does not have.
     """
 
     template: Json
     record: Record
     env_kept: tuple[ItemKey, ...] = ()
+    yielded: tuple[ItemKey, ...] = ()
     left_behind: tuple[ItemKey, ...] = ()
     unknown_containers: tuple[str, ...] = ()
 
@@ -79,17 +85,29 @@ def compose(
     known: Known = nothing_known,
     claims: Claims = NO_CLAIMS,
     held: frozenset[PolicyId] = frozenset(),
+    abandoned: frozenset[PolicyId] = frozenset(),
     joining: frozenset[PolicyId] = frozenset(),
     orphaned: frozenset[PolicyId] = frozenset(),
     notes: Mapping[PolicyId, Note] = NO_NOTES,
 ) -> Composition:
     """Return what *template* and *record* become with *assigned* on it.
 
-    *held* policies keep what they have, as it is. *orphaned* ones hand it over to the owner. *joining* ones come to
-    a new workload, outside of their budget. All others that the record names go. *claims* hold removal back. *notes*
-    are what the steps of rollouts write down; one with `failed` stays even where nothing else of the policy does.
+    *held* policies keep what they have, as it is; from those of them that are *abandoned* (no such policy has a say
+    here) the assigned ones take over what equals their own. *orphaned* ones hand it over to the owner. *joining* ones
+    come to a new workload, outside of their budget. All others that the record names go. *claims* hold removal back.
+    *notes* are what the steps of rollouts write down; one with `failed` stays even where nothing else of the policy
+    does.
     """
-    work = _Work(at(template, "spec"), record, assigned, known=known, claims=claims, held=held, orphaned=orphaned)
+    work = _Work(
+        at(template, "spec"),
+        record,
+        assigned,
+        known=known,
+        claims=claims,
+        held=held,
+        abandoned=abandoned & held,
+        orphaned=orphaned,
+    )
     spec = with_items(work.spec, INIT_CONTAINERS, work.init_containers())
     spec = with_items(spec, VOLUMES, work.volumes())
     spec = with_items(spec, "containers", [work.with_additions(each) for each in items(work.spec, "containers")])
@@ -97,6 +115,7 @@ def compose(
         template={**template, "spec": spec} if spec != at(template, "spec") else template,
         record=work.new_record(spec, joining, notes),
         env_kept=tuple(sorted(work.env_kept)),
+        yielded=tuple(sorted(work.yielded)),
         left_behind=tuple(sorted(work.left_behind)),
         unknown_containers=tuple(sorted(work.unknown_containers())),
     )
@@ -126,9 +145,10 @@ class _Work:
         known: Known,
         claims: Claims,
         held: frozenset[PolicyId],
+        abandoned: frozenset[PolicyId],
         orphaned: frozenset[PolicyId],
     ) -> None:
-        self.spec, self.record, self.known = spec, record, known
+        self.spec, self.record, self.known, self.claims = spec, record, known, claims
         self.live = dict(template_items(spec))
         self.held = {policy: record.entries[policy] for policy in held if policy in record.entries}
         self.orphaned = {policy: record.entries[policy] for policy in orphaned if policy in record.entries}
@@ -136,15 +156,17 @@ class _Work:
             (each for policy, each in assigned.items() if policy not in held | orphaned), key=precedence
         )
         self.env_kept: set[ItemKey] = set()
+        self.yielded: set[ItemKey] = set()
         self.left_behind = set(self._left_behind(claims))
-        self.held_items = _items_of(self.held.values())
-        # What a policy shares with one that stays is not the owner's when it is orphaned.
-        self.handed_over = _items_of(self.orphaned.values()) - self.held_items - self._staying()
-        self.ours = record.items - self.held_items - self.handed_over - self.left_behind
         self.adopted = {
             revision.policy: frozenset(each.name for each in revision.sidecars if self._is_adopted(revision, each.name))
             for revision in self.assigned
         }
+        self.taken_over = frozenset(self._taken_over(abandoned)) if abandoned else frozenset()
+        self.held_items = _items_of(self.held.values())
+        # What a policy shares with one that stays is not the owner's when it is orphaned.
+        self.handed_over = _items_of(self.orphaned.values()) - self.held_items - self._staying()
+        self.ours = set(record.items - self.held_items - self.handed_over - self.left_behind)
         self.wanted: dict[ItemKey, Json] = {}
         self.provided: dict[PolicyId, set[ItemKey]] = {revision.policy: set() for revision in self.assigned}
         for revision in self.assigned:
@@ -152,6 +174,26 @@ class _Work:
         self.wanted_in: dict[tuple[str, str], list[Json]] = defaultdict(list)
         for (listed, _, container), content in self.wanted.items():
             self.wanted_in[listed, container].append(content)
+
+    def _taken_over(self, abandoned: frozenset[PolicyId]) -> Iterable[ItemKey]:
+        """Items of *abandoned* policies that an assigned one makes just so; they leave those entries."""
+        provided: dict[ItemKey, Json] = {}
+        for revision in self.assigned:
+            for item, canonical in self._provides(revision):
+                provided.setdefault(item, canonical)
+        for policy in abandoned & self.held.keys():
+            entry = self.held[policy]
+            found = {
+                item
+                for item in entry.items & provided.keys() & self.live.keys()
+                if is_as_it_should_be(self.live[item], provided[item])
+            }
+            yield from found
+            left = replace(entry, items=entry.items - found)
+            if left.items or left.adopted:
+                self.held[policy] = left
+            else:
+                del self.held[policy]
 
     def _staying(self) -> frozenset[ItemKey]:
         """What the record has of the policies that are assigned."""
@@ -197,23 +239,29 @@ class _Work:
         )
 
     def _want(self, revision: Revision) -> None:
+        for item, canonical in self._provides(revision):
+            self._offer(revision, item, canonical)
+
+    def _provides(self, revision: Revision) -> Iterator[tuple[ItemKey, Json]]:
+        """Every item that *revision* has for this workload, in its own order."""
         for sidecar in revision.sidecars:
-            item = ItemKey(INIT_CONTAINERS, sidecar.name)
             if sidecar.name not in self.adopted[revision.policy]:
-                self._offer(revision, item, sidecar.container)
+                yield ItemKey(INIT_CONTAINERS, sidecar.name), sidecar.container
         for volume in revision.volumes:
-            self._offer(revision, ItemKey(VOLUMES, volume["name"]), volume)
+            yield ItemKey(VOLUMES, volume["name"]), volume
         for container in application_containers(self.spec, revision, self._is_injected):
             for listed, additions in (
                 (ENV, revision.application.env),
                 (VOLUME_MOUNTS, revision.application.volume_mounts),
             ):
                 for addition in additions:
-                    key = ItemKey(listed, addition[IDENTITY[listed]], container["name"])
-                    self._offer(revision, key, addition)
+                    yield ItemKey(listed, addition[IDENTITY[listed]], container["name"]), addition
 
     def _offer(self, revision: Revision, item: ItemKey, canonical: Json) -> None:
         """Note that *revision* provides *item*, unless the application has its own."""
+        if item.container and item in self.live and item in self.ours and self._is_another_value(item, canonical):
+            self.ours.discard(item)
+            self.yielded.add(item)
         if item in self.live and item not in self.ours:
             if item in self.held_items and is_as_it_should_be(self.live[item], canonical):
                 self.provided[revision.policy].add(item)  # shared: whoever goes first must not take it away
@@ -221,9 +269,26 @@ class _Work:
                 self.env_kept.add(item)
             return
         self.provided[revision.policy].add(item)
-        self.wanted.setdefault(
-            item, moved(self.live[item], self._old(item), canonical) if item in self.live else canonical
-        )
+        content = self.live.get(item)
+        if content is None:
+            content = canonical
+        elif (
+            item not in self.taken_over and item not in self.claims.owners
+        ):  # what somebody claims is not repaired, whoever is to have it in the end
+            content = moved(content, self._old(item), canonical)
+        self.wanted.setdefault(item, content)
+
+    def _is_another_value(self, item: ItemKey, canonical: Json) -> bool:
+        """Whether somebody else has written *item*, in a container of the application, as they want it.
+
+        Before injection it would be theirs; so it is afterwards. What only admission changed belongs to nobody.
+        """
+        if item in self.claims.owners:
+            return True
+        live, old = self.live[item], self._old(item)
+        if old is None or is_as_it_should_be(live, old) or is_as_it_should_be(live, canonical):
+            return False
+        return item in self.claims.touched
 
     def init_containers(self) -> list[Json]:
         """Our BeforeInit sidecars, the application's own init containers in their own order, our AfterInit ones.
@@ -283,9 +348,14 @@ class _Work:
 
     def _listed(self, live: Sequence[Json], listed: str, *, container: str = "") -> list[Json]:
         # Ours go in their own order into the places that ours have now, whoever came first: env may refer backwards.
-        ours = iter(self.wanted_in.get((listed, container), ()))
-        result: list[Json] = []
+        wanted = self.wanted_in.get((listed, container), ())
         identity = IDENTITY[listed]
+        if listed == ENV and wanted:
+            own = [each for each in live if ItemKey(ENV, each["name"], container) not in self.ours]
+            if _refer_ahead(wanted, live, own):
+                return [*own, *wanted]  # as a fresh injection has it
+        ours = iter(wanted)
+        result: list[Json] = []
         for each in live:
             if ItemKey(listed, each[identity], container) not in self.ours:
                 result.append(each)
@@ -320,6 +390,20 @@ class _Work:
             entries={policy: entries[policy] for policy in sorted(entries)},
             orphaned=(orphaned - self.ours) & {key for key, _ in template_items(spec)} if orphaned else orphaned,
         )
+
+
+def _refer_ahead(ours: Sequence[Json], live: Sequence[Json], own: Sequence[Json]) -> bool:
+    """Whether one of *ours* refers to a variable of the application's own that stands behind some of ours in *live*.
+
+    Kubernetes expands `$(NAME)` only where NAME stands before it (`$$(NAME)` is none).
+    """
+    names = [str(each["name"]) for each in own]
+    referred = {name for each in ours for name in REFERENCE.findall(str(each.get("value") or ""))} & set(names)
+    if not referred:
+        return False
+    places = [str(each["name"]) for each in live]
+    first = next((place for place, name in enumerate(places) if name not in names), len(places))
+    return any(places.index(name) > first for name in referred)
 
 
 def _items_of(entries: Iterable[Entry]) -> frozenset[ItemKey]:

@@ -8,6 +8,7 @@ nothing is removed on the strength of it.
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -33,6 +34,16 @@ class ItemKey(NamedTuple):
     def __str__(self) -> str:
         what = {INIT_CONTAINERS: "init container", VOLUMES: "volume", ENV: "env", VOLUME_MOUNTS: "mount"}[self.list]
         return f"{what} {self.name!r}" + (f" of container {self.container!r}" if self.container else "")
+
+
+def place_of(item: ItemKey) -> ItemKey:
+    """Return *item* as it collides with others: a mount by its path, as the kernel resolves it, not by its spelling."""
+    return item._replace(name=normpath(item.name)) if item.list == VOLUME_MOUNTS else item
+
+
+def normpath(path: str) -> str:
+    """Return *path* without what makes no other place of it: `/./`, `//`, a slash at the end."""
+    return posixpath.normpath(f"/{path.lstrip('/')}") if path.startswith("/") else posixpath.normpath(path)
 
 
 class Mangled(ValueError):

@@ -15,8 +15,9 @@ result is what a revision stores and what gets written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import ceil
+from typing import Any
 
 from sidecarpolicy.core.policy import Application, Policy, Sidecar
 from sidecarpolicy.core.revision import InjectedSidecar, Revision, revision_name
@@ -25,6 +26,9 @@ from sidecarpolicy.names import PodReadiness, Startup
 
 # A derived gate gives a sidecar this long to become ready, refusing or hanging, before the kubelet restarts it.
 GATE_SECONDS = 120
+
+# Values that the API server does not store.
+ZEROS: tuple[Any, ...] = (None, "", 0, False, [], {})
 
 HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
 PLACEHOLDER = "application"
@@ -92,6 +96,7 @@ def canonical_request(policy: Policy, namespace: str) -> Json:
         "initContainers": [render(sidecar) for sidecar in policy.sidecars],
         "containers": [placeholder],
         "volumes": list(policy.volumes),
+        **_rest_of_pod(policy),
     }
     return {
         "apiVersion": "v1",
@@ -99,6 +104,56 @@ def canonical_request(policy: Policy, namespace: str) -> Json:
         "metadata": {"generateName": "sidecarpolicy-dry-run-", "namespace": namespace},
         "template": {"metadata": {}, "spec": spec},
     }
+
+
+def _rest_of_pod(policy: Policy) -> Json:
+    """What a sidecar may ask of the rest of its Pod: whether a workload has it is decided there, by the API server."""
+    containers = [sidecar.container for sidecar in policy.sidecars]
+    rest: Json = {}
+    if any(at(each, "securityContext").get("procMount") == "Unmasked" for each in containers):
+        rest["hostUsers"] = False
+    claims = {str(claim.get("name")) for each in containers for claim in items(at(each, "resources"), "claims")}
+    if claims:
+        rest["resourceClaims"] = [{"name": name, "resourceClaimName": PLACEHOLDER} for name in sorted(claims)]
+    return rest
+
+
+def dropped_fields(policy: Policy, revision: Revision) -> tuple[str, ...]:
+    """Return the paths in the author's spec of what the API server did not keep, *revision* being what it made of it.
+
+    It drops without a word what belongs to a feature that is off or that it does not know.
+    """
+    found: list[str] = []
+    for index, sidecar in enumerate(policy.sidecars):
+        kept = revision.sidecar(sidecar.name)
+        wanted = dict(sidecar.container)
+        if sidecar.pod_readiness is PodReadiness.EXCLUDE:
+            wanted.pop("readinessProbe", None)
+        if kept is not None:
+            found += _missing(wanted, kept.container, f"spec.sidecars[{index}].container")
+    for index, volume in enumerate(policy.volumes):
+        if (stored := revision.volume(volume["name"])) is not None:
+            found += _missing(volume, stored, f"spec.volumes[{index}]")
+    for listed, written, there in (
+        ("env", policy.application.env, revision.application.env),
+        ("volumeMounts", policy.application.volume_mounts, revision.application.volume_mounts),
+    ):
+        found += _missing({listed: list(written)}, {listed: list(there)}, "spec.application")
+    return tuple(found)
+
+
+def _missing(written: Any, kept: Any, path: str) -> Iterator[str]:
+    """Yield the paths of fields of *written* that *kept* lacks; a zero or empty value means the same as its absence."""
+    match written:
+        case dict() if isinstance(kept, dict):
+            for key, value in written.items():
+                if key in kept:
+                    yield from _missing(value, kept[key], f"{path}.{key}")
+                elif value not in ZEROS:
+                    yield f"{path}.{key}"
+        case list() if isinstance(kept, list) and len(kept) == len(written):
+            for index, (one, other) in enumerate(zip(written, kept, strict=True)):
+                yield from _missing(one, other, f"{path}[{index}]")
 
 
 def canonical_revision(policy: Policy, answer: Json) -> Revision:
@@ -120,7 +175,11 @@ def canonical_revision(policy: Policy, answer: Json) -> Revision:
 
     return _revision(
         policy,
-        containers=ours(containers, [{"name": sidecar.name} for sidecar in policy.sidecars]),
+        # With the last field that a server dropped from `lifecycle` it drops the seal.
+        containers=[
+            {**each, "lifecycle": each.get("lifecycle") or {}}
+            for each in ours(containers, [{"name": sidecar.name} for sidecar in policy.sidecars])
+        ],
         volumes=ours(items(spec, "volumes"), policy.volumes),
         env=ours(items(placeholder, "env"), policy.application.env),
         mounts=ours(items(placeholder, "volumeMounts"), policy.application.volume_mounts, "mountPath"),

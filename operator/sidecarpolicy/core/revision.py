@@ -18,12 +18,20 @@ from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.likeness import LIST_KEYS
 from sidecarpolicy.core.lists import entries_of
 from sidecarpolicy.core.policy import ROLES, Application, Policy
-from sidecarpolicy.core.tree import Json, at, compact, items
+from sidecarpolicy.core.reading import Cursor
+from sidecarpolicy.core.tree import Json, at, compact
 from sidecarpolicy.names import Position, Role
 
 HASH_LENGTH = 10
+
+# So many of the things that are wrong with a mangled one are named.
+MOST_PROBLEMS = 3
+
+# Fields of a container that are read as mappings, and not only passed on.
+MAPPINGS = ("lifecycle", "livenessProbe", "readinessProbe", "resources", "securityContext", "startupProbe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,51 +171,110 @@ def to_controller_revision(stored: StoredRevision, *, policy: Policy, namespace:
 
 
 def from_controller_revision(body: Mapping[str, Any]) -> StoredRevision:
-    """Return what `to_controller_revision` stored; raise ValueError or KeyError where somebody mangled it."""
+    """Return what `to_controller_revision` stored; raise ValueError, which says where, where somebody mangled it.
+
+    What is accepted can be injected: everything that is read of it later has the type that it is read as.
+    """
+    metadata, annotations = at(body, "metadata"), at(body, "metadata", "annotations")
+    data = Cursor(body.get("data"), "data")
+    revision = _revision(data)
+    if data.problems:
+        raise ValueError("; ".join(str(problem) for problem in data.problems[:MOST_PROBLEMS]))
     try:
-        return _stored(body)
-    except (TypeError, AttributeError) as error:
-        raise ValueError(str(error)) from error
+        return StoredRevision(
+            revision=revision,
+            object_name=metadata["name"],
+            number=int(body["revision"]),
+            since=annotations.get(names.SINCE, ""),
+            completed=annotations.get(names.COMPLETED, ""),
+            completion=int(annotations.get(names.COMPLETION, "1" if annotations.get(names.COMPLETED) else "0")),
+            version=metadata.get("resourceVersion", ""),
+            attempt=int(annotations.get(names.ATTEMPT, "1")),
+            halt=_halt(annotations.get(names.HALT)),
+            approved=approvals(annotations.get(names.APPROVED, "")),
+        )
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"metadata: {error}") from error
 
 
-def _stored(body: Mapping[str, Any]) -> StoredRevision:
-    data = at(body, "data")
-    application = at(data, "application")
-    annotations = at(body, "metadata", "annotations")
-    return StoredRevision(
-        revision=Revision(
-            policy=PolicyId.parse(data["policy"]),
-            name=data["name"],
-            priority=data["priority"],
-            created=data["created"],
-            sidecars=tuple(
-                InjectedSidecar(
-                    name=sidecar["name"],
-                    role=Role(sidecar["role"]),
-                    position=Position(sidecar["position"]),
-                    start_after=tuple(sidecar["startAfter"]),
-                    container=sidecar["container"],
-                )
-                for sidecar in items(data, "sidecars")
-            ),
-            volumes=tuple(items(data, "volumes")),
-            application=Application(
-                containers=tuple(application["containers"]),
-                init_containers=application["initContainers"],
-                env=tuple(application["env"]),
-                volume_mounts=tuple(application["volumeMounts"]),
-            ),
+def _revision(data: Cursor) -> Revision:
+    data.mapping()
+    application, sidecars, volumes = data.field("application"), data.field("sidecars"), data.field("volumes")
+    application.mapping()
+    of_application = [application.field(each) for each in ("containers", "initContainers")]
+    for cursor in (data.field("priority"), data.field("created"), sidecars, volumes, *of_application):
+        if cursor.absent:
+            cursor.wrong("must be given")
+    return Revision(
+        policy=_policy(data.field("policy")),
+        name=_given(data.field("name")),
+        priority=data.field("priority").integer(0, least=-(2**31), most=2**31 - 1),
+        created=data.field("created").text(),
+        sidecars=tuple(_sidecar(each) for each in sidecars.entries()),
+        volumes=_keyed(volumes, "name"),
+        application=Application(
+            containers=tuple(_given(each) for each in application.field("containers").entries()),
+            init_containers=application.field("initContainers").flag(),
+            env=_keyed(application.field("env"), *LIST_KEYS["env"]),
+            volume_mounts=_keyed(application.field("volumeMounts"), *LIST_KEYS["volumeMounts"]),
         ),
-        object_name=at(body, "metadata")["name"],
-        number=int(body["revision"]),
-        since=annotations.get(names.SINCE, ""),
-        completed=annotations.get(names.COMPLETED, ""),
-        completion=int(annotations.get(names.COMPLETION, "1" if annotations.get(names.COMPLETED) else "0")),
-        version=at(body, "metadata").get("resourceVersion", ""),
-        attempt=int(annotations.get(names.ATTEMPT, "1")),
-        halt=_halt(annotations.get(names.HALT)),
-        approved=approvals(annotations.get(names.APPROVED, "")),
     )
+
+
+def _policy(cursor: Cursor) -> PolicyId:
+    try:
+        return PolicyId.parse(cursor.text())
+    except ValueError as error:
+        cursor.wrong(f"must name a policy: {error}")
+        return PolicyId(kind="", namespace="", name="")
+
+
+def _sidecar(cursor: Cursor) -> InjectedSidecar:
+    cursor.mapping()
+    name, container = _given(cursor.field("name")), cursor.field("container")
+    for field in ("role", "position"):
+        _given(cursor.field(field))
+    if _given(container.field("name")) != name:
+        container.field("name").wrong(f"must be that of the sidecar, {name!r}")
+    for field in MAPPINGS:
+        container.field(field).mapping()
+    for listed, keys in LIST_KEYS.items():
+        for each in container.field(listed).entries():
+            each.mapping()
+            for key in keys:
+                if not isinstance(each.field(key).value, str | int | None):
+                    each.field(key).wrong("must be a string or a number")
+    return InjectedSidecar(
+        name=name,
+        role=Role(cursor.field("role").choice(Role.CUSTOM)),
+        position=Position(cursor.field("position").choice(Position.AFTER_INIT)),
+        start_after=tuple(_given(each) for each in cursor.field("startAfter").entries()),
+        container=container.mapping(),
+    )
+
+
+def _keyed(cursor: Cursor, key: str) -> tuple[Json, ...]:
+    """Return a list of mappings, each with a text under *key*."""
+    for each in cursor.entries():
+        _given(each.field(key))
+    return tuple(each.mapping() for each in cursor.entries())
+
+
+def _given(cursor: Cursor) -> str:
+    text = cursor.text()
+    if not text or not text.isprintable():  # half a surrogate pair could not even be logged
+        cursor.wrong("must be given")
+    return text
+
+
+def policy_of_revision(body: Mapping[str, Any]) -> PolicyId | None:
+    """Return whose the ControllerRevision *body* is by its labels and namespace, however mangled its data is."""
+    metadata = at(body, "metadata")
+    labels = at(metadata, "labels")
+    kind, name = labels.get(names.POLICY_KIND_LABEL), labels.get(names.POLICY_NAME_LABEL)
+    if kind not in names.PLURALS or not name:
+        return None
+    return PolicyId(kind=kind, namespace="" if kind == names.CLUSTER_POLICY else metadata["namespace"], name=name)
 
 
 def words_of(body: Mapping[str, Any]) -> Json | None:
@@ -215,9 +282,9 @@ def words_of(body: Mapping[str, Any]) -> Json | None:
 
     None where it holds none (an earlier version wrote it), or where somebody mangled them.
     """
-    data = at(body, "data")
-    words: Json = at(data, "words")
     try:
+        data = at(body, "data")
+        words: Json = at(data, "words")
         name = revision_name(PolicyId.parse(data["policy"]), words)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

@@ -21,6 +21,8 @@ from sidecarpolicy.core.record import Mangled, Record, parse
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, items, packed, unpacked
 
+MARKED = f"{names.GROUP}/"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
@@ -116,7 +118,8 @@ _contents = _Contents()
 class Workload:
     """What matters of a workload, whatever its kind.
 
-    *record* is the text of our annotation, None where it is absent. *writers* are the field managers that are not ours.
+    *annotations* and *pod_annotations*, those of its Pod template, are the ones under our group alone. *record* is the
+    text of our annotation, None where it is absent. *writers* are the field managers that are not ours.
     *controller*: who made it, as `kind/name`. *driven_by*: who else rolls its template out. *takes_down*: why a change
     takes all its Pods down at once, empty where it does not. *deadline*: its own time without progress, None for none,
     and *min_ready*: how long a ready Pod waits until it counts, in seconds. *created*: seconds since the epoch.
@@ -144,6 +147,7 @@ class Workload:
     own: object
     body: bytes
     writers: tuple[Writer, ...] = ()
+    pod_annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def content(self) -> Content:
@@ -190,11 +194,8 @@ def workload_parts(
         generation=metadata["generation"],
         labels=at(metadata, "labels"),
         pod_labels=at(body, *template, "metadata", "labels"),
-        annotations={
-            key: value
-            for key, value in annotations.items()
-            if key.startswith(f"{names.GROUP}/") and key != names.RECORD
-        },
+        annotations=_marks(annotations),
+        pod_annotations=_marks(at(body, *template, "metadata", "annotations")),
         annotated=bool(annotations),
         record=annotations.get(names.RECORD),
         deleting="deletionTimestamp" in metadata,
@@ -213,6 +214,11 @@ def workload_parts(
         body=kept.body if kept is not None else _body_of(body, template, managed),
         writers=kept.writers if kept is not None else writers,
     )
+
+
+def _marks(annotations: Mapping[str, str]) -> Mapping[str, str]:
+    """Those under our group, without the record."""
+    return {key: value for key, value in annotations.items() if key.startswith(MARKED) and key != names.RECORD}
 
 
 def _body_of(body: Mapping[str, Any], template: tuple[str, ...], managed: Sequence[Json]) -> bytes:

@@ -11,7 +11,6 @@ is kept of that: a term begins by looking at everything.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,13 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.revision import StoredRevision, current_revision, from_controller_revision, update_revision
+from sidecarpolicy.core.revision import (
+    StoredRevision,
+    current_revision,
+    from_controller_revision,
+    policy_of_revision,
+    update_revision,
+)
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_from, record_of
 from sidecarpolicy.engine.port import Json, Resource
@@ -166,7 +171,7 @@ class Cache:
         self._owner_of_child: dict[str, str] = {}
         self._revisions: dict[PolicyId, _Revisions] = {}
         self._policy_of_revision: dict[str, PolicyId] = {}
-        self._mangled: set[str] = set()
+        self._mangled: dict[str, tuple[PolicyId | None, str]] = {}
         self._autoscalers: dict[WorkloadId, dict[str, Autoscaler]] = defaultdict(dict)
         self._scaled_by: dict[str, WorkloadId] = {}
         self._rollouts: dict[Name, Driven] = {}
@@ -222,6 +227,10 @@ class Cache:
     def is_mangled(self, namespace: str, object_name: str) -> bool:
         """Whether a ControllerRevision of that name is there and cannot be read."""
         return f"{namespace}/{object_name}" in self._mangled
+
+    def mangled(self, policy: PolicyId) -> Mapping[str, str]:
+        """The ControllerRevisions of *policy* that cannot be read, by place (`namespace/name`), and what is wrong."""
+        return {place: problem for place, (owner, problem) in sorted(self._mangled.items()) if owner == policy}
 
     def reached_by(self, policy: PolicyId) -> Iterable[Workload]:
         """Every workload where *policy* may act: those of its namespace, or all."""
@@ -443,18 +452,22 @@ class Cache:
 
     def _revision(self, name: Name, body: Json | None) -> None:
         place = f"{name[0]}/{name[1]}"
-        self._mangled.discard(place)
-        touched = {self._policy_of_revision.pop(place)} if place in self._policy_of_revision else set()
-        before = {policy: self._revisions[policy].decides for policy in touched}
-        for policy in touched:
+        mended, _ = self._mangled.pop(place, (None, ""))
+        touched = {mended} if mended is not None else set()
+        if place in self._policy_of_revision:
+            touched.add(self._policy_of_revision.pop(place))
+        before = {policy: self._revisions[policy].decides for policy in touched & self._revisions.keys()}
+        for policy in before:
             self._revisions[policy].stored.pop(place, None)
         if body is not None:
             try:
                 stored = from_controller_revision(body)
-            except (KeyError, TypeError, ValueError):  # mangled by somebody: as if it were not there
-                self._mangled.add(place)
-                with contextlib.suppress(KeyError, TypeError, ValueError):
-                    touched.add(PolicyId.parse(at(body, "data")["policy"]))
+            except ValueError as error:  # mangled by somebody: as if it were not there, and told
+                owner = policy_of_revision(body)
+                if owner is not None and name[0] != (owner.namespace or self.operator_namespace):
+                    owner = None
+                self._mangled[place] = (owner, str(error))
+                touched |= {owner} if owner is not None else set()
             else:
                 policy = stored.revision.policy
                 # Anybody may have written one elsewhere, and would choose what every namespace gets.

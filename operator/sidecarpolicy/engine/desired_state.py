@@ -89,6 +89,7 @@ def composed_on(
         known=context.revision,
         claims=content.claims,
         held=desired.held,
+        abandoned=judgement.missing,
         joining=desired.joining,
         orphaned=desired.orphaned,
         notes={policy: step.note for policy, step in steps.items() if step.note != NOTHING_NOTED},

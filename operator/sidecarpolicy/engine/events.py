@@ -6,12 +6,16 @@ Emitted on change only. What the status on the object says already has been told
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
+from sidecarpolicy.core.checks import without_a_say
+from sidecarpolicy.core.drift import culprit, edits
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import kind_of
+from sidecarpolicy.core.messages import cause
+from sidecarpolicy.core.record import Entry, ItemKey
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.undone import Conflict
@@ -20,10 +24,13 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.port import Events, ObjectRef
-from sidecarpolicy.engine.prepare import Prepared
+from sidecarpolicy.engine.prepare import Prepared, undone_by
 from sidecarpolicy.names import EventReason, Reason, SkipReason
 
 log = logging.getLogger(__name__)
+
+# So many fields are named that somebody had changed.
+MOST_EDITS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +57,12 @@ class Teller:
         if problem := is_mangled(workload.record):
             what = f"annotation {names.RECORD} could not be read ({problem}) and was written anew from what is there"
             self.on_workload(workload, EventReason.RECORD_REBUILT, what, warning=True)
+        self._of_yielded(prepared)
         for policy in sorted({*before, *after}):
             old, new = before.get(policy), after.get(policy)
             if old is not None and new is not None and old == new:
+                continue
+            if not prepared.changes_pods and _only_yields(old, new, prepared.composed.yielded):
                 continue
             step = prepared.steps.get(policy)
             rolled_back = step is not None and bool(step.note.failed)
@@ -63,7 +73,7 @@ class Teller:
                 )
                 what = f"{new.revision} of {policy.label}: {images}"
                 if old is not None and old.revision == new.revision:
-                    what = f"repaired {what}"
+                    what = f"repaired {what}{_repaired(prepared, policy)}"
             else:
                 reason = EventReason.REMOVED
                 left = ", ".join(str(item) for item in prepared.composed.left_behind if old and item in old.items)
@@ -80,11 +90,25 @@ class Teller:
         revisions = {policy.label: step.revision for policy, step in prepared.steps.items()}
         log.info("%s: %s", workload.id, why, extra={"workload": str(workload.id), "revisions": revisions})
 
+    def _of_yielded(self, prepared: Prepared) -> None:
+        """What somebody else has written another value for in the application's containers: it is theirs now."""
+        workload, yielded = prepared.workload, frozenset(prepared.composed.yielded)
+        claims = workload.content.claims
+        for policy, entry in sorted(prepared.judgement.record.entries.items()):
+            for item in sorted(entry.items & yielded):
+                who = claims.owners.get(item) or claims.touched.get(item)
+                what = f"{item} is left to its owner: {who!r} has set it; {policy.label} keeps off it"
+                self.on_workload(workload, EventReason.LEFT_TO_OWNER, what)
+                self.on_policy(policy, EventReason.LEFT_TO_OWNER, f"{workload.id}: {what}")
+
     def of_missing(self, workload: Workload, missing: Iterable[PolicyId]) -> None:
         """Once in a term: the record names a policy that does not exist, and what it has there is held."""
         for policy in sorted(missing):
             if self._is_new(workload.uid, policy, "missing"):
-                message = f"carries sidecars of {policy.label}, which does not exist; they are left as they are"
+                message = (
+                    f"carries sidecars of {policy.label}, which {without_a_say(policy, workload.id)}; they are left as "
+                    "they are"
+                )
                 self.on_workload(workload, EventReason.POLICY_MISSING, message, warning=True)
 
     def of_report(self, cached: CachedPolicy, remembered: PolicyMemory, status: Json) -> None:
@@ -172,6 +196,25 @@ class Teller:
             return False
         self.context.memory.told.add(key)
         return True
+
+
+def _repaired(prepared: Prepared, policy: PolicyId) -> str:
+    """`: image of init container 'proxy' was "x" instead of "y" (by 'kubectl-edit')`: what, and whose it was."""
+    workload = prepared.workload
+    undone = undone_by(prepared).get(policy, frozenset())
+    found = [cause(str(each)) for each in edits(workload.content.template, prepared.composed.template, undone)]
+    if not undone:
+        return ""
+    by = culprit(workload, undone, prepared.judgement.record.entries[policy].note.stepped)
+    what = ", ".join(found[:MOST_EDITS]) or "their order"
+    return f"; {what}{f' and {len(found) - MOST_EDITS} more' if len(found) > MOST_EDITS else ''} (by {by})"
+
+
+def _only_yields(old: Entry | None, new: Entry | None, yielded: Collection[ItemKey]) -> bool:
+    """Whether an entry differs by nothing but items that are left to their owner."""
+    if old is None or new is None:
+        return False
+    return replace(old, items=old.items - set(yielded)) == new
 
 
 def _counts(status: Json, listed: str) -> Mapping[str, int]:

@@ -73,6 +73,8 @@ def judged(workload: Workload, context: Context) -> Judgement:
         inspected=inspected,
         autoscalers=autoscalers,
         driven_by=driver,
+        operator_namespace=cache.operator_namespace,
+        emptied=content.claims.emptied,
     )
     judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving))
     remembered.judged = (key, judgement)
@@ -126,6 +128,8 @@ def _revisions_on(
     leaving = [
         revision
         for policy, entry in record_of(workload.record).entries.items()
-        if policy not in selecting and (revision := context.revision(policy, entry.revision)) is not None
+        if policy not in selecting
+        and context.cache.may_act(policy, workload.id)
+        and (revision := context.revision(policy, entry.revision)) is not None
     ]
     return candidates, leaving

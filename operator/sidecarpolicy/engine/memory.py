@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sidecarpolicy.core.arithmetic.findings import Finding
+from sidecarpolicy.core.arithmetic.change import Finding
 from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.fleet import Fleet

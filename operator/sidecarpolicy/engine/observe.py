@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sidecarpolicy import names
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import proves_removal
 from sidecarpolicy.core.policy import Policy, Rollout
-from sidecarpolicy.core.targets import State, Target, in_conflict, soak_ends, target
+from sidecarpolicy.core.targets import Backoff, State, Target, in_conflict, soak_ends, target
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
@@ -22,8 +23,12 @@ from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Failed, Judgement, WorkloadMemory
 from sidecarpolicy.engine.pods import diagnosis_of
 from sidecarpolicy.engine.reverts import conflict_of
+from sidecarpolicy.names import DeletionPolicy
 
 DEFAULT_ROLLOUT = careful(Rollout())
+
+# How long a removal that waits for its owner's word is left alone, in seconds; their word itself ends that at once.
+AWAITS_SECONDS = 600.0
 
 
 def observe(identity: WorkloadId, context: Context) -> float | None:
@@ -139,13 +144,32 @@ def _target(
         and not cached.deleting
         and not wanted
         and _deselected_by_owner(policy, workload, context),
-        backoff=failed.backoff if failed is not None and not of_another else None,
+        backoff=failed.backoff
+        if failed is not None and not of_another
+        else (None if wanted else _awaits_its_owner(cached, workload, context)),
         cleared_at=_cleared_at(workload, context),
     )
     found = _explained(found, cached, workload, context)
     if (conflict := conflict_of(identity, workload, context, removing=not wanted)) is not None:
         found = in_conflict(found, conflict)
     return found
+
+
+def _awaits_its_owner(cached: CachedPolicy, workload: Workload, context: Context) -> Backoff | None:
+    """Why sidecars are not taken out of *workload* now: all of its Pods would go down, and its owner allows none of it.
+
+    To bring them in took the owner's word, and so does taking them out.
+    """
+    entry = record_of(workload.record).entries.get(cached.id)
+    orphaning = cached.deleting and cached.deletion_policy is DeletionPolicy.ORPHAN
+    allowed = workload.annotations.get(names.ALLOW_DOWNTIME) == "true"
+    if not workload.takes_down or allowed or orphaning or entry is None or not entry.items:
+        return None
+    message = (
+        f"the removal takes all Pods of the Deployment down at once ({workload.takes_down}); the annotation "
+        f'{names.ALLOW_DOWNTIME}: "true" on it allows that'
+    )
+    return Backoff(until=context.now() + AWAITS_SECONDS, message=message, rejected=True)
 
 
 def _cleared_at(workload: Workload, context: Context) -> float:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidecarpolicy.core.arithmetic.findings import Change, Finding, findings
+from sidecarpolicy.core.arithmetic.change import Change, Finding
+from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose
 from sidecarpolicy.core.record import INIT_CONTAINERS
@@ -70,12 +71,16 @@ def preflight(
                 known=context.revision,
                 claims=content.claims,
                 held=held - overridden - {policy},
+                abandoned=judgement.missing,
             )
             after, provided = at(composed.template, "spec"), composed.record.entries[policy].items
         change = Change(
             now=spec,
             after=after,
             ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
+            provided=provided,
+            annotations=at(content.template, "metadata", "annotations"),
+            emptied=content.claims.emptied,
             progress_deadline=deadline,
             own_deadline=workload.deadline,
             own_wait=workload.min_ready,

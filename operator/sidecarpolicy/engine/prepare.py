@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import invalid_marks
+from sidecarpolicy.core.checks import invalid_marks, invalid_namespace_mark
 from sidecarpolicy.core.drift import drifted
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition
@@ -53,11 +53,16 @@ class Prepared:
     waits_until: float | None = None
 
     @property
+    def changes_pods(self) -> bool:
+        """Whether the patch changes the Pod template, and not only the record."""
+        return self.workload.content.template != self.composed.template
+
+    @property
     def is_repair(self) -> bool:
         """Whether the patch only mends: no policy comes, goes or changes its revision."""
         before = {policy: entry.revision for policy, entry in self.judgement.record.entries.items()}
         after = {policy: entry.revision for policy, entry in self.composed.record.entries.items()}
-        return before == after and self.workload.content.template != self.composed.template
+        return before == after and self.changes_pods
 
 
 def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context) -> Prepared:
@@ -168,7 +173,8 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
         and (update := context.cache.update_revision(policy)) is not None
         and not _goes_at_once(policy, update.revision, judgement, context)
     )
-    marks = (workload.labels, workload.annotations, mutation_of(workload, context) is not None)
+    of_namespace = context.cache.namespace(workload.id.namespace).labels.get(names.INJECT)
+    marks = (workload.labels, workload.annotations, of_namespace, mutation_of(workload, context) is not None)
     concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
     return Inspected(concerned=concerned, coming=coming, marks=marks)
 
@@ -196,8 +202,14 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
     where = str(workload.id)
     common = [
         Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=where)
-        for sentence in invalid_marks(workload.labels, workload.annotations)
+        for sentence in invalid_marks(
+            workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations
+        )
     ]
+    namespace = context.cache.namespace(workload.id.namespace)
+    if sentence := invalid_namespace_mark(namespace):
+        place = f"namespace {namespace.name}"  # told once for all of its workloads
+        common.append(Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=place))
     if problem := is_mangled(workload.record):
         common.append(
             Warned(

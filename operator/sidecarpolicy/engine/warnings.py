@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from sidecarpolicy import names
+from sidecarpolicy.core.messages import cause
 from sidecarpolicy.core.policy import Policy
-from sidecarpolicy.core.rendering import lacks_gate
-from sidecarpolicy.core.revision import approvals
+from sidecarpolicy.core.rendering import dropped_fields, lacks_gate
+from sidecarpolicy.core.revision import approvals, revision_name
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
@@ -20,6 +21,15 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
     """What an author should know about the policy itself and about each of its workloads."""
     remembered = context.memory.of_policy(cached.id)
     found = [warned for each in remembered.warned.values() for warned in each]
+    found += [
+        Warned(
+            reason=WarningReason.INVALID_REVISION,
+            message=f"cannot be read ({cause(problem)}): Deployments that have it stay as they are; restore it, or "
+            "delete it: the update revision is written anew",
+            where=f"ControllerRevision {place}",
+        )
+        for place, problem in context.cache.mangled(cached.id).items()
+    ]
     if cached.policy is None:
         return found
     found += [
@@ -40,6 +50,17 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
         )
         for path in cached.policy.unknown
     ]
+    update = context.cache.update_revision(cached.id)
+    if update is not None and update.revision.name == revision_name(cached.id, cached.policy.words):
+        found += [
+            Warned(
+                reason=WarningReason.DROPPED_FIELD,
+                message="is not kept by the API server, which is too old for it or has the feature off: it has no "
+                "effect",
+                where=path,
+            )
+            for path in dropped_fields(cached.policy, update.revision)
+        ]
     if wrong := sorted(each for each in approvals(cached.approve) if not APPROVAL.fullmatch(each)):
         message = (
             f"must be removal@<generation>, removal@<generation>#stuck or canary/<group>@<revision>, not {wrong[0]!r}"

@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 
 from sidecarpolicy.core.arithmetic.budgets import LAST_SECONDS, startup_budget, termination_budget
+from sidecarpolicy.core.arithmetic.change import Change, Check, Finding
 from sidecarpolicy.core.arithmetic.qos import QosClass, container_classes, qos_class
 from sidecarpolicy.core.arithmetic.requests import costs, describe, is_sidecar
+from sidecarpolicy.core.arithmetic.sharing import SHARING
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.tree import Json, at, items, with_items
+from sidecarpolicy.core.tree import at, items
 from sidecarpolicy.names import WarningReason
 
-INIT_CONTAINERS = "initContainers"
 _NETWORK_HANDLERS = ("httpGet", "tcpSocket", "grpc")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something to know beforehand: a reason, and a sentence with the numbers that it was made of."""
-
-    reason: WarningReason
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One policy comes to a workload, or is there: the Pod spec as it is *now*, and as it is *after* composition.
-
-    *ours*: names of the init containers of *after* that the policy puts there. *progress_deadline*: the policy's, and
-    *own_deadline* the workload's own (None for none); *own_wait*: how long a Pod that is ready waits until it counts,
-    by the workload's own minReadySeconds. All in seconds.
-    """
-
-    now: Json
-    after: Json
-    ours: frozenset[str]
-    progress_deadline: int = 600
-    own_deadline: int | None = 600
-    own_wait: int = 0
-
-    @property
-    def without(self) -> Json:
-        """The Pod spec without the policy's sidecars, be they there already or not."""
-        others = [each for each in items(self.after, INIT_CONTAINERS) if each["name"] not in self.ours]
-        return with_items(self.after, INIT_CONTAINERS, others)
-
-
-Check = Callable[[Change], Iterable[Finding]]
-
-
 def findings(change: Change) -> tuple[Finding, ...]:
-    """Return all that is to be said about *change*; nothing where the policy brings no sidecar."""
-    return tuple(finding for check in CHECKS for finding in check(change)) if change.ours else ()
+    """Return all that is to be said about *change*; nothing where the policy brings nothing."""
+    return tuple(finding for check in CHECKS for finding in check(change)) if change.ours or change.provided else ()
 
 
 def slow_start(change: Change) -> Iterable[Finding]:
@@ -142,7 +108,14 @@ def gate_probes_application(change: Change) -> Iterable[Finding]:
             owner = next(
                 (each for each in (*items(change.after, "containers"), *behind) if _declares(each, port)), None
             )
-            if owner is not None:
+            if owner is None and isinstance(port, str):
+                yield Finding(
+                    reason=WarningReason.GATE_PROBES_APPLICATION,
+                    message=f"the startup probe of sidecar {container['name']!r} asks port {port!r}, and the sidecar "
+                    "declares no port of that name: the probe never succeeds, and the application never starts; name "
+                    "one of its ports so, or give the number",
+                )
+            elif owner is not None:
                 yield Finding(
                     reason=WarningReason.GATE_PROBES_APPLICATION,
                     message=f"the startup probe of sidecar {container['name']!r} asks port {port}, which is that of "
@@ -169,6 +142,7 @@ CHECKS: tuple[Check, ...] = (
     short_termination,
     _readable(qos_change),
     _readable(requests_change),
+    *SHARING,
 )
 
 

@@ -1,0 +1,234 @@
+"""Stories of what owners and their tools do with their Deployments, each once met in life."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidecarpolicy import names
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.workload import record_of
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
+from tests.simulation.fleets import a_world, ticks
+from tests.simulation.stories import Deployment, World, established
+
+QUICK = Rollout(max_concurrent=2, min_ready_seconds=0, progress_deadline_seconds=60)
+PROXY_ENV = {"application": {"env": [{"name": "HTTP_PROXY", "value": "http://localhost:15001"}]}}
+
+
+def a_shop(*, spec: Json | None = None, sidecar: Json | None = None, **fields: Any) -> tuple[World, Deployment]:
+    """One Deployment that has what the policy injects."""
+    world = a_world([established("app-01", **fields)], QUICK, spec=spec, sidecar=sidecar)
+    world.run()
+    return world, world["app-01"]
+
+
+def the_application(deployment: Deployment) -> Json:
+    """Its own container."""
+    return next(each for each in deployment.body["spec"]["template"]["spec"]["containers"] if each["name"] == "app")
+
+
+def with_application(body: Json, **fields: Any) -> Json:
+    """*body* with other fields in its own container."""
+    template = body["spec"]["template"]
+    containers = [{**each, **fields} if each["name"] == "app" else each for each in template["spec"]["containers"]]
+    spec = {**body["spec"], "template": {**template, "spec": {**template["spec"], "containers": containers}}}
+    return {**body, "spec": spec}
+
+
+def events(world: World, reason: str) -> list[str]:
+    """What was told of that reason on Deployments."""
+    return [each.message for each in world.operator.told if each.reason == reason and each.about.kind == "Deployment"]
+
+
+def warned(world: World, reason: str) -> str:
+    """The message of that warning in the status, or nothing."""
+    return next((each["message"] for each in items(world.status, "warnings") if each["reason"] == reason), "")
+
+
+def ready(world: World) -> Json:
+    """The condition."""
+    return next(each for each in world.status["conditions"] if each["type"] == "Ready")
+
+
+@pytest.mark.parametrize("manager", ["kubectl-set", "helm"])
+def test_a_variable_that_its_owner_sets_afterwards_is_theirs(manager: str) -> None:
+    world, shop = a_shop(spec=PROXY_ENV)
+    mine = [{"name": "HTTP_PROXY", "value": "http://mine:8080"}]
+    shop.edit(lambda body: with_application(body, env=mine), manager)
+    ticks(world, 5)
+    assert the_application(shop)["env"] == mine
+    assert "HTTP_PROXY" in warned(world, "EnvKept")
+    (told,) = events(world, "LeftToOwner")
+    assert "env 'HTTP_PROXY' of container 'app'" in told and manager in told
+    assert world.settled().startswith("RolloutComplete")
+    world.edit("web-b")
+    ticks(world, 10)
+    assert (shop.revision, the_application(shop)["env"]) == ("web-b", mine)
+    world.delete()
+    ticks(world, 20)
+    assert world.object is None and shop.record == ""
+    assert the_application(shop)["env"] == mine
+
+
+def test_a_variable_that_its_owner_takes_away_is_put_back() -> None:
+    world, shop = a_shop(spec=PROXY_ENV)
+    shop.edit(lambda body: with_application(body, env=[]), "kubectl-set")
+    ticks(world, 5)
+    assert the_application(shop)["env"] == PROXY_ENV["application"]["env"]
+
+
+def test_a_mount_that_its_owner_moves_to_a_volume_of_theirs_is_theirs() -> None:
+    logs: Json = {"name": "logs", "mountPath": "/var/log/app"}
+    world, shop = a_shop(spec={"volumes": [{"name": "logs", "emptyDir": {}}], "application": {"volumeMounts": [logs]}})
+    mine = {"name": "own", "mountPath": "/var/log/app"}
+
+    def change(body: Json) -> Json:
+        found = with_application(body, volumeMounts=[mine])
+        pod = found["spec"]["template"]["spec"]
+        pod["volumes"] = [*pod["volumes"], {"name": "own", "emptyDir": {}}]
+        return found
+
+    shop.edit(change, "kubectl-edit")
+    ticks(world, 10)
+    assert the_application(shop)["volumeMounts"] == [mine]
+    assert [each["reason"] for each in world.status["skipped"]] == ["NameConflict"], "as before an injection"
+    world.delete()
+    ticks(world, 20)
+    assert the_application(shop)["volumeMounts"] == [mine]
+    assert [each["name"] for each in shop.body["spec"]["template"]["spec"]["volumes"]] == ["own"]
+
+
+def with_sidecar(body: Json, **fields: Any) -> Json:
+    """*body* with other fields in the container of our name."""
+    template = body["spec"]["template"]
+    inits = [{**each, **fields} if each["name"] == "proxy" else each for each in template["spec"]["initContainers"]]
+    spec = {**body["spec"], "template": {**template, "spec": {**template["spec"], "initContainers": inits}}}
+    return {**body, "spec": spec}
+
+
+def test_a_chart_that_declares_a_container_of_our_name_is_a_conflict_that_names_helm() -> None:
+    world, shop = a_shop()
+    shop.edit(lambda body: with_sidecar(body, image="my-migrate:7", command=["migrate"]), "helm")
+    ticks(world, 5)
+    (migrate,) = shop.body["spec"]["template"]["spec"]["initContainers"]
+    assert migrate["image"] == "my-migrate:7"
+    (skipped,) = world.status["skipped"]
+    assert skipped["reason"] == "NameConflict" and "'helm' declares it too" in skipped["message"]
+    world.delete()
+    ticks(world, 20)
+    assert shop.body["spec"]["template"]["spec"]["initContainers"] == [migrate], "it is the chart's"
+
+
+def test_an_opt_out_in_the_pod_template_is_honoured_and_a_wrong_word_on_the_namespace_is_told() -> None:
+    world, shop = a_shop()
+    world.server.merge_patch(NAMESPACES, "", "shop", {"metadata": {"labels": {names.INJECT: "disabled"}}})
+    ticks(world, 3)
+    assert warned(world, "InvalidMark").startswith("namespace shop: label sidecars.dev/inject: must be")
+
+    def change(body: Json) -> Json:
+        found = with_application(body)
+        metadata = found["spec"]["template"]["metadata"]
+        found["spec"]["template"]["metadata"] = {**metadata, "annotations": {names.INJECT: "false"}}
+        return found
+
+    shop.edit(change)
+    ticks(world, 10)
+    assert shop.revision is None
+    assert [each["reason"] for each in world.status["skipped"]] == ["OptedOut"]
+
+
+def test_a_policy_takes_over_what_equals_its_own_on_a_copy_from_another_namespace() -> None:
+    """As a backup restores it elsewhere, or a pipeline copies it: with the record of the policy there."""
+    world, shop = a_shop()
+    world.cluster.ensure_namespace("bank")
+    metadata = shop.body["metadata"]
+    copied = {"name": "app-01", "annotations": metadata["annotations"], "labels": at(metadata, "labels")}
+    world.server.create(DEPLOYMENTS, "bank", {"metadata": copied, "spec": shop.body["spec"]})
+    ticks(world, 3)
+    template = world.server.get(DEPLOYMENTS, "bank", "app-01")["spec"]["template"]
+    there = PolicyId(kind=names.POLICY, namespace="bank", name="web")
+    bank = World([], QUICK, policy=there, cluster=world.cluster)
+    ticks(bank, 10)
+    body = world.server.get(DEPLOYMENTS, "bank", "app-01")
+    assert bank.settled().startswith("RolloutComplete")
+    assert body["spec"]["template"] == template, "nothing was rolled out"
+    assert set(record_of(body["metadata"]["annotations"][names.RECORD]).entries) == {there}
+    bank.delete()
+    ticks(bank, 20)
+    body = world.server.get(DEPLOYMENTS, "bank", "app-01")
+    assert "initContainers" not in body["spec"]["template"]["spec"]
+    assert names.RECORD not in at(body, "metadata", "annotations")
+    assert shop.revision == "web-a"
+
+
+def test_a_removal_that_would_take_all_pods_down_waits_for_the_owners_word() -> None:
+    world, shop = a_shop(recreates=True)
+    shop.annotate(names.ALLOW_DOWNTIME, None)
+    ticks(world, 3)
+    world.delete()
+    ticks(world, 3)
+    assert shop.revision == "web-a"
+    assert "takes all Pods of the Deployment down at once" in ready(world)["message"]
+    shop.annotate(names.ALLOW_DOWNTIME, "true")
+    ticks(world, 10)
+    assert (world.object, shop.revision, shop.record) == (None, None, "")
+
+
+def test_a_removal_that_the_owner_does_not_allow_is_given_up_after_the_deadline() -> None:
+    world, shop = a_shop(recreates=True)
+    shop.annotate(names.ALLOW_DOWNTIME, None)
+    ticks(world, 3)
+    template = shop.body["spec"]["template"]
+    world.delete()
+    ticks(world, 15)
+    assert world.object is None, "it is not held for ever"
+    assert shop.body["spec"]["template"] == template, "no Pod went down"
+    (told,) = events(world, "RemovalGivenUp")
+    assert names.ALLOW_DOWNTIME in told
+
+
+def test_a_variable_that_refers_to_one_that_its_owner_adds_later_comes_after_it() -> None:
+    refers = {"name": "ATTRS", "value": "service=$(APP_NAME)"}
+    world, shop = a_shop(spec={"application": {"env": [{"name": "MODE", "value": "x"}, refers]}})
+    theirs = {"name": "APP_NAME", "value": "cart"}
+    env = the_application(shop)["env"]
+    shop.edit(lambda body: with_application(body, env=[*env, theirs]), "kubectl-set")
+    ticks(world, 5)
+    assert [each["name"] for each in the_application(shop)["env"]] == ["APP_NAME", "MODE", "ATTRS"], (
+        "as if it came first"
+    )
+    patches = len(world.moves)
+    ticks(world, 5)
+    assert len(world.moves) == patches
+
+
+@pytest.mark.parametrize("value", ["plain", "$$(APP_NAME)", "$(OTHER)"])
+def test_a_variable_that_refers_to_nothing_of_its_owners_stays_where_it_is(value: str) -> None:
+    world, shop = a_shop(spec={"application": {"env": [{"name": "ATTRS", "value": value}]}})
+    theirs = {"name": "APP_NAME", "value": "cart"}
+    env = the_application(shop)["env"]
+    shop.edit(lambda body: with_application(body, env=[*env, theirs]), "kubectl-set")
+    ticks(world, 5)
+    assert [each["name"] for each in the_application(shop)["env"]] == ["ATTRS", "APP_NAME"]
+
+
+def test_a_repair_says_which_field_was_changed_to_what_and_by_whom() -> None:
+    world, shop = a_shop()
+    shop.edit(lambda body: with_sidecar(body, image="example.test/web:z"), "kubectl-edit")
+    ticks(world, 5)
+    assert shop.revision == "web-a"
+    told = events(world, "SidecarsInjected")[-1]
+    assert told.startswith("repaired ")
+    assert 'image of init container \'proxy\' was "example.test/web:z" instead of "example.test/web:a"' in told
+    assert told.endswith("(by 'kubectl-edit')")
+
+
+def test_a_repair_says_what_was_gone() -> None:
+    world, shop = a_shop(spec=PROXY_ENV)
+    shop.edit(lambda body: with_application(body, env=[]), "kubectl-set")
+    ticks(world, 5)
+    assert "env 'HTTP_PROXY' of container 'app' was gone (by 'kubectl-set')" in events(world, "SidecarsInjected")[-1]
