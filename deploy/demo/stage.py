@@ -106,10 +106,6 @@ class Stage:
         self._exits.callback(_end, process)
         return process
 
-    def pods_of_operator(self) -> str:
-        """Show the operator's Pods, and return what kubectl said of them."""
-        return self.kubectl("get", "pods", f"--namespace={_OPERATOR_NAMESPACE}", f"--selector={_OPERATOR_PODS}")
-
     def start_operator(self) -> str:
         """Start the operator as a process of this machine, as its ServiceAccount; return the command."""
         self._write_kubeconfig()

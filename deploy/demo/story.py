@@ -18,7 +18,7 @@ PODS = {"cart": 1, "catalog": 2, "orders": 1}
 IN_SHOP = f"--namespace={SHOP}"
 POLICY = "sidecarpolicy/web"
 NO_NODE = "no container runs on simulated nodes"
-IN_CLUSTER = "The operator runs in the cluster, two replicas under restricted"
+IN_CLUSTER = "Operator and webhook run in the cluster, two replicas each, under restricted"
 
 # Seconds. Nothing here is ever slept for: they say when to stop waiting.
 ROLLOUT = 120
@@ -57,18 +57,18 @@ class Story:
         """Apply what a user applies."""
         self._screen.step(
             "Install the operator",
-            "The kinds, the rights, and the operator from the image of this checkout, under Pod Security level "
-            "restricted: two replicas, of which one leads.",
+            "The kinds, the rights, and operator and webhook from the image of this checkout, under Pod Security level "
+            "restricted. Of the operator's two replicas one leads.",
         )
         with self._promises.keeping(IN_CLUSTER) as evidence:
             self._kubectl("apply", "-k", "deploy")
             self._kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s", shown=False)
             self._kubectl(
-                *("rollout", "status", "deployment/sidecarpolicy", "--namespace=sidecarpolicy-system"),
-                f"--timeout={ROLLOUT}s",
+                *("wait", "deployments", "--all", "--namespace=sidecarpolicy-system"),
+                *("--for=condition=Available", f"--timeout={ROLLOUT}s"),
             )
-            ready = self._stage.pods_of_operator().count("1/1")
-            evidence.require(ready == 2, f"{ready} of 2 are ready")
+            ready = self._kubectl("get", "pods", "--namespace=sidecarpolicy-system").count("1/1")
+            evidence.require(ready == 4, f"{ready} of 4 are ready")
 
     def _install_as_process(self) -> None:
         """Install the kinds and the rights, and start the operator as a process of this machine."""
