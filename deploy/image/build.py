@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ ROOT: Final = HERE.parents[1]
 USER: Final = 65532
 _BASE: Final = "debian"
 _APT: Final = Path("/etc/apt")
+_LOCK: Final = "building.lock"
+_UNUSED_SECONDS: Final = 86400.0
+"""After which a layer or an archive is removed: other checkouts use the same cache, and may be loading one."""
 _SCHEMA: Final = "application/vnd.oci.image"
 
 
@@ -75,9 +79,31 @@ def build(name: str = "") -> Image:
     packages.install([] if shutil.which("mmdebstrap") else ["mmdebstrap"])
     folder = cache.root() / "images" / "operator"
     folder.mkdir(parents=True, exist_ok=True)
-    with cache.locked(folder / "building.lock", "Another process makes the operator's image; waiting for it."):
+    with cache.locked(folder / _LOCK, "Another process makes the operator's image; waiting for it."):
         layers = _layers(folder)
-        return Image(name=name, archive=_pack(folder, name, layers), layers=layers)
+        archive = _pack(folder, name, layers)
+        _forget_unused(folder, {archive, *(layer.path for layer in layers)})
+        return Image(name=name, archive=archive, layers=layers)
+
+
+def _forget_unused(folder: Path, used: Iterable[Path]) -> None:
+    """Note what is *used*, and remove what no checkout has used for a day."""
+    for path in used:
+        os.utime(path)
+    known = {
+        _stem(path) for path in folder.iterdir() if path.suffix in {".tar", ".gz"} and _age(path) < _UNUSED_SECONDS
+    }
+    for path in folder.iterdir():
+        if _stem(path) not in known and path.name != _LOCK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _stem(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 def _layers(folder: Path) -> tuple[Layer, ...]:
@@ -125,8 +151,7 @@ def _layer(target: Path, arguments: list[str], base: Path | None = None) -> Laye
     packed, about = target.with_name(f"{target.name}.tar.gz"), target.with_name(f"{target.name}.json")
     if not about.exists() or (base is None and not target.exists()):
         say(f"Assembling the layer {name} of the operator's image")
-        for old in target.parent.glob(f"{name}-*"):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        shutil.rmtree(f"{target}.new", ignore_errors=True)
         _run([str(HERE / "assemble"), name, f"{target}.new", *arguments])
         Path(f"{target}.new").rename(target)
         diff_id, size = _compress(target, packed)
@@ -215,8 +240,6 @@ def _pack(folder: Path, name: str, layers: tuple[Layer, ...]) -> Path:
     path = folder / f"image-{_digest([config, name.encode()])}.tar"
     if path.exists():
         return path
-    for old in folder.glob("image-*.tar"):
-        old.unlink()
     blobs = {layer.path: _sha256(layer.path) for layer in layers}
     manifest = json.dumps(
         {

@@ -96,7 +96,8 @@ def test_everything_is_compiled_since_nothing_can_be_written(files: Mapping[str,
 
 
 def test_its_packages_are_those_that_are_locked(files: Mapping[str, tarfile.TarInfo]) -> None:
-    installed = dict(found.groups() for path in files if (found := re.search(r"/([^/]+)-([^/-]+)\.dist-info$", path)))
+    named = (re.search(r"/([^/]+)-([^/-]+)\.dist-info$", path) for path in files)
+    installed = {found[1]: found[2] for found in named if found}
     locked = {
         package["name"].replace("-", "_"): package["version"]
         for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
