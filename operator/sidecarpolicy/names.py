@@ -189,8 +189,8 @@ class WarningReason(StrEnum):
     EMPTIED_BY_APPLY = "EmptiedByApply"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"
-    DROPPED_FIELD = "DroppedField"
     NEEDS_ADMISSION = "NeedsAdmission"
+    DROPPED_FIELD = "DroppedField"
 
 
 class Reason(StrEnum):

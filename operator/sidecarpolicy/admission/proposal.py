@@ -6,18 +6,16 @@ generation, status) afterwards. A `kubectl replace` may bring anything in those,
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sidecarpolicy.core.claims import LAST_APPLIED, template_items
+from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import canonical_item
 from sidecarpolicy.core.injection import eject as ejected
 from sidecarpolicy.core.kinds import deployment
 from sidecarpolicy.core.likeness import is_as_it_should_be
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, Entry, ItemKey, Record, text_of
-from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.core.record import Entry, ItemKey, Record, text_of
+from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.context import Context
 
@@ -34,14 +32,13 @@ class Proposal:
     """A write under review.
 
     *workload*: as it would be; *before*: as it is, None where it is being created. *manager*: the writer's field
-    manager. *valueless*: paths of lists that its owner applies as keys without a value.
+    manager.
     """
 
     workload: Workload
     before: Workload | None
     manager: str
     dry_run: bool
-    valueless: tuple[str, ...] = ()
 
     @property
     def created(self) -> bool:
@@ -62,32 +59,9 @@ def proposal_from(request: Json) -> Proposal:
             before=before,
             manager=at(request, "options").get("fieldManager", ""),
             dry_run=request.get("dryRun") is True,
-            valueless=tuple(_valueless(at(new, "metadata", "annotations").get(LAST_APPLIED))),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise NotReviewable(f"{type(error).__name__}: {error}") from error
-
-
-def _valueless(last_applied: str | None) -> Iterator[str]:
-    """Yield the lists that client-side apply empties each time it is run: keys without a value, `env:`."""
-    try:
-        spec = at(json.loads(last_applied or "{}"), *deployment.TEMPLATE, "spec")
-        containers = [
-            (f"{listed}[{index}].", each)
-            for listed in (INIT_CONTAINERS, "containers")
-            for index, each in enumerate(items(spec, listed))
-        ]
-        for prefix, holder, lists in (
-            ("", spec, (INIT_CONTAINERS, VOLUMES)),
-            *((prefix, each, (ENV, VOLUME_MOUNTS)) for prefix, each in containers),
-        ):
-            yield from (
-                f"{'.'.join(deployment.TEMPLATE)}.spec.{prefix}{key}"
-                for key in lists
-                if key in holder and holder[key] is None
-            )
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return
 
 
 def _name_of(metadata: Json) -> str:

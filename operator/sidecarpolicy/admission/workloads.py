@@ -36,7 +36,14 @@ from sidecarpolicy.engine.policy_pass import rollout_state
 from sidecarpolicy.names import SkipReason, Strategy
 
 # Of what an owner reads about when they create a Deployment; the other skips are what they asked for.
-CONFLICTS = frozenset({SkipReason.NAME_CONFLICT, SkipReason.PORT_CONFLICT, SkipReason.BREAKS_AUTOSCALING})
+CONFLICTS = frozenset(
+    {
+        SkipReason.NAME_CONFLICT,
+        SkipReason.PORT_CONFLICT,
+        SkipReason.EMPTIED_BY_APPLY,
+        SkipReason.BREAKS_AUTOSCALING,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +99,8 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
 
 
 def _is_off_limits(proposal: Proposal, context: Context) -> bool:
-    """Whether nothing is to be changed here: by the emergency switch, by the place, or because it is our own write."""
-    namespace = proposal.workload.id.namespace
-    system = namespace.startswith("kube-") or namespace == context.cache.operator_namespace
-    return context.cache.stopped or system or proposal.manager == names.FIELD_MANAGER or proposal.workload.deleting
+    """Whether nothing is to be changed here: by the emergency switch, or because it is our own write."""
+    return context.cache.stopped or proposal.manager == names.FIELD_MANAGER or proposal.workload.deleting
 
 
 def _without_what_cannot_return(subject: Workload, proposal: Proposal, context: Context) -> tuple[Workload, Judgement]:
@@ -181,10 +186,11 @@ def _step_back(policy: PolicyId, recorded: Record, subject: Workload) -> Step | 
 def _warnings(proposal: Proposal, judgement: Judgement) -> Iterator[str]:
     workload = proposal.workload
     yield from (cause(each) for each in invalid_marks(workload.labels, workload.annotations))
-    for path in proposal.valueless:
+    for listed, container in sorted(workload.content.claims.emptied):
+        of = f" of container {container!r}" if container else ""
         yield cause(
-            f"{path} is a key without a value: every client-side apply empties that list, and admission puts back what "
-            "is injected there; take the key out"
+            f"the manifest has `{listed}:` without a value{of}: every kubectl apply empties that list, and admission "
+            "puts back what is injected there; take the key out"
         )
     if proposal.created:
         for policy, skip in sorted(judgement.verdicts.items()):
