@@ -73,7 +73,7 @@ demo: $(READY) ## Everything this does, shown on a real Kubernetes (NODE; KEEP=1
 # --- what is shipped ---------------------------------------------------------------------------
 
 .PHONY: image
-image: $(READY) ## The operator's image as an OCI archive in dist/, without Docker (as root, on Debian or Ubuntu)
+image: $(READY) ## The operator's image as an OCI archive in dist/, without Docker (NAME=registry/name:tag)
 	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m deploy.image $(NAME:%=--name=%)
 
 .PHONY: manifests

@@ -167,7 +167,10 @@ def _uv() -> str:
     if named := os.environ.get("UV"):
         return named
     find = [str(ROOT / "deploy/local/find-uv"), sys.executable]
-    return subprocess.run(find, stdout=subprocess.PIPE, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
+    done = subprocess.run(find, stdout=subprocess.PIPE, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise BuildError("The image's Python packages are installed by uv, and there is none.")
+    return done.stdout.strip()
 
 
 def _run(command: list[str]) -> None:
