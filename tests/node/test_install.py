@@ -187,3 +187,20 @@ def test_installed_it_converges_outlives_its_leader_rolls_nothing_at_an_upgrade_
     }
     assert left - before == kinds
     assert before - left == set()
+
+
+@pytest.mark.long
+def test_installed_by_kustomize_it_converges_and_goes_with_everything_that_it_brought(release: Release) -> None:
+    before = everything(release.cluster)
+    release.cluster.kubectl("apply", "--kustomize", str(ROOT / "deploy"))
+    available = ("--for=condition=Available", "--timeout=120s")
+    release.cluster.kubectl("wait", "deployments", "--all", f"--namespace={SYSTEM}", *available, timeout=130)
+    with kube.a_namespace(kube.client(release.cluster.kubeconfig), "shop") as name:
+        fleet = Fleet(release.cluster, name)
+        a_policy_converges(release, fleet)
+        the_policy_takes_its_sidecars_with_it(fleet)
+        fleet.kubectl("delete", "namespace", name, "--timeout=90s")
+    release.cluster.kubectl("delete", "--kustomize", str(ROOT / "deploy"), "--timeout=120s", timeout=130)
+    left = everything(release.cluster)
+    assert left - before == set()
+    assert {each for each in before - left if SYSTEM not in each} == set()
