@@ -164,6 +164,7 @@ class SkipReason(StrEnum):
     OTHER_ROLLOUT_HALTED = "OtherRolloutHalted"
     DOWNTIME = "Downtime"
     BREAKS_AUTOSCALING = "BreaksAutoscaling"
+    WINDOWS_NODE = "WindowsNode"
 
 
 class WarningReason(StrEnum):
@@ -186,6 +187,7 @@ class WarningReason(StrEnum):
     SHARED_PORT_NAME = "SharedPortName"
     HOST_PORT = "HostPort"
     LOCAL_STORAGE = "LocalStorage"
+    WAITS_FOR_MESH = "WaitsForMesh"
     EMPTIED_BY_APPLY = "EmptiedByApply"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"

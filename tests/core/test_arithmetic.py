@@ -757,3 +757,18 @@ def test_a_list_that_every_apply_empties_is_told_where_ours_are_in_it() -> None:
     change = a_change(a_native(), provided=a_variable("A"), emptied=frozenset({("env", "app"), ("volumes", "")}))
     (finding,) = found(change, WarningReason.EMPTIED_BY_APPLY)
     assert finding.message.startswith("its manifest has `env:` without a value of container 'app': every kubectl apply")
+
+
+@pytest.mark.parametrize(
+    ("inits", "app", "told"),
+    [
+        ([a_container("istio-init"), a_native()], "istio-proxy", True),
+        ([a_container("linkerd-init"), a_native(), a_native("linkerd-proxy")], "app", True),
+        ([a_native(), a_container("istio-init")], "istio-proxy", False),
+        ([a_container("linkerd-init"), a_native("linkerd-proxy"), a_native()], "app", False),
+        ([a_native()], "istio-proxy", False),
+    ],
+    ids=["proxy among the containers", "native proxy after it", "before both", "after both", "without redirection"],
+)
+def test_a_sidecar_between_a_meshs_redirection_and_its_proxy_is_told(inits: list[Json], app: str, told: bool) -> None:
+    assert bool(found(a_change(*inits, app=a_container(app)), WarningReason.WAITS_FOR_MESH)) is told

@@ -72,6 +72,12 @@ def refused(subject: Subject, *others: Revision, revision: Revision = REVISION, 
     return found.reason.value, found.removes
 
 
+def required_on(*systems: list[str]) -> Json:
+    """A node affinity with a term for each."""
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": each}]} for each in systems]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
 OWNER = {"ownerReferences": [{"kind": "Shop", "name": "cart", "uid": "1", "controller": True}]}
 RECREATE = {"type": "Recreate"}
 SCALED_BY_CPU = (Autoscaler(name="cart", scales=WorkloadId(namespace="shop", name="cart"), resources=("cpu",)),)
@@ -103,8 +109,10 @@ def test_what_the_cluster_needs_gets_sidecars_only_where_somebody_asks_for_them_
 def test_the_owners_word_in_the_pod_template_counts(where: str) -> None:
     def subject(value: str, **fields: Any) -> Subject:
         found = a_subject(**fields)
-        pod = {"pod_labels": {names.INJECT: value}} if where == "labels" else {"pod_annotations": {names.INJECT: value}}
-        return replace(found, workload=replace(found.workload, **pod))
+        mark = {names.INJECT: value}
+        if where == "labels":
+            return replace(found, workload=replace(found.workload, pod_labels=mark))
+        return replace(found, workload=replace(found.workload, pod_annotations=mark))
 
     out = Namespace(name="shop", labels={names.INJECT: "false"})
     found = verdict(subject("false"))
@@ -122,6 +130,29 @@ def test_marks_are_read_from_the_pod_template() -> None:
     body["metadata"] |= {"uid": "uid", "resourceVersion": "1", "generation": 1}
     body["spec"]["template"]["metadata"]["annotations"] = {names.INJECT: "false", "example.test/x": "y"}
     assert workload_from(body).pod_annotations == {names.INJECT: "false"}
+
+
+WINDOWS: Json = {"nodeSelector": {"kubernetes.io/os": "windows"}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "skipped"),
+    [
+        (WINDOWS, True),
+        ({"os": {"name": "windows"}}, True),
+        ({"affinity": required_on(["windows"])}, True),
+        ({"affinity": required_on(["windows"], ["linux"])}, False),
+        ({"nodeSelector": {"kubernetes.io/os": "linux"}}, False),
+        ({"affinity": {"nodeAffinity": {}}}, False),
+    ],
+)
+def test_what_runs_on_windows_gets_no_sidecar_for_linux(pod: Json, skipped: bool) -> None:
+    subject = a_subject(pod={"containers": [{"name": "app", "image": "a"}], **pod})
+    assert (verdict(subject) is not None) is skipped
+    meant = a_revision(a_sidecar(container={"securityContext": {"windowsOptions": {"runAsUserName": "x"}}}))
+    assert verdict(subject, revision=meant) is None
+    if skipped:
+        assert refused(subject) == ("WindowsNode", False)
 
 
 def test_terminating() -> None:
@@ -226,13 +257,13 @@ def test_what_a_leaving_policy_has_is_waited_for_and_nothing_is_removed() -> Non
 
 @pytest.mark.parametrize("spelling", ["/logs/", "//logs", "/./logs", "/logs/."])
 def test_a_mount_is_where_its_path_leads_however_it_is_spelt(spelling: str) -> None:
-    mounts = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}}
+    mounts: Json = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]}}
     app = {"name": "app", "image": "a", "volumeMounts": [{"name": "data", "mountPath": spelling}]}
     found = verdict(a_subject(pod={"containers": [app]}), revision=a_revision(**mounts))
     assert found is not None
     assert found.reason is SkipReason.NAME_CONFLICT
     assert f"'data' at {spelling!r}" in found.message
-    other = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": spelling}]}}
+    other: Json = {"volumes": LOGS, "application": {"volumeMounts": [{"name": "logs", "mountPath": spelling}]}}
     high = a_revision(a_sidecar("high"), name="high", priority=1, **other)
     assert refused(a_subject(), high, revision=a_revision(**mounts)) == ("Overridden", True)
 
@@ -437,6 +468,7 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
         "pod": {
             "containers": [{"name": "app", "image": "a", **PORT}],
             "volumes": [{"name": "logs", "hostPath": {"path": "/"}}],
+            **WINDOWS,
         },
         "paused": True,
         "strategy": RECREATE,
@@ -469,7 +501,7 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     look()
     everything["pod"] = {**everything["pod"], "volumes": []}
     look()
-    everything["pod"] = {"containers": [{"name": "app", "image": "a"}]}
+    everything["pod"] = {"containers": [{"name": "app", "image": "a"}], **WINDOWS}
     look()
     everything["emptied"] = frozenset()
     look()
@@ -486,6 +518,8 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["strategy"] = {}
     look()
     everything["autoscalers"] = ()
+    look()
+    everything["pod"] = {"containers": [{"name": "app", "image": "a"}]}
     look()
     assert seen == [*(reason.value for reason in SkipReason), ""]
 

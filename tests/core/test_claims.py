@@ -119,7 +119,7 @@ def test_kubectls_annotation_declares_items_by_name() -> None:
 
 
 def test_a_list_without_a_value_is_one_that_kubectl_empties() -> None:
-    app = {"name": "app", "env": None, "volumeMounts": [], "args": None}
+    app: Json = {"name": "app", "env": None, "volumeMounts": [], "args": None}
     pod = {"initContainers": None, "volumes": [], "containers": [app]}
     text = json.dumps({"spec": {"template": {"spec": pod}}})
     claims = claims_of({"annotations": {LAST_APPLIED: text}})

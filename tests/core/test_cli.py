@@ -627,6 +627,7 @@ def test_help_lists_all_commands_without_importing_them(command: Command) -> Non
         "undo",
         "pin",
         "run",
+        "webhook",
     ]
     assert __version__ in command("--version").stdout
 

@@ -105,6 +105,7 @@ def test_is_ours(what: str, record: str | None, history: list[tuple[int, str | N
         ("its ReplicaSet is made, and old replicas are left", [(1, A, 2), (2, B, 0)], True),
         ("its ReplicaSet is not made yet", [(1, None, 0), (2, A, 2)], True),
         ("there is no history to compare", [(2, B, 2)], True),
+        ("there never was another ReplicaSet", [(1, B, 2)], False),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -249,6 +250,27 @@ def test_a_node_lost_later_makes_nothing_in_flight() -> None:
     lost = a_workload(record=B, status=(2, 2, 0), conditions=conditions(updated=100, available="False", changed=900))
     after = seen(lost, *OVER, now=1000)
     assert (after.state, after.holds_slot, after.busy, after.available) == (State.UPDATED, False, False, False)
+
+
+def test_a_new_one_is_busy_with_nothing_but_another_policys_own_rollout() -> None:
+    workload = a_workload(record=None, status=(2, 2, 0), conditions=conditions("ReplicaSetUpdated", available="False"))
+    first = a_replica_set(1, None, 2)
+
+    def is_busy(until: float) -> bool:
+        return target(WEB, "web-b", workload, [first], None, rollout=ROLLOUT, now=START, busy_until=until).busy
+
+    assert kind.observe(workload, [first], WEB, now=START, patience=600, soak=30).new
+    assert not is_busy(0.0)
+    assert is_busy(START + 10)
+    assert is_busy(START - 10), "it has not soaked, and goes on"
+
+
+def test_a_rollout_without_a_deadline_is_waited_for_as_long_as_the_policy_waits() -> None:
+    workload = a_workload(record=None, status=(2, 2, 0), conditions=[a_condition("Available", "False")])
+    first = a_replica_set(1, None, 2, created=0)
+    assert facts(workload, [first], now=599).moving
+    assert facts(workload, [first], now=599).gives_up == START + 600
+    assert not facts(workload, [first], now=601).moving
 
 
 def test_the_owners_rollout_makes_a_target_busy_and_holds_no_slot() -> None:

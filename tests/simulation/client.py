@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sidecarpolicy import names
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.engine.port import ApiError, NotFound, Page, Resource, WatchEvent
+from sidecarpolicy.engine.port import ApiError, NotFound, Page, Resource, Transient, WatchEvent
 from tests.simulation.faults import Faults, Request, Trouble, error_of
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.server import Server
@@ -30,7 +30,7 @@ class Client:
     """*process*: whose it is. *skew*: seconds by which its clock is ahead of the server's.
 
     *held*: kinds whose watches tell nothing while they are in it; *unheard*: whether an event is never told
-    (*deaf*: whether that happens now).
+    (*deaf*: whether that happens now). *twice*: every event is told twice. *cuts*: how often its connections were cut.
     *lands*: whether a request that is on its way when the process ends still arrives.
     """
 
@@ -47,6 +47,8 @@ class Client:
     held: dict[Resource, asyncio.Event] = field(default_factory=dict)
     unheard: Callable[[Resource, str, Json], bool] | None = None
     deaf: bool = False
+    twice: bool = False
+    cuts: int = 0
     lands: Callable[[], bool] = lambda: True
     requests: list[Request] = field(default_factory=list)
     writes: int = 0
@@ -91,8 +93,9 @@ class Client:
     ) -> AsyncGenerator[WatchEvent, None]:
         """What changed since, as it comes."""
         version = int(resource_version)
-        ends = self.loop.time() + WATCH_SECONDS
+        ends, cuts = self.loop.time() + WATCH_SECONDS, self.cuts
         await self._request("watch", resource, "", "", lambda: self.server.check_version(resource, version))
+        yield WatchEvent(type="BOOKMARK", object={"metadata": {"resourceVersion": resource_version}})
         while self.loop.time() < ends:
             told = list(self.server.changes_since(resource, version, label_selector))
             if told:
@@ -100,9 +103,13 @@ class Client:
                 if (holding := self.held.get(resource)) is not None:
                     await holding.wait()
                 await self._thawed()
+            if self.cuts != cuts:
+                raise Transient(verb="watch", what=resource.plural, message="the connection was cut")
             for version, kind, body in told:  # noqa: B007  # the last one is where to go on
                 if self.unheard is None or not self.unheard(resource, kind, body):
                     yield WatchEvent(type=kind, object=body)
+                    if self.twice:
+                        yield WatchEvent(type=kind, object=body)
             seen = self.server.version
             if told or any(self.server.changes_since(resource, version, label_selector)):
                 continue
@@ -223,6 +230,12 @@ class Client:
                 return
 
         await self._request("delete", resource, namespace, name, act, guarded=bool(uid or resource_version))
+
+    def cut(self) -> None:
+        """End every watch in the middle."""
+        self.cuts += 1
+        for resource in self.server.collections:
+            self.server.wake(resource)
 
     # On the way
 

@@ -14,7 +14,7 @@ from sidecarpolicy.core.kinds.deployment import REVISION_ANNOTATION
 from sidecarpolicy.core.times import seconds_of, timestamp
 from sidecarpolicy.core.tree import Json, at, compact, items
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, PODS, REPLICA_SETS
-from tests.simulation.server import EVERY_RESOURCE, Place, Server
+from tests.simulation.server import EVERY_RESOURCE, Change, Place, Server
 
 TICK = 10.0
 NO_DEADLINE = 2147483647
@@ -97,14 +97,40 @@ class Controllers:
     behaviours: dict[Place, Behaviour] = field(default_factory=dict)
     without_quota: set[str] = field(default_factory=set)
 
+    _owned: dict[str, set[Place]] = field(default_factory=dict)
+    _at_rest: dict[Place, Json] = field(default_factory=dict)
+    _litter: bool = False
+    _ending: set[str] = field(default_factory=set)
+
     def __post_init__(self) -> None:
         self.server.made_up[PODS] = self.pods
+        self.server.observers.append(self._seen)
+
+    def _seen(self, change: Change) -> None:
+        """Whether there may be something to collect: an owner has gone, or an object has come whose owner had."""
+        if change.type == "DELETED" or (change.before is None and "ownerReferences" in change.after["metadata"]):
+            self._litter = True
+
+    def restored(self) -> None:
+        """Everything is as it was some time ago."""
+        self._at_rest.clear()
+        self._litter = True
+        for place, each in self.server.collections[REPLICA_SETS].objects.items():
+            for owner in items(each["metadata"], "ownerReferences"):
+                self._owned.setdefault(owner["uid"], set()).add(place)
 
     def tick(self) -> None:
         """Let each do what it does in one tick."""
+        self._ending = {
+            each["metadata"]["name"]
+            for each in self.server.every(NAMESPACES)
+            if "deletionTimestamp" in each["metadata"]
+        }
         for body in self.server.every(DEPLOYMENTS):
             self.roll(body)
-        self.collect_garbage()
+        if self._litter:
+            self._litter = False
+            self.collect_garbage()
         self.end_namespaces()
 
     # Deployments
@@ -117,14 +143,15 @@ class Controllers:
         found = [each for place in names if (each := objects.get(place)) is not None]
         return sorted(found, key=number_of)
 
-    _owned: dict[str, set[Place]] = field(default_factory=dict)
-
     def roll(self, body: Json) -> None:
         """One tick of the Deployment controller."""
         metadata = body["metadata"]
-        if "deletionTimestamp" in metadata:
+        if "deletionTimestamp" in metadata or metadata["namespace"] in self._ending:
             return
-        behaviour = self.behaviours.setdefault((metadata["namespace"], metadata["name"]), Behaviour())
+        place = metadata["namespace"], metadata["name"]
+        behaviour = self.behaviours.setdefault(place, Behaviour())
+        if self._at_rest.get(place) is body and not behaviour.crashes:
+            return  # nothing was left to do for just this
         sets, now = self.replica_sets(body), self.server.now()
         template = body["spec"]["template"]
         replicas = body["spec"]["replicas"]
@@ -147,6 +174,8 @@ class Controllers:
             available = condition_of(body, "Available")
             if behaviour.bears(template, behaviour.crashes) and available["status"] == "True" and now - since <= TICK:
                 self._status(body, sets, now, available=("False", "MinimumReplicasUnavailable"))
+            else:
+                self._at_rest[place] = body
         elif metadata["namespace"] in self.without_quota and at(sets[-1], "status").get("replicas", 0) < replicas:
             self._give_up(body, sets, now, quota=True)
         elif behaviour.hinders(template):
@@ -233,7 +262,9 @@ class Controllers:
 
     def _make(self, body: Json, number: int, replicas: int, refused: bool) -> Json:
         metadata, template = body["metadata"], body["spec"]["template"]
-        digest = hashlib.sha256(compact(template).encode()).hexdigest()[:10]
+        digest = _digest(template)
+        if self.server.find(REPLICA_SETS, metadata["namespace"], f"{metadata['name']}-{digest}") is not None:
+            digest = _digest([template, metadata["uid"]])  # one of its name had it; the real one counts collisions
         labels = {**at(template, "metadata", "labels"), "pod-template-hash": digest}
         owner = {
             "apiVersion": DEPLOYMENTS.api_version,
@@ -395,10 +426,8 @@ class Controllers:
 
     def end_namespaces(self) -> None:
         """Empty namespaces that are being deleted, and let them go when nothing is held back any more."""
-        for namespace in self.server.every(NAMESPACES):
-            if "deletionTimestamp" not in namespace["metadata"]:
-                continue
-            name, left = namespace["metadata"]["name"], 0
+        for name in sorted(self._ending):
+            namespace, left = self.server.get(NAMESPACES, "", name), 0
             for resource in EVERY_RESOURCE:
                 if resource == PODS:
                     continue
@@ -407,6 +436,10 @@ class Controllers:
                     left += self.server.find(resource, name, each["metadata"]["name"]) is not None
             if not left:
                 self.server.remove(NAMESPACES, namespace)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(compact(value).encode()).hexdigest()[:10]
 
 
 def number_of(replica_set: Json) -> int:

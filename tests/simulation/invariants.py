@@ -32,6 +32,15 @@ MOST_REQUESTS = 300
 # So long may a request be on its way, in seconds.
 ON_ITS_WAY = 0.1
 
+# So soon must the status tell of an edit, in seconds.
+PROMPTLY = 25.0
+
+# What it depends on whether a status is true.
+JUDGED = frozenset({DEPLOYMENTS, NAMESPACES, *POLICIES.values()})
+
+# The label that the stories' policies select.
+FLEET = {"fleet": "web"}
+
 # ControllerRevisions of one policy beyond its limit: the update revision, the current one, and what waits to be pruned.
 MOST_BEYOND_LIMIT = 4
 
@@ -72,6 +81,9 @@ class Invariants:
     landed: set[str] = field(default_factory=set)
     rollouts: dict[tuple[Place, str], list[str | None]] = field(default_factory=dict)
     _recent: dict[str, deque[float]] = field(default_factory=dict)
+    _decoded: dict[str, tuple[Json, Policy | None, str]] = field(default_factory=dict)
+    _edited: dict[Place, float] = field(default_factory=dict)
+    _unjudged: bool = True
 
     def __post_init__(self) -> None:
         self.server.observers.append(self.seen)
@@ -102,8 +114,19 @@ class Invariants:
 
     # Changes
 
+    def restored(self, flights: dict[tuple[str, Place], Flight]) -> None:
+        """Everything is as it was when *flights* were in flight."""
+        self.flights = dict(flights)
+        self.rollouts.clear()
+        self._unjudged = True
+
     def seen(self, change: Change) -> None:
         """Judge one write."""
+        self._unjudged = self._unjudged or change.resource in JUDGED
+        if change.resource in POLICIES.values():
+            before = change.before["metadata"]["generation"] if change.before is not None else 0
+            if change.after["metadata"]["generation"] != before:
+                self._edited[change.place] = self.now()
         if change.resource == DEPLOYMENTS:
             self._deployment(change)
         elif change.resource == REVISIONS and change.type == "ADDED":
@@ -113,6 +136,8 @@ class Invariants:
         if change.type == "DELETED":
             for key in [each for each in self.flights if each[1] == change.place]:
                 del self.flights[key]
+            for moved in [each for each in self.rollouts if each[0] == change.place]:
+                del self.rollouts[moved]
             return
         if change.before is None:
             return
@@ -136,7 +161,12 @@ class Invariants:
         if old == new:
             return
         policies = {each.rpartition("-")[0] for each in old ^ new}
-        if len(policies) > 1:
+        wished = not any(_of(each, new) for each in policies) and (left_out(after) or not is_in_fleet(after))
+        had = {id_.name: entry.revision for id_, entry in _entries(before)}  # what is put back begins nothing
+        rolling = policies - {
+            id_.name for id_, entry in _entries(after) if entry.joined or had.get(id_.name) == entry.revision
+        }
+        if len(rolling) > 1 and not wished:
             self.say(f"{' and '.join(sorted(policies))} began to change {'/'.join(change.place)} together")
         for policy in policies:
             self._moved(change, policy, old, new)
@@ -170,13 +200,15 @@ class Invariants:
         had = self.flights.get(key)
         unwell = had.unwell if had is not None else unwell
         deadline = policy.rollout.progress_deadline_seconds if policy is not None else 0
-        wished = becomes is None and left_out(body)
+        wished = becomes is None and (left_out(body) or not is_in_fleet(body))
         counts_from = self.now() + (ON_ITS_WAY if wished else 0.0)
         uid = body["metadata"]["uid"]
         self.flights[key] = Flight(name, uid, becomes, unwell, self.now() + deadline, counts_from)
         in_flight = self.in_flight(name)
         self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
         if had is not None or rolled_back or pinned or wished or unwell or policy is None:
+            return
+        if not rolled_out(change.before):  # its owner rolls it out already: no further one is disturbed
             return
         if policy.rollout.strategy is not Strategy.PROGRESSIVE:
             return
@@ -231,13 +263,23 @@ class Invariants:
         for resource in POLICIES.values():
             for place, body in self.server.collections[resource].objects.items():
                 if place[1] == name:
-                    try:
-                        return decode_policy(body, strict=False)
-                    except InvalidPolicy as error:
-                        return error.readable
-                    except InvalidInput:
-                        return None
+                    return self.decode(body)[0]
         return None
+
+    def decode(self, body: Json) -> tuple[Policy | None, str]:
+        """What can be read of a policy, and what is wrong; as the last time where its spec is the very same."""
+        name = body["metadata"]["name"]
+        spec, found, problems = self._decoded.get(name, ({}, None, ""))
+        if spec is not body["spec"]:
+            found, problems = None, ""
+            try:
+                found = decode_policy(body, strict=False)
+            except InvalidPolicy as error:
+                found, problems = error.readable, str(error)
+            except InvalidInput as error:
+                problems = str(error)
+            self._decoded[name] = (body["spec"], found, problems)
+        return found, problems
 
     def _revisions(self, change: Change) -> None:
         labels = change.after["metadata"]["labels"]
@@ -261,6 +303,10 @@ class Invariants:
 
     def judge_status(self) -> None:
         """Ready is true only where every Deployment that is selected, and not left out by its owner, runs the spec."""
+        self._judge_promptness()
+        if not self._unjudged:
+            return
+        self._unjudged = False
         for resource in POLICIES.values():
             for body in [*self.server.collections[resource].objects.values()]:
                 status = at(body, "status")
@@ -272,13 +318,20 @@ class Invariants:
                 for each in untrue(self, body):
                     self.say(f"{body['metadata']['name']} is Ready ({ready['message']}), but {each}")
 
+    def _judge_promptness(self) -> None:
+        """An edit is told of soon, whatever comes of it."""
+        for resource in POLICIES.values():
+            for place, body in self.server.collections[resource].objects.items():
+                generation, told = body["metadata"]["generation"], at(body, "status").get("observedGeneration", 0)
+                if told != generation and self.now() >= self._edited.get(place, self.now()) + PROMPTLY:
+                    self.say(f"{place[1]} was edited, and its status still tells of generation {told}")
+
 
 def untrue(invariants: Invariants, body: Json) -> list[str]:
     """What hinders *body*, a policy, from being Ready."""
-    try:
-        policy = decode_policy(body, strict=False)
-    except InvalidInput as error:
-        return [f"its spec cannot be read: {error}"]
+    policy, problems = invariants.decode(body)
+    if policy is None or problems:
+        return [f"its spec cannot be read: {problems}"]
     wanted = {each["container"]["image"] for each in body["spec"]["sidecars"]}
     found = []
     for each in invariants.server.every(DEPLOYMENTS):
@@ -292,6 +345,8 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
                 found.append(f"{name} is not selected and bears {', '.join(bears)}")
         elif left_out(each):
             continue
+        elif any(place == place_of(each) and other != policy.id.name for other, place in invariants.flights):
+            continue  # the other one's rollout is halted there: it is skipped meanwhile
         elif bears != wanted:
             found.append(f"{name} bears {', '.join(bears) or 'nothing'}")
         elif not rolled_out(each) and (policy.id.name, (each["metadata"]["namespace"], each["metadata"]["name"])) in (
@@ -304,12 +359,6 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
 def left_out(body: Json) -> bool:
     """Whether its owner leaves a Deployment out, or Kubernetes does."""
     metadata = body["metadata"]
-    declared = {
-        each["name"]
-        for listed in ("initContainers", "containers")
-        for each in items(at(body, "spec", "template", "spec"), listed)
-        if not str(each.get("image", "")).startswith(IMAGES)
-    }
     return bool(
         "deletionTimestamp" in metadata
         or at(metadata, "labels").get(names.INJECT) == "false"
@@ -317,8 +366,29 @@ def left_out(body: Json) -> bool:
         or body["spec"].get("paused")
         or any(each.get("controller") for each in items(metadata, "ownerReferences"))
         or (body["spec"]["strategy"]["type"] == "Recreate" and names.ALLOW_DOWNTIME not in at(metadata, "annotations"))
-        or "proxy" in declared
+        or has_a_name_of_ours(body)
     )
+
+
+def place_of(body: Json) -> Place:
+    """Where an object is stored."""
+    return body["metadata"]["namespace"], body["metadata"]["name"]
+
+
+def has_a_name_of_ours(body: Json) -> bool:
+    """Whether its owner has a container of a sidecar's name; without a record it is theirs, whatever image it has."""
+    recorded = {item.name for item in record_of(at(body, "metadata", "annotations").get(names.RECORD)).items}
+    return any(
+        each["name"] in ("proxy", "log")
+        and (each["name"] not in recorded or not str(each.get("image", "")).startswith(IMAGES))
+        for listed in ("initContainers", "containers")
+        for each in items(at(body, "spec", "template", "spec"), listed)
+    )
+
+
+def is_in_fleet(body: Json) -> bool:
+    """Whether its owner leaves the label on it that the stories' policies select."""
+    return bool(FLEET.items() <= at(body, "spec", "template", "metadata", "labels").items())
 
 
 def owners_part(body: Json) -> Json:

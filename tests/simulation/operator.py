@@ -130,7 +130,7 @@ class Replica:
             identity=name,
             lease_duration=LEASE_SECONDS,
             renew_deadline=LEASE_SECONDS * 2 / 3,
-            retry_period=LEASE_SECONDS * 2 / 15,
+            retry_period=LEASE_SECONDS * 4 / 15,  # seconds between renewals, most of what an idle operator asks
             clock=self.loop.time,
         )
         client.leading = lease_client.leading = lambda: election.leading

@@ -1,11 +1,12 @@
-"""managedFields of Deployments, as far as they are read: who changed which item last, and server-side apply.
+"""managedFields as far as they are read: who changed which item of a Deployment last, and when a status was written.
 
-Lists that Kubernetes merges by a key are merged by it here; every other list is one value. Fields of `status` are left
-out: nobody reads who owns them.
+Server-side apply is here, too. Lists that Kubernetes merges by a key are merged by it; every other list is one value.
+Fields of `status` are left out: nobody reads who owns them.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -42,7 +43,7 @@ def updated(entries: list[Json], before: Json, after: Json, manager: str, now: s
     gone = changes(owned_part(after), owned_part(before))
     if not changed and not gone:
         return entries
-    found = next((each for each in entries if (each["manager"], each["operation"]) == (manager, "Update")), None)
+    found = next((each for each in entries if _is_of(each, manager, "Update")), None)
     result = []
     for each in entries:
         if each is not found and (left := without(without(each["fieldsV1"], changed), gone)):
@@ -54,10 +55,20 @@ def updated(entries: list[Json], before: Json, after: Json, manager: str, now: s
     return result
 
 
+def told(entries: list[Json], manager: str, now: str) -> list[Json]:
+    """Return managedFields after *manager* wrote the status: that it did, and when; not which fields of it."""
+    others = [each for each in entries if "subresource" not in each]
+    return [*others, {**_entry(manager, "Update", {"f:status": {}}, now), "subresource": "status"}]
+
+
+def _is_of(entry: Json, manager: str, operation: str) -> bool:
+    return (entry["manager"], entry["operation"], entry.get("subresource")) == (manager, operation, None)
+
+
 def applied(body: Json, wanted: Json, manager: str, now: str) -> Json:
     """Return *body* after *manager* applied *wanted* by server-side apply with force."""
     entries = items(at(body, "metadata"), "managedFields")
-    found = next((each for each in entries if (each["manager"], each["operation"]) == (manager, "Apply")), None)
+    found = next((each for each in entries if _is_of(each, manager, "Apply")), None)
     own = owned_fields(owned_part(wanted))
     others = [each for each in entries if each is not found]
     held: Fields = {}
@@ -124,8 +135,12 @@ class _Listed:
 
 
 def _key(listed: str, item: Json) -> str:
-    chosen = {name: item.get(name, "TCP" if name == "protocol" else None) for name in KEYS[listed]}
-    return "k:" + json.dumps(chosen, separators=(",", ":"))
+    return _keyed(*((name, item.get(name, "TCP" if name == "protocol" else None)) for name in KEYS[listed]))
+
+
+@functools.lru_cache(maxsize=4096)
+def _keyed(*chosen: tuple[str, str | int | None]) -> str:
+    return "k:" + json.dumps(dict(chosen), separators=(",", ":"))
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any, str]]:

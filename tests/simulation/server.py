@@ -40,7 +40,7 @@ from sidecarpolicy.engine.resources import (
 )
 from sidecarpolicy.kube.lease import LEASES
 from tests.simulation.defaults import defaulted_deployment, defaulted_policy, defaulted_template
-from tests.simulation.ownership import applied, updated
+from tests.simulation.ownership import applied, told, updated
 from tests.simulation.patches import DoesNotFit, json_patched, merge_patched
 
 Place = tuple[str, str]
@@ -297,6 +297,9 @@ class Server:
             elif "labels" in was:
                 metadata["labels"] = was["labels"]
             new = {**before, "metadata": metadata, "status": after.get("status")}
+            if resource in (DEPLOYMENTS, REPLICA_SETS):
+                managed = told(items(was, "managedFields"), manager, timestamp(self.now()))
+                new["metadata"] = {**metadata, "managedFields": managed}
         else:
             new = {**after, "metadata": metadata}
             if resource in WITH_STATUS:
@@ -434,6 +437,10 @@ class Server:
         for observer in self.observers:
             observer(change)
         return stored
+
+    def wake(self, resource: Resource) -> None:
+        """Let every watch of that kind look whether something has changed."""
+        self._wake(self.collections[resource])
 
     def _wake(self, collection: Collection) -> None:
         waiting, collection.waiting = collection.waiting, []

@@ -47,7 +47,7 @@ from tests.simulation.controllers import (
     version_of,
 )
 from tests.simulation.faults import Faults
-from tests.simulation.invariants import Invariants
+from tests.simulation.invariants import FLEET, Invariants
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.operator import NAMESPACE, Replica
 from tests.simulation.server import Change, Place, Server
@@ -55,7 +55,6 @@ from tests.simulation.server import Change, Place, Server
 SETTLES = 5.0  # seconds after a tick: by then the operator has done what it can, and told it
 SIGHT = 20.0  # seconds after which an operator that leads, and sees, must know what is
 LONG_AGO = START - 3600
-FLEET = {"fleet": "web"}
 
 
 BEHAVIOUR = frozenset({"ticks", "breaks", "crashes", "bad_versions", "last_words", "unwell"})
@@ -161,6 +160,12 @@ class Deployment:
         if not progressing:
             return rolled_out(self.body)
         return is_observed(self.body) and bool(progressing["reason"] == COMPLETE)
+
+    @property
+    def has_all_pods(self) -> bool:
+        """Whether nothing of it is rolled out, available or not."""
+        assert self.world is not None
+        return self.world.controllers.has_all_pods_of(self.body)
 
     @property
     def rests(self) -> bool:
@@ -309,6 +314,8 @@ class Cluster:
         self.invariants = Invariants(self.server, self.controllers, lambda: self.loop.now)
         self.faults.sent = self.invariants.sent
         self.sighted_since = 0.0
+        self.hindered: set[str] = set()
+        """What keeps every operator from seeing or telling what is, as it must be now and then."""
 
     def now(self) -> float:
         """The server's clock."""
@@ -316,7 +323,7 @@ class Cluster:
 
     def look(self) -> None:
         """Judge what is there, once the operator has had time to see it; raise Broken."""
-        if not any(each.leading and not each.blind for each in self.replicas):
+        if self.hindered or not any(each.leading and not each.blind for each in self.replicas):
             self.sighted_since = self.loop.now
         elif self.loop.now >= self.sighted_since + SIGHT:
             self.invariants.judge_status()
@@ -475,7 +482,7 @@ class World:
                 self.controllers.settle(made)
             if not each._healthy:
                 each.unwell = True
-                self.cluster.time_of_setup = LONG_AGO - TICK
+                self.cluster.time_of_setup = LONG_AGO + 1800  # long after its rollout, and long ago
                 self.controllers.lose(each.body)
         self.cluster.time_of_setup = before
 
@@ -520,8 +527,12 @@ class World:
             "spec": spec,
         }
 
+    def create_policy(self) -> None:
+        """Its author creates it again."""
+        self.server.create(self._kind, self.policy.namespace, self._manifest(self._update))
+
     def write_policy(self) -> None:
-        """Its author applies it."""
+        """Its author applies it, where it is there."""
         before = self.object
         if before is not None:
             self.server.update(self._kind, before, {**before, "spec": self._manifest(self._update)["spec"]})

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sidecarpolicy import names
+from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POD_TEMPLATES, POLICIES, REVISIONS
@@ -20,6 +21,7 @@ from tests.simulation.faults import Request, Rule, Trouble, while_
 from tests.simulation.fleets import LEFT, a_world, an_updated_world, everywhere, ticks
 from tests.simulation.stories import Deployment, World, established
 
+LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
 QUICK = Rollout(max_concurrent=2, min_ready_seconds=10, progress_deadline_seconds=60)
 AT_ONCE = replace(QUICK, strategy=Strategy.ALL_AT_ONCE)
 
@@ -63,6 +65,30 @@ def ready(world: World) -> Json:
 
 
 # Conditions of the cluster
+
+
+def test_a_write_of_which_no_answer_came_keeps_its_slot() -> None:
+    """It took effect, its event is late, and the API server cannot be asked for a while."""
+    world = an_updated_world(some(4), replace(QUICK, max_concurrent=1))
+    until(world, lambda: "web-b" in world.end().values())
+    until(world, lambda: not world.in_flight)
+    now, watching = world.cluster.loop.now, world.operator.hold(DEPLOYMENTS)
+    written: list[Request] = []
+
+    def rule(request: Request) -> Trouble | None:
+        if is_workload_patch(request) and not written:
+            written.append(request)
+            return Trouble.ERROR_AFTER
+        lost = written and request.verb == "list" and request.at < now + 40.0
+        return Trouble.ERROR_BEFORE if lost else None
+
+    suffers(world, rule)
+    until(world, lambda: bool(written))
+    ticks(world, 2)
+    assert world.most_in_flight == 1
+    watching.set()
+    world.operator.process.client.held.clear()
+    until(world, lambda: everywhere(world, "web-b"), most=60)
 
 
 def test_an_unknown_field_of_a_live_policy_removes_nothing() -> None:
@@ -339,6 +365,30 @@ def test_those_that_never_were_available_fail_no_rollout() -> None:
     world.run()
     assert not world.halted
     assert {each.revision for each in fleet[:10]} == {"web-a"}
+
+
+def test_one_without_a_deadline_that_never_was_available_is_not_waited_for_for_ever() -> None:
+    """Its controller never says that it has given up: the policy's own deadline tells when nothing moves any more."""
+    broken = established(
+        "broken",
+        healthy=False,
+        never_available=True,
+        breaks=frozenset({"", "web-a"}),
+        spec={"progressDeadlineSeconds": NO_DEADLINE},
+    )
+    world = a_world([*some(3, revision=None), broken], QUICK)
+    until(world, lambda: everywhere(world, "web-a"), most=60)
+    assert not world.halted
+
+
+def test_two_policies_do_not_step_onto_one_before_its_controller_has_seen_the_first() -> None:
+    """It has one ReplicaSet, with what the other policy had before: the change that is not seen yet is not its own."""
+    fleet = some(1)
+    web = an_updated_world(fleet, QUICK)
+    log = World([], QUICK, policy=LOG, update="log-a", name="log", cluster=web.cluster)
+    ticks(web, 1)
+    changed = {each.policy for each in (*web.moves, *log.moves)}
+    assert len(changed) == 1
 
 
 def test_what_admission_refuses_is_not_done() -> None:

@@ -12,7 +12,7 @@ from tests.simulation.histories import history, report
 
 FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
 BATCH = 25
-BATCHES = int(os.environ.get("HISTORIES", "200")) // BATCH
+BATCHES = int(os.environ.get("HISTORIES", "500")) // BATCH
 
 
 @pytest.fixture(autouse=True)

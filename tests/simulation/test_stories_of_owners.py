@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from sidecarpolicy import names
+from sidecarpolicy.core.claims import LAST_APPLIED
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.tree import Json, at, items
@@ -175,7 +177,7 @@ def test_a_removal_that_would_take_all_pods_down_waits_for_the_owners_word() -> 
     assert "takes all Pods of the Deployment down at once" in ready(world)["message"]
     shop.annotate(names.ALLOW_DOWNTIME, "true")
     ticks(world, 10)
-    assert (world.object, shop.revision, shop.record) == (None, None, "")
+    assert world.object is None and shop.revision is None and shop.record == ""
 
 
 def test_a_removal_that_the_owner_does_not_allow_is_given_up_after_the_deadline() -> None:
@@ -232,3 +234,22 @@ def test_a_repair_says_what_was_gone() -> None:
     shop.edit(lambda body: with_application(body, env=[]), "kubectl-set")
     ticks(world, 5)
     assert "env 'HTTP_PROXY' of container 'app' was gone (by 'kubectl-set')" in events(world, "SidecarsInjected")[-1]
+
+
+def test_what_kubectl_copied_from_another_namespace_is_its_owners_and_adopted() -> None:
+    """`kubectl create` writes everything that is there into its annotation: the owner declares it."""
+    world, shop = a_shop()
+    world.cluster.ensure_namespace("bank")
+    spec, annotations = shop.body["spec"], shop.body["metadata"]["annotations"]
+    declared = {LAST_APPLIED: json.dumps({"spec": spec})}
+    copied = {"name": "app-01", "annotations": annotations | declared, "labels": at(shop.body, "metadata", "labels")}
+    world.server.create(DEPLOYMENTS, "bank", {"metadata": copied, "spec": spec})
+    ticks(world, 3)
+    there = PolicyId(kind=names.POLICY, namespace="bank", name="web")
+    bank = World([], QUICK, policy=there, cluster=world.cluster)
+    ticks(bank, 10)
+    body = world.server.get(DEPLOYMENTS, "bank", "app-01")
+    assert bank.settled().startswith("RolloutComplete")
+    assert body["spec"]["template"] == spec["template"]
+    entries = record_of(body["metadata"]["annotations"][names.RECORD]).entries
+    assert (set(entries), entries[there].adopted, entries[there].items) == ({there}, {"proxy"}, frozenset())

@@ -102,7 +102,7 @@ class Keeper:
                 test = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
                 await self._api.json_patch(resource, "", names.WEBHOOKS, [test, *operations])
                 wrote = True
-        if self._published[0] != bundle:
+        if wrote or self._published[0] != bundle:
             self._published = bundle, moment
         return wrote
 

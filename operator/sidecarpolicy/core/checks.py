@@ -22,13 +22,17 @@ from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record, place_of
 from sidecarpolicy.core.revision import Revision
-from sidecarpolicy.core.tree import Json, items
+from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Namespace, Workload
 from sidecarpolicy.names import SkipReason
 
 # Where an owner of a Deployment may set what.
 MARKS = {names.INJECT: "label", names.ALLOW_DOWNTIME: "annotation", names.PIN: "annotation"}
 TRUTH = ("true", "false")
+
+# How a Pod asks for a node by its operating system (k8s.io/api/core/v1, LabelOSStable).
+OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
+
 NO_MARKS: Mapping[str, str] = {}
 
 
@@ -375,6 +379,37 @@ def breaks_autoscaling(subject: Subject, revision: Revision, above: Sequence[Rev
     return None
 
 
+def runs_on_windows(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """Its Pods run on Windows, and no sidecar of the policy says that it does."""
+    where = _windows(subject.spec)
+    if not where or subject.applied(revision):
+        return None
+    meant = any(at(each.container, "securityContext", "windowsOptions") for each in revision.sidecars)
+    if meant:
+        return None
+    return Skip(
+        reason=SkipReason.WINDOWS_NODE,
+        message=f"its Pods run on Windows ({where}), and an image for Linux does not start there; a policy for Windows "
+        "sets securityContext.windowsOptions in one of its sidecars",
+    )
+
+
+def _windows(spec: Json) -> str:
+    """What of a Pod's spec says that it runs on Windows, or nothing."""
+    if at(spec, "os").get("name") == WINDOWS:
+        return "spec.os.name"
+    if at(spec, "nodeSelector").get(OS_LABEL) == WINDOWS:
+        return "nodeSelector"
+    required = at(spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    terms = items(required, "nodeSelectorTerms")
+    demands = [any(_demands_windows(each) for each in items(term, "matchExpressions")) for term in terms]
+    return "nodeAffinity" if demands and all(demands) else ""
+
+
+def _demands_windows(expression: Json) -> bool:
+    return (expression.get("key"), expression.get("operator"), expression.get("values")) == (OS_LABEL, "In", [WINDOWS])
+
+
 CHECKS: tuple[Check, ...] = (
     terminating,
     opted_out,  # the owner's word comes first
@@ -390,6 +425,7 @@ CHECKS: tuple[Check, ...] = (
     has_halted_rollout,
     would_go_down,
     breaks_autoscaling,
+    runs_on_windows,
 )
 
 

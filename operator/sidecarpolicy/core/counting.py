@@ -187,7 +187,7 @@ def _selected(
     if failed_here:
         return None
     tallies.append((BEHIND_IN, namespace))
-    if fresh and idle and not each.rolled_back:
+    if fresh and idle and not each.rolled_back and not each.busy:
         listings.append((JOINING, (digest(str(each.workload)),)))
     if each.busy or not idle:
         return None

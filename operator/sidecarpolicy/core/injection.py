@@ -272,10 +272,10 @@ class _Work:
         content = self.live.get(item)
         if content is None:
             content = canonical
-        elif (
-            item not in self.taken_over and item not in self.claims.owners
-        ):  # what somebody claims is not repaired, whoever is to have it in the end
-            content = moved(content, self._old(item), canonical)
+        elif item not in self.taken_over:
+            becomes = moved(content, self._old(item), canonical)
+            if becomes != content and item not in self.claims.owners:  # what somebody claims is not repaired
+                content = becomes
         self.wanted.setdefault(item, content)
 
     def _is_another_value(self, item: ItemKey, canonical: Json) -> bool:
@@ -283,12 +283,13 @@ class _Work:
 
         Before injection it would be theirs; so it is afterwards. What only admission changed belongs to nobody.
         """
+        live = self.live[item]
+        if is_as_it_should_be(live, canonical):
+            return False
         if item in self.claims.owners:
             return True
-        live, old = self.live[item], self._old(item)
-        if old is None or is_as_it_should_be(live, old) or is_as_it_should_be(live, canonical):
-            return False
-        return item in self.claims.touched
+        old = self._old(item)
+        return old is not None and not is_as_it_should_be(live, old) and item in self.claims.touched
 
     def init_containers(self) -> list[Json]:
         """Our BeforeInit sidecars, the application's own init containers in their own order, our AfterInit ones.
@@ -448,4 +449,20 @@ def rebuilt(spec: Json, record: Record, claims: Claims, revisions: Sequence[Revi
         sidecars = {ItemKey(INIT_CONTAINERS, sidecar.name) for sidecar in revision.sidecars}
         if sidecars <= found:
             entries[revision.policy] = Entry(revision=revision.name, items=frozenset(found))
+    return replace(record, entries=entries)
+
+
+def given_up(record: Record, policies: Collection[PolicyId], claims: Claims) -> Record:
+    """Return *record* without what somebody declares of the items of *policies*, which have no say here.
+
+    Whoever copied a Deployment with kubectl has declared everything on it: it is theirs, and may be adopted.
+    """
+    entries = dict(record.entries)
+    for policy in policies:
+        entry = entries[policy]
+        left = replace(entry, items=entry.items - claims.owners.keys())
+        if left.items or not entry.items:
+            entries[policy] = left
+        else:
+            del entries[policy]
     return replace(record, entries=entries)

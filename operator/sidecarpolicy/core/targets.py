@@ -184,6 +184,8 @@ def target(
     suspect = (late and (joined or on_top)) or (ours and doubtful and not late)
     failing = late and not suspect
     rolled_back = bool(attempt) and note.failed == attempt and revision != update
+    # What comes to a new workload waits for nobody, but for another policy's own rollout there: it would hide that.
+    waits = facts.moving and not (facts.new and revision is None and not busy_until)
     found = Target(
         workload=workload.id,
         state=_state(skip, revision, update, moving=under_way or soaking, failed=failing or rolled_back),
@@ -191,12 +193,14 @@ def target(
         revision=revision,
         health=_health(facts),
         holds_slot=(under_way or soaking) and not joined and not facts.empty,
-        busy=(joined or not under_way) and not (facts.new and revision is None) and (facts.moving or now < busy_until),
+        busy=(joined or not under_way) and (waits or now < busy_until),
         new=facts.new,
         # Where the newest rollout is another's, what the policy has there was rolled out before.
         evidence=(facts.arrived or not ours) and not soaking and revision == update and not facts.empty,
         available=revision is not None and facts.available,
-        looks_again=_next((soaked if soaking else None, None if late else deadline, busy_until, facts.new_until), now),
+        looks_again=_next(
+            (soaked if soaking else None, None if late else deadline, busy_until, facts.new_until, facts.gives_up), now
+        ),
         late_since=(last or facts.refused_since) if late and not released else None,
         reason="ProgressDeadlineExceeded" if late else "",
         message=(facts.said_of_availability if facts.arrived else facts.said) if late else "",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from sidecarpolicy.core.kinds import kind_of
+from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Api, Conflict, Json, Leadership, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import POLICIES, REVISIONS
@@ -77,6 +78,19 @@ class Writer:
             case _:
                 assert_never(write)
 
+    async def read_workload(self, workload: Workload) -> None:
+        """Read a workload into the cache. Raise ApiError."""
+        await self._read(kind_of(workload).ADDRESS, workload.id.namespace, workload.id.name)
+
+    async def _read(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        """Read one object into the cache, and return it; None where it is gone."""
+        found = await self.api.list_in(resource, namespace, field_selector=f"metadata.name={name}")
+        if not found:
+            self.cache.forget(resource, namespace, name)
+            return None
+        self.cache.put(resource, found[0])
+        return found[0]
+
     async def _mark(self, write: MarkRevision) -> Json:
         metadata: Json = {"resourceVersion": write.stored.version, "annotations": dict(write.annotations)}
         body: Json = {"metadata": metadata} | ({} if write.number is None else {"revision": write.number})
@@ -93,13 +107,11 @@ class Writer:
 
         Somebody wrote first otherwise. What was read goes into the cache, so that the next decision is made on it.
         """
-        found = await self.api.list_in(resource, namespace, field_selector=f"metadata.name={name}")
-        if not found:
-            self.cache.forget(resource, namespace, name)
+        found = await self._read(resource, namespace, name)
+        if found is None:
             return False
-        self.cache.put(resource, found[0])
         tests = {each["path"].rpartition("/")[2]: each["value"] for each in operations if each["op"] == "test"}
-        return all(found[0]["metadata"].get(key) == value for key, value in tests.items())
+        return all(found["metadata"].get(key) == value for key, value in tests.items())
 
     async def _patch(
         self,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sidecarpolicy import names
 from sidecarpolicy.core.checks import Pin, Subject, judge
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.injection import rebuilt
+from sidecarpolicy.core.injection import given_up, rebuilt
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.targets import facts_of
@@ -62,6 +62,9 @@ def judged(workload: Workload, context: Context) -> Judgement:
             for stored in sorted(cache.revisions(each.policy), key=lambda stored: stored.number, reverse=True)
         ]
         record = rebuilt(spec, record, content.claims, stored)
+    if foreign := {policy for policy in missing if not policy.cluster_wide and policy.namespace != namespace.name}:
+        record = given_up(record, foreign, content.claims)
+        missing &= record.entries.keys()
     subject = Subject(
         workload=workload,
         namespace=namespace,

@@ -6,6 +6,7 @@ prepare ─► (a repair: would it last?) ─► one PATCH ─► remember, tell
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 
 # What admission makes of a repair is asked again after this many seconds.
 MUTATION_SECONDS = 600.0
+
+# Statuses of an answer that says for sure that nothing was done. After any other, or none, it may have been.
+WITHOUT_EFFECT = (401, 429)
 
 # After this many such failures in a row, of whichever workload, nothing is begun for a while: doubling, in seconds.
 TROUBLE, FIRST_PAUSE, LAST_PAUSE = 3, 0.25, 10.0
@@ -91,9 +95,25 @@ class WorkloadPass:
             return "skipped"
         except ApiError as error:
             self._note_failure(workload, error)
+            if isinstance(error, Transient) and error.status not in WITHOUT_EFFECT:
+                await self._read_again(workload)
             return "failed"
         self._failures = 0
         return result
+
+    async def _read_again(self, workload: Workload) -> None:
+        """Find out what a write has done of which no answer came; until that is known it is still being written."""
+        for tries in itertools.count(1):
+            if not self.writer.leadership.leading:
+                return
+            try:
+                await self.writer.read_workload(workload)
+            except Transient as error:
+                await asyncio.sleep(OF_WORKLOADS.seconds(error, tries))
+            except ApiError:
+                return
+            else:
+                return
 
     async def _bring(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
         context = self.context

@@ -2,7 +2,7 @@
 
 Containers of a Pod share the names of ports, by which Services and scrapers choose; a variable of ours hides one that
 the application takes from a ConfigMap or Secret; a port of the node is there once; and a volume on the node's disk
-keeps the cluster autoscaler from emptying the node.
+keeps the cluster autoscaler from emptying the node. A mesh's redirection concerns everything that starts after it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from sidecarpolicy.core.arithmetic.change import Change, Check, Finding
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUMES
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import WarningReason
+
+# Meshes that redirect a Pod's traffic: the init container that does it, and the proxy that it is sent to.
+MESHES = (("Istio", "istio-init", "istio-proxy"), ("Linkerd", "linkerd-init", "linkerd-proxy"))
 
 # What tells the cluster autoscaler that it may evict a Pod all the same (its FAQ, "What types of pods can prevent CA
 # from removing a node?").
@@ -104,7 +107,25 @@ def is_emptied(change: Change) -> Iterable[Finding]:
         )
 
 
-SHARING: tuple[Check, ...] = (hides_env_from, shares_port_name, takes_host_port, keeps_node, is_emptied)
+def waits_for_mesh(change: Change) -> Iterable[Finding]:
+    """A mesh's init container sends all traffic to its proxy; what starts between the two reaches nobody."""
+    ordered = [each["name"] for each in items(change.after, INIT_CONTAINERS)]
+    present = {*ordered, *(each["name"] for each in items(change.after, "containers"))}
+    for mesh, redirects, proxy in MESHES:
+        if redirects not in ordered or proxy not in present or {redirects, proxy} & change.ours:
+            continue
+        until = ordered.index(proxy) if proxy in ordered else len(ordered)
+        cut_off = [name for name in ordered[ordered.index(redirects) + 1 : until] if name in change.ours]
+        if cut_off:
+            yield Finding(
+                reason=WarningReason.WAITS_FOR_MESH,
+                message=f"sidecar {', '.join(map(repr, cut_off))} starts between {redirects!r} of {mesh} and its proxy "
+                f"{proxy!r}: until the proxy runs it reaches no other Pod, and a startup probe that needs one never "
+                "succeeds; use position BeforeInit, or make the proxy a native sidecar of the mesh",
+            )
+
+
+SHARING: tuple[Check, ...] = (hides_env_from, shares_port_name, takes_host_port, keeps_node, is_emptied, waits_for_mesh)
 
 
 def _of_ours(change: Change) -> Iterator[Json]:

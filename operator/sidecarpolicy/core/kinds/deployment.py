@@ -175,12 +175,15 @@ def observe(
     bound = patience + own.min_ready + soak
     new_until = _new_until(workload, ordered, patience)
     new = _never_available(own, ordered) and (new_until is None or now < new_until)
+    progressed = _progressed(workload, newest, stepped)
+    gives_up = None if _tells(own) or complete or progressed is None else progressed + patience + own.min_ready
+    stands = own.progressing.status == "False" or workload.paused or (gives_up is not None and now >= gives_up)
     since = max(newest.refused.changed, newest.created, stepped) if newest is not None and made else 0.0
     refused = newest.refused if newest is not None and made else NO_CONDITION
     return Facts(
         ours=is_ours(workload, ordered, policy),
         arrived=complete and (made or newest is None or borne(workload.record, policy) is None),
-        moving=not complete and own.progressing.status != "False" and not workload.paused,
+        moving=not complete and not stands,
         empty=own.replicas == 0,
         new=new,
         available=own.available.status == "True",
@@ -188,7 +191,8 @@ def observe(
         completed=own.progressing.updated if _tells(own) else _earliest(own, replaced),
         exact=_tells(own),
         availability_changed=own.available.changed,
-        progressed=_progressed(workload, newest, stepped),
+        progressed=progressed,
+        gives_up=None if stands else gives_up,
         refused=refused,
         refused_since=since if refused.status == "True" else None,
         new_until=new_until if new else None,
@@ -228,7 +232,8 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     Those before it are the older ReplicaSets that still have replicas; where none has, the one before the newest. A
     newest ReplicaSet with another revision than the Deployment is itself an older one: the controller has not made
     the next yet. Where all replicas are in one with that revision, a change that the controller has not seen yet is
-    another's. With no history to compare (revisionHistoryLimit 0) the change counts as ours.
+    another's; so it is where there never was another ReplicaSet. With no history to compare (revisionHistoryLimit 0)
+    the change counts as ours.
     """
     revision = borne(workload.record, policy)
     ordered = sorted(children, key=lambda each: each.number)
@@ -236,7 +241,7 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     unseen = own_of(workload).observed_generation < workload.generation
     if ordered and borne(ordered[-1].record, policy) != revision:
         older.append(ordered[-1])
-    elif older and unseen and not any(each.replicas for each in older):
+    elif (older or (ordered and ordered[0].number == 1)) and unseen and not any(each.replicas for each in older):
         return False
     before = [each for each in older if each.replicas > 0] or older[-1:]
     if not before:

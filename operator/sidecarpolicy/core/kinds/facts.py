@@ -39,8 +39,9 @@ class Facts:
 
     *completed*: when the rollout was complete. Where *exact* is false that is the earliest it can have been.
     *availability_changed*: when *available* became what it is. *progressed*: the last step forward of a rollout under
-    way, None where that is not known yet. *refused*: the newest template cannot make Pods, since *refused_since*
-    (a quota, an admission rule), but never since before our step.
+    way, None where that is not known yet. *gives_up*: when one counts as given up whose controller never says so.
+    *refused*: the newest template cannot make Pods, since *refused_since* (a quota, an admission rule), but never since
+    before our step.
 
     *own_wait*: how long a Pod that is ready has to wait until it counts, by the workload's own spec, in seconds.
     *on_top*: an owner's change of its template followed ours so soon that ours may not have been over.
@@ -60,6 +61,7 @@ class Facts:
     exact: bool = True
     availability_changed: float = 0.0
     progressed: float | None = None
+    gives_up: float | None = None
     refused: Condition = NO_CONDITION
     refused_since: float | None = None
     new_until: float | None = None
