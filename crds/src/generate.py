@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Make crds/*.yaml from policy.yaml, written by hand, and openapi-apps-v1.json, written by an API server.
 
+What `sidecarpolicy validate` knows of the schema (cli/policy_schema.json) is made with them.
+
     generate.py                        write the two CustomResourceDefinitions
     generate.py --refresh KUBECONFIG   take the types of core/v1 anew from that cluster first
     generate.py --check                write nothing; exit 1 if a committed file is not what would be written
@@ -24,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 POLICY = HERE / "policy.yaml"
 OPENAPI = HERE / "openapi-apps-v1.json"
+OFFLINE = ROOT / "operator" / "sidecarpolicy" / "cli" / "policy_schema.json"
 
 sys.path.insert(0, str(ROOT / "operator"))
 from sidecarpolicy import names  # noqa: E402  (the operator's sources need not be installed)
@@ -72,10 +75,30 @@ def files(openapi: dict[str, Any]) -> dict[Path, str]:
     core = CoreTypes(openapi["components"]["schemas"])
     policy = resolved(yaml.load(POLICY.read_text(), yaml.CSafeLoader), core)
     used = {"components": {"schemas": dict(sorted(core.used.items()))}}
-    return {OPENAPI: json.dumps(used, indent=1) + "\n"} | {
+    return {
+        OPENAPI: json.dumps(used, indent=1) + "\n",
+        OFFLINE: json.dumps(without_texts(policy["spec"]), separators=(",", ":")) + "\n",
+    } | {
         HERE.parent / f"{plural}.yaml": HEADER + in_yaml(definition(kind, policy))
         for kind, plural in names.PLURALS.items()
     }
+
+
+def without_texts(schema: Schema) -> Schema:
+    """Return *schema* without what only people and API servers read: descriptions, formats and rules in CEL."""
+    unread = ("description", "format", "x-kubernetes-validations")
+    kept: Schema = {}
+    for key, value in schema.items():
+        if key in unread or (key.startswith("x-kubernetes-") and key != "x-kubernetes-int-or-string"):
+            continue
+        match key, value:
+            case "properties", dict():
+                kept[key] = {name: without_texts(each) for name, each in value.items()}
+            case "items" | "additionalProperties", dict():
+                kept[key] = without_texts(value)
+            case _:
+                kept[key] = value
+    return kept
 
 
 def resolved(node: Any, core: CoreTypes) -> Any:

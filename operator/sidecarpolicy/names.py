@@ -231,6 +231,8 @@ class EventReason(StrEnum):
     ROLLED_BACK = "RolledBack"
     HALTED = "RolloutHalted"
     RESUMED = "RolloutResumed"
+    STOPPED = "Stopped"
+    STARTED = "Started"
     LEFT_TO_OWNER = "LeftToOwner"
     RECORD_REBUILT = "RecordRebuilt"
     POLICY_MISSING = "PolicyMissing"

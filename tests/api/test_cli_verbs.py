@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from sidecarpolicy.cli.cluster import Cluster
 from sidecarpolicy.cli.main import main
 from sidecarpolicy.engine.port import NotFound, Resource
 from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
+from tests.conftest import OPERATOR_NAMESPACE
 from tests.fleet import Fleet, image_of
 from tests.polling import poll
 
@@ -137,6 +140,7 @@ def test_undo_brings_back_the_same_revision_and_the_operator_rolls_it_out(fleet:
     assert undone.stdout == f"sidecarpolicy.sidecars.dev/web rolled back to revision {first}\n"
     assert undone.stderr == (
         f"it was at revision {second}; back there: sidecarpolicy undo web -n {fleet.namespace} --to-revision {second}\n"
+        f"next: sidecarpolicy status web -n {fleet.namespace} --watch\n"
     )
     after = policy_of(fleet)["spec"]
     assert {key: after[key] for key in ("priority", "volumes", "application", "sidecars")} == {
@@ -192,13 +196,13 @@ def test_status_watches_to_the_end_and_no_longer_than_told(fleet: Fleet, verb: C
     fleet.wait("Paused")
     late = verb("status", "web", "--watch", "--timeout=1s")
     assert late.exit_code == 3
-    assert late.stderr.startswith("timed out after 1 s: sidecarpolicy.sidecars.dev/web Paused: ")
+    assert late.stderr.startswith(f"timed out after 1 s: {fleet.namespace}/web Paused: ")
     command = [str(Path(sys.executable).with_name("sidecarpolicy")), "status", "web", "--watch", "--timeout=60s"]
     where = [f"--kubeconfig={fleet.cluster.kubeconfig}", f"--namespace={fleet.namespace}"]
     with subprocess.Popen([*command, *where], stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         first = watching.stdout.readline()
-        assert "Paused" in first
+        assert re.match(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ {fleet.namespace}/web Paused: ", first)
         verb("resume", "web")
         rest = watching.stdout.read().splitlines()
     assert watching.returncode == 0
@@ -211,7 +215,11 @@ def test_status_watches_to_the_end_and_no_longer_than_told(fleet: Fleet, verb: C
     assert (answer["verdict"], answer["targets"]) == ("Ready", status["targets"])
     assert answer["updateRevision"] == status["updateRevision"]
     table = verb("status")
-    assert [line.split()[:5] for line in table.stdout.splitlines() if fleet.namespace in line] == [
+    assert [line.split()[:4] for line in table.stdout.splitlines() if line.startswith("web ")] == [
+        ["web", "Ready", "RolloutComplete", "3/3"]
+    ]
+    everywhere = CliRunner().invoke(main, ["-A", *where[:1], "status"])
+    assert [line.split()[:5] for line in everywhere.stdout.splitlines() if fleet.namespace in line] == [
         [fleet.namespace, "web", "Ready", "RolloutComplete", "3/3"]
     ]
 
@@ -249,7 +257,7 @@ def test_targets_are_what_the_status_counts(fleet: Fleet, verb: Command) -> None
         each["message"] for each in status["skipped"]
     }
     text = verb("targets", "web", "--state=skipped").stdout.splitlines()
-    assert [line.split()[1:3] for line in text[1:]] == [["down", "skipped"], ["out", "skipped"], ["taken", "skipped"]]
+    assert [line.split()[:2] for line in text[1:]] == [["down", "skipped"], ["out", "skipped"], ["taken", "skipped"]]
     none = verb("targets", "web", "--state=updated")
     assert (none.exit_code, none.stdout, none.stderr) == (0, "", "none; there is 3 skipped, 2 pending, 1 failed\n")
 
@@ -276,7 +284,11 @@ def test_a_cluster_policy_is_listed_where_it_reaches_and_undone(fleet: Fleet, ve
         assert json.loads(everywhere.stdout)["targets"] == found["targets"]
         overridden = json.loads(verb("targets", "web", "--output=json").stdout)["targets"]
         assert {(each["reason"], each["message"]) for each in overridden} == {
-            ("Overridden", f"init container 'proxy' comes from ClusterSidecarPolicy {name}, which has precedence")
+            (
+                "Overridden",
+                f"init container 'proxy' comes from ClusterSidecarPolicy {name}, which has precedence: "
+                "a cluster policy goes before a namespaced one",
+            )
         }
         policy["spec"]["sidecars"][0]["container"]["image"] = "example.test/proxy:2"
         fleet.apply(policy)
@@ -291,7 +303,8 @@ def test_a_cluster_policy_is_listed_where_it_reaches_and_undone(fleet: Fleet, ve
 
 
 def test_approve_writes_what_the_status_asks_for_beside_what_is_there(fleet: Fleet, verb: Command) -> None:
-    fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace, rollout={"removal": "Manual"}))
+    careful = {"removal": "Manual", "canary": [{"name": "eu", "max": 1}]}
+    fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace, rollout=careful))
     fleet.wait("RolloutComplete")
     idle = verb("approve", "web")
     assert idle.exit_code == 1
@@ -299,7 +312,10 @@ def test_approve_writes_what_the_status_asks_for_beside_what_is_there(fleet: Fle
     assert verb("approve", "web", "canary/eu@web-1").stdout == (
         "sidecarpolicy.sidecars.dev/web approved: canary/eu@web-1\n"
     )
-    narrowed = a_proxy(fleet.namespace, rollout={"removal": "Manual"})
+    unknown = verb("approve", "web", "canary/e@web-1")
+    assert unknown.exit_code == 1
+    assert unknown.stderr.endswith(f"SidecarPolicy {fleet.namespace}/web has no canary group 'e'; did you mean eu?\n")
+    narrowed = a_proxy(fleet.namespace, rollout=careful)
     narrowed["spec"]["selector"] = {"matchLabels": {"app": "cart-0"}}
     fleet.apply(narrowed)
     fleet.wait("RemovalHeld")
@@ -391,8 +407,205 @@ def test_who_sees_one_namespace_only_is_told_what_is_left_out(
     )
     overview = run("status")
     assert overview.exit_code == 0
-    assert "left out: forbidden to list clustersidecarpolicies.sidecars.dev" in overview.stderr
+    assert overview.stderr == "left out: ClusterSidecarPolicies, which you have no right to list\n"
+    listed_for_people = run("targets", "web")
+    assert listed_for_people.stderr.count("\n") == 1
+    assert listed_for_people.stderr.startswith("left out, because you may not read it: ")
     forbidden = run("pause", "web")
     assert forbidden.exit_code == 1
     assert f"forbidden to patch sidecarpolicies.sidecars.dev {fleet.namespace}/web: " in forbidden.stderr
     assert "kubectl auth can-i patch sidecarpolicies.sidecars.dev" in forbidden.stderr
+
+
+# The emergency switch
+
+
+@pytest.fixture
+def switch(fleet: Fleet) -> Iterator[str]:
+    """The operator's namespace; its switch is off afterwards."""
+    yield OPERATOR_NAMESPACE
+    fleet.kubectl("annotate", "namespace", OPERATOR_NAMESPACE, f"{names.STOP}-")
+
+
+def test_what_is_stopped_says_so_everywhere_until_it_is_started(fleet: Fleet, verb: Command, switch: str) -> None:
+    fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    dry = verb("stop", "--dry-run")
+    assert dry.stdout == f"namespace/{switch} stopped: no workload is changed any more (server dry run)\n"
+    assert verb("start").stdout == f"namespace/{switch} is not stopped\n"
+    stopped = verb("stop", "--reason=incident 7")
+    assert stopped.stdout == f"namespace/{switch} stopped: no workload is changed any more\n"
+    assert verb("stop").stdout == f"namespace/{switch} already stopped\n"
+    at_rest = verb("status", "web")
+    assert at_rest.exit_code == 0
+    assert at_rest.stderr.startswith(f"STOPPED (incident 7): no workload is changed, because namespace {switch} has ")
+    assert json.loads(verb("status", "-o", "json").stdout)["operator"]["stopReason"] == "incident 7"
+    fleet.apply(a_proxy(fleet.namespace, "2"))
+    fleet.wait("Stopped")
+    message = fleet.condition("Ready")["message"]
+    assert message.startswith(f"run `sidecarpolicy start`, or take the annotation {names.STOP} off namespace {switch},")
+    assert verb("status", "web").stdout.splitlines()[-1] == "next: sidecarpolicy start"
+    assert poll(lambda: fleet.messages("web", "Stopped")) == [
+        f"no workload is changed while namespace {switch} has the annotation {names.STOP}; to lift it: "
+        "sidecarpolicy start"
+    ]
+    assert tags(fleet) == {"1"}
+    assert verb("start").stdout == f"namespace/{switch} started: rollouts go on\n"
+    fleet.wait("RolloutComplete")
+    assert tags(fleet) == {"2"}
+    assert verb("status", "web").stderr == ""
+
+
+# Who carries what, and since when
+
+
+def test_list_and_history_tell_what_is_there(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 2), a_deployment("alone", fleet.namespace, labels={names.INJECT: "false"}))
+    fleet.apply(a_proxy(fleet.namespace))
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    rows = json.loads(verb("list", "-o", "json").stdout)["deployments"]
+    assert [(each["name"], each["revision"], each["sidecars"]) for each in rows] == [
+        (f"cart-{number}", first, [{"name": "proxy", "image": "example.test/proxy:1", "adopted": False}])
+        for number in range(2)
+    ]
+    table = verb("list")
+    assert table.stdout.splitlines()[1].split() == ["cart-0", "web", first, "proxy"]
+    assert table.stderr == "2 of 3 Deployments carry something\n"
+    assert verb("list", "deployment/cart-1").stderr == f"next: sidecarpolicy status web -n {fleet.namespace}\n"
+    assert "carries no sidecar" in verb("list", "alone").stderr
+    assert "did you mean cart-" in verb("list", "card").stderr
+    fleet.apply(a_proxy(fleet.namespace, "2"))
+    second = poll(fleet.status, until=lambda status: status.get("currentRevision", first) != first)["currentRevision"]
+    lines = verb("history", "web").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["REVISION", second, first]
+    assert "newest, rolled out last" in lines[1]
+    changed = verb("history", "web", first, second).stdout.splitlines()
+    assert changed[:2] == [f"--- {first}", f"+++ {second}"]
+    assert [line.split()[-1] for line in changed[2:] if line[0] in "+-"] == [
+        "example.test/proxy:1",
+        "example.test/proxy:2",
+    ]
+    assert verb("history", "web", second).stderr == f"{second} and {second} (now) are the same\n"
+    assert "has no revision 'nothing'" in verb("history", "web", "nothing").stderr
+
+
+# Whose cluster, and as whom
+
+
+def test_flags_stand_before_the_verb_and_rights_are_those_of_somebody_else(fleet: Fleet) -> None:
+    fleet.apply(a_policy("web", fleet.namespace))
+    where = [f"--kubeconfig={fleet.cluster.kubeconfig}", "-n", fleet.namespace]
+    assert CliRunner().invoke(main, [*where, "status", "web"]).exit_code in (0, 3)
+    nobody = CliRunner().invoke(main, [*where, "--as=nobody", "status", "web"])
+    assert nobody.exit_code == 1
+    assert nobody.stderr.startswith(f"Error: forbidden to get sidecarpolicies.sidecars.dev {fleet.namespace}/web: ask ")
+    group = CliRunner().invoke(main, [*where, "--as=nobody", "--as-group=system:masters", "status", "web"])
+    assert group.exit_code in (0, 3)
+
+
+def test_a_namespace_that_is_not_there_is_no_success(fleet: Fleet) -> None:
+    missing = CliRunner().invoke(main, ["status", "-n", "not-there", f"--kubeconfig={fleet.cluster.kubeconfig}"])
+    assert (missing.exit_code, missing.stderr) == (1, "Error: there is no namespace not-there\n")
+
+
+def test_a_watch_ends_with_0_where_its_policy_goes_and_with_130_where_its_user_does(fleet: Fleet) -> None:
+    fleet.apply(*carts(fleet.namespace, 1), a_proxy(fleet.namespace, rollout={"paused": True}))
+    fleet.wait("Paused")
+    program = str(Path(sys.executable).with_name("sidecarpolicy"))
+    where = [f"--kubeconfig={fleet.cluster.kubeconfig}", f"--namespace={fleet.namespace}"]
+    command = [program, "status", "web", "--watch", *where]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert "Paused" in watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        _, errors = watching.communicate(timeout=30)
+    assert (watching.returncode, errors.strip()) == (130, "")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert "Paused" in watching.stdout.readline()
+        fleet.delete_policy()
+        _, errors = watching.communicate(timeout=60)
+    assert (watching.returncode, errors) == (0, "sidecarpolicy.sidecars.dev/web is gone\n")
+
+
+def test_a_timeline_of_a_deployment_is_that_of_its_newest_pod(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 1))
+    fleet.wait_for(lambda cart: cart.get("status", {}).get("availableReplicas") == 1, "cart-0")
+    (pod,) = fleet.get("pods")["items"]
+    drawn = verb("timeline", "deployment/cart-0", "-o", "json")
+    assert json.loads(drawn.stdout)["title"] == f"{fleet.namespace}/{pod['metadata']['name']}", drawn.stderr
+    assert "there is no Deployment 'card'" in verb("timeline", "deploy/card").stderr
+
+
+# The installation
+
+
+def test_check_finds_nothing_wrong_where_nothing_is(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 1), a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    found = json.loads(verb("check", "-o", "json").stdout)
+    assert [each for each in found["checks"] if each["result"] == "failed"] == []
+    said = " ".join(each["message"] for each in found["checks"] if each["result"] == "ok")
+    assert "has native sidecars" in said
+    assert "both kinds of sidecars.dev/v1alpha1 are served" in said
+    assert "leads, and renewed its Lease" in said
+    assert f"system:serviceaccount:{OPERATOR_NAMESPACE}:sidecarpolicy has the rights that it needs" in said
+    assert verb("check", "--pre").exit_code == 0
+
+
+def test_check_and_status_say_that_no_operator_runs_and_what_hangs(alone: Fleet) -> None:
+    where = [f"--kubeconfig={alone.cluster.kubeconfig}", f"--namespace={alone.namespace}"]
+    policy = a_proxy(alone.namespace)
+    policy["metadata"]["finalizers"] = [names.FINALIZER]
+    alone.apply(policy)
+    alone.kubectl("delete", "sidecarpolicy", "web", "--wait=false")
+
+    def checked() -> Manifest:
+        answer: Manifest = json.loads(CliRunner().invoke(main, ["check", "-o", "json", *where]).stdout)
+        return {each["message"]: each["hint"] for each in answer["checks"] if each["result"] == "failed"}
+
+    hangs = f"{alone.namespace}/web is being deleted, and there is no operator to take its sidecars out"
+    failed = poll(checked, until=lambda found: hangs in found, timeout=60)  # the Lease has to run out
+    assert "--without-operator" in failed[hangs]
+    assert any(
+        each.startswith("no operator is running: the Lease ") or "no operator has run" in each for each in failed
+    )
+    assert "no operator " in CliRunner().invoke(main, ["status", *where]).stderr
+    refused = CliRunner().invoke(main, ["release", "web", "--yes", *where])
+    assert refused.exit_code == 1
+    assert "Start it, for it is what removes sidecars" in refused.stderr
+    left = CliRunner().invoke(main, ["release", "web", "--yes", "--keep-sidecars", "--without-operator", *where])
+    assert (left.exit_code, left.stdout) == (0, "sidecarpolicy.sidecars.dev/web deleted\n"), left.stderr
+    assert alone.kubectl("get", "sidecarpolicies", "--output=name").stdout == ""
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_release_takes_policies_away_whose_removal_would_wait(fleet: Fleet, verb: Command, keep: bool) -> None:
+    fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace, rollout={"removal": "Manual"}))
+    fleet.wait("RolloutComplete")
+    templates = fleet.templates()
+    deleted = fleet.kubectl("delete", "sidecarpolicy", "web", "--wait=false", "--dry-run=server")
+    assert (
+        "Warning: Validation failed for ValidatingAdmissionPolicy 'sidecarpolicy-deletions'" in deleted.stderr
+    ) and f"sidecarpolicy approve web -n {fleet.namespace}" in deleted.stderr
+    asked = verb("release", "web")
+    assert asked.exit_code == 1
+    assert "nothing was changed" in asked.stderr
+    done = verb("release", "web", "--yes", "--timeout=60s", *(["--keep-sidecars"] if keep else []))
+    assert done.exit_code == 0, done.stderr
+    assert f"{fleet.namespace}/web is gone" in done.stderr
+    assert ("approved: removal@" in done.stderr) == (not keep)
+    assert (fleet.templates() == templates) == keep
+    if not keep:
+        assert tags(fleet) == {""}
+
+
+def test_sidecars_that_start_after_each_other_are_refused_at_apply(fleet: Fleet) -> None:
+    for circle in ("ba", "bca"):
+        chain = dict(zip(circle[-1] + circle, circle, strict=False))
+        sidecars = [a_sidecar(name, startAfter=[after]) for name, after in chain.items()]
+        text = json.dumps(a_policy("circle", fleet.namespace, sidecars=sidecars))
+        refused = fleet.kubectl("apply", "--filename=-", input=text, check=False)
+        assert "must not have sidecars that each start after the other" in refused.stderr, circle
+    straight = [a_sidecar("a"), a_sidecar("b", startAfter=["a"]), a_sidecar("c", startAfter=["a", "b"])]
+    fleet.apply(a_policy("straight", fleet.namespace, sidecars=straight))

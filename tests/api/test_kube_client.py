@@ -31,8 +31,9 @@ from sidecarpolicy.engine.port import (
     Resource,
     Transient,
 )
-from sidecarpolicy.kube.client import PAGE, HttpApi
+from sidecarpolicy.kube.client import HttpApi
 from sidecarpolicy.kube.connection import Login
+from sidecarpolicy.kube.wire import PAGE
 
 CONFIG_MAPS = Resource(group="", version="v1", plural="configmaps", kind="ConfigMap")
 NAMESPACES = Resource(group="", version="v1", plural="namespaces", kind="Namespace")

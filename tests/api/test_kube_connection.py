@@ -199,7 +199,7 @@ async def test_the_service_account_of_a_pod_and_its_rotation(
 async def test_a_due_re_read_sees_the_new_token(
     server: localcluster.Cluster, tmp_path: Path, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecarpolicy.kube.connection._REREAD", 0.0)
+    monkeypatch.setattr("sidecarpolicy.kube.credentials._REREAD", 0.0)
     (tmp_path / "t").write_text("first")
     login = Login(str(a_kubeconfig(tmp_path, server, user={"tokenFile": "t"})))
     assert (await login.connection()).token == "first"
@@ -281,7 +281,7 @@ async def test_a_user_that_is_no_use_is_explained(
         ("", "is not a kubeconfig"),
         ("[]", "is not a kubeconfig"),
         ("{}", "has no current-context; name one with --context"),
-        ("current-context: z", "Expected object with name z"),
+        ("current-context: z", "has no context 'z'"),
     ],
 )
 async def test_a_file_that_is_no_use_is_explained(tmp_path: Path, text: str | None, said: str) -> None:

@@ -21,8 +21,9 @@ import localcluster
 from sidecarpolicy.engine import reflector as module
 from sidecarpolicy.engine.port import Json, NotFound, Resource, Transient, WatchEvent
 from sidecarpolicy.engine.reflector import Reflector
-from sidecarpolicy.kube.client import PAGE, HttpApi
+from sidecarpolicy.kube.client import HttpApi
 from sidecarpolicy.kube.connection import Login
+from sidecarpolicy.kube.wire import PAGE
 
 CONFIG_MAPS = Resource(group="", version="v1", plural="configmaps", kind="ConfigMap")
 DEFINITIONS = Resource(

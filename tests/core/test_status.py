@@ -798,3 +798,17 @@ def test_a_canary_group_that_selects_nothing_is_warned_of() -> None:
         }
     ]
     assert status_of(a_report(rollout=Rollout(canary=groups)), {}, NOW)["warnings"] == []
+
+
+def test_a_stop_names_the_namespace_and_how_to_lift_it() -> None:
+    status = status_of(a_report(of(U, P), stopped=True, operator_namespace="ops"), {}, NOW)
+    assert ready_of(status)["reason"] == "Stopped"
+    assert ready_of(status)["message"].startswith(
+        f"run `sidecarpolicy start`, or take the annotation {names.STOP} off namespace ops, to go on; "
+    )
+
+
+def test_a_policy_that_selects_nothing_says_which_labels_there_are() -> None:
+    said = ready_of(status_of(a_report(labels_there=["app=cart", "tier=web"]), {}, NOW))["message"]
+    assert said == "the policy selects no Deployment; the Pod templates there have the labels app=cart, tier=web"
+    assert ready_of(status_of(a_report(), {}, NOW))["message"] == "the policy selects no Deployment"

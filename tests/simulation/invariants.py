@@ -20,7 +20,6 @@ from sidecarpolicy.core.targets import REFUSED_SECONDS
 from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
-from sidecarpolicy.kube.lease import LEASES
 from sidecarpolicy.names import Strategy
 from tests.simulation.controllers import IMAGES, Controllers, borne_by, condition_of, rolled_out
 from tests.simulation.faults import Request
@@ -109,8 +108,8 @@ class Invariants:
         if len(recent) > most:
             self.say(f"{request.process} sent {len(recent)} requests in a minute, the last: {request.what}")
             recent.clear()
-        if request.write and not request.leading and not request.guarded and request.resource != LEASES:
-            self.say(f"{request.process} wrote without leading and without a precondition: {request.what}")
+        if request.write and not request.guarded:
+            self.say(f"{request.process} wrote without a precondition: {request.what}")
 
     # Changes
 
@@ -293,8 +292,11 @@ class Invariants:
         if policy is None:
             return
         in_use = {
-            _of(str(name), borne_by(each["spec"]["template"]))
+            revision
             for each in self.server.collections[DEPLOYMENTS].objects.values()
+            for id_, entry in _entries(each)
+            for revision in (entry.revision, entry.note.previous)
+            if id_.name == name
         }
         if len(there) > policy.revision_history_limit + len(in_use) + MOST_BEYOND_LIMIT:
             self.say(f"{len(there)} ControllerRevisions of {name}, limit {policy.revision_history_limit}")
@@ -323,7 +325,9 @@ class Invariants:
         for resource in POLICIES.values():
             for place, body in self.server.collections[resource].objects.items():
                 generation, told = body["metadata"]["generation"], at(body, "status").get("observedGeneration", 0)
-                if told != generation and self.now() >= self._edited.get(place, self.now()) + PROMPTLY:
+                if not all(self.server.collections[each].installed for each in POLICIES.values()):
+                    self._edited[place] = self.now()  # nobody is told of it before the kinds are served
+                elif told != generation and self.now() >= self._edited.get(place, self.now()) + PROMPTLY:
                     self.say(f"{place[1]} was edited, and its status still tells of generation {told}")
 
 

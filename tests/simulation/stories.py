@@ -16,7 +16,7 @@ from typing import Any
 from sidecarpolicy import names
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.injection import compose
+from sidecarpolicy.core.injection import compose, eject
 from sidecarpolicy.core.policy import CanaryGroup, Policy, Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, Note, Record, text_of
 from sidecarpolicy.core.rendering import canonical_request, canonical_revision
@@ -627,6 +627,16 @@ class World:
         found = canonical_revision(policy, self.server.create(POD_TEMPLATES, namespace, request, dry_run=True))
         self._real[found.name] = letter
         return found
+
+    def revision_of(self, policy: Policy) -> Revision:
+        """What *policy* injects, in canonical form."""
+        namespace = self.policy.namespace or NAMESPACE
+        request = canonical_request(policy, namespace)
+        return canonical_revision(policy, self.server.create(POD_TEMPLATES, namespace, request, dry_run=True))
+
+    def bare(self, deployment: Deployment) -> Json:
+        """Its Pod template without anything of ours."""
+        return eject(deployment.body["spec"]["template"], record_of(deployment.record))
 
     def decoded(self, letter: str) -> Policy:
         """The policy with `web-a` in its spec, as it is stored."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Any, TypeVar
@@ -10,36 +13,61 @@ from typing import Any, TypeVar
 import click
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.cluster import Cluster, explanation
+from sidecarpolicy.cli.cluster import TIMEOUT, Cluster, explanation
+from sidecarpolicy.cli.completing import contexts, namespaces, policies
 from sidecarpolicy.cli.hints import did_you_mean
 from sidecarpolicy.cli.policy_names import policy_named
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import ApiError, Conflict, NotFound, Resource
-from sidecarpolicy.engine.resources import POLICIES, REVISIONS
-from sidecarpolicy.kube.connection import ConnectionProblem
+from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES, REVISIONS
+from sidecarpolicy.kube.credentials import ConnectionProblem
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
 TRIES = 5
+DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+WHERE = ("kubeconfig", "context", "namespace", "operator_namespace", "request_timeout", "as_user", "as_groups")
+
+
+def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """Return the seconds of `90`, `90s`, `5m` or `1h30m`, as kubectl takes them; raise click.BadParameter."""
+    found = DURATION.fullmatch(value)
+    if not value or found is None:
+        raise click.BadParameter(f"{value!r} is no duration: write 90s, 5m or 1h30m")
+    hours, minutes, seconds = (float(each or 0) for each in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Which cluster is asked, and where in it. *chosen*: the namespace that was named, empty if none was."""
+    """Which cluster is asked, where in it, and as whom. *chosen*: the namespace that was named, empty if none was.
+
+    *timeout*: seconds for one answer.
+    """
 
     kubeconfig: str
     context: str
     chosen: str
-    operator_namespace: str
-    dry_run: bool
+    operator_namespace: str = OPERATOR_NAMESPACE
+    timeout: float = TIMEOUT
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    dry_run: bool = False
 
     @cached_property
     def cluster(self) -> Cluster:
         """The way to it, found when it is first needed: wrong usage is wrong with any cluster. Raises click errors."""
         try:
-            return Cluster(self.kubeconfig, self.context, dry_run=self.dry_run)
+            return Cluster(
+                self.kubeconfig,
+                self.context,
+                dry_run=self.dry_run,
+                timeout=self.timeout,
+                user=self.user,
+                groups=self.groups,
+            )
         except ConnectionProblem as problem:
             raise click.ClickException(str(problem)) from problem
 
@@ -60,20 +88,32 @@ class Asked:
             if not error.reason:
                 raise  # the kinds are not installed
             where = "" if identity.cluster_wide else f" in namespace {identity.namespace}"
-            missing = (
-                f"there is no {identity.kind} {identity.name!r}{where}; {did_you_mean(self._names(), identity.name)}"
-            )
+            meant = did_you_mean(self.policy_names(), identity.name)
+            missing = f"there is no {identity.kind} {identity.name!r}{where}; {meant}"
             raise click.ClickException(missing) from error
 
-    def _names(self) -> list[str]:
-        """The policies that could have been meant, as they are named on the command line."""
+    def deployment(self, namespace: str, name: str) -> Json:
+        """Return the Deployment; raise click.ClickException with those that exist where it does not."""
+        try:
+            return self.cluster.get(DEPLOYMENTS, namespace, name)
+        except NotFound as error:
+            hint = ""
+            with suppress(ApiError):
+                found = [each["metadata"]["name"] for each in self.cluster.list(DEPLOYMENTS, namespace)]
+                hint = f"; {did_you_mean(found, name)}"
+            missing = f"there is no Deployment {name!r} in namespace {namespace}{hint}"
+            raise click.ClickException(missing) from error
+
+    def policy_names(self) -> list[str]:
+        """The policies that could be meant, as they are named on the command line; those that can be seen."""
+        places = ((names.POLICY, "", self.namespace), (names.CLUSTER_POLICY, "cluster/", ""))
+        lists = [
+            (prefix, self.cluster.soon(self.cluster.list, POLICIES[kind], inside)) for kind, prefix, inside in places
+        ]
         found: list[str] = []
-        for kind, prefix, namespace in ((names.POLICY, "", self.namespace), (names.CLUSTER_POLICY, "cluster/", "")):
-            try:
-                listed = self.cluster.list(POLICIES[kind], namespace)
-            except ApiError:
-                continue  # it is only a hint
-            found += [prefix + each["metadata"]["name"] for each in listed]
+        for prefix, listed in lists:
+            with suppress(ApiError):  # it is only a hint
+                found += [prefix + each["metadata"]["name"] for each in listed()]
         return found
 
     def revisions(self, identity: PolicyId) -> Sequence[Json]:
@@ -86,44 +126,65 @@ def asks_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say which cluster; the command gets an `Asked` first, and errors are explained."""
 
     @wraps(command)
-    def asking(
-        *, kubeconfig: str, context: str, namespace: str, operator_namespace: str = OPERATOR_NAMESPACE, **rest: Any
-    ) -> Any:
-        asked = Asked(
-            kubeconfig=kubeconfig,
-            context=context,
-            chosen=namespace,
-            operator_namespace=operator_namespace,
-            dry_run=rest.get("dry_run", False),
-        )
+    def asking(**given: Any) -> Any:
+        asked = asked_of(given)
+        for option in WHERE:
+            given.pop(option)
         try:
-            return command(asked, **rest)
+            return command(asked, **given)
         except ApiError as error:
             raise click.ClickException(explanation(error, asked.cluster.server)) from error
 
     for option in (
         click.option(
+            "--operator-namespace",
+            default=OPERATOR_NAMESPACE,
+            show_default=True,
+            metavar="NAME",
+            help="Where the operator runs: its Lease, its emergency switch, the revisions of cluster policies.",
+        ),
+        click.option(
+            "--as-group", "as_groups", multiple=True, metavar="GROUP", help="With --as: a group; may be repeated."
+        ),
+        click.option("--as", "as_user", default="", metavar="USER", help="Act as this user (impersonation)."),
+        click.option(
+            "--request-timeout",
+            callback=duration,
+            default=f"{TIMEOUT:g}s",
+            show_default=True,
+            metavar="TIME",
+            help="How long to wait for one answer.",
+        ),
+        click.option(
             "--kubeconfig",
             default="",
             metavar="FILE",
+            type=click.Path(),
             help="Default: KUBECONFIG, a Pod's service account, ~/.kube/config.",
         ),
-        click.option("--context", default="", metavar="NAME", help="A context of the kubeconfig."),
-        click.option("-n", "--namespace", default="", metavar="NAME", help="Default: the context's."),
+        click.option(
+            "--context", default="", metavar="NAME", help="A context of the kubeconfig.", shell_complete=contexts
+        ),
+        click.option(
+            "-n", "--namespace", default="", metavar="NAME", help="Default: the context's.", shell_complete=namespaces
+        ),
     ):
         asking = option(asking)
     return asking
 
 
-def operator_namespace_option(command: Decorated) -> Decorated:
-    """Add `--operator-namespace`, for commands that read revisions."""
-    return click.option(
-        "--operator-namespace",
-        default=OPERATOR_NAMESPACE,
-        show_default=True,
-        metavar="NAME",
-        help="Where the operator runs: it keeps the revisions of ClusterSidecarPolicies there.",
-    )(command)
+def asked_of(given: Mapping[str, Any]) -> Asked:
+    """Return what the options of `asks_cluster` say, of a command or of one that is still being typed."""
+    return Asked(
+        kubeconfig=given.get("kubeconfig") or "",
+        context=given.get("context") or "",
+        chosen=given.get("namespace") or "",
+        operator_namespace=given.get("operator_namespace") or OPERATOR_NAMESPACE,
+        timeout=given.get("request_timeout") or TIMEOUT,
+        user=given.get("as_user") or "",
+        groups=tuple(given.get("as_groups") or ()),
+        dry_run=bool(given.get("dry_run")),
+    )
 
 
 def dry_run_option(command: Decorated) -> Decorated:
@@ -133,7 +194,30 @@ def dry_run_option(command: Decorated) -> Decorated:
 
 def policy_argument(command: Decorated) -> Decorated:
     """Add the policy."""
-    return click.argument("policy", metavar="POLICY")(command)
+    return click.argument("policy", metavar="POLICY", shell_complete=policies)(command)
+
+
+def output_option(*formats: str) -> Callable[[Decorated], Decorated]:
+    """Add `-o`, as *formats*."""
+    return click.option("-o", "--output", type=click.Choice(["text", *formats]), default="text", help="Default: text.")
+
+
+def print_as(output: str, value: Json) -> None:
+    """Print *value* as JSON or YAML."""
+    if output == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120).rstrip())
+    else:
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def deployment_name(text: str) -> str:
+    """Return the name in `cart` or `deployment/cart`; raise click.UsageError for anything else."""
+    kind, _, name = text.rpartition("/")
+    if not name or kind not in ("", "deployment", "deployments", "deploy", "deployment.apps", "deployments.apps"):
+        raise click.UsageError(f"{text!r} names no Deployment: it must be NAME or deployment/NAME")
+    return name
 
 
 def say(asked: Asked, resource: Resource, name: str, what: str) -> None:
@@ -141,6 +225,11 @@ def say(asked: Asked, resource: Resource, name: str, what: str) -> None:
     group = f".{resource.group}" if resource.group else ""
     dry = " (server dry run)" if asked.dry_run else ""
     click.echo(f"{resource.kind.lower()}{group}/{name} {what}{dry}")
+
+
+def say_next(command_line: str) -> None:
+    """Say on standard error which command comes next."""
+    click.echo(f"next: {command_line}", err=True)
 
 
 def annotate(

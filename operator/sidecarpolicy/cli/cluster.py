@@ -1,89 +1,145 @@
-"""The synchronous way to a cluster, for the commands that ask one: pykube, behind this module alone.
+"""The synchronous way to a cluster, for the commands that ask one: the standard library's HTTP, behind this module.
 
-Credentials are found by the operator's own reader, so that every command and `run` take the same cluster for the same
-flags: lists of files in KUBECONFIG, exec plugins of every version, problems that say what to do. pykube's reader can
-do none of that, and leaves client keys under /tmp for everybody to read; it is given a ready TLS context instead.
+A command should answer before its user has looked up, and `requests` or `aiohttp` alone take half a second to import.
+Nothing here needs more than they have under them: connections that are kept, TLS contexts, a proxy, gzip.
 
-Errors are those of `engine.port`; `explanation` turns them into what a person reads. Writes carry the field manager
-`sidecarpolicy-cli`, as a query parameter of the request.
+Credentials are found as the operator finds them, so that every command and `run` take the same cluster for the same
+flags. Errors are those of `engine.port`; `explanation` turns them into what a person reads. Writes carry the field
+manager `sidecarpolicy-cli`, as a query parameter of the request.
+
+Several requests may be under way: `soon` begins one and returns the way to its answer.
 """
 
 from __future__ import annotations
 
-import asyncio
-import re
+import os
+import socket
 import ssl
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
 
-import pykube
-from requests import Response
-from requests.adapters import HTTPAdapter
-from requests.exceptions import RequestException, SSLError, Timeout
+import orjson
 
 from sidecarpolicy import names
+from sidecarpolicy.cli.patience import Notice
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Rejected, Resource, Transient
-from sidecarpolicy.kube.client import PAGE, encoded, error_of, what_of
-from sidecarpolicy.kube.connection import USER_AGENT, Connection, Login
+from sidecarpolicy.kube.credentials import USER_AGENT, Connection, find
+from sidecarpolicy.kube.wire import PAGE, encoded, error_of, what_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+Answer = TypeVar("Answer")
 
 TIMEOUT = 20.0
-ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
-MERGE, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
+AT_A_TIME = 8
+MERGE, JSON_PATCH, JSON = "application/merge-patch+json", "application/json-patch+json", "application/json"
+GZIP = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    """One answer of HTTP, read to its end."""
+
+    status: int
+    phrase: str
+    date: str
+    body: bytes
 
 
 class Cluster:
-    """Requests to one API server, one after the other. Every method raises ApiError, as the port sorts them.
+    """Requests to one API server. Every method raises ApiError, as the port sorts them.
 
     *namespace* is the context's, *server* its address. *dry_run*: writes are checked by the server and not kept.
+    *timeout*: seconds for one answer. *user* and *groups*: whom to impersonate, if anybody.
     """
 
-    def __init__(self, kubeconfig: str = "", context: str = "", *, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        kubeconfig: str = "",
+        context: str = "",
+        *,
+        dry_run: bool = False,
+        timeout: float = TIMEOUT,
+        user: str = "",
+        groups: Sequence[str] = (),
+    ) -> None:
         """Find the credentials; no request is made. Raises ConnectionProblem."""
         self._login = (kubeconfig, context)
         self._skew = 0.0
+        self._timeout = timeout
+        self._acts_as = [("Impersonate-User", user)] if user else []
+        self._acts_as += [("Impersonate-Group", each) for each in groups]
+        self._threads: ThreadPoolExecutor | None = None
         self.dry_run = dry_run
-        self._enter(asyncio.run(Login(*self._login).connection()))
+        self._enter(find(*self._login))
 
     def _enter(self, connection: Connection) -> None:
         self.server, self.namespace = connection.server, connection.default_namespace
-        self._api = pykube.HTTPClient(
-            pykube.KubeConfig.from_url(connection.server),
-            timeout=TIMEOUT,
-            verify=not connection.insecure,
-            http_adapter=_Adapter(connection),
-        )
-        session = self._api.session
-        session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
-        if connection.authorization:
-            session.headers["Authorization"] = connection.authorization
-        session.auth = _unchanged  # or requests would take credentials out of ~/.netrc
-        if connection.proxy_url:
-            session.proxies = {"https": connection.proxy_url, "http": connection.proxy_url}
+        self._connection = connection
+        self._notice = Notice(f"waiting for {self.server} …")
+        self._tls = connection.tls() if connection.server.startswith("https:") else None
+        self._idle: list[HTTPConnection] = []
 
     def now(self) -> float:
         """The time by the server's clock, in seconds since the epoch: that of this machine may be wrong."""
         return time.time() + self._skew
 
+    def soon(self, call: Callable[..., Answer], *arguments: Any, **options: Any) -> Callable[[], Answer]:
+        """Begin *call* beside what else goes on; return what waits for its answer, or raises what it raised."""
+        if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._threads = ThreadPoolExecutor(AT_A_TIME, "request")
+        return self._threads.submit(call, *arguments, **options).result
+
     def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """Return one object; *namespace* is empty for a cluster-scoped one."""
         return self._request("get", resource, namespace, name)
 
+    def get_path(self, path: str, *, what: str) -> Json:
+        """Return what the server has under *path*, such as `/version`; *what* is what an error calls it."""
+        return self._send("get", what, "GET", path)
+
     def list(
-        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        most: int = 0,
     ) -> Sequence[Json]:
-        """Return the objects of *namespace*, or of all if that is empty, each with its apiVersion and kind."""
-        wanted = {"limit": str(PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
+        """Return the objects of *namespace*, or of all if that is empty, each with its apiVersion and kind.
+
+        *most*: stop with that many; 0 for all.
+        """
+        wanted = {
+            "limit": str(most or PAGE),
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
+        }
         query = {key: value for key, value in wanted.items() if value}
         found: list[Json] = []
         while True:
             page = self._request("list", resource, namespace, "", query=query)
             found += [{"apiVersion": resource.api_version, "kind": resource.kind, **each} for each in page["items"]]
-            if not (token := page["metadata"].get("continue", "")):
+            token = page["metadata"].get("continue", "")
+            if not token or (most and len(found) >= most):
                 return found
             query["continue"] = token
+
+    def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """POST an object; return it as the server has it."""
+        return self._request("create", resource, namespace, "", body=body, content_type=JSON)
 
     def merge_patch(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
         """PATCH with an RFC 7386 document; a stale `metadata.resourceVersion` in it is a Conflict."""
@@ -93,6 +149,10 @@ class Cluster:
         """PATCH with RFC 6902 operations; a `test` that fails is a Rejected with reason PATCH_DOES_NOT_FIT."""
         return self._request("patch", resource, namespace, name, body=[*operations], content_type=JSON_PATCH)
 
+    def delete(self, resource: Resource, namespace: str, name: str) -> Json:
+        """DELETE an object; the answer is it, or a Status."""
+        return self._request("delete", resource, namespace, name)
+
     def _request(
         self,
         verb: str,
@@ -100,92 +160,150 @@ class Cluster:
         namespace: str,
         name: str,
         *,
-        query: dict[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "",
     ) -> Json:
-        what = what_of(resource, namespace, name)
-        answer = self._answer(verb, what, resource, namespace, name, query or {}, body, content_type)
-        if answer.status_code == HTTPStatus.UNAUTHORIZED:  # a token may have run out, in a long watch above all
-            self._enter(asyncio.run(Login(*self._login).connection()))
-            answer = self._answer(verb, what, resource, namespace, name, query or {}, body, content_type)
-        if answer.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-            raise error_of(verb, what, answer.content, status=answer.status_code, phrase=answer.reason)
+        query = dict(query or {})
+        if verb in ("create", "patch"):
+            query |= {"fieldManager": names.CLI_FIELD_MANAGER, "fieldValidation": "Strict"}
+        if self.dry_run and verb in ("create", "patch", "delete"):
+            query["dryRun"] = "All"
+        root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+        inside = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        path = f"{root}{inside}/{resource.plural}" + (f"/{quote(name, safe='')}" if name else "")
+        method = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}.get(verb, "GET")
+        return self._send(
+            verb,
+            what_of(resource, namespace, name),
+            method,
+            f"{path}?{urlencode(query)}" if query else path,
+            None if body is None else encoded(body),
+            content_type,
+        )
+
+    def _send(
+        self, verb: str, what: str, method: str, path: str, body: bytes | None = None, content_type: str = ""
+    ) -> Json:
         try:
-            decoded: Json = answer.json()
-        except ValueError as error:
+            with self._notice.while_waiting():
+                reply = self._exchange(method, path, body, content_type)
+            if reply.status == HTTPStatus.UNAUTHORIZED:  # a token may have run out, in a long watch above all
+                self._enter(find(*self._login))
+                reply = self._exchange(method, path, body, content_type)
+        except (OSError, HTTPException, zlib.error) as error:
+            raise Transient(verb=verb, what=what, message=_why(error, self._timeout)) from error
+        if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise error_of(verb, what, reply.body, status=reply.status, phrase=reply.phrase)
+        try:
+            decoded: Json = orjson.loads(reply.body)
+        except orjson.JSONDecodeError as error:
             message = f"the answer is not JSON; is {self.server} an API server?"
-            raise Transient(verb=verb, what=what, message=message, status=answer.status_code) from error
-        if date := answer.headers.get("Date", ""):
-            self._skew = parsedate_to_datetime(date).timestamp() - time.time()
+            raise Transient(verb=verb, what=what, message=message, status=reply.status) from error
+        with suppress(TypeError, ValueError):
+            self._skew = parsedate_to_datetime(reply.date).timestamp() - time.time()
         return decoded
 
-    def _answer(
-        self,
-        verb: str,
-        what: str,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        query: dict[str, str],
-        body: Any,
-        content_type: str,
-    ) -> Response:
+    def _exchange(self, method: str, path: str, body: bytes | None, content_type: str) -> _Reply:
+        """Send one request and read its answer.
+
+        A read goes over a kept connection, and again over a new one where that has been closed meanwhile. A write has a
+        connection of its own: where it breaks nobody knows whether the write was done.
+        """
+        while self._idle and method == "GET":
+            try:
+                kept = self._idle.pop()
+            except IndexError:  # another thread took it
+                break
+            try:
+                return self._over(kept, method, path, body, content_type)
+            except (ConnectionError, HTTPException):
+                kept.close()
+        return self._over(self._open(), method, path, body, content_type)
+
+    def _over(self, way: HTTPConnection, method: str, path: str, body: bytes | None, content_type: str) -> _Reply:
+        way.putrequest(method, urlsplit(self.server).path.rstrip("/") + path, skip_accept_encoding=True)
+        for header, value in self._headers(body, content_type):
+            way.putheader(header, value)
+        way.endheaders(body)
+        answer = way.getresponse()
+        data = answer.read()
+        self._idle.append(way)
+        return _Reply(
+            status=answer.status,
+            phrase=answer.reason,
+            date=answer.headers.get("Date", ""),
+            body=zlib.decompress(data, GZIP) if answer.headers.get("Content-Encoding") == "gzip" else data,
+        )
+
+    def _headers(self, body: bytes | None, content_type: str) -> Iterator[tuple[str, str]]:
+        yield "User-Agent", USER_AGENT
+        yield "Accept", JSON
+        yield "Accept-Encoding", "gzip"
+        if self._connection.authorization:
+            yield "Authorization", self._connection.authorization
+        yield from self._acts_as
         if body is not None:
-            query = query | {"fieldManager": names.CLI_FIELD_MANAGER, "fieldValidation": "Strict"}
-            query |= {"dryRun": "All"} if self.dry_run else {}
-        try:
-            answer: Response = self._api.request(
-                "GET" if body is None else "PATCH",
-                version=resource.api_version,
-                namespace=namespace or None,
-                url=f"{resource.plural}/{name}" if name else resource.plural,
-                params=query,
-                data=None if body is None else encoded(body),
-                headers={} if body is None else {"Content-Type": content_type},
-                allow_redirects=False,
-            )
-        except RequestException as error:
-            raise Transient(verb=verb, what=what, message=_why(error)) from error
-        return answer
+            yield "Content-Type", content_type
+            yield "Content-Length", str(len(body))
+
+    def _open(self) -> HTTPConnection:
+        where = urlsplit(self.server)
+        host, port = where.hostname or "", where.port or (443 if self._tls else 80)
+        if (proxy := _proxy(self._connection, where.scheme, host)) is None:
+            return self._to(host, port)
+        way = self._to(proxy.hostname or "", proxy.port or 80, tunnels_to=host)
+        way.set_tunnel(host, port)
+        return way
+
+    def _to(self, host: str, port: int, *, tunnels_to: str = "") -> HTTPConnection:
+        if self._tls is None:
+            return HTTPConnection(host, port, timeout=self._timeout)
+        name = self._connection.tls_server_name or tunnels_to or host
+        return _Secure(host, port, timeout=self._timeout, tls=self._tls, name=name)
 
 
-class _Adapter(HTTPAdapter):
-    """Connections with the TLS context that our own reader of kubeconfigs makes; no file, no other CA."""
+class _Secure(HTTPSConnection):
+    """A connection that expects the certificate of *name*, whatever the address."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._pool: dict[str, Any] = {"ssl_context": connection.tls()}
-        if connection.tls_server_name:
-            self._pool |= {"server_hostname": connection.tls_server_name, "assert_hostname": connection.tls_server_name}
-        super().__init__()
+    def __init__(self, host: str, port: int, *, timeout: float, tls: ssl.SSLContext, name: str) -> None:
+        super().__init__(host, port, timeout=timeout, context=tls)
+        self._with, self._name = tls, name
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Have every connection use that context."""
-        super().init_poolmanager(connections, maxsize, block, **options, **self._pool)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """Have every connection through a proxy use that context."""
-        return super().proxy_manager_for(proxy, **options, **self._pool)
-
-    def cert_verify(self, *arguments: Any, **options: Any) -> None:
-        """Add nothing: the context knows whom to trust."""
+    def connect(self) -> None:
+        """Connect, through the tunnel if there is one, and shake hands."""
+        HTTPConnection.connect(self)
+        self.sock = self._with.wrap_socket(self.sock, server_hostname=self._name)
 
 
-def _unchanged(request: Any) -> Any:
-    return request
+def _proxy(connection: Connection, scheme: str, host: str) -> Any:
+    """Return the address of the proxy on the way to *host*, taken apart; None for none. (client-go: proxy-url first)"""
+    address = connection.proxy_url or ""
+    if not address and any(os.environ.get(each) for each in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")):
+        from urllib.request import getproxies, proxy_bypass  # a tenth of a second
+
+        address = "" if proxy_bypass(host) else getproxies().get(scheme, "")
+    if not address:
+        return None
+    parts = urlsplit(address if "//" in address else f"http://{address}")
+    if parts.scheme != "http":
+        raise OSError(f"a proxy must be http://HOST:PORT for this command, and is {address}")
+    return parts
 
 
-def _why(error: RequestException) -> str:
+def _why(error: Exception, timeout: float) -> str:
     """What went wrong, without the names of Python objects."""
-    if isinstance(error, Timeout):
-        return f"no answer within {TIMEOUT:g} s"
-    if isinstance(error, SSLError):
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__context__ or getattr(cause.args[0] if cause.args else None, "reason", None)
-        return f"TLS: {getattr(cause, 'verify_message', '') or getattr(cause, 'reason', '') or error}"
-    found = ERRNO.findall(str(error))
-    return found[-1] if found else str(error)
+    match error:
+        case TimeoutError():
+            return f"no answer within {timeout:g} s"
+        case ssl.SSLError():
+            return f"TLS: {getattr(error, 'verify_message', '') or error.reason or error}"
+        case socket.gaierror():
+            return f"{error.strerror}"
+        case OSError():
+            return error.strerror or str(error)
+        case _:
+            return f"the connection was closed ({error})" if str(error) else "the connection was closed"
 
 
 def explanation(error: ApiError, server: str) -> str:
@@ -194,11 +312,15 @@ def explanation(error: ApiError, server: str) -> str:
     match error:
         case NotFound() if not error.reason and kind.endswith(f".{names.GROUP}"):
             return f"the cluster at {server} does not know {kind}: install the kinds first (kubectl apply -f crds/)"
-        case Rejected(reason="Forbidden"):
-            asks = (
-                f"; ask for that right (kubectl auth can-i {error.verb} {kind})" if " cannot " in error.message else ""
+        case Rejected(reason="Forbidden") if " cannot " in error.message:  # RBAC, which says the same at length
+            where = error.what.partition(" ")[2].partition("/")
+            inside = f" -n {where[0]}" if where[1] else ""
+            return (
+                f"forbidden to {error.verb} {error.what.removesuffix('/')}: ask for that right "
+                f"(kubectl auth can-i {error.verb} {kind}{inside})"
             )
-            return f"forbidden to {error.verb} {error.what}: {error.message}{asks}"
+        case Rejected(reason="Forbidden"):
+            return f"forbidden to {error.verb} {error.what}: {error.message}"
         case Transient(status=HTTPStatus.UNAUTHORIZED):
             return f"the API server at {server} does not take these credentials ({error.message}): log in again"
         case Transient(status=None):

@@ -12,8 +12,10 @@ from sidecarpolicy.cli.asking import (
     dry_run_option,
     policy_argument,
     say,
+    say_next,
 )
 from sidecarpolicy.cli.gitops import git_manager
+from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.cli.standing import halt_of
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import POLICIES
@@ -38,6 +40,7 @@ def pause(asked: Asked, policy: str, **_: object) -> None:
     asked.cluster.merge_patch(resource, identity.namespace, identity.name, {"spec": {"rollout": {"paused": True}}})
     say(asked, resource, identity.name, "paused")
     _tell_of_git(body)
+    say_next(command("resume", identity))
 
 
 @click.command()
@@ -71,6 +74,7 @@ def resume(asked: Asked, policy: str, **_: object) -> None:
         )
     if paused:
         _tell_of_git(body)
+    say_next(command("status", identity, "--watch"))
 
 
 def _is_paused(body: Json) -> bool:

@@ -9,29 +9,32 @@ from sidecarpolicy.cli.asking import (
     Asked,
     annotate,
     asks_cluster,
+    deployment_name,
     dry_run_option,
-    operator_namespace_option,
     policy_argument,
     say,
 )
-from sidecarpolicy.cli.hints import did_you_mean
+from sidecarpolicy.cli.completing import deployments, revisions
 from sidecarpolicy.cli.history import history, named
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.lists import entries_of, policy_of, with_pin
 from sidecarpolicy.core.pins import pin_text, pinned_name
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import record_of
-from sidecarpolicy.engine.port import ApiError, NotFound
 from sidecarpolicy.engine.resources import DEPLOYMENTS
 
 
 @click.command()
 @policy_argument
-@click.argument("deployment", metavar="DEPLOYMENT")
-@click.option("--to", metavar="HASH", help="The revision, by its hash or name. Default: the one it has now.")
+@click.argument("deployment", metavar="DEPLOYMENT", shell_complete=deployments)
+@click.option(
+    "--to",
+    metavar="HASH",
+    shell_complete=revisions,
+    help="The revision, by its hash or name. Default: the one it has now.",
+)
 @click.option("--remove", is_flag=True, help="Take the pin of this policy off.")
 @dry_run_option
-@operator_namespace_option
 @asks_cluster
 def pin(asked: Asked, policy: str, deployment: str, to: str | None, remove: bool, **_: object) -> None:
     """Keep a Deployment at one revision of a policy, whatever is rolled out elsewhere.
@@ -41,10 +44,8 @@ def pin(asked: Asked, policy: str, deployment: str, to: str | None, remove: bool
     if to and remove:
         raise click.UsageError("--remove takes the pin off: leave out --to")
     identity = asked.policy_id(policy)
-    name = deployment.rpartition("/")[2]
-    if deployment not in (name, f"deployment/{name}", f"deployments/{name}", f"deploy/{name}") or not name:
-        raise click.UsageError(f"{deployment!r} names no Deployment: it must be NAME or deployment/NAME")
-    body = _deployment(asked, identity.namespace or asked.namespace, name)
+    name = deployment_name(deployment)
+    body = asked.deployment(identity.namespace or asked.namespace, name)
     mine = pinned_name(identity)
     value = at(body, "metadata", "annotations").get(names.PIN, "")
     pinned = [each for each in entries_of(value) if policy_of(each) == mine]
@@ -63,19 +64,6 @@ def pin(asked: Asked, policy: str, deployment: str, to: str | None, remove: bool
         return
     annotate(asked, DEPLOYMENTS, body, names.PIN, lambda value: with_pin(value, mine, wanted))
     say(asked, DEPLOYMENTS, name, f"pinned at {wanted}")
-
-
-def _deployment(asked: Asked, namespace: str, name: str) -> Json:
-    try:
-        return asked.cluster.get(DEPLOYMENTS, namespace, name)
-    except NotFound as error:
-        try:
-            found = [each["metadata"]["name"] for each in asked.cluster.list(DEPLOYMENTS, namespace)]
-            hint = f"; {did_you_mean(found, name)}"
-        except ApiError:
-            hint = ""
-        missing = f"there is no Deployment {name!r} in namespace {namespace}{hint}"
-        raise click.ClickException(missing) from error
 
 
 def _revision_on(body: Json, identity: PolicyId) -> str:

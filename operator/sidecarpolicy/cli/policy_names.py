@@ -47,6 +47,11 @@ def short_name(policy: PolicyId) -> str:
     return f"cluster/{policy.name}" if policy.cluster_wide else policy.name
 
 
+def with_namespace(policy: PolicyId) -> str:
+    """As one tells several apart: `shop/web`, `cluster/mesh`."""
+    return short_name(policy) if policy.cluster_wide else f"{policy.namespace}/{policy.name}"
+
+
 def command(verb: str, policy: PolicyId, *rest: str) -> str:
     """The command line for *verb* about *policy*: `sidecarpolicy resume web -n shop`."""
     where = [] if policy.cluster_wide else ["-n", policy.namespace]

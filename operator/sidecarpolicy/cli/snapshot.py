@@ -7,7 +7,7 @@ the API server answered to its patches (of that the status lists up to ten failu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import cast
@@ -47,6 +47,7 @@ class Snapshot:
     api: Api
     cluster: Cluster
     notes: list[str] = field(default_factory=list)
+    _left_out: dict[str, str] = field(default_factory=dict)
 
     def fleet(self, cached: CachedPolicy) -> Fleet:
         """Return where each target of *cached* stands, late ones with what their Pods say."""
@@ -68,31 +69,52 @@ class Snapshot:
             observe(each.workload, self.context)
         return found
 
-    def fill(self, resource: Resource, namespace: str = "", *, what: str = "") -> None:
-        """LIST *resource* into the cache. Where that is forbidden, note *what* is left out; raise if that is empty."""
-        try:
-            listed = self.cluster.list(resource, namespace, label_selector=LABEL_SELECTORS.get(resource, ""))
-        except Forbidden as error:
-            self._leave_out(error, what)
-            return
-        except NotFound:
-            if resource not in OPTIONAL:
-                raise
-            return
-        for body in listed:
-            self.context.cache.put(resource, body)
+    def fill(self, resource: Resource, namespace: str = "", *, what: str = "") -> Callable[[], None]:
+        """Begin to LIST *resource*; return what takes the answer into the cache.
 
-    def fill_namespace(self, name: str, *, what: str) -> None:
-        """GET one namespace into the cache; where that is forbidden, note *what* is left out."""
-        try:
-            self.context.cache.put(NAMESPACES, self.cluster.get(NAMESPACES, "", name))
-        except Forbidden as error:
-            self._leave_out(error, what)
+        Where that is forbidden, *what* is noted as left out; it raises if that is empty.
+        """
+        selector = LABEL_SELECTORS.get(resource, "")
+        listed = self.cluster.soon(self.cluster.list, resource, namespace, label_selector=selector)
+
+        def take() -> None:
+            try:
+                for body in listed():
+                    self.context.cache.put(resource, body)
+            except Forbidden as error:
+                self._leave_out(error, what)
+            except NotFound:
+                if resource not in OPTIONAL:
+                    raise
+
+        return take
+
+    def fill_namespace(self, name: str) -> Callable[[], None]:
+        """Begin to GET one namespace; return what takes the answer into the cache, or notes that it is left out."""
+        found = self.cluster.soon(self.cluster.get, NAMESPACES, "", name)
+        what = f"whether namespace {name} has the label {names.INJECT} or is selected by cluster policies"
+
+        def take() -> None:
+            try:
+                self.context.cache.put(NAMESPACES, found())
+            except Forbidden as error:
+                self._leave_out(error, what)
+
+        return take
+
+    @property
+    def short_notes(self) -> list[str]:
+        """The notes for a person: what is left out for want of rights in one line, and the others."""
+        others = [each for each in self.notes if each not in self._left_out]
+        without = "; ".join(self._left_out.values())
+        return [*([f"left out, because you may not read it: {without}"] if without else []), *others]
 
     def _leave_out(self, error: Forbidden, what: str) -> None:
         if not what or error.reason != "Forbidden":
             raise error
-        self.notes.append(f"left out: {what}; {explanation(error, self.cluster.server)}")
+        note = f"left out: {what}; {explanation(error, self.cluster.server)}"
+        self.notes.append(note)
+        self._left_out[note] = what
 
     def _recall_refusals(self, cached: CachedPolicy) -> None:
         """Take from the status what only the operator heard: that the API server refused a patch."""
@@ -125,20 +147,25 @@ def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:
     context = Context(cache=Cache(asked.operator_namespace), now=asked.cluster.now)
     api = cast("Api", _Reading(asked.cluster))  # nothing but examine() reaches it, and that only lists
     found = Snapshot(context, api, asked.cluster)
-    if reach:
-        found.fill_namespace(
-            reach, what=f"whether namespace {reach} has the label {names.INJECT} or is selected by cluster policies"
-        )
-    else:
-        found.fill(NAMESPACES, what=f"namespaces that opt out by the label {names.INJECT}")
-    found.fill(POLICIES[names.POLICY], reach)
-    found.fill(POLICIES[names.CLUSTER_POLICY], what="what cluster policies override")
-    found.fill(REVISIONS, reach)
+    fills = (
+        [found.fill_namespace(reach)] if reach else [found.fill(NAMESPACES, what="namespaces that opt out by label")]
+    )
+    fills += [
+        found.fill(POLICIES[names.POLICY], reach),
+        found.fill(POLICIES[names.CLUSTER_POLICY], what="what cluster policies override"),
+        found.fill(REVISIONS, reach),
+    ]
     if reach and reach != asked.operator_namespace:
-        found.fill(REVISIONS, asked.operator_namespace, what="what cluster policies inject, and so override")
-    found.fill(REPLICA_SETS, reach)
-    found.fill(AUTOSCALERS, reach, what="whether a sidecar without requests would stop an autoscaler")
-    found.fill(DEPLOYMENTS, reach)
+        fills.append(
+            found.fill(REVISIONS, asked.operator_namespace, what="what cluster policies inject, and so override")
+        )
+    fills += [
+        found.fill(REPLICA_SETS, reach),
+        found.fill(AUTOSCALERS, reach, what="whether a sidecar without requests would stop an autoscaler"),
+        found.fill(DEPLOYMENTS, reach),
+    ]
+    for take in fills:  # all have been asked for by now; what says what should be is taken before what is
+        take()
     return found
 
 

@@ -13,6 +13,7 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.targets import State
+from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import Reason
 
@@ -35,7 +36,8 @@ WORST_FIRST = (Verdict.FAILED, Verdict.IN_PROGRESS, Verdict.READY)
 class Standing:
     """One policy. *reason* is that of Ready, empty while the operator has not looked at the newest generation.
 
-    *status* is the object's own; where *observed* is false it is about an older generation.
+    *status* is the object's own; where *observed* is false it is about an older generation. *created*: when the policy
+    was (seconds since the epoch).
     """
 
     policy: PolicyId
@@ -46,6 +48,7 @@ class Standing:
     observed: bool
     deleting: bool
     status: Json
+    created: float = 0.0
 
     def count(self, what: str) -> int:
         """One of `status.targets`."""
@@ -57,6 +60,8 @@ class Standing:
         """The command that goes on, or shows why nothing does; empty where the policy needs nobody."""
         if not self.observed:
             return ""
+        if self.reason == Reason.STOPPED:
+            return "sidecarpolicy start"
         if self.status.get("halt") or self.reason == Reason.PAUSED:
             return command("resume", self.policy)
         if self.status.get("awaiting"):
@@ -98,6 +103,7 @@ def standing_of(body: Json) -> Standing:
         observed=observed,
         deleting=deleting,
         status=status,
+        created=seconds_of(metadata.get("creationTimestamp")),
     )
 
 

@@ -6,45 +6,38 @@ end unnoticed.
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 
 import click
-from rich.live import Live
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.asking import Asked, asks_cluster
+from sidecarpolicy.cli.asking import Asked, asks_cluster, duration, output_option, print_as
 from sidecarpolicy.cli.cluster import explanation
-from sidecarpolicy.cli.policy_names import shown_name
+from sidecarpolicy.cli.completing import policies
+from sidecarpolicy.cli.operator_seen import look_at_operator
+from sidecarpolicy.cli.policy_names import shown_name, with_namespace
 from sidecarpolicy.cli.standing import EXIT_CODES, Standing, Verdict, json_of, standing_of, worst
-from sidecarpolicy.cli.status_view import console, detail, overview, progress, show
+from sidecarpolicy.cli.status_view import detail, overview, progress
+from sidecarpolicy.cli.text import painted, show, width, wrapped
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.port import NotFound, Rejected, Transient
-from sidecarpolicy.engine.resources import POLICIES
+from sidecarpolicy.engine.resources import NAMESPACES, POLICIES
+from sidecarpolicy.names import Reason
 
 INTERVAL = 1.0
-DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
-
-
-def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
-    """Return the seconds of `90`, `90s`, `5m` or `1h30m`, as kubectl takes them; raise click.BadParameter."""
-    found = DURATION.fullmatch(value)
-    if not value or found is None:
-        raise click.BadParameter(f"{value!r} is no duration: write 90s, 5m or 1h30m")
-    hours, minutes, seconds = (float(each or 0) for each in found.groups())
-    return hours * 3600 + minutes * 60 + seconds
+MOST_NEXT = 5
 
 
 @click.command(
     epilog="Exit codes: 0 all are Ready, 1 one has failed (or nothing could be found out), 2 wrong usage, 3 one is "
     "still in progress, or the time is over."
 )
-@click.argument("policy", required=False, default="")
+@click.argument("policy", required=False, default="", shell_complete=policies)
 @click.option("-A", "--all-namespaces", is_flag=True, help="The policies of all namespaces.")
+@click.option("-l", "--selector", default="", metavar="LABELS", help="Of several, those with these labels: tier=web.")
 @click.option("-w", "--watch", is_flag=True, help="Wait until each is Ready or has failed, and show how far it is.")
 @click.option(
     "--timeout",
@@ -53,69 +46,142 @@ def duration(_context: click.Context, _parameter: click.Parameter, value: str) -
     metavar="TIME",
     help="With --watch: 90s, 5m, 1h30m; 0 is for ever.",
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
+@output_option("wide", "json", "yaml")
 @asks_cluster
-def status(asked: Asked, policy: str, all_namespaces: bool, watch: bool, timeout: float, output: str) -> None:
-    """Show how far the rollout of a policy is, or of all policies of a namespace.
+def status(
+    asked: Asked, policy: str, all_namespaces: bool, selector: str, watch: bool, timeout: float, output: str
+) -> None:
+    """Show how far the rollout of a policy is, or of all policies of a namespace and of the cluster.
 
     POLICY is NAME, sidecarpolicy/NAME or cluster/NAME (a ClusterSidecarPolicy). A policy that waits for a person
-    (paused, to be approved) is in progress.
+    (paused, to be approved) is in progress. --watch without a POLICY waits for those of the namespace, with -A for all.
     """
     if timeout and not watch:
         raise click.UsageError("--timeout is for --watch")
-    if policy and all_namespaces:
-        raise click.UsageError("one POLICY, or all with -A")
-    question = _Question(asked, asked.policy_id(policy) if policy else None, all_namespaces=all_namespaces)
+    if policy and (all_namespaces or selector):
+        raise click.UsageError("one POLICY, or several with -A or -l")
+    identity = asked.policy_id(policy) if policy else None
+    seen = look_at_operator(asked)
+    question = _Question(asked, identity, selector, all_namespaces=all_namespaces, clusterwide=not watch)
     standings = question.ask()
+    operator = seen()
+    for banner in operator.banners:
+        for line in wrapped(banner, width()):
+            click.echo(painted(line, "red", bold=True), err=True)
+    if not policy and not all_namespaces and not any(each.policy.namespace for each in standings):
+        _refuse_absent_namespace(asked)
     if not policy and not standings:
-        where = "in the cluster" if all_namespaces else f"in namespace {asked.namespace}, and none for the cluster"
-        click.echo(f"there is no policy {where}", err=True)
+        _say_that_there_is_none(asked, selector, all_namespaces=all_namespaces)
     if watch:
-        standings = _watch(question, standings, timeout, quiet=output == "json")
-    if output == "json":
-        click.echo(json.dumps(json_of(standings), indent=2, ensure_ascii=False))
+        standings = _watch(question, standings, timeout, quiet=output in ("json", "yaml"))
+    if output in ("json", "yaml"):
+        print_as(output, json_of(standings) | {"operator": operator.json()})
     elif watch:
-        for each in standings:
-            if each.next_command:
-                click.echo(f"next: {each.next_command}", err=True)
+        _say_what_is_next(standings)
+    elif policy:
+        where = _whereabouts(asked, standings[0])
+        show(detail(standings[0], bar=width() is not None, room=width(), where=where))
     elif standings:
-        shown = console()
-        show(detail(standings[0], bar=shown.is_terminal) if policy else overview(standings), shown)
+        namespaced = all_namespaces or None
+        show(overview(standings, now=asked.cluster.now(), wide=output == "wide", namespaced=namespaced).lines(width()))
+        _say_what_is_next(standings)
     raise SystemExit(EXIT_CODES[worst(standings)])
+
+
+def _refuse_absent_namespace(asked: Asked) -> None:
+    """Raise click.ClickException where the namespace does not exist; whoever may not see it is told what they see."""
+    try:
+        asked.cluster.get(NAMESPACES, "", asked.namespace)
+    except NotFound as error:
+        raise click.ClickException(f"there is no namespace {asked.namespace}") from error
+    except Rejected:
+        return
+
+
+def _say_that_there_is_none(asked: Asked, selector: str, *, all_namespaces: bool) -> None:
+    where = "in the cluster" if all_namespaces else f"in namespace {asked.namespace}, and none for the cluster"
+    labels = f" with the labels {selector}" if selector else ""
+    click.echo(f"there is no policy{labels} {where}", err=True)
+    if not all_namespaces:
+        click.echo("next: sidecarpolicy status -A", err=True)
+
+
+def _say_what_is_next(standings: Sequence[Standing]) -> None:
+    found = list(dict.fromkeys(each.next_command for each in standings if each.next_command))
+    for each in found[:MOST_NEXT]:
+        click.echo(f"next: {each}", err=True)
+    if len(found) > MOST_NEXT:
+        click.echo(f"and {len(found) - MOST_NEXT} more: sidecarpolicy status POLICY tells each", err=True)
+
+
+def _whereabouts(asked: Asked, each: Standing) -> list[str]:
+    """Where a rollout that is under way is; nothing where that cannot be found out."""
+    if each.reason not in (Reason.ROLLING_OUT, Reason.REMOVING) or not each.observed:
+        return []
+    from sidecarpolicy.cli.whereabouts import whereabouts
+
+    return whereabouts(asked, each)
 
 
 class _Question:
     """What is asked, once or again and again: one policy, or all of a namespace or the cluster."""
 
-    def __init__(self, asked: Asked, identity: PolicyId | None, *, all_namespaces: bool) -> None:
-        self._asked, self._identity = asked, identity
+    def __init__(
+        self, asked: Asked, identity: PolicyId | None, selector: str, *, all_namespaces: bool, clusterwide: bool
+    ) -> None:
+        self._asked, self._identity, self._selector = asked, identity, selector
         self._namespace = "" if all_namespaces else asked.namespace
-        self._kinds = [names.POLICY, names.CLUSTER_POLICY]
+        self._kinds = [names.POLICY] + ([names.CLUSTER_POLICY] if all_namespaces or clusterwide else [])
 
     def ask(self) -> list[Standing]:
         """Return how they stand; raise click.ClickException where the one that was named does not exist."""
         if self._identity is not None:
             return [standing_of(self._asked.policy(self._identity))]
+        cluster = self._asked.cluster
+        lists = [
+            (
+                kind,
+                cluster.soon(
+                    cluster.list,
+                    POLICIES[kind],
+                    self._namespace if kind == names.POLICY else "",
+                    label_selector=self._selector,
+                ),
+            )
+            for kind in self._kinds
+        ]
         found: list[Json] = []
-        for kind in list(self._kinds):
+        for kind, listed in lists:
             try:
-                found += self._asked.cluster.list(POLICIES[kind], self._namespace if kind == names.POLICY else "")
+                found += listed()
             except Rejected as error:
                 if kind == names.POLICY or error.reason != "Forbidden":
                     raise
                 self._kinds.remove(kind)  # whoever sees one namespace only sees that
-                click.echo(f"left out: {explanation(error, '')}", err=True)
+                click.echo("left out: ClusterSidecarPolicies, which you have no right to list", err=True)
         return [standing_of(each) for each in found]
 
-    def ask_again(self) -> list[Standing] | None:
-        """Return how they stand now; None where a policy that was named is gone."""
-        if self._identity is None:
-            return self.ask()
-        try:
+    def ask_again(self, standings: Sequence[Standing]) -> list[Standing]:
+        """Return how they stand now, without those that are gone."""
+        if self._identity is not None:
             identity = self._identity
-            return [standing_of(self._asked.cluster.get(POLICIES[identity.kind], identity.namespace, identity.name))]
-        except NotFound:
-            return None
+            try:
+                body = self._asked.cluster.get(POLICIES[identity.kind], identity.namespace, identity.name)
+            except NotFound:
+                now = []
+            else:
+                now = [standing_of(body)]
+        else:
+            now = self.ask()
+        left = {each.policy for each in now}
+        for each in standings:
+            if each.policy not in left:
+                click.echo(f"{shown_name(each.policy)} is gone", err=True)
+        return now
+
+    def now(self) -> float:
+        """The server's time, in seconds since the epoch."""
+        return self._asked.cluster.now()
 
     def explain(self, error: Transient) -> str:
         """What is in the way of an answer, for people."""
@@ -125,55 +191,59 @@ class _Question:
 def _watch(question: _Question, standings: list[Standing], timeout: float, *, quiet: bool) -> list[Standing]:
     """Ask until every policy is Ready or has failed, or *timeout* (seconds, 0: none) is over."""
     deadline = time.monotonic() + timeout if timeout else None
-    screen = console()
-    live = Live(console=screen, transient=False, auto_refresh=False) if screen.is_terminal and not quiet else None
+    screen = _Screen() if width() is not None and not quiet else None
     told: dict[PolicyId, str] = {}
     trouble = ""
-    with live or nullcontext():
-        while True:
-            if live:
-                live.update(progress(standings), refresh=True)
-            elif not quiet:
-                _tell(standings, told)
-            if all(each.verdict is not Verdict.IN_PROGRESS for each in standings):
-                return standings
-            left = deadline - time.monotonic() if deadline is not None else INTERVAL
-            if left <= 0:
-                waiting = [each for each in standings if each.verdict is Verdict.IN_PROGRESS]
-                click.echo(f"timed out after {timeout:g} s: {_unfinished(waiting)}", err=True)
-                return standings
-            time.sleep(min(INTERVAL, left))
-            try:
-                now = question.ask_again()
-                trouble = ""
-            except Transient as error:  # a server that restarts is no reason to give a long wait up
-                if not trouble:
-                    click.echo(f"asking again: {question.explain(error)}", err=True)
-                trouble = str(error)
-                continue
-            if now is None:
-                return _gone(standings)
-            standings = now
+    while True:
+        if screen:
+            screen.draw(progress(standings, screen.room))
+        elif not quiet:
+            _tell(standings, told, question.now())
+        if all(each.verdict is not Verdict.IN_PROGRESS for each in standings):
+            return standings
+        left = deadline - time.monotonic() if deadline is not None else INTERVAL
+        if left <= 0:
+            waiting = [each for each in standings if each.verdict is Verdict.IN_PROGRESS]
+            click.echo(f"timed out after {timeout:g} s: {_unfinished(waiting)}", err=True)
+            return standings
+        time.sleep(min(INTERVAL, left))
+        try:
+            standings = question.ask_again(standings)
+            trouble = ""
+        except Transient as error:  # a server that restarts is no reason to give a long wait up
+            if not trouble:
+                click.echo(f"asking again: {question.explain(error)}", err=True)
+            trouble = str(error)
 
 
-def _gone(standings: Sequence[Standing]) -> list[Standing]:
-    """What was watched is gone: as it should be where it was being deleted."""
-    (last,) = standings
-    if not last.deleting:
-        raise click.ClickException(f"{last.policy.label} was deleted while it was watched")
-    click.echo(f"{shown_name(last.policy)} is gone", err=True)
-    return []
+class _Screen:
+    """Lines of a terminal that are drawn again in their place."""
+
+    def __init__(self) -> None:
+        self.room = width()
+        self._drawn = 0
+
+    def draw(self, lines: Iterator[str]) -> None:
+        """Draw *lines* over those of before."""
+        self.room = width()
+        new = list(lines)
+        up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
+        click.echo(up + "\n".join(new))
+        self._drawn = len(new)
 
 
-def _tell(standings: Sequence[Standing], told: dict[PolicyId, str]) -> None:
-    """A line for each policy of which something new is known."""
+def _tell(standings: Sequence[Standing], told: dict[PolicyId, str], now: float) -> None:
+    """A line with the time for each policy of which something new is known."""
     for each in standings:
-        line = f"{shown_name(each.policy)} {each.reason or each.verdict.value}: {each.message}"
+        line = _line(each)
         if told.get(each.policy) != line:
-            click.echo(line)
+            click.echo(f"{timestamp(now)} {line}")
             told[each.policy] = line
 
 
+def _line(each: Standing) -> str:
+    return f"{with_namespace(each.policy)} {each.reason or each.verdict.value}: {each.message}"
+
+
 def _unfinished(waiting: Sequence[Standing]) -> str:
-    first = f"{shown_name(waiting[0].policy)} {waiting[0].reason or waiting[0].verdict.value}: {waiting[0].message}"
-    return first + (f" (and {len(waiting) - 1} more in progress)" if len(waiting) > 1 else "")
+    return _line(waiting[0]) + (f" (and {len(waiting) - 1} more in progress)" if len(waiting) > 1 else "")

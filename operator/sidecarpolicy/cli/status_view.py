@@ -2,123 +2,81 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
-
-from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.padding import Padding
-from rich.progress_bar import ProgressBar
-from rich.text import Text
 
 from sidecarpolicy.cli.policy_names import short_name
 from sidecarpolicy.cli.standing import Standing, Verdict
+from sidecarpolicy.cli.text import UNSEEN, Cell, Table, age, painted, several_namespaces, wrapped
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.names import Reason
 
 COLOURS = {Verdict.READY: "green", Verdict.FAILED: "red", Verdict.IN_PROGRESS: "yellow"}
 BAR = 24
-GAP = 3
-LEAST_ROOM = 40
-WIDE = 100_000
-UNSEEN = "-"
 # What a message says without the counts.
 UNCOUNTED = frozenset(
     {Reason.INVALID, Reason.ORDER_CYCLE, Reason.UNSUPPORTED_CLUSTER, Reason.REMOVING, Reason.ALL_SKIPPED}
 )
+# Which columns a narrow terminal can do without, the first first.
+DROPPABLE = ("AGE", "SKIPPED", "REVISION", "FAILED", "VERDICT")
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return a console that takes texts as they are."""
-    return Console(highlight=False, markup=False, emoji=False, stderr=stderr)
-
-
-def show(renderable: RenderableType, on: Console) -> None:
-    """Print *renderable*: within the width of a terminal, and unwrapped, plain and without padding elsewhere."""
-    if on.is_terminal:
-        on.print(renderable, crop=False)
-        return
-    text = io.StringIO()
-    Console(file=text, width=WIDE, highlight=False, markup=False, emoji=False, color_system=None).print(renderable)
-    for line in text.getvalue().splitlines():
-        on.file.write(line.rstrip() + "\n")
-    on.file.flush()
-
-
-def overview(standings: Sequence[Standing]) -> Columns:
-    """Return one row per policy."""
-    table = Columns("NAMESPACE", "POLICY", "VERDICT", "STATUS", "UPDATED", "FAILED", "SKIPPED", "MESSAGE")
+def overview(
+    standings: Sequence[Standing], *, now: float = 0.0, wide: bool = False, namespaced: bool | None = None
+) -> Table:
+    """Return one row per policy. *namespaced*: whether NAMESPACE is a column; None: where there are several."""
+    shown = several_namespaces(each.policy.namespace for each in standings) if namespaced is None else namespaced
+    heads = ["NAMESPACE"] if shown else []
+    heads += ["POLICY", "VERDICT", "STATUS", "UPDATED", "FAILED", "SKIPPED"]
+    heads += ["REVISION", "AGE"] if wide else []
+    table = Table([*heads, "MESSAGE"], DROPPABLE)
     for each in standings:
-        table.add_row(
-            Text(each.policy.namespace or UNSEEN),
-            Text(short_name(each.policy)),
-            Text(each.verdict.value, style=COLOURS[each.verdict]),
-            Text(each.reason or UNSEEN),
-            Text(f"{each.count('updated')}/{each.total}"),
-            Text(str(each.count("failed"))),
-            Text(str(each.count("skipped"))),
-            Text(each.message),
+        row = [each.policy.namespace or UNSEEN] if shown else []
+        row += [short_name(each.policy)]
+        more = [str(each.status.get("updateRevision") or UNSEEN), age(now - each.created)] if wide else []
+        table.add(
+            *row,
+            Cell(each.verdict.value, COLOURS[each.verdict]),
+            each.reason or UNSEEN,
+            f"{each.count('updated')}/{each.total}",
+            Cell(str(each.count("failed")), "red" if each.count("failed") else ""),
+            str(each.count("skipped")),
+            *more,
+            each.message,
         )
     return table
 
 
-class Columns:
-    """A table as kubectl prints them. The last column takes several lines, its own below each row where it is narrow.
+def progress(standings: Sequence[Standing], room: int | None) -> Iterator[str]:
+    """Yield a bar per policy, for a terminal to watch."""
+    for each in standings:
+        yield from _head(each, bar=True, room=room)
+        yield ""
 
-    The others are never cut: names are there to be copied.
+
+def detail(each: Standing, *, bar: bool, room: int | None = None, where: Iterable[str] = ()) -> Iterator[str]:
+    """Yield everything that the status of one policy says; *bar*: with a bar of how far it is.
+
+    *where*: lines that say where its rollout is.
     """
-
-    def __init__(self, *heads: str) -> None:
-        self._rows: list[Sequence[Text]] = [[Text(head) for head in heads]]
-
-    def add_row(self, *cells: Text) -> None:
-        """Add one cell for each head."""
-        self._rows.append(cells)
-
-    def __rich_console__(self, on: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        widths = [max(len(cell) for cell in column) + GAP for column in zip(*self._rows, strict=True)][:-1]
-        room = options.max_width - sum(widths)
-        beside = room >= LEAST_ROOM
-        for number, row in enumerate(self._rows):
-            cells = [cell.copy() for cell in row[:-1]]
-            for cell, width in zip(cells, widths, strict=True):
-                cell.pad_right(width - len(cell))
-            line = Text(no_wrap=True, overflow="ignore").join(cells)
-            lines = list(row[-1].wrap(on, room if beside else options.max_width - GAP)) if len(row[-1]) else []
-            if beside and lines:
-                line.append_text(lines.pop(0))
-            line.rstrip()
-            yield line
-            if beside or number:  # without room for its column its head says nothing
-                yield from (Padding(each, (0, 0, 0, sum(widths) if beside else GAP), expand=False) for each in lines)
+    yield from _head(each, bar=bar, room=room)
+    yield from _revisions(each)
+    for line in where:
+        yield from wrapped(line, room)
+    yield from _lists(each, room)
+    if each.next_command:
+        yield f"next: {each.next_command}"
 
 
-def progress(standings: Sequence[Standing]) -> RenderableType:
-    """Return a bar per policy, for a terminal to watch."""
-    return Group(*(part for each in standings for part in (*_head(each, bar=True), Text())))
-
-
-def detail(each: Standing, *, bar: bool) -> RenderableType:
-    """Return everything that the status of one policy says; *bar*: with a bar of how far it is."""
-    command = [Text(f"next: {each.next_command}")] if each.next_command else []
-    return Group(*_head(each, bar=bar), *_revisions(each), *_lists(each), *command)
-
-
-def _head(each: Standing, *, bar: bool) -> Iterator[RenderableType]:
+def _head(each: Standing, *, bar: bool, room: int | None) -> Iterator[str]:
     colour = COLOURS[each.verdict]
-    yield Text.assemble(
-        (each.policy.label, "bold"), "  ", (each.verdict.value, colour), f"  {each.reason}" if each.reason else ""
-    )
+    reason = f"  {each.reason}" if each.reason else ""
+    yield f"{painted(each.policy.label, bold=True)}  {painted(each.verdict.value, colour)}{reason}"
     if bar and each.total:
-        yield ProgressBar(
-            total=each.total,
-            completed=each.count("updated"),
-            width=BAR,
-            complete_style=colour,
-            finished_style=colour,
-        )
-    if not each.observed or each.deleting or each.reason in UNCOUNTED:
-        yield Text(counts(each))
-    yield Text(each.message)
+        done = BAR * each.count("updated") // each.total
+        yield painted("━" * done, colour) + "╌" * (BAR - done)
+    if each.status.get("targets") and (not each.observed or each.deleting or each.reason in UNCOUNTED):
+        yield counts(each)
+    yield from wrapped(each.message, room)
 
 
 def counts(each: Standing) -> str:
@@ -134,14 +92,14 @@ def counts(each: Standing) -> str:
     return ", ".join([f"{each.count('updated')} of {each.total} updated", *rest])
 
 
-def _revisions(each: Standing) -> Iterator[RenderableType]:
+def _revisions(each: Standing) -> Iterator[str]:
     update, current = each.status.get("updateRevision", ""), each.status.get("currentRevision", "")
     if update:
         before = f" (rolled out completely before: {current})" if current and current != update else ""
-        yield Text(f"revision {update}{before}")
+        yield f"revision {update}{before}"
 
 
-def _lists(each: Standing) -> Iterator[RenderableType]:
+def _lists(each: Standing, room: int | None) -> Iterator[str]:
     failures = [
         f"{found['namespace']}/{found['name']} at {found['revision']} since {found['since']}: {found['message']}"
         for found in items(each.status, "failures")
@@ -153,8 +111,9 @@ def _lists(each: Standing) -> Iterator[RenderableType]:
     warnings = [f"{found['reason']} ({found['count']}): {found['message']}" for found in items(each.status, "warnings")]
     for title, lines in (("failed:", failures), ("skipped:", skipped), ("warnings:", warnings)):
         if lines:
-            yield Text(title, style="bold")
-            yield from (Padding(Text(line), (0, 0, 0, 2)) for line in lines)
+            yield painted(title, bold=True)
+            for line in lines:
+                yield from wrapped(line, room, 2)
 
 
 def _others(examples: Iterable[str]) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
-from rich.text import Text
 
-from sidecarpolicy.cli.asking import Asked, asks_cluster, operator_namespace_option, policy_argument
+from sidecarpolicy.cli.asking import Asked, asks_cluster, output_option, policy_argument, print_as
+from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.cli.snapshot import needs_namespaces, snapshot
-from sidecarpolicy.cli.status_view import UNSEEN, Columns, console, show
+from sidecarpolicy.cli.text import UNSEEN, Cell, Table, plural, several_namespaces, show, width
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.targets import State, Target
@@ -39,8 +38,7 @@ class Row:
 @click.option(
     "--state", "states", type=click.Choice(STATES), multiple=True, help="Only those in this state; may be repeated."
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
-@operator_namespace_option
+@output_option("wide", "json", "yaml")
 @asks_cluster
 def targets(asked: Asked, policy: str, states: tuple[str, ...], output: str) -> None:
     """List the Deployments that a policy selects: state, revision, and why.
@@ -60,12 +58,12 @@ def targets(asked: Asked, policy: str, states: tuple[str, ...], output: str) -> 
         raise click.ClickException("; ".join(["it selects by the labels of namespaces", *found.notes]))
     rows = rows_of(found.fleet(cached))
     chosen = [each for each in rows if not states or each.state in states]
-    for note in found.notes:
-        click.echo(note, err=True)
-    if output == "json":
-        click.echo(json.dumps(_json(identity, chosen, found.notes), indent=2, ensure_ascii=False))
+    if output in ("json", "yaml"):
+        print_as(output, _json(identity, chosen, found.notes))
     else:
-        _print(chosen, rows)
+        for note in found.short_notes:
+            click.echo(note, err=True)
+        _print(identity, chosen, rows, wide=output == "wide")
 
 
 def rows_of(fleet: Fleet) -> list[Row]:
@@ -104,20 +102,28 @@ def _json(identity: PolicyId, rows: Sequence[Row], notes: Sequence[str]) -> Json
     }
 
 
-def _print(chosen: Sequence[Row], rows: Sequence[Row]) -> None:
+def _print(identity: PolicyId, chosen: Sequence[Row], rows: Sequence[Row], *, wide: bool) -> None:
+    counted = Counter(each.state for each in rows)
+    there = ", ".join(f"{counted[state]} {state}" for state in STATES if counted[state])
     if not chosen:
-        counted = Counter(each.state for each in rows)
-        there = ", ".join(f"{counted[state]} {state}" for state in STATES if counted[state])
         click.echo(f"none; there is {there}" if there else "the policy selects no Deployment", err=True)
         return
-    table = Columns("NAMESPACE", "DEPLOYMENT", "STATE", "REVISION", "REASON", "MESSAGE")
+    namespaced = wide or several_namespaces(each.workload.namespace for each in chosen)
+    table = Table(
+        [*(["NAMESPACE"] if namespaced else []), "DEPLOYMENT", "STATE", "REVISION", "REASON", "MESSAGE"],
+        ("REASON", "REVISION"),
+    )
     for each in chosen:
-        table.add_row(
-            Text(each.workload.namespace),
-            Text(each.workload.name),
-            Text(each.state, style=COLOURS.get(each.state, "")),
-            Text(each.revision or UNSEEN),
-            Text(each.reason or UNSEEN),
-            Text(each.message),
+        table.add(
+            *([each.workload.namespace] if namespaced else []),
+            each.workload.name,
+            Cell(each.state, COLOURS.get(each.state, "")),
+            each.revision or UNSEEN,
+            each.reason or UNSEEN,
+            each.message,
         )
-    show(table, console())
+    show(table.lines(width()))
+    if width() is not None:
+        click.echo(f"{plural(len(rows), 'Deployment')}: {there}", err=True)
+    if any(each.state == State.FAILED for each in chosen):
+        click.echo(f"next: {command('status', identity)}", err=True)

@@ -17,12 +17,14 @@ from sidecarpolicy.core.timeline.moments import epoch
 from sidecarpolicy.core.timeline.seen import events_of, is_event
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
-from sidecarpolicy.engine.resources import PODS
+from sidecarpolicy.engine.resources import DEPLOYMENTS, PODS
 
 if TYPE_CHECKING:
     from sidecarpolicy.cli.cluster import Cluster
 
 CORE_EVENTS = Resource(group="", version="v1", plural="events", kind="Event")
+OF_PODS = ("", "pod", "pods", "po")
+OF_DEPLOYMENTS = ("deployment", "deployments", "deploy", "deployment.apps", "deployments.apps")
 GONE = "one that is gone says nothing any more: record it while it lives (sidecarpolicy timeline --help)"
 
 
@@ -57,9 +59,12 @@ def from_files(paths: Sequence[Path], pod: str, namespace: str) -> Subject:
 
 
 def from_cluster(pod: str, namespace: str, *, kubeconfig: str, context: str) -> Subject:
-    """Return the Pod *pod* as it is now, with its Events; raise BadInput where that cannot be had."""
-    from sidecarpolicy.cli.cluster import Cluster, explanation  # a second, and not needed for files
-    from sidecarpolicy.kube.connection import ConnectionProblem
+    """Return the Pod *pod* as it is now, with its Events; raise BadInput where that cannot be had.
+
+    `deployment/NAME` is the newest Pod of that Deployment.
+    """
+    from sidecarpolicy.cli.cluster import Cluster, explanation  # not needed for files
+    from sidecarpolicy.kube.credentials import ConnectionProblem
 
     try:
         cluster = Cluster(kubeconfig, context)
@@ -72,6 +77,13 @@ def from_cluster(pod: str, namespace: str, *, kubeconfig: str, context: str) -> 
 
 
 def _live(cluster: Cluster, namespace: str, pod: str) -> Subject:
+    kind, _, name = pod.rpartition("/")
+    if kind in OF_DEPLOYMENTS:
+        pod = _newest_pod(cluster, namespace, name)
+    elif kind in OF_PODS:
+        pod = name
+    else:
+        raise BadInput([f"{pod!r} names no Pod: it must be NAME, pod/NAME or deployment/NAME"])
     try:
         state = cluster.get(PODS, namespace, pod)
     except NotFound as error:
@@ -85,6 +97,20 @@ def _live(cluster: Cluster, namespace: str, pod: str) -> Subject:
             raise
         listed = []  # without them ranges are wider, and a note says so
     return Subject(states=(state,), events=tuple(events_of(state, listed)), now=cluster.now())
+
+
+def _newest_pod(cluster: Cluster, namespace: str, name: str) -> str:
+    """Return the Pod of the Deployment *name* that was created last; raise BadInput where there is none."""
+    try:
+        labels = at(cluster.get(DEPLOYMENTS, namespace, name), "spec", "selector", "matchLabels")
+    except NotFound as error:
+        raise BadInput([f"there is no Deployment {name!r} in namespace {namespace}"]) from error
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    pods = cluster.list(PODS, namespace, label_selector=selector)
+    if not pods:
+        raise BadInput([f"Deployment {namespace}/{name} has no Pod"])
+    newest = max(pods, key=lambda each: (str(at(each, "metadata").get("creationTimestamp")), _name(each)))
+    return _name(newest)
 
 
 def _hint(cluster: Cluster, namespace: str, pod: str) -> str:

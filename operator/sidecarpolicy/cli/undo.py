@@ -10,10 +10,11 @@ from sidecarpolicy.cli.asking import (
     Asked,
     asks_cluster,
     dry_run_option,
-    operator_namespace_option,
     policy_argument,
     say,
+    say_next,
 )
+from sidecarpolicy.cli.completing import revisions
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.hints import listing
 from sidecarpolicy.cli.history import HistoryEntry, before, history, live_name, named, with_words
@@ -29,11 +30,11 @@ from sidecarpolicy.engine.resources import POLICIES
 @click.option(
     "--to-revision",
     metavar="NAME|HASH",
+    shell_complete=revisions,
     help="Default: of the others, the one rolled out completely last; never one that was halted or not completed.",
 )
 @click.option("--force", is_flag=True, help="Even where Argo CD or Flux would put it back.")
 @dry_run_option
-@operator_namespace_option
 @asks_cluster
 def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: object) -> None:
     """Put back what an earlier revision of a policy injected.
@@ -86,9 +87,11 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
             f"it was at revision {live}; back there: {command('undo', identity, '--to-revision', live)}", err=True
         )
     if bool(at(after, "spec", "rollout").get("paused")):
-        click.echo("it is paused: nothing changes before `sidecarpolicy resume`", err=True)
+        click.echo("it is paused: nothing changes before it is resumed", err=True)
     if manager is not None:
         click.echo(f"{manager} may put the newer spec back at any moment: revert it in Git as well", err=True)
+    paused = bool(at(after, "spec", "rollout").get("paused"))
+    say_next(command("resume", identity) if paused else command("status", identity, "--watch"))
 
 
 def _nowhere(past: Sequence[HistoryEntry], live: str, identity: PolicyId) -> str:

@@ -17,7 +17,7 @@ from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import application_containers, canonical_item
 from sidecarpolicy.core.likeness import is_as_it_should_be
-from sidecarpolicy.core.ordering import precedence
+from sidecarpolicy.core.ordering import precedence, why_first
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record, place_of
@@ -194,7 +194,7 @@ def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) 
             return Skip(reason=SkipReason.OVERRIDDEN, message=message)
         return Skip(
             reason=SkipReason.OVERRIDDEN,
-            message=f"{shared} {other.policy.label}, which has precedence",
+            message=f"{shared} {other.policy.label}, which has precedence: {why_first(other, revision)}",
             removes=True,
             overridden_by=other.policy,
         )

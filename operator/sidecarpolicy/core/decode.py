@@ -49,6 +49,11 @@ SPEC_FIELDS = frozenset(
     {"selector", "priority", "sidecars", "volumes", "application", "rollout", "deletionPolicy", "revisionHistoryLimit"}
 )
 SIDECAR_FIELDS = frozenset({"name", "role", "position", "startAfter", "startup", "podReadiness", "container"})
+# Those of a core/v1 Container that people who come from Deployments write beside `container` instead of into it.
+CONTAINER_FIELDS = frozenset(
+    {"image", "imagePullPolicy", "command", "args", "workingDir", "ports", "env", "envFrom", "resources"}
+    | {"volumeMounts", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "securityContext"}
+)
 APPLICATION_FIELDS = frozenset({"containers", "initContainers", "env", "volumeMounts"})
 ROLLOUT_FIELDS = frozenset(
     {
@@ -218,7 +223,7 @@ def _sidecars(cursor: Cursor, volumes: Cursor) -> tuple[Sidecar, ...]:
 
 
 def _sidecar(cursor: Cursor) -> Sidecar:
-    cursor.mapping(allowed=SIDECAR_FIELDS)
+    cursor.mapping(allowed=SIDECAR_FIELDS, inside={"container": CONTAINER_FIELDS})
     role = cursor.field("role").choice(Role.CUSTOM)
     _unique_values(cursor.field("startAfter"))
     return Sidecar(

@@ -18,6 +18,17 @@ def precedence(revision: Revision) -> tuple[bool, int, str, PolicyId]:
     return (not revision.policy.cluster_wide, -revision.priority, revision.created, revision.policy)
 
 
+def why_first(revision: Revision, other: Revision) -> str:
+    """Return why *revision* goes before *other*, as the end of a sentence."""
+    if revision.policy.cluster_wide != other.policy.cluster_wide:
+        return "a cluster policy goes before a namespaced one"
+    if revision.priority != other.priority:
+        return f"its priority is {revision.priority}, this one's {other.priority}"
+    if revision.created != other.created:
+        return "it is older"
+    return "it comes first by name"
+
+
 def start_order(revisions: Iterable[Revision]) -> list[tuple[Revision, InjectedSidecar]]:
     """Return the sidecars of all *revisions* as they start, BeforeInit ones first.
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from sidecarpolicy.core.tree import Json
 
 Choice = TypeVar("Choice", bound=StrEnum)
+NOTHING: Mapping[str, frozenset[str]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +70,11 @@ class Cursor:
         value = self.value.get(name) if isinstance(self.value, Mapping) else None
         return Cursor(value, f"{self.path}.{name}" if self.path else name, self.problems, self.unknown)
 
-    def mapping(self, *, allowed: frozenset[str] | None = None) -> Json:
-        """Return the mapping here; with *allowed*, any other field is a problem, or noted as unknown."""
+    def mapping(self, *, allowed: frozenset[str] | None = None, inside: Mapping[str, frozenset[str]] = NOTHING) -> Json:
+        """Return the mapping here; with *allowed*, any other field is a problem, or noted as unknown.
+
+        *inside*: which fields belong into a field of this mapping, by its name.
+        """
         if self.value is None:
             return {}
         if not isinstance(self.value, Mapping):
@@ -83,7 +87,9 @@ class Cursor:
         for name in sorted(unknown):
             found = self.field(name)
             if self.unknown is None:
-                found.wrong(f"must be one of {', '.join(sorted(allowed or ()))}; is it misspelt?")
+                where = next((each for each, fields in inside.items() if name in fields), "")
+                known = ", ".join(sorted(allowed or ()))
+                found.wrong(f"belongs under {where}" if where else f"must be one of {known}; is it misspelt?")
             elif found.path not in self.unknown:
                 self.unknown.append(found.path)
         return {name: value for name, value in self.value.items() if isinstance(name, str)}

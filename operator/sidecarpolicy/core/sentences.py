@@ -61,7 +61,7 @@ def _being_deleted(report: Report) -> Readiness | None:
     if not report.state.deleting:
         return None
     held, stopped = report.plan.held, report.state.stopped
-    act = f"{_stopping()}; " if stopped else f"{_holding(report)}; " if held else ""
+    act = f"{_stopping(report)}; " if stopped else f"{_holding(report)}; " if held else ""
     late = f"; {_late(report)}" if report.late else ""
     return Readiness(
         ready="Unknown",
@@ -87,7 +87,9 @@ def _acceptance_failed(report: Report) -> Readiness | None:
 def _no_targets(report: Report) -> Readiness | None:
     if report.matched or report.removing:
         return None
-    return Readiness(ready="True", reason=Reason.NO_TARGETS, message="the policy selects no Deployment")
+    return Readiness(
+        ready="True", reason=Reason.NO_TARGETS, message=f"the policy selects no Deployment{_there(report)}"
+    )
 
 
 def _all_skipped(report: Report) -> Readiness | None:
@@ -172,7 +174,7 @@ def _done(report: Report) -> Readiness | None:
 def _stopped(report: Report) -> Readiness | None:
     if not report.state.stopped:
         return None
-    return Readiness(ready="Unknown", reason=Reason.STOPPED, message=f"{_stopping()}; {_progress(report)}")
+    return Readiness(ready="Unknown", reason=Reason.STOPPED, message=f"{_stopping(report)}; {_progress(report)}")
 
 
 def _paused(report: Report) -> Readiness | None:
@@ -283,6 +285,13 @@ def _carried(report: Report) -> str:
     return f"its sidecars are gone, and its record is still on {_workloads(report.recorded)}"
 
 
+def _there(report: Report) -> str:
+    """Which labels a selector that selects nothing could have meant."""
+    if not report.labels_there:
+        return ""
+    return f"; the Pod templates there have the labels {cause(', '.join(report.labels_there))}"
+
+
 def _unaccepted(report: Report) -> str:
     return f"generation {report.generation} cannot be accepted yet, and is tried again: {cause(report.problem)}"
 
@@ -298,8 +307,12 @@ def _holding(report: Report) -> str:
     return f"set the annotation {names.APPROVE}: {report.plan.held} to go on with the removal; {why}"
 
 
-def _stopping() -> str:
-    return f"the operator's namespace has the annotation {names.STOP}: no workload is changed until it is taken off"
+def _stopping(report: Report) -> str:
+    place = f"namespace {report.operator_namespace}" if report.operator_namespace else "the operator's namespace"
+    return (
+        f"run `sidecarpolicy start`, or take the annotation {names.STOP} off {place}, to go on; everything is stopped: "
+        "no workload is changed"
+    )
 
 
 def _backing_off(report: Report) -> str:

@@ -51,6 +51,9 @@ SERVER_PATHS = (
 )
 
 
+STARTUP_PROBE = re.compile(r"spec\.sidecars\[(\d+)\]\.container\.startupProbe[\w.\[\]]*")
+
+
 class Hindered(Exception):
     """Something that is no error of a request is in the way of a policy; the text says what, and what to do."""
 
@@ -101,7 +104,7 @@ async def canonical_form(policy: Policy, api: Api, context: Context) -> Revision
             raise
         if STRIPPED in error.message:
             return _unsupported(f"it dropped restartPolicy: Always ({error.message})")
-        return Rejection(reason=Reason.INVALID, message=in_the_authors_words(error.message))
+        return Rejection(reason=Reason.INVALID, message=in_the_authors_words(error.message, policy))
 
 
 def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> PolicyWrite | None:
@@ -194,10 +197,19 @@ def _unsupported(why: str) -> Rejection:
     )
 
 
-def in_the_authors_words(message: str) -> str:
-    """Return the server's *message* with the paths of the dry run's PodTemplate turned into those of the policy."""
+def in_the_authors_words(message: str, policy: Policy) -> str:
+    """Return the server's *message* with the paths of the dry run's PodTemplate turned into those of the policy.
+
+    A startupProbe that the author never wrote was made from the readinessProbe, and is said to be.
+    """
     _, _, tail = message.partition(" is invalid: ")
     text = tail or message
     for pattern, path in SERVER_PATHS:
         text = pattern.sub(path, text)
-    return text
+
+    def origin(found: re.Match[str]) -> str:
+        number = int(found[1])
+        own = number >= len(policy.sidecars) or "startupProbe" in policy.sidecars[number].container
+        return found[0] if own else f"{found[0]} (made from its readinessProbe, because startup is WaitUntilReady)"
+
+    return STARTUP_PROBE.sub(origin, text)

@@ -90,6 +90,15 @@ class Teller:
         revisions = {policy.label: step.revision for policy, step in prepared.steps.items()}
         log.info("%s: %s", workload.id, why, extra={"workload": str(workload.id), "revisions": revisions})
 
+    def of_switch(self, policy: PolicyId, *, stopped: bool) -> None:
+        """The emergency switch was thrown, one way or the other."""
+        place = self.context.cache.operator_namespace
+        if stopped:
+            message = f"no workload is changed while namespace {place} has the annotation {names.STOP}"
+            self.on_policy(policy, EventReason.STOPPED, f"{message}; to lift it: sidecarpolicy start", warning=True)
+        else:
+            self.on_policy(policy, EventReason.STARTED, f"namespace {place} has no annotation {names.STOP} any more")
+
     def _of_yielded(self, prepared: Prepared) -> None:
         """What somebody else has written another value for in the application's containers: it is theirs now."""
         workload, yielded = prepared.workload, frozenset(prepared.composed.yielded)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 
 from sidecarpolicy.core.plan import Plan, RolloutState
@@ -10,7 +12,7 @@ from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.status import status_of
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.engine.apply import Writer
-from sidecarpolicy.engine.cache import CachedPolicy
+from sidecarpolicy.engine.cache import Cache, CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.port import ApiError, NotFound
@@ -22,6 +24,12 @@ STATUS_INTERVAL = 1.0
 
 # When a status that could not be written is tried again, in seconds.
 STATUS_RETRY = 2.0
+
+# Of a policy that selects nothing: how many workloads are looked at for labels, how many of those are told, and which
+# are nobody's to select by.
+MOST_LOOKED_AT = 1000
+MOST_LABELS = 5
+UNTOLD = frozenset({"pod-template-hash"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,8 @@ class Reporter:
             halt=update.halt if update is not None else None,
             selects_everything=cached.policy is not None and cached.policy.selector == EVERYTHING,
             warnings=warnings_of(cached, self.context),
+            operator_namespace=self.context.cache.operator_namespace,
+            labels_there=() if remembered.fleet.matched else labels_there(cached, self.context.cache),
         )
         status = status_of(report, cached.status, state.now)
         if remembered.uninspected:
@@ -65,3 +75,15 @@ class Reporter:
         except ApiError:
             return state.now + STATUS_RETRY
         return None
+
+
+def labels_there(cached: CachedPolicy, cache: Cache) -> list[str]:
+    """Return the labels of Pod templates where *cached* looks for some, the most frequent first; few of them."""
+    policy = cached.policy
+    if policy is None or cached.deleting:
+        return []
+    counted: Counter[str] = Counter()
+    for workload in itertools.islice(cache.reached_by(cached.id), MOST_LOOKED_AT):
+        if cache.selects_namespace(policy, workload):
+            counted.update(f"{key}={value}" for key, value in workload.pod_labels.items() if key not in UNTOLD)
+    return [label for label, _ in sorted(counted.items(), key=lambda each: (-each[1], each[0]))[:MOST_LABELS]]

@@ -267,6 +267,7 @@ class Term:
             for remembered in self.context.memory.workloads.values():
                 remembered.settled = None
             for policy in self.context.cache.policies:
+                self._teller.of_switch(policy, stopped=self._stopped)
                 self._look_at(policy)
 
     # --- writing workloads

@@ -28,6 +28,7 @@ _FIRST = ("cpu", "memory")
 _HUGE = "hugepages-"
 _BYTES = ("memory", "ephemeral-storage", _HUGE)
 _MOST_DIGITS = 6
+_MOST_MILLI_DIGITS = 4
 _MEBIBYTE = 2**20
 
 
@@ -182,11 +183,14 @@ def _arrow(cost: Cost, before: Fraction, after: Fraction) -> str:
 
 
 def _readable(resource: str, size: Fraction) -> str:
-    """Return an amount exactly, or in mebibytes where that is a long number of bytes."""
+    """Return an amount exactly, as a person writes it: a long number of bytes in mebibytes, 500010m as 500.01."""
     in_bytes = resource.startswith(_BYTES)
     text = format_quantity(size, binary=in_bytes)
     if in_bytes and sum(each.isdigit() for each in text) > _MOST_DIGITS:
         return f"≈{float(size / _MEBIBYTE):.1f}Mi"
+    if text.endswith("m") and sum(each.isdigit() for each in text) > _MOST_MILLI_DIGITS:
+        whole, milli = divmod(int(text[:-1]), 1000)
+        return f"{whole}.{milli:03}".rstrip("0")
     return text
 
 

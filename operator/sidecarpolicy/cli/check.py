@@ -1,0 +1,581 @@
+"""`sidecarpolicy check`: is this a cluster for it, is it installed, does it run, and what hangs; as `linkerd check`.
+
+Every line is one finding with a result; what is not well has a hint with the command that goes on. What may not be
+read is skipped and said so, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import click
+
+from sidecarpolicy import __version__, names
+from sidecarpolicy.cli.asking import Asked, asks_cluster, output_option, print_as
+from sidecarpolicy.cli.cluster import Cluster, explanation
+from sidecarpolicy.cli.operator_seen import OperatorSeen, look_at_operator
+from sidecarpolicy.cli.policy_names import command, with_namespace
+from sidecarpolicy.cli.standing import awaited_by
+from sidecarpolicy.cli.text import age, painted, plural, show, width, wrapped
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES
+
+NATIVE = (1, 29)  # SidecarContainers is on by default (KEP-753)
+SETTLED = (1, 33)  # and stable
+MOST_NODES = 500
+MOST_NAMED = 3
+
+NODES = Resource(group="", version="v1", plural="nodes", kind="Node")
+SERVICES = Resource(group="", version="v1", plural="services", kind="Service")
+ENDPOINTS = Resource(group="discovery.k8s.io", version="v1", plural="endpointslices", kind="EndpointSlice")
+DEFINITIONS = Resource(
+    group="apiextensions.k8s.io", version="v1", plural="customresourcedefinitions", kind="CustomResourceDefinition"
+)
+ADMISSION = "admissionregistration.k8s.io"
+WEBHOOKS = Resource(
+    group=ADMISSION, version="v1", plural="mutatingwebhookconfigurations", kind="MutatingWebhookConfiguration"
+)
+BINDINGS = Resource(
+    group=ADMISSION,
+    version="v1",
+    plural="validatingadmissionpolicybindings",
+    kind="ValidatingAdmissionPolicyBinding",
+)
+ACCESS = "authorization.k8s.io"
+OWN_ACCESS = Resource(group=ACCESS, version="v1", plural="selfsubjectaccessreviews", kind="SelfSubjectAccessReview")
+ANYBODYS_ACCESS = Resource(group=ACCESS, version="v1", plural="subjectaccessreviews", kind="SubjectAccessReview")
+
+INSTALL = "kubectl apply -k deploy"
+AUTHORS = "sidecarpolicy-authors"
+OURS = f"app.kubernetes.io/name={names.CONTROLLER}"
+
+# What the operator cannot do without: verb, group, resource. (deploy/base/access/operator.yaml has all of them)
+OPERATOR_RIGHTS = (
+    *((verb, names.GROUP, plural) for plural in names.PLURALS.values() for verb in ("list", "watch", "patch")),
+    *(("patch", names.GROUP, f"{plural}/status") for plural in names.PLURALS.values()),
+    *((verb, "apps", "deployments") for verb in ("list", "watch", "patch")),
+    *((verb, "apps", "replicasets") for verb in ("list", "watch")),
+    *((verb, "apps", "controllerrevisions") for verb in ("list", "watch", "create", "patch", "delete")),
+    *((verb, "", "namespaces") for verb in ("list", "watch")),
+    ("create", "", "podtemplates"),
+    ("list", "", "pods"),
+    ("create", "events.k8s.io", "events"),
+)
+# What somebody needs who installs it.
+INSTALLER_RIGHTS = (
+    ("create", DEFINITIONS.group, DEFINITIONS.plural),
+    ("create", "rbac.authorization.k8s.io", "clusterroles"),
+    ("create", "rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("create", "", "namespaces"),
+    ("create", "apps", "deployments"),
+    ("create", ADMISSION, "validatingadmissionpolicies"),
+)
+
+
+class Result(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+SIGNS = {
+    Result.OK: ("√", "green"),
+    Result.WARNING: ("‼", "yellow"),
+    Result.FAILED: ("×", "red"),
+    Result.SKIPPED: ("-", ""),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line: what was looked at and how it is, and what to do about it."""
+
+    section: str
+    result: Result
+    message: str
+    hint: str = ""
+
+
+Findings = Iterator[Finding]
+
+
+@click.command(epilog="Exit codes: 0 nothing has failed (there may be warnings), 1 something has, 2 wrong usage.")
+@click.option("--pre", is_flag=True, help="Before the install: the cluster, and your rights to install.")
+@output_option("json")
+@asks_cluster
+def check(asked: Asked, pre: bool, output: str) -> None:
+    """Check the cluster and the installation: versions, kinds, rights, the operator, and what hangs.
+
+    Before an install use --pre. Each line that is not well says what to do.
+    """
+    found: list[Finding] = []
+    section = ""
+    for finding in (_before if pre else _after)(asked):
+        found.append(finding)
+        if output == "json":
+            continue
+        if finding.section != section:
+            show(["", finding.section] if section else [finding.section])
+            section = finding.section
+        show(_lines(finding))
+    failed = any(each.result is Result.FAILED for each in found)
+    if output == "json":
+        print_as(output, _json(found, ok=not failed))
+    else:
+        counted = {result: sum(each.result is result for each in found) for result in Result}
+        ends = [f"{count} {result.value}" for result, count in counted.items() if count]
+        show(["", ", ".join(ends)])
+    raise SystemExit(1 if failed else 0)
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    sign, colour = SIGNS[finding.result]
+    first, *more = wrapped(finding.message, width(), 2)
+    yield f"{painted(sign, colour)} {first[2:]}"
+    yield from more
+    if finding.hint:
+        yield from wrapped(f"hint: {finding.hint}", width(), 4)
+
+
+def _json(found: Sequence[Finding], *, ok: bool) -> Json:
+    return {
+        "ok": ok,
+        "checks": [
+            {"section": each.section, "result": each.result.value, "message": each.message, "hint": each.hint}
+            for each in found
+        ],
+    }
+
+
+def _before(asked: Asked) -> Findings:
+    yield from _kubernetes(asked)
+    yield from _own_rights(asked, INSTALLER_RIGHTS, "you may install it", "let a cluster administrator install it")
+
+
+def _after(asked: Asked) -> Findings:
+    look = look_at_operator(asked)
+    yield from _kubernetes(asked)
+    yield from _kinds(asked)
+    seen = look()
+    yield from _operator(asked, seen)
+    yield from _operator_rights(asked)
+    yield from _admission(asked)
+    yield from _webhook(asked)
+    yield from _hanging(asked, seen)
+
+
+# The cluster
+
+
+def _kubernetes(asked: Asked) -> Findings:
+    section, cluster = "kubernetes", asked.cluster
+    try:
+        told = cluster.get_path("/version", what="/version")
+    except ApiError as error:
+        raise click.ClickException(explanation(error, cluster.server)) from error
+    text = str(told.get("gitVersion", ""))
+    yield Finding(section=section, result=Result.OK, message=f"the API server answers at {cluster.server}")
+    version = version_of(text)
+    if version < NATIVE:
+        yield Finding(
+            section=section,
+            result=Result.FAILED,
+            message=f"Kubernetes is {text}: native sidecars need 1.29 or newer",
+            hint="upgrade the cluster; with an older API server every policy is UnsupportedCluster",
+        )
+    else:
+        yield Finding(section=section, result=Result.OK, message=f"Kubernetes {text} has native sidecars")
+    yield from _nodes(cluster, section)
+
+
+def _nodes(cluster: Cluster, section: str) -> Findings:
+    try:
+        nodes = cluster.list(NODES, most=MOST_NODES)
+    except Rejected:
+        yield _skipped(section, "the kubelets: you have no right to list nodes")
+        return
+    if not nodes:
+        yield Finding(section=section, result=Result.WARNING, message="there is no node yet")
+        return
+    kubelets = {each["metadata"]["name"]: str(at(each, "status", "nodeInfo").get("kubeletVersion")) for each in nodes}
+    old = [name for name, version in kubelets.items() if version_of(version) < NATIVE]
+    beta = [name for name, version in kubelets.items() if NATIVE <= version_of(version) < SETTLED]
+    if old:
+        yield Finding(
+            section=section,
+            result=Result.FAILED if len(old) == len(kubelets) else Result.WARNING,
+            message=f"{len(old)} of {plural(len(kubelets), 'node')} have a kubelet older than 1.29: {_some(old)}",
+            hint="Pods with native sidecars do not start there: upgrade these nodes, or keep the Deployments off them",
+        )
+    elif beta:
+        yield Finding(
+            section=section,
+            result=Result.WARNING,
+            message=f"{len(beta)} of {plural(len(kubelets), 'node')} have a kubelet older than 1.33: {_some(beta)}",
+            hint="native sidecars are beta there; their probes and the end of Pods have known faults",
+        )
+    else:
+        yield Finding(
+            section=section, result=Result.OK, message=f"all kubelets are new enough ({plural(len(kubelets), 'node')})"
+        )
+
+
+def version_of(text: str) -> tuple[int, int]:
+    """Return major and minor of `v1.37.2-gke.100`; (0, 0) for what is no version."""
+    found = re.match(r"v?(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+# The kinds
+
+
+def _kinds(asked: Asked) -> Findings:
+    section, cluster = "kinds", asked.cluster
+    what = f"{names.API_VERSION}"
+    try:
+        served = cluster.get_path(f"/apis/{names.API_VERSION}", what=what)
+        plurals = {each["name"] for each in items(served, "resources")}
+    except NotFound:
+        plurals = set()
+    missing = sorted(set(names.PLURALS.values()) - plurals)
+    if missing:
+        yield Finding(
+            section=section,
+            result=Result.FAILED,
+            message=f"the cluster does not know {' and '.join(missing)}.{names.GROUP}",
+            hint="install the kinds: kubectl apply -f crds/",
+        )
+    else:
+        yield Finding(section=section, result=Result.OK, message=f"both kinds of {what} are served")
+    for each in names.PLURALS.values():
+        if each not in missing:
+            yield from _definition(cluster, section, f"{each}.{names.GROUP}")
+
+
+def _definition(cluster: Cluster, section: str, name: str) -> Findings:
+    try:
+        body = cluster.get(DEFINITIONS, "", name)
+    except NotFound:
+        return
+    except Rejected:
+        yield _skipped(section, f"the schema of {name}: you have no right to read it")
+        return
+    if "deletionTimestamp" in at(body, "metadata"):
+        yield Finding(
+            section=section,
+            result=Result.FAILED,
+            message=f"{name} is being deleted, and waits for its policies",
+            hint="let the operator take the sidecars out first, or leave them: sidecarpolicy release --all "
+            "(docs/uninstall.md)",
+        )
+        return
+    from sidecarpolicy.cli.schema import spec_schema
+
+    versions = {each.get("name"): each for each in items(at(body, "spec"), "versions")}
+    schema = at(versions.get(names.VERSION, {}), "schema", "openAPIV3Schema", "properties", "spec")
+    behind = sorted(_paths(spec_schema()) - _paths(schema))
+    behind = [each for each in behind if "namespaceSelector" not in each]
+    if behind:
+        yield Finding(
+            section=section,
+            result=Result.WARNING,
+            message=f"{name} is older than this program ({__version__}): it lacks {_some(behind)}",
+            hint="upgrade the kinds before the operator: kubectl apply -f crds/",
+        )
+    elif ahead := sorted(_paths(schema) - _paths(spec_schema())):
+        yield Finding(
+            section=section,
+            result=Result.WARNING,
+            message=f"{name} is newer than this program ({__version__}): it has {_some(ahead)} as well",
+            hint="use the command line of the version that is installed",
+        )
+    else:
+        yield Finding(section=section, result=Result.OK, message=f"{name} has the fields of {__version__}")
+
+
+def _paths(schema: Mapping[str, object], path: str = "spec") -> set[str]:
+    """The fields of our own in a schema; those of core/v1 come with the cluster's version."""
+    found: set[str] = set()
+    properties = at(dict(schema), "properties")
+    items_ = at(dict(schema), "items")
+    for name, each in properties.items():
+        found.add(f"{path}.{name}")
+        if name not in ("container", "volumes", "env", "volumeMounts", "selector", "namespaceSelector"):
+            found |= _paths(each, f"{path}.{name}")
+    return found | (_paths(items_, f"{path}[]") if items_ else set())
+
+
+# The operator
+
+
+def _operator(asked: Asked, seen: OperatorSeen) -> Findings:
+    section, place = "operator", asked.operator_namespace
+    yield from _deployment(asked, section, place)
+    if seen.lease_unknown:
+        yield _skipped(section, f"who leads: you have no right to read Leases in namespace {place}")
+    elif problem := seen.problem:
+        yield Finding(
+            section=section,
+            result=Result.FAILED,
+            message=problem,
+            hint=f"kubectl get pods -n {place}; kubectl logs -n {place} -l {OURS}",
+        )
+    elif seen.lease is not None:
+        message = f"{seen.lease.holder} leads, and renewed its Lease {age(seen.lease.silent)} ago"
+        yield Finding(section=section, result=Result.OK, message=message)
+    if seen.stop:
+        yield Finding(section=section, result=Result.WARNING, message=seen.banners[0], hint="sidecarpolicy start")
+    elif seen.stop is None:
+        yield _skipped(section, f"the emergency switch: you have no right to read namespace {place}")
+    else:
+        yield Finding(section=section, result=Result.OK, message="the emergency switch is off")
+
+
+def _deployment(asked: Asked, section: str, place: str) -> Findings:
+    try:
+        found = asked.cluster.list(DEPLOYMENTS, place, label_selector=OURS)
+    except Rejected:
+        yield _skipped(section, f"its Deployment: you have no right to list Deployments in namespace {place}")
+        return
+    for body in found:
+        name = f"{place}/{body['metadata']['name']}"
+        wanted, ready = at(body, "spec").get("replicas", 1), at(body, "status").get("readyReplicas", 0)
+        if ready < wanted or not wanted:
+            yield Finding(
+                section=section,
+                result=Result.WARNING if ready else Result.FAILED,
+                message=f"{ready} of {wanted} Pods of Deployment {name} are ready",
+                hint=f"kubectl describe pods -n {place} -l {OURS}",
+            )
+        else:
+            yield Finding(
+                section=section, result=Result.OK, message=f"{plural(ready, 'Pod')} of Deployment {name} ready"
+            )
+        yield from _version(section, name, body)
+    if not found:
+        yield _skipped(section, f"its Deployment: there is none in namespace {place} (it may run outside the cluster)")
+
+
+def _version(section: str, name: str, body: Json) -> Findings:
+    """Compare the operator's version, told by its label or its image, with that of this program."""
+    containers = items(at(body, "spec", "template", "spec"), "containers")
+    label = at(body, "metadata", "labels").get("app.kubernetes.io/version", "")
+    tags = [str(each.get("image", "")).partition("@")[0].rpartition(":")[2] for each in containers]
+    running = next((each.removeprefix("v") for each in (label, *tags) if re.match(r"v?\d+\.\d+", each)), "")
+    if not running:
+        yield _skipped(section, f"the version of {name}: neither its label nor its image's tag says which")
+    elif version_of(running) != version_of(__version__):
+        yield Finding(
+            section=section,
+            result=Result.WARNING,
+            message=f"{name} is version {running}, this program {__version__}",
+            hint="use the command line of the version that is installed",
+        )
+    else:
+        yield Finding(
+            section=section, result=Result.OK, message=f"{name} ({running}) and this program ({__version__}) fit"
+        )
+
+
+# Rights
+
+
+def _own_rights(asked: Asked, rights: Iterable[tuple[str, str, str]], well: str, hint: str) -> Findings:
+    missing = _missing(asked, OWN_ACCESS, rights, {})
+    section = "rights"
+    if missing:
+        yield Finding(section=section, result=Result.FAILED, message=f"you may not {_some(missing)}", hint=hint)
+    else:
+        yield Finding(section=section, result=Result.OK, message=well)
+
+
+def _operator_rights(asked: Asked) -> Findings:
+    section, place = "rights", asked.operator_namespace
+    account = f"system:serviceaccount:{place}:{names.CONTROLLER}"
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{place}", "system:authenticated"]
+    try:
+        missing = _missing(asked, ANYBODYS_ACCESS, OPERATOR_RIGHTS, {"user": account, "groups": groups})
+    except Rejected:
+        yield _skipped(section, "the operator's rights: you may not ask for those of others")
+        return
+    if missing:
+        yield Finding(
+            section=section,
+            result=Result.FAILED,
+            message=f"{account} may not {_some(missing)}",
+            hint="apply the roles of this version: kubectl apply -k deploy/base/access",
+        )
+    else:
+        yield Finding(section=section, result=Result.OK, message=f"{account} has the rights that it needs")
+
+
+def _missing(
+    asked: Asked, resource: Resource, rights: Iterable[tuple[str, str, str]], who: Mapping[str, object]
+) -> list[str]:
+    """Return those of *rights* that are denied in some namespace, as `patch deployments.apps`; raise Rejected."""
+    cluster = asked.cluster
+    # A question is no change: a dry run would get no answer.
+    answers = [
+        (verb, group, kind, cluster.soon(_may, cluster, resource, verb, group, kind, who))
+        for verb, group, kind in rights
+    ]
+    return [f"{verb} {kind}{'.' + group if group else ''}" for verb, group, kind, allowed in answers if not allowed()]
+
+
+def _may(cluster: Cluster, resource: Resource, verb: str, group: str, kind: str, who: Mapping[str, object]) -> bool:
+    name, _, subresource = kind.partition("/")
+    attributes = {"verb": verb, "group": group, "resource": name, "subresource": subresource}
+    body = {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {},
+        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}} | dict(who),
+    }
+    return bool(at(cluster.create(resource, "", body), "status").get("allowed"))
+
+
+# Admission
+
+
+def _admission(asked: Asked) -> Findings:
+    section = "admission"
+    try:
+        asked.cluster.get(BINDINGS, "", AUTHORS)
+    except NotFound:
+        yield Finding(
+            section=section,
+            result=Result.WARNING,
+            message=f"the admission policy {AUTHORS} is not installed: whoever may write a policy runs containers in "
+            "Deployments that they may not edit",
+            hint="kubectl apply -k deploy/base/access",
+        )
+    except Rejected:
+        yield _skipped(section, "admission policies: you have no right to read them")
+    else:
+        message = "authors of policies must be allowed to update the Deployments that they reach"
+        yield Finding(section=section, result=Result.OK, message=message)
+
+
+def _webhook(asked: Asked) -> Findings:
+    section = "admission"
+    try:
+        found = asked.cluster.list(WEBHOOKS, label_selector=OURS)
+    except Rejected:
+        yield _skipped(section, "webhooks: you have no right to list them")
+        return
+    for configuration in found:
+        for each in items(configuration, "webhooks"):
+            yield from _one_webhook(asked, section, each)
+    if not found:
+        yield _skipped(section, "the webhook: it is not installed (it is optional)")
+
+
+def _one_webhook(asked: Asked, section: str, webhook: Json) -> Findings:
+    name, service = webhook["name"], at(webhook, "clientConfig", "service")
+    if not at(webhook, "clientConfig").get("caBundle"):
+        yield Finding(
+            section=section,
+            result=Result.FAILED,
+            message=f"webhook {name} has no caBundle: the API server cannot trust it",
+            hint=f"the operator writes it; kubectl logs -n {asked.operator_namespace} -l {OURS}",
+        )
+        return
+    place, of = str(service.get("namespace", "")), str(service.get("name", ""))
+    try:
+        slices = asked.cluster.list(ENDPOINTS, place, label_selector=f"kubernetes.io/service-name={of}")
+    except Rejected:
+        yield _skipped(section, f"whether webhook {name} can be reached: you have no right to list EndpointSlices")
+        return
+    ready = sum(bool(at(end, "conditions").get("ready", True)) for each in slices for end in items(each, "endpoints"))
+    if not ready:
+        lenient = webhook.get("failurePolicy") == "Ignore"
+        yield Finding(
+            section=section,
+            result=Result.WARNING if lenient else Result.FAILED,
+            message=f"webhook {name} has nobody behind it: Service {place}/{of} has no ready endpoint",
+            hint=f"kubectl get pods -n {place}",
+        )
+    else:
+        yield Finding(section=section, result=Result.OK, message=f"webhook {name}: {plural(ready, 'ready endpoint')}")
+
+
+# What hangs
+
+
+def _hanging(asked: Asked, seen: OperatorSeen) -> Findings:
+    """Policies that are being deleted and are not gone: why, and what to do."""
+    section, cluster = "policies", asked.cluster
+    lists = [cluster.soon(cluster.list, resource) for resource in POLICIES.values()]
+    bodies: list[Json] = []
+    for listed in lists:
+        try:
+            bodies += listed()
+        except NotFound:
+            continue  # the kinds are not there, as has been said
+        except Rejected:
+            yield _skipped(section, "what hangs: you have no right to list all policies")
+            return
+    leaving = [each for each in bodies if "deletionTimestamp" in each["metadata"]]
+    for body in leaving:
+        yield _why_it_hangs(section, body, seen)
+    if bodies and not leaving:
+        message = f"none of {plural(len(bodies), 'policy', 'policies')} waits to be deleted"
+        yield Finding(section=section, result=Result.OK, message=message)
+    yield from _hanging_namespaces(cluster, section, leaving)
+
+
+def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
+    metadata = body["metadata"]
+    identity = PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
+    name = with_namespace(identity)
+    if awaiting := awaited_by(body):
+        return Finding(
+            section=section,
+            result=Result.WARNING,
+            message=f"{name} is being deleted, and held until {', '.join(awaiting)} is approved",
+            hint=command("approve", identity),
+        )
+    if seen.problem:
+        return Finding(
+            section=section,
+            result=Result.FAILED,
+            message=f"{name} is being deleted, and there is no operator to take its sidecars out",
+            hint="start the operator; or, where it is gone for good, leave the sidecars to their owners: sidecarpolicy "
+            "release --all --keep-sidecars --without-operator",
+        )
+    message = f"{name} is being deleted; its sidecars are being taken out"
+    return Finding(section=section, result=Result.WARNING, message=message, hint=command("status", identity, "--watch"))
+
+
+def _hanging_namespaces(cluster: Cluster, section: str, leaving: Sequence[Json]) -> Findings:
+    places = sorted({place for each in leaving if (place := at(each, "metadata").get("namespace", ""))})
+    for place in places:
+        try:
+            body = cluster.get(NAMESPACES, "", place)
+        except ApiError:
+            continue
+        if "deletionTimestamp" in at(body, "metadata"):
+            yield Finding(
+                section=section,
+                result=Result.FAILED,
+                message=f"namespace {place} is being deleted, and waits for its policies to go",
+                hint=f"kubectl describe namespace {place}; with an operator running it goes by itself",
+            )
+
+
+def _skipped(section: str, message: str) -> Finding:
+    return Finding(section=section, result=Result.SKIPPED, message=message)
+
+
+def _some(found: Sequence[str]) -> str:
+    """Return the first few, and how many more there are."""
+    rest = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return ", ".join(found[:MOST_NAMED]) + rest
