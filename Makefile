@@ -15,7 +15,7 @@ PARALLEL ?= --numprocesses=2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := .make/venv-is-ready
-SOURCES := operator crds deploy/local deploy/demo tests
+SOURCES := operator crds deploy/local deploy/demo deploy/image deploy/manifests.py tests
 
 export UV_PYTHON_DOWNLOADS := never
 localcluster = PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m localcluster
@@ -48,9 +48,10 @@ $(READY): pyproject.toml uv.lock
 check: $(READY) ## Formatting, lint, types, layering, generated files
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/mypy operator/sidecarpolicy deploy/local/localcluster deploy/demo crds/src tests
+	$(BIN)/mypy operator/sidecarpolicy deploy/local/localcluster deploy/demo deploy/image deploy/manifests.py crds/src tests
 	$(BIN)/lint-imports
 	$(BIN)/python crds/src/generate.py --check
+	PYTHONPATH=deploy/local $(BIN)/python -m deploy.manifests --check
 
 .PHONY: format
 format: $(READY) ## Format the code and repair what lint can repair
@@ -68,6 +69,24 @@ test-long: $(READY) ## What takes minutes: run by the author of a change (RESULT
 .PHONY: demo
 demo: $(READY) ## Everything this does, shown on a real Kubernetes (NODE; KEEP=1 leaves it running)
 	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) NODE=$(NODE) $(BIN)/python -m deploy.demo
+
+# --- what is shipped ---------------------------------------------------------------------------
+
+.PHONY: image
+image: $(READY) ## The operator's image as an OCI archive in dist/, without Docker (NAME=registry/name:tag)
+	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m deploy.image $(NAME:%=--name=%)
+
+.PHONY: manifests
+manifests: $(READY) ## Write what is made from other manifests: the chart's kinds and README, dist/install.yaml
+	@PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m deploy.manifests
+
+.PHONY: chart
+chart: $(READY) ## Lint the Helm chart and package it into dist/
+	@helm=$$(PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -c \
+	  'from localcluster.binaries import require; print(require(["helm"])["helm"])'); \
+	"$$helm" lint --strict deploy/chart; "$$helm" package deploy/chart --destination dist
+
+# --- measurements ------------------------------------------------------------------------------
 
 .PHONY: bench
 bench: $(READY) ## What injecting costs, as ratios to a JSON round trip and to reading YAML of the same run

@@ -1,4 +1,7 @@
-"""What the story needs around it: a cluster, the images, and the operator under its own ServiceAccount.
+"""What the story needs around it: a cluster, the images, and the operator.
+
+On a real node the operator runs in the cluster, from this checkout's image and manifests. Where there is no node, or no
+image can be made, it runs as a process of this machine, under its own ServiceAccount.
 
 Everything that is started here is stopped when the stage is left, however that comes about.
 """
@@ -18,7 +21,9 @@ from typing import Self
 
 import localcluster
 from deploy.demo.screen import Screen
+from deploy.image.build import build
 from localcluster import images
+from localcluster.errors import BuildError, UnsupportedError
 
 ROOT = Path(__file__).parents[2]
 HERE = Path("deploy/demo")
@@ -27,6 +32,7 @@ SHOP = "shop"
 SIMULATED_NODES = 3
 _OPERATOR = "sidecarpolicy"
 _OPERATOR_NAMESPACE = "sidecarpolicy-system"
+_OPERATOR_PODS = "app.kubernetes.io/name=sidecarpolicy,app.kubernetes.io/component=operator"
 _GRACE = 10.0
 
 
@@ -35,6 +41,8 @@ class Stage:
 
     def __init__(self, *, node: bool, keep: bool, screen: Screen) -> None:
         self.node = node
+        self.in_cluster = False
+        """Whether the operator runs in the cluster: its image is on the node."""
         self._keep = keep
         self._screen = screen
         self._exits = ExitStack()
@@ -58,9 +66,16 @@ class Stage:
                 signal.signal(number, handler)
 
     def load_images(self) -> None:
-        """Bring Caddy onto the node (busybox is there); first use builds it, which takes two minutes."""
+        """Bring Caddy and the operator onto the node (busybox is there); first use makes both, which takes minutes."""
         for tag in (1, 2):
             self.cluster.load_image(images.caddy(tag))
+        try:
+            self.cluster.load_image(build().archive)
+        except (BuildError, UnsupportedError) as error:
+            self._screen.problem(f"No image of the operator: {error}")
+            self._screen.problem("It runs as a process of this machine instead.")
+        else:
+            self.in_cluster = True
 
     def kubectl(self, *arguments: str, shown: bool = True, timeout: float = 120) -> str:
         """Run kubectl in the repository, show it and what it prints, and return that.
@@ -69,7 +84,9 @@ class Stage:
         """
         if shown:
             self._screen.command(f"kubectl {' '.join(arguments)}")
-        absolute = [str(ROOT / each) if each.startswith(("crds", "deploy/")) else each for each in arguments]
+        absolute = [
+            str(ROOT / each) if each == "deploy" or each.startswith(("crds", "deploy/")) else each for each in arguments
+        ]
         said = self.cluster.kubectl(*absolute, timeout=timeout).stdout
         if shown:
             self._screen.text(said)
@@ -105,10 +122,18 @@ class Stage:
 
     def how_to_use(self) -> list[str]:
         """Return the commands that make use of what *keep* leaves behind."""
+        if self.in_cluster:
+            return [
+                f"export KUBECONFIG={self.cluster.kubeconfig} PATH={self.cluster.kubectl_path.parent}:$PATH",
+                f"kubectl apply -f {HERE}/3-policy.yaml",
+                f"kubectl get sidecarpolicies --namespace={SHOP} --watch",
+                f"kubectl logs --namespace={_OPERATOR_NAMESPACE} --selector={_OPERATOR_PODS} --follow",
+                f"make cluster-down CLUSTER={NAME}",
+            ]
         return [
             "# the cluster and its Deployments; the operator has been stopped, and this runs it again:",
             f"export KUBECONFIG={self.cluster.kubeconfig} PATH={self.cluster.kubectl_path.parent}:$PATH",
-            f"{' '.join(self._operator_command())} --health '' &",
+            f"{' '.join(self._operator_command())} --health-probe-bind-address=0 --metrics-bind-address=0 &",
             f"kubectl apply -f {HERE}/3-policy.yaml",
             f"kubectl get sidecarpolicies --namespace={SHOP} --watch",
             f"# its last log: {self._log}",
@@ -117,6 +142,10 @@ class Stage:
 
     def operator_log(self, lines: int = 15) -> list[str]:
         """Return the operator's last lines, and that it has ended, if so."""
+        if self.in_cluster:
+            where = (f"--namespace={_OPERATOR_NAMESPACE}", f"--selector={_OPERATOR_PODS}")
+            said = self.cluster.kubectl("logs", *where, f"--tail={lines}", "--prefix", check=False)
+            return (said.stdout or said.stderr).splitlines()
         if self._operator is None:
             return ["(the operator was not started)"]
         with self._log.open(encoding="utf-8", errors="replace") as log:

@@ -18,6 +18,7 @@ PODS = {"cart": 1, "catalog": 2, "orders": 1}
 IN_SHOP = f"--namespace={SHOP}"
 POLICY = "sidecarpolicy/web"
 NO_NODE = "no container runs on simulated nodes"
+IN_CLUSTER = "Operator and webhook run in the cluster, two replicas each, under restricted"
 
 # Seconds. Nothing here is ever slept for: they say when to stop waiting.
 ROLLOUT = 120
@@ -46,12 +47,39 @@ class Story:
         self.deletion()
 
     def install(self) -> None:
-        """Install the kinds and the rights, and start the operator."""
+        """Install the kinds, the rights and the operator."""
+        if self._stage.in_cluster:
+            self._install_in_cluster()
+        else:
+            self._install_as_process()
+
+    def _install_in_cluster(self) -> None:
+        """Apply what a user applies."""
+        self._screen.step(
+            "Install the operator",
+            "The kinds, the rights, and operator and webhook from the image of this checkout, under Pod Security level "
+            "restricted. Of the operator's two replicas one leads.",
+        )
+        with self._promises.keeping(IN_CLUSTER) as evidence:
+            self._kubectl("apply", "-k", "deploy")
+            self._kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s", shown=False)
+            self._kubectl(
+                *("wait", "deployments", "--all", "--namespace=sidecarpolicy-system"),
+                *("--for=condition=Available", f"--timeout={ROLLOUT}s"),
+            )
+            ready = self._kubectl("get", "pods", "--namespace=sidecarpolicy-system").count("1/1")
+            evidence.require(ready == 4, f"{ready} of 4 are ready")
+
+    def _install_as_process(self) -> None:
+        """Install the kinds and the rights, and start the operator as a process of this machine."""
         screen = self._screen
         screen.step(
             "Install the operator",
-            "It may do what its ClusterRole says and nothing else, so it runs with a token of its own ServiceAccount.",
+            "No Pod can run it here, so it is a process of this machine. It may do what its ClusterRole says and "
+            "nothing else: it has a token of its own ServiceAccount.",
         )
+        why = "its image cannot be made on this machine" if self._stage.node else NO_NODE
+        self._promises.cannot_show(IN_CLUSTER, why)
         self._kubectl("apply", "-f", "crds")
         self._kubectl("apply", "-k", "deploy/base/access")
         self._kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s", shown=False)

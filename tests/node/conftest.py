@@ -27,15 +27,22 @@ ROOT = Path(__file__).parents[2]
 OPERATOR = "sidecarpolicy"
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
 NAME = "node-tests"
+ON_EMPTY = "test_install.py"
+"""What is installed there would clash with what the other tests have in the cluster."""
 PATIENCE = 300.0
 """Seconds to wait for the machine's one real node."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here takes a real node, and that takes root."""
+    """Everything here takes a real node, and that takes root. First what takes an empty one, which it gives back."""
+    here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.skipif(os.geteuid() != 0, reason="a real node needs root"))
+    ours = [number for number, item in enumerate(items) if item.path.is_relative_to(here)]
+    empties_first = sorted((items[number] for number in ours), key=lambda item: item.path.name != ON_EMPTY)
+    for number, item in zip(ours, empties_first, strict=True):
+        items[number] = item
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +54,13 @@ def node() -> Iterator[localcluster.Cluster]:
         running.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
         for tag in (1, 2):
             running.load_image(images.caddy(tag))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def empty_node() -> Iterator[localcluster.Cluster]:
+    """A Kubernetes whose containers run, with nothing of ours in it; it is gone before another one is started."""
+    with _start(time.monotonic() + PATIENCE) as running:
         yield running
 
 

@@ -161,13 +161,20 @@ CADDY = Source(
     packages={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
     minutes=2,
 )
+HELM = Source(
+    name="helm",
+    module="helm.sh/helm/v4",
+    packages={"helm": "helm.sh/helm/v4/cmd/helm"},
+    variables=lambda version: {"helm.sh/helm/v4/internal/version.version": version},
+    minutes=2,
+)
 WITNESS = OwnSource(
     name="witness",
     module="sidecarpolicy.local/witness",
     packages={"witness": "sidecarpolicy.local/witness"},
     place=WITNESS_SOURCE,
 )
-SOURCES = (KUBERNETES, ETCD, KWOK, CADDY, WITNESS)
+SOURCES = (KUBERNETES, ETCD, KWOK, CADDY, HELM, WITNESS)
 
 
 def require(programs: Iterable[str]) -> dict[str, Path]:

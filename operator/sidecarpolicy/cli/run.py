@@ -8,12 +8,12 @@ variables of that prefix into every Pod of its namespace.)
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Mapping
 
 import click
 
+from sidecarpolicy.cli.logs import set_up
 from sidecarpolicy.handlers.operator import EndedByKopf, operate
 from sidecarpolicy.handlers.process import OperatorSettings
 from sidecarpolicy.handlers.serving import OFF, CannotListen, host_and_port
@@ -129,17 +129,21 @@ def address(context: click.Context, parameter: click.Parameter, value: str) -> s
     default="info",
     help="How much to log.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How to log: lines for people, or one JSON object a line.",
+)
 @click.pass_context
-def run(context: click.Context, /, log_level: str, **options: object) -> None:
+def run(context: click.Context, /, log_level: str, log_format: str, **options: object) -> None:
     """Run the operator until SIGTERM or SIGINT.
 
     Outside a cluster it needs no flag: it takes KUBECONFIG or ~/.kube/config. Every flag can be given as a variable
     SIDECARPOLICY_RUN_<FLAG>, such as SIDECARPOLICY_RUN_LOG_LEVEL.
     """
     refuse_unknown_variables(os.environ, context.command)
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
-    for noisy in ("kopf", "asyncio"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    set_up(log_level, as_json=log_format == "json")
     try:
         asyncio.run(operate(OperatorSettings(**options)))  # type: ignore[arg-type]  # click has checked the types
     except (ConnectionProblem, CannotListen, EndedByKopf) as problem:

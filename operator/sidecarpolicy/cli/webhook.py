@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 
 import click
 
+from sidecarpolicy.cli.logs import set_up
 from sidecarpolicy.cli.run import address
 from sidecarpolicy.handlers.serving import CannotListen
 from sidecarpolicy.handlers.webhook import WebhookSettings, serve
@@ -49,7 +49,13 @@ DEFAULTS = WebhookSettings()
     default="info",
     help="How much to log.",
 )
-def webhook(log_level: str, **options: str) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How to log: lines for people, or one JSON object a line.",
+)
+def webhook(log_level: str, log_format: str, **options: str) -> None:
     """Answer the API server's reviews until SIGTERM or SIGINT; writes nothing.
 
     A new Deployment gets its sidecars while it is created, and keeps them through its owner's writes. The certificate
@@ -57,8 +63,7 @@ def webhook(log_level: str, **options: str) -> None:
     """
     if options["webhook_bind_address"] in ("", "0"):
         raise click.UsageError("--webhook-bind-address: must be host:port")
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
-    logging.getLogger("asyncio").setLevel(max(logging.WARNING, logging.getLogger().level))
+    set_up(log_level, as_json=log_format == "json")
     try:
         asyncio.run(serve(WebhookSettings(**options)))
     except (ConnectionProblem, CannotListen) as problem:

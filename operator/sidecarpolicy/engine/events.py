@@ -86,7 +86,9 @@ class Teller:
                 what = f"{step.note.failed} rolled back {back}: {step.why}"
             self.on_workload(workload, reason, what, warning=rolled_back)
             self.on_policy(policy, reason, f"{workload.id}: {what}", warning=rolled_back)
-        log.info("%s: %s", workload.id, "; ".join(step.why for step in prepared.steps.values()) or "as recorded")
+        why = "; ".join(step.why for step in prepared.steps.values()) or "as recorded"
+        revisions = {policy.label: step.revision for policy, step in prepared.steps.items()}
+        log.info("%s: %s", workload.id, why, extra={"workload": str(workload.id), "revisions": revisions})
 
     def of_switch(self, policy: PolicyId, *, stopped: bool) -> None:
         """The emergency switch was thrown, one way or the other."""

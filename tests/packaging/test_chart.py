@@ -1,0 +1,181 @@
+"""The chart, rendered by Helm: its values, its guards, and its objects beside those of kustomize."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import manifests
+from localcluster import binaries
+from tests.packaging.rendering import (
+    CHART,
+    ROOT,
+    HelmFailed,
+    Manifest,
+    by_key,
+    helm,
+    objects,
+    snapshot,
+    template,
+    values_file,
+)
+
+EXPECTED = Path(__file__).parent / "expected"
+SETS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
+# What Helm's objects say about Helm, and kustomize's need not.
+HELMS = {
+    "helm.sh/chart",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/version",
+    "app.kubernetes.io/managed-by",
+}
+
+
+@pytest.fixture(scope="module")
+def kustomized() -> str:
+    """`deploy/` as kustomize renders it: what `kubectl apply -k` and install.yaml hold."""
+    return manifests.install(binaries.require(["kubectl"])["kubectl"])
+
+
+def _without_helms_own(manifest: Manifest) -> Manifest:
+    result = deepcopy(manifest)
+    metadata = result["metadata"]
+    metadata["labels"] = {
+        key: value
+        for key, value in metadata.get("labels", {}).items()
+        if key not in HELMS and (result["kind"] != "CustomResourceDefinition")
+    }
+    metadata["annotations"] = {
+        key: value for key, value in metadata.get("annotations", {}).items() if not key.startswith("helm.sh/")
+    }
+    return result
+
+
+def _is_installed(manifest: Manifest) -> bool:
+    # Helm makes no namespace, and its tests are no part of what is installed.
+    hooked = "helm.sh/hook" in manifest["metadata"].get("annotations", {})
+    return manifest["kind"] != "Namespace" and not hooked
+
+
+def test_helm_and_kustomize_install_the_same_objects(kustomized: str) -> None:
+    by_helm = by_key(_without_helms_own(each) for each in objects(template()) if _is_installed(each))
+    by_kustomize = by_key(_without_helms_own(each) for each in objects(kustomized) if _is_installed(each))
+    assert by_helm.keys() == by_kustomize.keys()
+    for key, manifest in by_kustomize.items():
+        assert by_helm[key] == manifest, key
+
+
+def test_kustomizes_kinds_are_those_of_the_repository(kustomized: str) -> None:
+    ours = by_key(document for path in (ROOT / "crds").glob("*.yaml") for document in objects(path.read_text()))
+    rendered = by_key(objects(kustomized))
+    assert {key: rendered[key] for key in ours} == ours
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_of_values_renders_to_what_is_expected(name: str) -> None:
+    made = snapshot(name)
+    path = EXPECTED / f"{name}.yaml"
+    assert made == path.read_text(), f"if that is meant: python -m tests.packaging.write_expected, and read {path.name}"
+
+
+def test_helm_finds_nothing_to_improve() -> None:
+    for name in SETS:
+        said = helm("lint", "--strict", str(CHART), values_file(name))
+        assert "1 chart(s) linted, 0 chart(s) failed" in said
+
+
+@pytest.mark.parametrize(
+    "argument", ["--set=replica=3", "--set=image.tga=1", "--set=metrics.rules.enable=true", "--set=crds.keep=maybe"]
+)
+def test_a_value_that_is_misspelt_or_of_the_wrong_kind_is_refused(argument: str) -> None:
+    with pytest.raises(HelmFailed, match=r"values don't meet the specifications of the schema"):
+        template(argument)
+
+
+def _objects_of(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if "properties" in schema:
+        yield path, schema
+        for name, each in schema["properties"].items():
+            yield from _objects_of(each, f"{path}.{name}".strip("."))
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for path, each in _objects_of(schema):
+        assert each["additionalProperties"] is False, path
+        there = values
+        for part in filter(None, path.split(".")):
+            there = there[part]
+        # `global` is Helm's own; Kubernetes' own types have more fields than there are defaults.
+        if path.rpartition(".")[2] not in {"resources", "objectSelector"}:
+            assert set(each["properties"]) - {"global"} == set(there), path
+
+
+def test_an_old_cluster_is_refused_with_a_sentence() -> None:
+    with pytest.raises(HelmFailed, match=r"kubeVersion: >=1\.29\.0-0 which is incompatible with Kubernetes v1\.28"):
+        template(kubernetes="1.28.9")
+    with pytest.raises(
+        HelmFailed, match=r"v1\.29\.4, which has no ValidatingAdmissionPolicy .* authorsPolicy\.enabled"
+    ):
+        template(kubernetes="1.29.4")
+    assert objects(template("--set=authorsPolicy.enabled=false", kubernetes="1.29.4"))
+
+
+def test_kube_system_is_refused_with_a_sentence() -> None:
+    with pytest.raises(HelmFailed, match=r"a namespace of its own, such as sidecarpolicy-system"):
+        template(namespace="kube-system")
+
+
+def test_a_servicemonitor_without_its_service_is_refused_with_a_sentence() -> None:
+    with pytest.raises(HelmFailed, match=r"needs metrics\.service"):
+        template("--set=metrics.serviceMonitor.enabled=true", "--set=metrics.service=false")
+
+
+def test_no_manifest_holds_data_of_a_secret_or_a_certificate(kustomized: str) -> None:
+    for text in (kustomized, *(template(values_file(name)) for name in SETS)):
+        assert not re.search(r"^\s*caBundle:", text, re.MULTILINE)
+        assert not [each for each in objects(text) if each["kind"] == "Secret" and {"data", "stringData"} & each.keys()]
+
+
+def test_the_kinds_stay_at_uninstall_unless_that_is_not_wanted() -> None:
+    def policies_of(*arguments: str) -> list[str]:
+        return [
+            each["metadata"].get("annotations", {}).get("helm.sh/resource-policy", "")
+            for each in objects(template(*arguments))
+            if each["kind"] == "CustomResourceDefinition"
+        ]
+
+    assert policies_of() == ["keep", "keep"]
+    assert policies_of("--set=crds.keep=false") == ["", ""]
+    assert policies_of("--set=crds.enabled=false") == []
+
+
+def test_the_chart_the_operator_and_the_package_have_one_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    said = subprocess.run(
+        [str(Path(sys.executable).with_name("sidecarpolicy")), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert said.split()[-1] == chart["version"] == chart["appVersion"]
+
+
+def test_notes_say_what_is_left_and_warn_where_authors_are_not_checked() -> None:
+    # `helm template` prints no notes; a dry run of an install does.
+    said = helm("install", "--dry-run=client", "x", str(CHART), "--namespace=n", "--set=authorsPolicy.enabled=false")
+    notes = said.partition("NOTES:")[2]
+    assert "WARNING: authorsPolicy.enabled is false" in notes
+    assert "kubectl delete crd sidecarpolicies.sidecars.dev clustersidecarpolicies.sidecars.dev" in notes
+
+
+def test_what_is_made_from_other_manifests_is_current() -> None:
+    for path, text in manifests.committed().items():
+        assert path.read_text() == text, f"{path} is not current: make manifests"
