@@ -12,12 +12,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sidecarpolicy.core.canary import approval_of
+from sidecarpolicy.core.canary_groups import approval_of
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import removal_approval
 from sidecarpolicy.core.policy import CanaryGroup, Rollout, share_of
+from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
-from sidecarpolicy.core.targets import Health, State, Target
 from sidecarpolicy.names import Approval, OnFailure, Removal, Strategy
 
 

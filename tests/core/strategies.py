@@ -197,7 +197,7 @@ def _items(revision: Revision) -> set[tuple[str, str]]:
 
 
 def not_overridden(found: Sequence[Revision]) -> list[Revision]:
-    """Leave out what a policy of higher precedence overrides (see `checks`); equal volumes are shared."""
+    """Leave out what a policy of higher precedence overrides (see `skips`); equal volumes are shared."""
     kept: list[Revision] = []
     for revision in sorted(found, key=precedence):
         shared = all(other.volume(each["name"]) in (None, each) for other in kept for each in revision.volumes)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.names import OnFailure, Removal, Strategy
 from tests.core.stories import (
     CANARY,

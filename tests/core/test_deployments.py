@@ -11,8 +11,8 @@ from sidecarpolicy.core.driven import Driven, driven_from
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.kinds import deployment as kind
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import Health, State, Target, target
 from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.targets import Health, State, Target, target
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Child, Workload
 from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_status_writer, a_workload

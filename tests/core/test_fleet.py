@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidecarpolicy.core.counting import UPDATED_IN
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.progress import State, Target
 from tests.core.fleets import IDS, UPDATE, backing_off, lots, targets
 from tests.core.world import a_fleet
 

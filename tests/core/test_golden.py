@@ -11,7 +11,6 @@ import yaml
 
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
-from sidecarpolicy.core.checks import Skip, Subject, judge, pins_among
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.driven import KIND, driven_from
 from sidecarpolicy.core.identity import PolicyId
@@ -20,6 +19,7 @@ from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import parse, text_of
 from sidecarpolicy.core.rendering import offline
+from sidecarpolicy.core.skips import Skip, Subject, judge, pins_among
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Namespace, Workload, namespace_from, record_of
 from sidecarpolicy.names import SkipReason

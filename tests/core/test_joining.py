@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import RolloutState, steps
+from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.names import Strategy
 from tests.core.objects import WEB
 from tests.core.stories import TENTH

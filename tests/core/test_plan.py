@@ -7,15 +7,15 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import RolloutState, Step, plan, proves_removal, removal_approval, steps
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.targets import Health, State, Target
 from sidecarpolicy.names import OnFailure, Removal, Strategy
 from tests.core.fleets import BEFORE, IDS, NOBODY, PINNED, SOME, TIER, UPDATE, backing_off, lots, states
 from tests.core.objects import START, WEB
@@ -72,6 +72,7 @@ def test_where_everything_may_go_at_once_the_same_go(
     assert len(made) == len(old)
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(states(canary=False), *PLACES)
 def test_as_many_go_and_the_same_one_first(state: RolloutState, found: list[Target], gone: list[Target]) -> None:
     """Who holds a slot has its own rule: the next is of the namespace with the fewest in flight."""

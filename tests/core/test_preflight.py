@@ -9,11 +9,11 @@ from sidecarpolicy.core.record import Record, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.context import Context
-from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Preflight
 from sidecarpolicy.engine.port import Resource
 from sidecarpolicy.engine.preflight import preflight
 from sidecarpolicy.engine.resources import AUTOSCALERS, DEPLOYMENTS, POLICIES
+from sidecarpolicy.engine.verdicts import judged
 from tests.core.cached import Seen
 from tests.core.objects import a_deployment, a_policy, a_sidecar
 

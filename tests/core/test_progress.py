@@ -12,8 +12,8 @@ import pytest
 from sidecarpolicy.core.kinds import Facts
 from sidecarpolicy.core.kinds import deployment as kind
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import Backoff, State, Target, target
 from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.targets import Backoff, State, Target, target
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Child, Workload
 from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_workload

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.messages import shortened
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
 from sidecarpolicy.core.plan import RolloutState, plan
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
+from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.report import Rejection, Report, Warned
 from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.selection import EVERYTHING
+from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import status_of
-from sidecarpolicy.core.targets import Backoff, State, Target, in_conflict
+from sidecarpolicy.core.text_limits import shortened
 from sidecarpolicy.core.times import micro_timestamp, timestamp
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.undone import Conflict

@@ -16,8 +16,8 @@ from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.injection import inject
 from sidecarpolicy.core.plan import RolloutState, plan, steps
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import State, Target, in_conflict
 from sidecarpolicy.core.record import Entry, ItemKey, Mangled, Note, Record, parse, text_of
-from sidecarpolicy.core.targets import State, Target, in_conflict
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.undone import (
     MOST_PAUSE,

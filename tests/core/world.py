@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sidecarpolicy.core import plan as planning
-from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff, namespace_backoffs
 from sidecarpolicy.core.plan import Plan, RolloutState, Step
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import Target, soak_ends, target
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, ItemKey, Note, Record, text_of
 from sidecarpolicy.core.report import Report
+from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import status_of
-from sidecarpolicy.core.targets import Target, soak_ends, target
 from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import NO_CONDITION, Child, Condition, Workload, borne, record_of

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import RolloutState, plan
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
+from sidecarpolicy.core.progress import State, Target, in_conflict
+from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import Rejection, Report, status_of
-from sidecarpolicy.core.targets import State, Target, in_conflict
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import Approval, Reason, Removal, SkipReason, Strategy

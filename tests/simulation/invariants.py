@@ -14,9 +14,9 @@ from sidecarpolicy import names
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.progress import REFUSED_SECONDS
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.record import Entry, ItemKey
-from sidecarpolicy.core.targets import REFUSED_SECONDS
 from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS

@@ -12,9 +12,9 @@ import copy
 from dataclasses import dataclass
 
 from sidecarpolicy.core.decode import decode_policy
-from sidecarpolicy.core.messages import cause
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.rendering import offline
+from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.acceptance import order_cycle_of
 from sidecarpolicy.engine.cache import CachedPolicy, cached_policy

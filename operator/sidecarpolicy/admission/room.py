@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.policy import Policy
-from sidecarpolicy.core.targets import target
+from sidecarpolicy.core.progress import target
 from sidecarpolicy.core.workload import borne
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.names import Strategy

@@ -17,22 +17,22 @@ from functools import partial
 from sidecarpolicy import names
 from sidecarpolicy.admission.proposal import Proposal, owner_changes, restored_record, with_record
 from sidecarpolicy.admission.room import Room
-from sidecarpolicy.core.checks import invalid_marks
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.messages import cause
 from sidecarpolicy.core.patch import template_and_record_changes
 from sidecarpolicy.core.plan import RolloutState, Step, step_of_new, step_with_owner
 from sidecarpolicy.core.record import Record, text_of
 from sidecarpolicy.core.revision import revision_name
+from sidecarpolicy.core.skips import invalid_marks
+from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import composed_on, desired_on
-from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Judgement, Memory, PolicyMemory
 from sidecarpolicy.engine.policy_pass import rollout_state
+from sidecarpolicy.engine.verdicts import judged
 from sidecarpolicy.names import SkipReason, Strategy
 
 # Of what an owner reads about when they create a Deployment; the other skips are what they asked for.

@@ -18,7 +18,6 @@ from sidecarpolicy.cli.locating import located
 from sidecarpolicy.cli.policies import Given
 from sidecarpolicy.core.arithmetic.change import Change
 from sidecarpolicy.core.arithmetic.findings import findings
-from sidecarpolicy.core.checks import Skip, Subject, invalid_marks, judge, pins_among
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
@@ -26,6 +25,7 @@ from sidecarpolicy.core.ordering import order_cycle
 from sidecarpolicy.core.reading import Problem
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, Entry, Record, text_of
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.skips import Skip, Subject, invalid_marks, judge, pins_among
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import is_mangled, record_of
 from sidecarpolicy.manifests import BadInput

@@ -10,7 +10,6 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.locating import located
 from sidecarpolicy.cli.schema import policy_problems
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
-from sidecarpolicy.core.checks import invalid_marks
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
@@ -18,6 +17,7 @@ from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.rendering import lacks_gate, offline
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Namespace
 from sidecarpolicy.manifests import BadInput, File, Object

@@ -17,8 +17,8 @@ from sidecarpolicy.cli.asking import Asked
 from sidecarpolicy.cli.cluster import Cluster, explanation
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.progress import Backoff
 from sidecarpolicy.core.selection import EVERYTHING
-from sidecarpolicy.core.targets import Backoff
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.cache import Cache, CachedPolicy
 from sidecarpolicy.engine.context import Context

@@ -12,7 +12,7 @@ from enum import StrEnum
 from sidecarpolicy import names
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.targets import State
+from sidecarpolicy.core.progress import State
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import Reason

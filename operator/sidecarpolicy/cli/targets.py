@@ -14,7 +14,7 @@ from sidecarpolicy.cli.snapshot import needs_namespaces, snapshot
 from sidecarpolicy.cli.text import UNSEEN, Cell, Table, plural, several_namespaces, show, width
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.core.tree import Json
 
 REMOVING = "removing"

@@ -19,7 +19,7 @@ from sidecarpolicy.core.diagnosis import PROGRESS_DEADLINE
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.plan import Plan, plan
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.engine.pods import examine
 from sidecarpolicy.engine.policy_pass import rollout_state
 from sidecarpolicy.engine.port import ApiError

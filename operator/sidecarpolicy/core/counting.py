@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from sidecarpolicy.core.picking import Order, digest
-from sidecarpolicy.core.targets import Health, State, Target
+from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.names import Reason
 
 
@@ -100,11 +100,8 @@ def additions_of(each: Target, *, wanted: bool, update: str | None) -> Additions
     namespace, state, note = each.workload.namespace, each.state, each.note
     tallies: list[tuple[str, Hashable]] = []
     listings: list[tuple[Hashable, tuple[Any, ...]]] = []
-    # What was unhealthy before, or fails for reasons of its namespace, holds nothing up elsewhere, be it left for
-    # inspection; and a removal that was tried is never undone.
-    released = (each.failing and (each.is_its_owners or each.not_counted)) or (
-        not wanted and not each.recorded and state is State.FAILED
-    )
+    # What was unhealthy before fails for no reason of ours, and a removal that was tried is never undone.
+    released = (each.failing and each.is_its_owners) or (not wanted and not each.recorded and state is State.FAILED)
     slot = each.holds_slot and not released
     late = each.late_since is not None
     if slot:

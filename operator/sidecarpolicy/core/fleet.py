@@ -47,7 +47,7 @@ from sidecarpolicy.core.counting import (
 )
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.picking import Order, Place, Queue, digest
-from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.progress import State, Target
 
 
 class Listing(Sequence[Target]):

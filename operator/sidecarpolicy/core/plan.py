@@ -18,15 +18,15 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sidecarpolicy.core import counting
-from sidecarpolicy.core.canary import Stage, empty_groups, stage_of
+from sidecarpolicy.core.canary_groups import Stage, empty_groups, stage_of
 from sidecarpolicy.core.counting import PIN, REMOVE, UPDATE
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
 from sidecarpolicy.core.picking import HOLDERS, WITH_PODS, Order, Picked, Queue
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, Note
-from sidecarpolicy.core.targets import Health, State, Target
 from sidecarpolicy.names import OnFailure, Removal, Strategy
 
 _NO_QUEUES: Mapping[tuple[bool, str], Queue] = {}

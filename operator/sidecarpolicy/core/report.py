@@ -12,8 +12,8 @@ from sidecarpolicy.core import counting
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Plan, RolloutState
+from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.core.revision import Halt
-from sidecarpolicy.core.targets import State, Target
 from sidecarpolicy.names import Reason, WarningReason
 
 

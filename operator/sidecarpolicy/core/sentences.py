@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
 from sidecarpolicy import names
-from sidecarpolicy.core.messages import cause
+from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.core.report import Report
-from sidecarpolicy.core.targets import State, Target
+from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.names import OnFailure, Reason, Strategy
 

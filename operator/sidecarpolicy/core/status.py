@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sidecarpolicy.core.messages import MOST_MESSAGE, shortened
+from sidecarpolicy.core.progress import State
 from sidecarpolicy.core.report import Rejection, Report, Warned
 from sidecarpolicy.core.sentences import UNSEEN_CAUSE, Readiness, readiness
-from sidecarpolicy.core.targets import State
+from sidecarpolicy.core.text_limits import MOST_MESSAGE, shortened
 from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import Reason, WarningReason

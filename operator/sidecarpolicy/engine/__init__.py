@@ -1,12 +1,14 @@
 """What the operator sees and does, over a narrow port. No HTTP, no Kopf.
 
-    reflector ─► cache ─► observe ─► fleets ─► plan and steps (pure, in core) ─► apply ─► report
+    reflector ─► cache ─► observe ─► fleets ─► plan and steps (pure, in core) ─► writer ─► status_writer
 
 - `cache`, `reflector`: what is there, kept up to date; every replica has it.
-- `term`: one term of leadership: its loop, its free workers, and when to look again. `memory`: all that it remembers.
-- `observe`, `judging`, `reverts`, `pods`: facts about one workload, from what is cached and remembered.
-- `workloads`, `desired_state`, `preflight`: what one workload should carry, and what to warn of.
-- `policies`, `acceptance`: what is to be written about one policy and its revisions.
-- `writes`, `apply`: every write as data, and the one place that carries it out.
-- `report`, `events`, `warnings`: what people are told.
+- `term`: one term of leadership: its loop and its free workers. `alarms`: when to look again. `memory`: all that a term
+  remembers.
+- `observe`, `verdicts`, `reverts`, `pods`: facts about one workload, from what is cached and remembered.
+- `prepare`, `desired_state`, `preflight`: what one workload should carry, and what to warn of.
+- `workload_pass`, `policy_pass`, `acceptance`: the writes about one workload, and about one policy and its revisions.
+- `retries`: what an error means for the next try.
+- `write_requests`, `writer`: every write as data, and the one place that carries it out.
+- `status_writer`, `events`, `warnings`: what people are told.
 """

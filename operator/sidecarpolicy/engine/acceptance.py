@@ -35,7 +35,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.port import Api, Json, Rejected
 from sidecarpolicy.engine.resources import POD_TEMPLATES
-from sidecarpolicy.engine.writes import ChangeFinalizers, CreateRevision, MarkRevision, PolicyWrite
+from sidecarpolicy.engine.write_requests import ChangeFinalizers, CreateRevision, MarkRevision, PolicyWrite
 from sidecarpolicy.names import Reason
 
 # Statuses that say something about what was sent, not about who sent it or when.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.record import NOTHING_NOTED
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Judgement

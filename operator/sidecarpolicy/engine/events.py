@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import without_a_say
 from sidecarpolicy.core.drift import culprit, edits
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import kind_of
-from sidecarpolicy.core.messages import cause
 from sidecarpolicy.core.record import Entry, ItemKey
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.skips import without_a_say
+from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.core.workload import Workload, is_mangled

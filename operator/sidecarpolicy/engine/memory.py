@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sidecarpolicy.core.arithmetic.change import Finding
-from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
+from sidecarpolicy.core.progress import Backoff
 from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import Rejection, Warned
-from sidecarpolicy.core.targets import Backoff
 from sidecarpolicy.core.undone import Undone
 from sidecarpolicy.names import SkipReason
 

@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.targets import State
+from sidecarpolicy.core.progress import State
 from sidecarpolicy.core.tree import at, items
 from sidecarpolicy.names import Reason
 

@@ -15,15 +15,15 @@ from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import proves_removal
 from sidecarpolicy.core.policy import Policy, Rollout
-from sidecarpolicy.core.targets import Backoff, State, Target, in_conflict, soak_ends, target
+from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, soak_ends, target
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
-from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Failed, Judgement, WorkloadMemory
 from sidecarpolicy.engine.pods import diagnosis_of
 from sidecarpolicy.engine.reverts import conflict_of
-from sidecarpolicy.names import DeletionPolicy
+from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.names import DeletionPolicy, OnFailure
 
 DEFAULT_ROLLOUT = careful(Rollout())
 
@@ -215,11 +215,17 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
         return replace(found, failing=False, suspect=True, state=state)
     if (found.failing or found.suspect) and diagnosis is not None:
         failing = found.failing or diagnosis.ours
+        not_counted = cached.id.cluster_wide and diagnosis.of_namespace
+        # One that is left for inspection, for its namespace's own trouble, must not keep the others waiting for ever.
+        left = (
+            failing and not_counted and cached.policy is not None and cached.policy.rollout.on_failure is OnFailure.HALT
+        )
         found = replace(
             found,
+            holds_slot=found.holds_slot and not left,
             reason=diagnosis.reason,
             message=diagnosis.message,
-            not_counted=cached.id.cluster_wide and diagnosis.of_namespace,
+            not_counted=not_counted,
             failing=failing,
             blamed=diagnosis.ours,
             state=State.FAILED if failing and found.skip is None else found.state,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sidecarpolicy.core.diagnosis import PROGRESS_DEADLINE, UNSEEN, Diagnosis, diagnose, probe_limits
 from sidecarpolicy.core.ordering import start_order
-from sidecarpolicy.core.targets import observed
+from sidecarpolicy.core.progress import observed
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.context import Context

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sidecarpolicy import names
 from sidecarpolicy.core import counting
-from sidecarpolicy.core.canary import approval_of
+from sidecarpolicy.core.canary_groups import approval_of
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import kind_of
@@ -32,7 +32,6 @@ from sidecarpolicy.engine.acceptance import (
     revisions_namespace,
     without_finalizer,
 )
-from sidecarpolicy.engine.apply import Writer
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
@@ -40,9 +39,10 @@ from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.observe import fleet_of
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict
-from sidecarpolicy.engine.report import Reporter
 from sidecarpolicy.engine.retries import OF_POLICIES
-from sidecarpolicy.engine.writes import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
+from sidecarpolicy.engine.status_writer import Reporter
+from sidecarpolicy.engine.write_requests import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
+from sidecarpolicy.engine.writer import Writer
 from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,8 @@ from sidecarpolicy.core.undone import (
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import composed_on, desired_on
-from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Judgement, Mutation, Written
+from sidecarpolicy.engine.verdicts import judged
 
 WEBHOOK = "an admission webhook"
 

@@ -21,18 +21,18 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Step, steps, urgent_step
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.engine.alarms import Alarms
-from sidecarpolicy.engine.apply import LeadershipLost, Writer
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
-from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.metrics import Metrics
 from sidecarpolicy.engine.observe import fleet_of, observe
 from sidecarpolicy.engine.policy_pass import PolicyPass, note_backoffs, rollout_state
 from sidecarpolicy.engine.port import Api, Events, Leadership
 from sidecarpolicy.engine.prepare import NO_STEPS, is_inspected, is_settled
-from sidecarpolicy.engine.report import Reporter
 from sidecarpolicy.engine.retries import OF_WORKLOADS
+from sidecarpolicy.engine.status_writer import Reporter
+from sidecarpolicy.engine.verdicts import judged
 from sidecarpolicy.engine.workload_pass import WorkloadPass
+from sidecarpolicy.engine.writer import LeadershipLost, Writer
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from sidecarpolicy import names
-from sidecarpolicy.core.messages import cause
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import dropped_fields, lacks_gate
 from sidecarpolicy.core.revision import approvals, revision_name
 from sidecarpolicy.core.status import Warned
+from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.names import Strategy, WarningReason

@@ -15,14 +15,12 @@ from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.drift import mends
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.targets import Backoff
+from sidecarpolicy.core.progress import Backoff
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.alarms import Alarms
-from sidecarpolicy.engine.apply import Writer
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
-from sidecarpolicy.engine.judging import judged
 from sidecarpolicy.engine.memory import Failed, Mutation
 from sidecarpolicy.engine.policy_pass import one_line
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Transient
@@ -38,7 +36,9 @@ from sidecarpolicy.engine.prepare import (
 )
 from sidecarpolicy.engine.retries import OF_WORKLOADS
 from sidecarpolicy.engine.reverts import remember
-from sidecarpolicy.engine.writes import PatchWorkload
+from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.engine.write_requests import PatchWorkload
+from sidecarpolicy.engine.writer import Writer
 
 log = logging.getLogger(__name__)
 

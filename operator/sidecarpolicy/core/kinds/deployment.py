@@ -49,6 +49,9 @@ ADDRESS = Address(group="apps", version="v1", plural="deployments", kind="Deploy
 CHILDREN = Address(group="apps", version="v1", plural="replicasets", kind="ReplicaSet")
 TEMPLATE = ("spec", "template")
 
+# What the controller tells the Pods of one ReplicaSet by.
+POD_LABEL = "pod-template-hash"
+
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 COMPLETE = "NewReplicaSetAvailable"
 TIMED_OUT = "ProgressDeadlineExceeded"
@@ -121,13 +124,13 @@ def child_from(body: Mapping[str, Any]) -> Child | None:
         return None
     annotations, labels = at(metadata, "annotations"), at(metadata, "labels")
     number = annotations.get(REVISION_ANNOTATION, "0")
-    pods = labels.get("pod-template-hash", "")
+    pods = labels.get(POD_LABEL, "")
     return Child(
         name=metadata["name"],
         namespace=metadata["namespace"],
         owner=owner,
         uid=metadata["uid"],
-        pods=f"pod-template-hash={pods}" if pods else "",
+        pods=f"{POD_LABEL}={pods}" if pods else "",
         number=int(number) if number.isdecimal() else 0,
         replicas=max(at(body, "spec").get("replicas") or 0, at(body, "status").get("replicas") or 0),
         record=annotations.get(names.RECORD, ""),

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Pin, Subject, judge
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
 from sidecarpolicy.core.pins import pins_of
+from sidecarpolicy.core.progress import facts_of
 from sidecarpolicy.core.revision import Revision
-from sidecarpolicy.core.targets import facts_of
+from sidecarpolicy.core.skips import Pin, Subject, judge
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.context import Context

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from sidecarpolicy.core.counting import MEMBER, STANDING, Standing
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.policy import CanaryGroup, share_of
-from sidecarpolicy.core.targets import State
+from sidecarpolicy.core.progress import State
 from sidecarpolicy.names import Approval
 
 # One without Pods never proves anything, so a group need not wait for it.

@@ -8,11 +8,11 @@ from enum import StrEnum
 from math import isinf
 
 from sidecarpolicy import names
-from sidecarpolicy.core.checks import Skip
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import Facts, kind_of
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
+from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.names import Reason

@@ -11,13 +11,13 @@ from sidecarpolicy.core.report import Report
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.status import status_of
 from sidecarpolicy.core.tree import items
-from sidecarpolicy.engine.apply import Writer
 from sidecarpolicy.engine.cache import Cache, CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.port import ApiError, NotFound
 from sidecarpolicy.engine.warnings import warnings_of
-from sidecarpolicy.engine.writes import WriteStatus
+from sidecarpolicy.engine.write_requests import WriteStatus
+from sidecarpolicy.engine.writer import Writer
 
 # A status is written only when it differs, and at most this often per policy, in seconds.
 STATUS_INTERVAL = 1.0
@@ -25,11 +25,9 @@ STATUS_INTERVAL = 1.0
 # When a status that could not be written is tried again, in seconds.
 STATUS_RETRY = 2.0
 
-# Of a policy that selects nothing: how many workloads are looked at for labels, how many of those are told, and which
-# are nobody's to select by.
+# Of a policy that selects nothing: how many workloads are looked at for labels, and how many of those are told.
 MOST_LOOKED_AT = 1000
 MOST_LABELS = 5
-UNTOLD = frozenset({"pod-template-hash"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,5 +83,5 @@ def labels_there(cached: CachedPolicy, cache: Cache) -> list[str]:
     counted: Counter[str] = Counter()
     for workload in itertools.islice(cache.reached_by(cached.id), MOST_LOOKED_AT):
         if cache.selects_namespace(policy, workload):
-            counted.update(f"{key}={value}" for key, value in workload.pod_labels.items() if key not in UNTOLD)
+            counted.update(f"{key}={value}" for key, value in workload.pod_labels.items())
     return [label for label, _ in sorted(counted.items(), key=lambda each: (-each[1], each[0]))[:MOST_LABELS]]

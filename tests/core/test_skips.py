@@ -9,13 +9,13 @@ import pytest
 
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler
-from sidecarpolicy.core.checks import Pin, Skip, Subject, invalid_marks, invalid_namespace_mark, judge
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import inject
 from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.record import Entry, ItemKey, Record
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.skips import Pin, Skip, Subject, invalid_marks, invalid_namespace_mark, judge
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Namespace
 from sidecarpolicy.names import SkipReason

@@ -14,7 +14,7 @@ from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Api, Conflict, Json, Leadership, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import POLICIES, REVISIONS
-from sidecarpolicy.engine.writes import (
+from sidecarpolicy.engine.write_requests import (
     ChangeFinalizers,
     CreateRevision,
     DeleteRevision,
