@@ -172,7 +172,7 @@ REFUSED = {
         a_policy(rollout={"progressDeadlineSeconds": 172_800}),
         "progressDeadlineSeconds",
     ),
-    "a strategy to come": (a_policy(rollout={"strategy": "OnNextChange"}), '"Progressive", "AllAtOnce"'),
+    "a strategy to come": (a_policy(rollout={"strategy": "BlueGreen"}), '"Progressive", "AllAtOnce", "OnNextChange"'),
     "a priority beyond int32": (a_policy(priority=2**31), "spec.priority"),
     "a volume without a source": (a_policy(volumes=[{"name": "logs"}]), "must have exactly one source"),
     "a volume of two sources": (

@@ -35,7 +35,7 @@ def leader() -> str:
     path = f"/apis/coordination.k8s.io/v1/namespaces/{os.environ['POD_NAMESPACE']}/leases/sidecarpolicy"
     spec = get(path)["spec"]
     renewed = datetime.datetime.fromisoformat(spec["renewTime"].replace("Z", "+00:00"))
-    age = (datetime.datetime.now(datetime.UTC) - renewed).total_seconds()
+    age = (datetime.datetime.now(datetime.timezone.utc) - renewed).total_seconds()
     if not spec.get("holderIdentity") or age > spec["leaseDurationSeconds"]:
         raise ValueError(f"nobody leads: {json.dumps(spec)}")
     return f"leader: {spec['holderIdentity']}"
