@@ -123,8 +123,9 @@ class PolicyMemory:
     """What is remembered of one policy, and its fleet.
 
     *accepted*: the generation that *rejection* is about. *problem*: why the newest generation could not be accepted or
-    something else of the policy could not be written yet. *explained*: why workloads failed, also when they have been
-    rolled back since. *told*: the failures of which there has been an Event.
+    something else of the policy could not be written yet. *halted_by*: the failures that halted the rollout, and
+    why. *explained*: why workloads failed, also when they have been rolled back since. *told*: the failures of which
+    there has been an Event.
     """
 
     fleet: Fleet = field(default_factory=Fleet)
@@ -140,6 +141,7 @@ class PolicyMemory:
     status_written: float = -1.0
     skipped: Mapping[WorkloadId, SkipReason] | None = None
     explained: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
+    halted_by: Mapping[WorkloadId, tuple[str, str]] = field(default_factory=dict)
     told: set[tuple[WorkloadId, str]] | None = None
     warned: dict[WorkloadId, tuple[Warned, ...]] = field(default_factory=dict)
     uninspected: set[WorkloadId] = field(default_factory=set)

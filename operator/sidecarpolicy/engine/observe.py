@@ -199,6 +199,24 @@ def _deselected_by_owner(policy: Policy, workload: Workload, context: Context) -
     return any(policy.selector.matches(each.labels) for each in context.cache.children(workload))
 
 
+def _still_to_roll_back(found: Target, cached: CachedPolicy, workload: Workload, context: Context) -> Target:
+    """Return a target that halted its rollout as failed until it is rolled back, be it up again for a moment.
+
+    A container that crashes again and again is up each time. What has decided about the fleet is not taken back by
+    that: the status would say that it was rolled back, and its Pods would go on crashing.
+    """
+    update = context.cache.update_revision(cached.id)
+    reason, message = context.memory.of_policy(cached.id).halted_by.get(workload.id, ("", ""))
+    if not message or update is None or update.halt is None or found.failing or found.skip is not None:
+        return found
+    rollout = cached.policy.rollout if cached.policy is not None else DEFAULT_ROLLOUT
+    if rollout.on_failure is not OnFailure.ROLLBACK or found.revision != update.revision.name:
+        return found
+    if found.note.failed or found.note.unhealthy_before:
+        return found
+    return replace(found, failing=True, suspect=False, blamed=True, reason=reason, message=message, state=State.FAILED)
+
+
 def _explained(found: Target, cached: CachedPolicy, workload: Workload, context: Context) -> Target:
     """Return a late or failed target with what is known of the cause.
 
@@ -230,6 +248,7 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
             blamed=diagnosis.ours,
             state=State.FAILED if failing and found.skip is None else found.state,
         )
+    found = _still_to_roll_back(found, cached, workload, context)
     if found.failing and found.message:
         explained[workload.id] = (found.reason, found.message)
     else:

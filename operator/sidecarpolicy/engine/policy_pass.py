@@ -118,6 +118,9 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
         return _mark(update, cached.id, context, changes, "approved by its author"), None
     if now.halts:
         why = "; ".join(f"{each.workload}: {each.message}" for each in remembered.fleet.failed[:3] if each.counts)
+        remembered.halted_by = {
+            each.workload: (each.reason, each.message) for each in remembered.fleet.failed if each.counts
+        }
         halt = Halt(id=update.attempt_id, reason=why, since=micro_timestamp(context.now()))
         changes = {names.HALT: halt_text(halt)}
         return _mark(update, cached.id, context, changes, f"{halt.id} is halted: {why}"), EventReason.HALTED
