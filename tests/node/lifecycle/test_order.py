@@ -54,6 +54,8 @@ def lives(
         native = a_deployment_of("native", stage.namespace, APP)
         ordinary = a_deployment_of("ordinary", stage.namespace, APP, PROXY)
         ordinary["spec"]["template"]["metadata"]["labels"] = {"app": "ordinary"}  # no policy selects it
+        for each in (native, ordinary):  # forty Pods end at once: on a busy machine the default 30 s may run out first
+            each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 90
         proxy = as_sidecar(PROXY | {"volumeMounts": [POLICY_MOUNT]}, role="Proxy")
         stage.apply(native, ordinary)
         stage.apply(a_policy("web", stage.namespace, sidecars=[proxy], volumes=[POLICY_VOLUME]))
