@@ -7,7 +7,6 @@ the report, which always runs.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.revision import Halt, StoredRevision, approvals, halt_text, revision_name
 from sidecarpolicy.core.status import Rejection
+from sidecarpolicy.core.text_limits import one_line
 from sidecarpolicy.core.times import micro_timestamp
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.acceptance import (
@@ -305,8 +305,3 @@ class PolicyPass:
         await self.observed()
         each = remembered.fleet.get(place)
         return self.context.cache.workloads.get(place) if each is not None and (each.failing or each.suspect) else None
-
-
-def one_line(text: str) -> str:
-    """Return *text* without line breaks and control characters."""
-    return re.sub(r"\s+", " ", text).strip()

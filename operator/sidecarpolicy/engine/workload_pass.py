@@ -16,13 +16,13 @@ from sidecarpolicy.core.drift import mends
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.progress import Backoff
+from sidecarpolicy.core.text_limits import one_line
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.alarms import Alarms
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.memory import Failed, Mutation
-from sidecarpolicy.engine.policy_pass import one_line
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Transient
 from sidecarpolicy.engine.prepare import (
     NO_STEPS,
