@@ -13,10 +13,11 @@ from collections.abc import Mapping
 
 import click
 
+from sidecarpolicy.cli import process_options
 from sidecarpolicy.cli.logs import set_up
 from sidecarpolicy.handlers.operator import EndedByKopf, operate
 from sidecarpolicy.handlers.process import OperatorSettings
-from sidecarpolicy.handlers.serving import OFF, CannotListen, host_and_port
+from sidecarpolicy.handlers.serving import CannotListen
 from sidecarpolicy.kube.connection import ConnectionProblem
 
 PREFIX = "SIDECARPOLICY_RUN"
@@ -52,25 +53,8 @@ class RunCommand(click.Command):
         return super().parse_args(ctx, [OLD_NAMES.get(flag, flag) + sign + value for flag, sign, value in parted])
 
 
-def address(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Check a bind address."""
-    try:
-        if value not in OFF:
-            host_and_port(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, parameter) from error
-    return value
-
-
 @click.command(cls=RunCommand, context_settings={"auto_envvar_prefix": PREFIX, "show_default": True})
-@click.option("--kubeconfig", default="", help="Path of a kubeconfig; KUBECONFIG or the Pod's service account if none.")
-@click.option("--context", default="", help="Context of the kubeconfig; its current one if none.")
-@click.option(
-    "--operator-namespace",
-    default=lambda: os.environ.get("POD_NAMESPACE", DEFAULTS.operator_namespace),
-    show_default="$POD_NAMESPACE, or sidecarpolicy-system",
-    help="The operator's own namespace: its Lease, and the revisions of cluster policies.",
-)
+@process_options.where_the_cluster_is("its Lease")
 @click.option("--identity", default="", help="Name in the Lease and in Events; host name and a UUID if none.")
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=DEFAULTS.workers, help="How many writes may be under way at once."
@@ -99,42 +83,15 @@ def address(context: click.Context, parameter: click.Parameter, value: str) -> s
     default=DEFAULTS.revert_threshold,
     help="After so many of them the next attempt is ten minutes later, doubling to an hour.",
 )
-@click.option(
-    "--health-probe-bind-address",
-    default=DEFAULTS.health_probe_bind_address,
-    callback=address,
-    help="host:port of /livez and /readyz; 0 for none.",
-)
-@click.option(
-    "--metrics-bind-address",
-    default=DEFAULTS.metrics_bind_address,
-    callback=address,
-    help="host:port of /metrics; 0 for none.",
-)
+@process_options.probes_and_metrics
 @click.option("--webhook", is_flag=True, help="Answer the API server's reviews in this process too.")
-@click.option(
-    "--webhook-bind-address",
-    default=DEFAULTS.webhook_bind_address,
-    callback=address,
-    help="host:port of the webhooks, over TLS.",
-)
+@process_options.webhook_bind_address
 @click.option(
     "--admission-certificates",
     is_flag=True,
     help="Make and renew the webhooks' certificates while this replica leads; --webhook does that too.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    default="info",
-    help="How much to log.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="How to log: lines for people, or one JSON object a line.",
-)
+@process_options.logging
 @click.pass_context
 def run(context: click.Context, /, log_level: str, log_format: str, **options: object) -> None:
     """Run the operator until SIGTERM or SIGINT.
