@@ -16,8 +16,7 @@ from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.metrics import Metrics
 from sidecarpolicy.engine.port import Api, Events, Leadership, Resource
-from sidecarpolicy.engine.reflector import Reflector
-from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
+from sidecarpolicy.engine.reflector import Reflector, problems_of, reflectors_of_everything
 from sidecarpolicy.engine.term import Term
 
 log = logging.getLogger(__name__)
@@ -42,21 +41,12 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.operator_namespace)
-        self.reflectors = {
-            resource: Reflector(
-                self.api,
-                resource,
-                self.cache,
-                label_selector=LABEL_SELECTORS.get(resource, ""),
-                optional=resource in OPTIONAL,
-            )
-            for resource in WATCHED
-        }
+        self.reflectors = reflectors_of_everything(self.api, self.cache)
 
     @property
     def problems(self) -> Sequence[str]:
-        """What hinders the watches at the moment; for a person."""
-        return [each.problem for each in self.reflectors.values() if each.problem]
+        """Why this process does not know what is there, for a person; empty if it does."""
+        return problems_of(self.reflectors.values())
 
     async def run(self) -> None:
         """Work until cancelled."""

@@ -24,10 +24,11 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from sidecarpolicy.engine.port import Api, ApiError, Json, NotFound, Resource, Transient
+from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
 
 log = logging.getLogger(__name__)
 
@@ -242,3 +243,27 @@ class Reflector:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
+
+
+def reflectors_of_everything(api: Api, sink: Sink) -> dict[Resource, Reflector]:
+    """Return one for each kind that a process keeps in its cache, in the order in which they are listed."""
+    return {
+        resource: Reflector(
+            api,
+            resource,
+            sink,
+            label_selector=LABEL_SELECTORS.get(resource, ""),
+            optional=resource in OPTIONAL,
+        )
+        for resource in WATCHED
+    }
+
+
+def problems_of(reflectors: Iterable[Reflector]) -> list[str]:
+    """Return why it is not known what is there, for people; empty where it is."""
+    found = list(reflectors)
+    unsynced = [each.what for each in found if not (each.synced.is_set() or each.problem)]
+    return [
+        *([f"initial list not finished: {', '.join(unsynced)}"] if unsynced else []),
+        *dict.fromkeys(each.problem for each in found if each.problem),
+    ]

@@ -135,12 +135,8 @@ class Process:
 
     def problems(self) -> Sequence[str]:
         """Why this replica does not know what is there; empty if it does."""
-        unsynced = [
-            each.what for each in self._engine.reflectors.values() if not (each.synced.is_set() or each.problem)
-        ]
         return [
-            *([f"initial list not finished: {', '.join(unsynced)}"] if unsynced else []),
-            *dict.fromkeys(each.problem for each in self._engine.reflectors.values() if each.problem),
+            *self._engine.problems,
             *([self._election.problem] if self._election.problem else []),
             *(self._admission.problems if self._admission is not None else ()),
         ]

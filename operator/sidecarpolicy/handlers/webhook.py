@@ -22,8 +22,7 @@ from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.metrics import CONTENT_TYPE, Metrics
 from sidecarpolicy.engine.port import Api
-from sidecarpolicy.engine.reflector import Reflector
-from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
+from sidecarpolicy.engine.reflector import problems_of, reflectors_of_everything
 from sidecarpolicy.handlers.serving import Answer, CannotListen, Server, host_and_port, probes
 from sidecarpolicy.kube.client import HttpApi
 from sidecarpolicy.kube.connection import Login
@@ -118,10 +117,7 @@ class _Process:
         self._metrics = Metrics()
         self._api = HttpApi(login, connections=16, on_request=self._metrics.request)
         cache = Cache(settings.operator_namespace)
-        self._reflectors = [
-            Reflector(self._api, each, cache, label_selector=LABEL_SELECTORS.get(each, ""), optional=each in OPTIONAL)
-            for each in WATCHED
-        ]
+        self._reflectors = reflectors_of_everything(self._api, cache).values()
         self.admission = Admission(
             settings.webhook_bind_address,
             api=self._api,
@@ -139,12 +135,7 @@ class _Process:
 
     def problems(self) -> Sequence[str]:
         """Why no API server should call this process; empty if it may."""
-        unsynced = [each.what for each in self._reflectors if not (each.synced.is_set() or each.problem)]
-        return [
-            *([f"initial list not finished: {', '.join(unsynced)}"] if unsynced else []),
-            *dict.fromkeys(each.problem for each in self._reflectors if each.problem),
-            *self.admission.problems,
-        ]
+        return [*problems_of(self._reflectors), *self.admission.problems]
 
     def _metrics_page(self) -> Answer:
         return Answer(text=self._metrics.text(), content_type=CONTENT_TYPE)
