@@ -15,7 +15,6 @@ from sidecarpolicy.core import counting
 from sidecarpolicy.core.canary_groups import approval_of
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.kinds import kind_of
 from sidecarpolicy.core.namespace_backoff import namespace_backoffs
 from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
 from sidecarpolicy.core.policy import Rollout
@@ -296,12 +295,8 @@ class PolicyPass:
 
     async def _read_again(self, workload: Workload, remembered: PolicyMemory) -> Workload | None:
         """Return *workload* as it is now where it is late all the same. Raise ApiError."""
-        place, address = workload.id, kind_of(workload).ADDRESS
-        found = await self.api.list_in(address, place.namespace, field_selector=f"metadata.name={place.name}")
-        if found:
-            self.context.cache.put(address, found[0])
-        else:
-            self.context.cache.forget(address, place.namespace, place.name)
+        place = workload.id
+        await self.writer.read_workload(workload)
         await self.observed()
         each = remembered.fleet.get(place)
         return self.context.cache.workloads.get(place) if each is not None and (each.failing or each.suspect) else None
