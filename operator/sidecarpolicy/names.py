@@ -72,10 +72,9 @@ APPROVE = f"{GROUP}/approve"
 # Why a workload failed whose change the API server would not have, in `status.failures`.
 REFUSED = "Refused"
 
-# Names of the two webhook configurations, of the Secret with the webhook's certificate, and of its Service.
+# Names of the two webhook configurations, and of the Secret with the webhook's certificate.
 WEBHOOKS = CONTROLLER
 WEBHOOK_SECRET = f"{CONTROLLER}-webhook-certificate"
-WEBHOOK_SERVICE = f"{CONTROLLER}-webhook"
 
 # Name prefixes of such ControllerRevisions: StatefulSets and DaemonSets live in the same name space.
 REVISION_PREFIXES = {POLICY: "sidepol-", CLUSTER_POLICY: "csidepol-"}

@@ -31,7 +31,6 @@ MOST_NODES = 500
 MOST_NAMED = 3
 
 NODES = Resource(group="", version="v1", plural="nodes", kind="Node")
-SERVICES = Resource(group="", version="v1", plural="services", kind="Service")
 ENDPOINTS = Resource(group="discovery.k8s.io", version="v1", plural="endpointslices", kind="EndpointSlice")
 DEFINITIONS = Resource(
     group="apiextensions.k8s.io", version="v1", plural="customresourcedefinitions", kind="CustomResourceDefinition"
@@ -50,7 +49,6 @@ ACCESS = "authorization.k8s.io"
 OWN_ACCESS = Resource(group=ACCESS, version="v1", plural="selfsubjectaccessreviews", kind="SelfSubjectAccessReview")
 ANYBODYS_ACCESS = Resource(group=ACCESS, version="v1", plural="subjectaccessreviews", kind="SubjectAccessReview")
 
-INSTALL = "kubectl apply -k deploy"
 AUTHORS = "sidecarpolicy-authors"
 OURS = f"app.kubernetes.io/name={names.CONTROLLER}"
 

@@ -36,15 +36,14 @@ _NO_QUEUES: Mapping[tuple[bool, str], Queue] = {}
 class Step:
     """One workload moves to *revision* (None: what it has of the policy goes), for *why*.
 
-    *joins*: it is new, and takes no slot. *orphans*: what it has stays, and belongs to its owner from now on. *urgent*:
-    it waits for no other workload. *takes_slot*: from now on it is in flight, if it was not.
+    *joins*: it is new, and takes no slot. *orphans*: what it has stays, and belongs to its owner from now on.
+    *takes_slot*: from now on it is in flight, if it was not.
     """
 
     workload: WorkloadId
     revision: str | None
     joins: bool = False
     orphans: bool = False
-    urgent: bool = False
     takes_slot: bool = False
     note: Note = NOTHING_NOTED
     why: str
@@ -175,9 +174,9 @@ def step_of_new(
         return None
     if pinned_to is not None:
         why = "pinned by its owner"
-        return Step(workload=workload, revision=pinned_to, joins=True, urgent=True, why=why)
+        return Step(workload=workload, revision=pinned_to, joins=True, why=why)
     if state.current is not None:
-        return Step(workload=workload, revision=state.current, joins=True, urgent=True, why="new workload")
+        return Step(workload=workload, revision=state.current, joins=True, why="new workload")
     rollout = state.rollout
     waits = rollout.paused or state.frozen or state.halted or rollout.strategy is Strategy.ON_NEXT_CHANGE
     if waits or rollout.canary or not has_room():
@@ -323,7 +322,7 @@ def _handover(fleet: Fleet, ahead: _Ahead) -> Step | None:
 
 def _handover_of(each: Target) -> Step:
     why = "the policy is being deleted and orphans them"
-    return Step(workload=each.workload, revision=None, orphans=True, urgent=True, why=why)
+    return Step(workload=each.workload, revision=None, orphans=True, why=why)
 
 
 def _rollback(state: RolloutState, fleet: Fleet, ahead: _Ahead) -> Step | None:
@@ -347,7 +346,6 @@ def _rollback_of(each: Target, state: RolloutState) -> Step:
     return Step(
         workload=each.workload,
         revision=each.note.previous or None,
-        urgent=True,
         takes_slot=each.health is not Health.EMPTY,
         note=Note(failed=state.attempt, not_counted=each.not_counted),
         why=f"rolled back, {each.reason}: {each.message}",
@@ -369,7 +367,7 @@ def _join(state: RolloutState, fleet: Fleet, ahead: _Ahead) -> Step | None:
 
 
 def _join_of(each: Target, current: str) -> Step:
-    return Step(workload=each.workload, revision=current, joins=True, urgent=True, why="new workload")
+    return Step(workload=each.workload, revision=current, joins=True, why="new workload")
 
 
 def _pin(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
@@ -392,7 +390,6 @@ def _pin(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> S
                 workload=each.workload,
                 revision=each.pinned_to,
                 joins=joins,
-                urgent=True,
                 takes_slot=not joins and order is not Order.EMPTY,
                 why="pinned by its owner",
             )

@@ -112,7 +112,6 @@ SKIP_PORTS = (
 )
 
 ARGO_HOOK = "argocd.argoproj.io/hook"
-HELM_HOOK = "helm.sh/hook"
 
 STRIPPING_MARKS: Mapping[str, str] = {
     "admission.datadoghq.com/enabled": "Datadog's admission controller (before cluster agent 7.66)",

@@ -475,7 +475,6 @@ class _Flow:
         self.text, self.places, self.node, self.change = text, text.places, node, change
         self.entries = text.places.entries(node)
         self.is_json = text.file.is_json
-        self.is_mapping = isinstance(node, MappingNode)
         self.around = around
 
     def splice(self) -> None:
