@@ -16,7 +16,7 @@ Reading::
             found.position(path)                # Position: .line, .column (from 1), .start, .end (indexes in file.text)
             found.where(path)                   # "app.yaml, line 12: spec.template.spec.containers[0].image"
             found.at(path)                      # the same path from the document's root, for the calls below
-    document.position(path); document.key_position(path)    # of the value; of its key or dash
+    document.position(path)                 # of the value
 
 Positions of what is not there are those of the nearest thing around it.
 

@@ -141,11 +141,6 @@ class Document:
         line = None if found.is_alias else found.node.start_mark.line
         return places.position(found.start, found.end, line)
 
-    def key_position(self, path: Path) -> Position:
-        """Return where the key, or the dash of the item, at *path* stands; as `position` where there is none."""
-        found = self.entry(path)
-        return self.position(path) if found is None else self.file.places.position(found.begin, found.after)
-
     def where(self, path: Path) -> str:
         """Return *path* as people look for it: `app.yaml, line 12: spec.template.spec.volumes`."""
         return f"{self.file.source}, line {self.position(path).line}: {text_of_path(path)}"

@@ -9,7 +9,9 @@ or the colon of a key is.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 
 from yaml import CollectionNode, MappingNode, Node, ScalarNode
 
@@ -86,8 +88,12 @@ class Places:
     def position(self, start: int, end: int, line: int | None = None) -> Position:
         """Return the span as people count; *line* of its beginning, from 0, where it is known."""
         if line is None:
-            line = sum(1 for _ in BREAK.finditer(self.text, 0, start))
+            line = bisect_right(self._line_ends, start)
         return Position(line=line + 1, column=self.column(start) + 1, start=start, end=end)
+
+    @cached_property
+    def _line_ends(self) -> list[int]:
+        return [found.end() for found in BREAK.finditer(self.text)]
 
     def content(self, node: Node) -> int:
         """Return where *node* begins after its anchor and tag."""
