@@ -43,8 +43,7 @@ def cluster() -> Iterator[localcluster.Cluster]:
     with started as running:
         running.kubectl("apply", "--filename", str(ROOT / "crds"))
         running.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
-        definitions = [f"customresourcedefinition/{plural}.{names.GROUP}" for plural in names.PLURALS.values()]
-        running.kubectl("wait", "--for=condition=Established", "--timeout=30s", *definitions)
+        running.await_definitions()
         api = kube.client(running.kubeconfig)
         for plural in names.PLURALS.values():
             poll(partial(kube.answer_to, api, plural), until=lambda status: status == HTTPStatus.OK)

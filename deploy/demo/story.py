@@ -62,7 +62,7 @@ class Story:
         )
         with self._promises.keeping(IN_CLUSTER) as evidence:
             self._kubectl("apply", "-k", "deploy")
-            self._kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s", shown=False)
+            self._stage.cluster.await_definitions()
             self._kubectl(
                 *("wait", "deployments", "--all", "--namespace=sidecarpolicy-system"),
                 *("--for=condition=Available", f"--timeout={ROLLOUT}s"),
@@ -82,7 +82,7 @@ class Story:
         self._promises.cannot_show(IN_CLUSTER, why)
         self._kubectl("apply", "-f", "crds")
         self._kubectl("apply", "-k", "deploy/base/access")
-        self._kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s", shown=False)
+        self._stage.cluster.await_definitions()
         screen.command(self._stage.start_operator())
 
     def applications(self) -> None:

@@ -36,7 +36,7 @@ def server() -> Iterator[localcluster.Cluster]:
 
 def install(server: localcluster.Cluster) -> None:
     server.kubectl("apply", "--filename", str(ROOT / "crds"))
-    server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *DEFINITIONS)
+    server.await_definitions()
 
 
 def uninstall(server: localcluster.Cluster) -> None:

@@ -31,7 +31,7 @@ def server() -> Iterator[localcluster.Cluster]:
 def installed(server: localcluster.Cluster) -> localcluster.Cluster:
     """With the kinds, and policies of an operator that has gone: their finalizers hold them."""
     server.kubectl("apply", "--filename", str(ROOT / "crds"))
-    server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    server.await_definitions()
     server.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
     policies = [a_policy("web", "shop"), a_cluster_policy("mesh")]
     for each in policies:

@@ -51,7 +51,7 @@ def node() -> Iterator[localcluster.Cluster]:
     with _start(time.monotonic() + PATIENCE) as running:
         running.kubectl("apply", "--filename", str(ROOT / "crds"))
         running.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
-        running.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        running.await_definitions()
         for tag in (1, 2):
             running.load_image(images.caddy(tag))
         yield running

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -100,6 +101,25 @@ class Cluster:
             said = f"{done.stdout}{done.stderr}".rstrip()
             raise KubectlError(f"kubectl {' '.join(arguments)} ended with {done.returncode}:\n{said}")
         return done
+
+    def await_definitions(self, timeout: float = 60) -> None:
+        """Return when every CustomResourceDefinition is Established: its kind can be used.
+
+        :raises KubectlError: if one is not in *timeout* seconds.
+        """
+        deadline = time.monotonic() + timeout
+        wait = (
+            "wait",
+            "--for=condition=Established",
+            "customresourcedefinitions",
+            "--all",
+            f"--timeout={timeout:.0f}s",
+        )
+        while (done := self.kubectl(*wait, check=False, timeout=timeout + 30)).returncode:
+            # kubectl does not wait for a definition that has no conditions yet, as in its first milliseconds.
+            if "accessor error" not in done.stderr or time.monotonic() > deadline:
+                raise KubectlError(f"not every CustomResourceDefinition is Established:\n{done.stderr}")
+            time.sleep(0.1)
 
     @property
     def has_node(self) -> bool:

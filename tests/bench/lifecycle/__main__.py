@@ -66,7 +66,7 @@ def _cluster() -> localcluster.Cluster:
 def _measure(cluster: localcluster.Cluster, rounds: int, pods: int) -> dict[str, Result]:
     cluster.kubectl("apply", "--filename", str(ROOT / "crds"))
     cluster.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    cluster.await_definitions()
     cluster.load_image(images.witness())
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{_NAMESPACE}")
     account = cluster.user_kubeconfig(f"system:serviceaccount:{_NAMESPACE}:sidecarpolicy", *groups)

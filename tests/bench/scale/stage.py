@@ -123,8 +123,7 @@ def prepare(cluster: localcluster.Cluster) -> None:
     cluster.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
     binding = "clusterrolebinding/bench-clients"
     cluster.kubectl("create", *binding.split("/"), "--clusterrole=sidecarpolicy", "--group=bench:clients")
-    definitions = [f"customresourcedefinition/{plural}.{names.GROUP}" for plural in names.PLURALS.values()]
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *definitions)
+    cluster.await_definitions()
     api: pykube.HTTPClient = kube.client(cluster.kubeconfig)
     for plural in names.PLURALS.values():
         poll(partial(kube.answer_to, api, plural), until=lambda status: status == HTTPStatus.OK)
