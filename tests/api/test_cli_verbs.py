@@ -21,7 +21,7 @@ from sidecarpolicy.cli.main import main
 from sidecarpolicy.engine.port import NotFound, Resource
 from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
 from tests.conftest import OPERATOR_NAMESPACE
-from tests.fleet import Fleet, image_of
+from tests.fleet import Fleet, image_of, traces
 from tests.polling import poll
 
 Command = Callable[..., Result]
@@ -103,6 +103,9 @@ def test_a_halt_is_a_failure_and_ends_with_resume(fleet: Fleet, verb: Command) -
     assert "RolledBack" in failed.stdout
     assert "Insufficient cpu" in failed.stdout
     halt = f"{halted['updateRevision']}#1"
+    refused = verb("restart", "web")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert f"is halted ({halt}), and a restart would go on with what failed" in refused.stderr
     assert halted["halt"]["id"] == halt
     assert failed.stderr.splitlines()[-1] == f"next: sidecarpolicy resume web -n {fleet.namespace}"
     resumed = verb("resume", "web")
@@ -157,6 +160,48 @@ def test_undo_brings_back_the_same_revision_and_the_operator_rolls_it_out(fleet:
     unknown = verb("undo", "web", "--to-revision=nothing")
     assert unknown.exit_code == 1
     assert f"has no revision 'nothing'; there is {second}, {first}" in unknown.stderr
+
+
+def test_restart_rolls_every_deployment_once_and_undo_takes_it_back(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 3), a_proxy(fleet.namespace))
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    before, templates = numbers(fleet), fleet.templates()
+    dry = verb("restart", "web", "--dry-run")
+    extent = "3 Deployments, one first, then at most 1 at a time"
+    assert dry.stdout == f"sidecarpolicy.sidecars.dev/web restarted: {extent} (server dry run)\n"
+    assert names.RESTARTED_AT not in policy_of(fleet)["metadata"].get("annotations", {})
+    restarted = verb("restart", "web")
+    assert restarted.stdout == f"sidecarpolicy.sidecars.dev/web restarted: {extent}\n"
+    assert restarted.stderr == f"next: sidecarpolicy status web -n {fleet.namespace} --watch\n"
+    policy = policy_of(fleet)
+    assert fields_of_the_cli(policy) == {"f:metadata": {"f:annotations": {f"f:{names.RESTARTED_AT}": {}}}}
+    assert verb("status", "web", "--watch", "--timeout=60s").exit_code == 0
+    second = fleet.status()["currentRevision"]
+    assert second != first
+    told = f"web@{policy['metadata']['annotations'][names.RESTARTED_AT]}"
+    assert {name: each["metadata"].get("annotations") for name, each in fleet.templates().items()} == {
+        name: {names.RESTARTED_AT: told} for name in templates
+    }
+    assert {name: each["spec"] for name, each in fleet.templates().items()} == {
+        name: each["spec"] for name, each in templates.items()
+    }
+    assert numbers(fleet) == {name: number + 1 for name, number in before.items()}
+    shown = verb("history", "web", first, second)
+    assert [line for line in shown.stdout.splitlines() if line[:1] in "+-"][2:] == [f"+restartedAt: '{told[4:]}'"]
+    same = verb("undo", "web")
+    assert same.exit_code == 1
+    assert f"is at revision {second}, which only restarts what {first} injects" in same.stderr
+    assert f"rolled back to revision {first}" in verb("undo", "web", f"--to-revision={first}").stdout
+    poll(fleet.status, until=lambda status: status.get("currentRevision") == first)
+    assert fleet.templates() == templates
+    fleet.delete_policy()
+    assert not traces(fleet.deployments().values())
+
+
+def numbers(fleet: Fleet) -> dict[str, int]:
+    """How many Pod templates each Deployment has had."""
+    counted = "deployment.kubernetes.io/revision"
+    return {name: int(each["metadata"]["annotations"][counted]) for name, each in fleet.deployments().items()}
 
 
 def test_undo_twice_does_not_return_to_what_was_halted(fleet: Fleet, verb: Command) -> None:

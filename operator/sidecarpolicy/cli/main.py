@@ -28,6 +28,7 @@ COMMANDS = {
     "approve": ("sidecarpolicy.cli.approve", "Approve what a policy waits for."),
     "undo": ("sidecarpolicy.cli.undo", "Put the spec of an earlier revision back."),
     "pin": ("sidecarpolicy.cli.pin", "Keep a Deployment at one revision."),
+    "restart": ("sidecarpolicy.cli.restart", "Restart every Deployment of a policy, a few at a time."),
     "stop": ("sidecarpolicy.cli.stopping", "Stop everything: no workload is changed any more."),
     "start": ("sidecarpolicy.cli.stopping", "Lift the stop."),
     "release": ("sidecarpolicy.cli.release", "Take all policies away, for leaving for good."),
@@ -51,7 +52,7 @@ COMMANDS = {
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "See what is there": ("status", "targets", "list", "history", "timeline"),
-    "Act on a rollout": ("pause", "resume", "approve", "undo", "pin"),
+    "Act on a rollout": ("pause", "resume", "approve", "undo", "restart", "pin"),
     "Act on everything": ("stop", "start", "release", "orphans"),
     "Work on files, without a cluster": ("inject", "eject", "diff", "explain", "fn", "lint", "migrate", "validate"),
     "The installation": ("check", "completion", "version", "help", "run", "webhook"),

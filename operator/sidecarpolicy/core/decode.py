@@ -27,6 +27,7 @@ from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, R
 from sidecarpolicy.core.ports import claimed_ports
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.record import normpath
+from sidecarpolicy.core.restarts import with_restart
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
 from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, Position, Removal, Role, Strategy
@@ -109,7 +110,7 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         rollout=_rollout(spec.field("rollout"), cluster_wide=cluster_wide),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
         revision_history_limit=spec.field("revisionHistoryLimit").integer(10, least=0, most=MOST_REVISIONS),
-        words=author_words(without_nulls(spec.mapping())) if not root.problems else {},
+        words=with_restart(author_words(without_nulls(spec.mapping())), metadata.value) if not root.problems else {},
     )
     policy = replace(policy, unknown=tuple(unknown))
     if root.problems:

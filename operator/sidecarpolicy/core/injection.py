@@ -29,6 +29,7 @@ from sidecarpolicy.core.record import (
     Note,
     Record,
 )
+from sidecarpolicy.core.restarts import with_restarts
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.names import Position
@@ -111,8 +112,9 @@ def compose(
     spec = with_items(work.spec, INIT_CONTAINERS, work.init_containers())
     spec = with_items(spec, VOLUMES, work.volumes())
     spec = with_items(spec, "containers", [work.with_additions(each) for each in items(work.spec, "containers")])
+    template = with_restarts(template, record, work.assigned, work.held.keys() | orphaned)
     return Composition(
-        template={**template, "spec": spec} if spec != at(template, "spec") else template,
+        template={**template, "spec": spec} if spec != work.spec else template,
         record=work.new_record(spec, joining, notes),
         env_kept=tuple(sorted(work.env_kept)),
         yielded=tuple(sorted(work.yielded)),

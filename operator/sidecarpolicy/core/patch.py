@@ -1,4 +1,4 @@
-"""One JSON Patch per change, per workload (RFC 6902): guards, whole lists, the record.
+"""One JSON Patch per change, per workload (RFC 6902): guards, whole lists, annotations one by one, the record.
 
 Whole-list replacement keeps the exact order and records ownership only for what changed; SSA would put our items after
 the application's init containers. The guard is on `generation`, which moves with every change of spec or annotations
@@ -59,7 +59,11 @@ def template_and_record_changes(
     new_record: str,
 ) -> list[Json]:
     """Return the same operations without the tests: for an object that nobody else can write meanwhile."""
-    return [*_template_changes(before, after, path), *_record_change(annotated, record, new_record)]
+    return [
+        *_template_changes(before, after, path),
+        *_annotation_changes(before, after, path),
+        *_record_change(annotated, record, new_record),
+    ]
 
 
 def _template_changes(before: Json, after: Json, path: Sequence[str]) -> list[Json]:
@@ -79,6 +83,32 @@ def _template_changes(before: Json, after: Json, path: Sequence[str]) -> list[Js
     ]
 
 
+def _annotation_changes(before: Json, after: Json, path: Sequence[str]) -> list[Json]:
+    """Return what turns the annotations of the Pod template into what they are to be, each by itself."""
+    old, new = at(before, "metadata", "annotations"), at(after, "metadata", "annotations")
+    if old == new:
+        return []
+    base = f"/{'/'.join(path)}/metadata"
+    if not at(before, "metadata"):
+        return [{"op": "add", "path": base, "value": {"annotations": new}}]
+    if not old or not new:
+        return [_change_of(f"{base}/annotations", new)]
+    return [
+        _change_of(f"{base}/annotations/{_escaped(key)}", new.get(key))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _change_of(path: str, value: Any) -> Json:
+    return {"op": "remove", "path": path} if value in (None, {}) else {"op": "add", "path": path, "value": value}
+
+
+def _escaped(key: str) -> str:
+    """Return *key* as a step of a JSON Pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
 def _list_change(path: str, old: Sequence[Any], new: Sequence[Any]) -> list[Json]:
     if old == new:
         return []
@@ -88,7 +118,7 @@ def _list_change(path: str, old: Sequence[Any], new: Sequence[Any]) -> list[Json
 
 
 def _record_change(annotated: bool, record: str | None, new_record: str) -> list[Json]:
-    path = "/metadata/annotations/" + names.RECORD.replace("~", "~0").replace("/", "~1")
+    path = "/metadata/annotations/" + _escaped(names.RECORD)
     if (record or "") == new_record and not (record is not None and not new_record):
         return []
     if not new_record:

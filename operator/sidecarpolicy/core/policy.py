@@ -152,7 +152,8 @@ class Policy:
     """One SidecarPolicy or ClusterSidecarPolicy.
 
     *words* is everything in the spec that shapes a Pod template, as the author wrote it, without values that equal
-    their default; the revision's hash is taken over it. *created* is RFC 3339 text, which sorts as time does.
+    their default, and the restart that its annotation asks for; the revision's hash is taken over it. *created* is
+    RFC 3339 text, which sorts as time does.
     *unknown*: paths of fields that this version does not know, as a newer CRD may fill them in.
     """
 

@@ -20,6 +20,7 @@ from math import ceil
 from typing import Any
 
 from sidecarpolicy.core.policy import Application, Policy, Sidecar
+from sidecarpolicy.core.restarts import WORD
 from sidecarpolicy.core.revision import InjectedSidecar, Revision, revision_name
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import PodReadiness, Startup
@@ -212,6 +213,7 @@ def _revision(
             env=tuple(env),
             volume_mounts=tuple(mounts),
         ),
+        restarted=policy.words.get(WORD, ""),
     )
 
 

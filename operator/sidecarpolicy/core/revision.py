@@ -22,6 +22,7 @@ from sidecarpolicy.core.likeness import LIST_KEYS
 from sidecarpolicy.core.lists import entries_of
 from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
+from sidecarpolicy.core.times import is_timestamp
 from sidecarpolicy.core.tree import Json, at, compact
 from sidecarpolicy.names import Position, Role
 
@@ -52,7 +53,10 @@ class InjectedSidecar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """What one version of a policy injects. *created* is when the policy was created (RFC 3339)."""
+    """What one version of a policy injects. *created* is when the policy was created (RFC 3339).
+
+    *restarted*: when the author had everything restarted with it, empty for never (see `restarts`).
+    """
 
     policy: PolicyId
     name: str
@@ -61,6 +65,7 @@ class Revision:
     sidecars: tuple[InjectedSidecar, ...]
     volumes: tuple[Json, ...] = ()
     application: Application = Application()
+    restarted: str = ""
 
     def sidecar(self, name: str) -> InjectedSidecar | None:
         """The sidecar of that name, if it has one."""
@@ -166,6 +171,7 @@ def to_controller_revision(stored: StoredRevision, *, policy: Policy, namespace:
                 "env": list(revision.application.env),
                 "volumeMounts": list(revision.application.volume_mounts),
             },
+            **({"restartedAt": revision.restarted} if revision.restarted else {}),
         },
     }
 
@@ -218,6 +224,7 @@ def _revision(data: Cursor) -> Revision:
             env=_keyed(application.field("env"), *LIST_KEYS["env"]),
             volume_mounts=_keyed(application.field("volumeMounts"), *LIST_KEYS["volumeMounts"]),
         ),
+        restarted=_restarted(data.field("restartedAt")),
     )
 
 
@@ -251,6 +258,13 @@ def _sidecar(cursor: Cursor) -> InjectedSidecar:
         start_after=tuple(_given(each) for each in cursor.field("startAfter").entries()),
         container=container.mapping(),
     )
+
+
+def _restarted(cursor: Cursor) -> str:
+    text = cursor.text()
+    if text and not is_timestamp(text):
+        cursor.wrong("must be a time")
+    return text
 
 
 def _keyed(cursor: Cursor, key: str) -> tuple[Json, ...]:

@@ -30,6 +30,9 @@ from sidecarpolicy.names import SkipReason
 MARKS = {names.INJECT: "label", names.ALLOW_DOWNTIME: "annotation", names.PIN: "annotation"}
 TRUTH = ("true", "false")
 
+# What of ours a Pod template has.
+RESTART = ("annotation", names.RESTARTED_AT)
+
 # How a Pod asks for a node by its operating system (k8s.io/api/core/v1, LabelOSStable).
 OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
 
@@ -472,7 +475,8 @@ def invalid_marks(
 ) -> list[str]:
     """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
 
-    *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` means anything.
+    *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` means anything, and
+    where a restart of ours stands.
     """
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
@@ -490,7 +494,7 @@ def invalid_marks(
         for key, value in sorted(marks.items()):
             if key == names.INJECT and value not in TRUTH:
                 found.append(_untrue(f"{what} {key} of the Pod template", value))
-            elif key != names.INJECT and key.startswith(f"{names.GROUP}/"):
+            elif key != names.INJECT and key.startswith(f"{names.GROUP}/") and (what, key) != RESTART:
                 found.append(f"{what} {key} of the Pod template: is not known; known is {names.INJECT}")
     return found
 

@@ -12,6 +12,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.progress import facts_of
+from sidecarpolicy.core.restarts import has_restart
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Pin, Subject, judge
 from sidecarpolicy.core.tree import at
@@ -60,6 +61,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
             stored.revision
             for each in candidates
             for stored in sorted(cache.revisions(each.policy), key=lambda stored: stored.number, reverse=True)
+            if has_restart(content.template, stored.revision)
         ]
         record = rebuilt(spec, record, content.claims, stored)
     if foreign := {policy for policy in missing if not policy.cluster_wide and policy.namespace != namespace.name}:
