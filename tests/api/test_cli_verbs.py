@@ -347,6 +347,88 @@ def test_a_cluster_policy_is_listed_where_it_reaches_and_undone(fleet: Fleet, ve
         fleet.cluster.kubectl("delete", "clustersidecarpolicy", name, "--timeout=60s")
 
 
+def test_explain_tells_what_a_deployment_runs_and_what_it_gets(fleet: Fleet, verb: Command, tmp_path: Path) -> None:
+    def explained(*arguments: str) -> Manifest:
+        found: Manifest = json.loads(verb("explain", *arguments, "--output=json").stdout)
+        return found
+
+    probe: Manifest = {"readinessProbe": {"tcpSocket": {"port": 80}}}
+    down = a_deployment("down", fleet.namespace, strategy={"type": "Recreate"})
+    fleet.apply(*carts(fleet.namespace, 2), down, a_proxy(fleet.namespace, **probe))
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    version = fleet.deployment("cart-0")["metadata"]["resourceVersion"]
+    done = explained("deploy/cart-0")
+    row = {
+        "policy": f"SidecarPolicy {fleet.namespace}/web",
+        "revision": first,
+        "sidecars": ["proxy"],
+        "maxConcurrent": "10%",
+        "runs": first,
+        "state": "updated",
+        "reason": "",
+        "message": "",
+        "pinnedTo": "",
+        "halt": "",
+        "paused": False,
+    }
+    assert done["policies"] == [row]
+    gate = "its startup probe has succeeded, for at most 120 s"
+    assert [(each["container"], each["next"]) for each in done["start"]] == [("proxy", gate), ("app", "")]
+    assert done["stop"] == [["app"], ["proxy"]]
+    assert fleet.deployment("cart-0")["metadata"]["resourceVersion"] == version
+    # Two carts, of which one is pinned, and another revision that waits.
+    verb("pin", "web", "cart-1")
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout={"paused": True}, **probe))
+    second = fleet.wait("Paused")["updateRevision"]
+    (waiting,) = explained(f"{fleet.namespace}/cart-0")["policies"]
+    assert waiting == row | {"revision": second, "state": "pending", "paused": True, "message": waiting["message"]}
+    text = verb("explain", "cart-0").stdout
+    assert f"    pending: runs {first} now, its rollout is paused" in text
+    assert f"Deployment {fleet.namespace}/cart-0 ({Cluster(str(fleet.cluster.kubeconfig)).server})" in text
+    (pinned,) = explained("cart-1")["policies"]
+    assert (pinned["revision"], pinned["state"], pinned["reason"]) == (first, "skipped", "Pinned")
+    assert pinned["pinnedTo"] == first
+    skipped = explained("down")
+    assert [(each["revision"], each["state"], each["reason"]) for each in skipped["policies"]] == [
+        ("", "skipped", "Downtime")
+    ]
+    assert [(each["did"], each["reason"]) for each in skipped["notes"]] == [("skipped", "Downtime")]
+    # The files that inject would read say the same.
+    files = {"policy.json": policy_of(fleet), "app.json": fleet.deployment("cart-0")}
+    for name, body in files.items():
+        (tmp_path / name).write_text(json.dumps(body))
+    offline = explained("cart-0", f"--policy={tmp_path / 'policy.json'}", f"--filename={tmp_path / 'app.json'}")
+    live = explained("cart-0")
+    assert {key: live[key] for key in ("start", "stop", "startup", "termination", "resources")} == {
+        key: offline[key] for key in ("start", "stop", "startup", "termination", "resources")
+    }
+    missing = verb("explain", "crt-0")
+    assert missing.exit_code == 1
+    assert "there is no Deployment 'crt-0' in namespace" in missing.stderr
+    assert "did you mean cart-0" in missing.stderr
+
+
+def test_explain_says_what_leaves_and_what_nobody_answers_for(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 1), a_proxy(fleet.namespace, rollout={"removal": "Manual"}))
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    narrowed = a_proxy(fleet.namespace, rollout={"removal": "Manual"})
+    narrowed["spec"]["selector"] = {"matchLabels": {"app": "other"}}
+    fleet.apply(narrowed)
+    fleet.wait("RemovalHeld")
+    leaving = json.loads(verb("explain", "cart-0", "--output=json").stdout)
+    assert [(each["runs"], each["revision"], each["state"]) for each in leaving["policies"]] == [
+        (first, "", "removing")
+    ]
+    assert leaving["start"] == [{"container": "app", "kind": "application", "policy": "", "next": ""}]
+    assert leaving["notes"] == [
+        {
+            "did": "removed",
+            "reason": "",
+            "text": f"SidecarPolicy {fleet.namespace}/web at {first}: it does not select this Deployment",
+        }
+    ]
+
+
 def test_approve_writes_what_the_status_asks_for_beside_what_is_there(fleet: Fleet, verb: Command) -> None:
     careful = {"removal": "Manual", "canary": [{"name": "eu", "max": 1}]}
     fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace, rollout=careful))

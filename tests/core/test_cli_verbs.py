@@ -589,7 +589,7 @@ def test_an_error_says_what_where_and_what_to_do(error: ApiError, says: str) -> 
     assert says in explanation(error, "https://server")
 
 
-READING = ("status", "targets", "list", "history", "check")
+READING = ("status", "targets", "list", "history", "explain", "check")
 VERBS = (*READING, "pause", "resume", "approve", "undo", "restart", "pin", "stop", "start", "release")
 
 

@@ -29,6 +29,7 @@ OPERATOR_NAMESPACE = "sidecarpolicy-system"
 TRIES = 5
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 WHERE = ("kubeconfig", "context", "namespace", "operator_namespace", "request_timeout", "as_user", "as_groups")
+DEPLOYMENT_WORDS = ("deployment", "deployments", "deploy", "deployment.apps", "deployments.apps")
 
 
 def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
@@ -215,7 +216,7 @@ def print_as(output: str, value: Json) -> None:
 def deployment_name(text: str) -> str:
     """Return the name in `cart` or `deployment/cart`; raise click.UsageError for anything else."""
     kind, _, name = text.rpartition("/")
-    if not name or kind not in ("", "deployment", "deployments", "deploy", "deployment.apps", "deployments.apps"):
+    if not name or kind not in ("", *DEPLOYMENT_WORDS):
         raise click.UsageError(f"{text!r} names no Deployment: it must be NAME or deployment/NAME")
     return name
 
@@ -223,6 +224,19 @@ def deployment_name(text: str) -> str:
 def say(asked: Asked, resource: Resource, name: str, what: str) -> None:
     """Print what was done, as kubectl does: `sidecarpolicy.sidecars.dev/web paused`."""
     group = f".{resource.group}" if resource.group else ""
+def deployment_place(text: str) -> tuple[str, str]:
+    """Return namespace (empty if none is named) and name in `cart`, `shop/cart`, `deploy/cart` or `deploy/shop/cart`.
+
+    Raises click.UsageError for anything else.
+    """
+    *before, name = text.split("/")
+    if before and before[0].lower() in DEPLOYMENT_WORDS:
+        before.pop(0)
+    if not name or len(before) > 1 or "" in before:
+        raise click.UsageError(f"{text!r} names no Deployment: it must be NAME, NAMESPACE/NAME or deployment/NAME")
+    return before[0] if before else "", name
+
+
     dry = " (server dry run)" if asked.dry_run else ""
     click.echo(f"{resource.kind.lower()}{group}/{name} {what}{dry}")
 
