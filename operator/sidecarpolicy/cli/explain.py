@@ -50,9 +50,10 @@ DEFAULT_NAMESPACE = "default"
 @click.option(
     "-o",
     "--output",
-    type=click.Choice(["text", "yaml", "json"]),
+    type=click.Choice(["text", "yaml", "json", "html"]),
     default="text",
     show_default=True,
+    help="html: a page with the order of start and stop drawn, before and after.",
 )
 @asks_cluster
 @batch.in_one_go
@@ -85,6 +86,10 @@ def explain(
     told = explanation(found)
     if output == "text":
         click.echo("\n".join(lines(told)))
+    elif output == "html":
+        from sidecarpolicy.cli.explain_html import html_of
+
+        click.echo(html_of(found, told), nl=False)
     else:
         click.echo(json.dumps(told, indent=2) if output == "json" else yaml_of(told).rstrip("\n"))
 
