@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -27,9 +27,10 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
 TRIES = 5
+FEW_LARGE = 50  # revisions in one answer: each may hold sixteen sidecars
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
-WHERE = ("kubeconfig", "context", "namespace", "operator_namespace", "request_timeout", "as_user", "as_groups")
 DEPLOYMENT_WORDS = ("deployment", "deployments", "deploy", "deployment.apps", "deployments.apps")
+WHERE = ("kubeconfig", "context", "namespace", "operator_namespace", "request_timeout", "as_user", "as_groups")
 
 
 def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
@@ -117,10 +118,12 @@ class Asked:
                 found += [prefix + each["metadata"]["name"] for each in listed()]
         return found
 
-    def revisions(self, identity: PolicyId) -> Sequence[Json]:
-        """Return the ControllerRevisions of a policy: from where the operator keeps them, and from nowhere else."""
+    def revisions(self, identity: PolicyId) -> Iterator[Json]:
+        """Yield the ControllerRevisions of a policy: from where the operator keeps them, and from nowhere else."""
         selector = f"{names.POLICY_KIND_LABEL}={identity.kind},{names.POLICY_NAME_LABEL}={identity.name}"
-        return self.cluster.list(REVISIONS, identity.namespace or self.operator_namespace, label_selector=selector)
+        return self.cluster.each(
+            REVISIONS, identity.namespace or self.operator_namespace, label_selector=selector, page=FEW_LARGE
+        )
 
 
 def asks_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -221,9 +224,6 @@ def deployment_name(text: str) -> str:
     return name
 
 
-def say(asked: Asked, resource: Resource, name: str, what: str) -> None:
-    """Print what was done, as kubectl does: `sidecarpolicy.sidecars.dev/web paused`."""
-    group = f".{resource.group}" if resource.group else ""
 def deployment_place(text: str) -> tuple[str, str]:
     """Return namespace (empty if none is named) and name in `cart`, `shop/cart`, `deploy/cart` or `deploy/shop/cart`.
 
@@ -237,6 +237,9 @@ def deployment_place(text: str) -> tuple[str, str]:
     return before[0] if before else "", name
 
 
+def say(asked: Asked, resource: Resource, name: str, what: str) -> None:
+    """Print what was done, as kubectl does: `sidecarpolicy.sidecars.dev/web paused`."""
+    group = f".{resource.group}" if resource.group else ""
     dry = " (server dry run)" if asked.dry_run else ""
     click.echo(f"{resource.kind.lower()}{group}/{name} {what}{dry}")
 
