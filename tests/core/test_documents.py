@@ -12,6 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from deploy.site import links
 from sidecarpolicy import names
 from sidecarpolicy.cli.main import COMMANDS, behind_the_verb, main
 from sidecarpolicy.manifests import parse
@@ -124,11 +125,9 @@ def test_every_verb_and_option_in_the_documents_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identity)
-def test_every_target_of_make_in_the_documents_exists(page: Path) -> None:
+def test_every_target_of_make_that_is_typed_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    text = page.read_text()
-    typed = set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE))
-    assert typed <= targets
+    assert set(re.findall(r"(?:`|^\s*|run: |entry: )make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= targets
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identity)
@@ -137,7 +136,7 @@ def test_every_manifest_in_the_documents_is_yaml(page: Path) -> None:
         assert list(yaml.safe_load_all(block))
 
 
-@pytest.mark.parametrize("name", ["README.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
 def test_the_first_policy_does_what_the_page_says(name: str, tmp_path: Path) -> None:
     (block,) = blocks(ROOT / name, "yaml")
     (tmp_path / "policy.yaml").write_text(block)
@@ -173,3 +172,57 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+# The site
+
+
+def test_the_sites_navigation_has_every_page_once() -> None:
+    named = re.findall(
+        r"^ +- (?:[^:\n]+: )?(\S+\.md)$|^- [^:\n]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE
+    )
+    pages = sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
+    assert sorted(first or second for first, second in named) == pages
+
+
+class Of:
+    """A page, as mkdocs hands it to a hook."""
+
+    def __init__(self, path: str) -> None:
+        self.file = self
+        self.src_uri = path
+
+
+@pytest.mark.parametrize(
+    ("path", "link", "hosted"),
+    [
+        ("install.md", "../deploy/README.md#a", "https://code.test/x/blob/main/deploy/README.md#a"),
+        ("results/simulation.md", "../../tests/simulation", "https://code.test/x/tree/main/tests/simulation"),
+        ("performance.md", "results/scale", "https://code.test/x/tree/main/docs/results/scale"),
+        ("results/simulation.md", "../status.md#x", "../status.md#x"),
+    ],
+)
+def test_a_link_out_of_the_site_leads_to_where_the_code_is(
+    monkeypatch: pytest.MonkeyPatch, path: str, link: str, hosted: str
+) -> None:
+    monkeypatch.setenv("REPO_URL", "https://code.test/x/")
+    assert links.on_page_markdown(f"see [that]({link}).", Of(path)) == f"see [that]({hosted})."
+    assert links.on_page_markdown(f"see [1].\n\n[1]: {link}\n", Of(path)) == f"see [1].\n\n[1]: {hosted}\n"
+
+
+def test_a_link_out_of_the_site_is_its_text_where_nobody_knows_where_the_code_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("REPO_URL", raising=False)
+    assert links.on_page_markdown("see [that](../SECURITY.md).", Of("install.md")) == "see that."
+    assert links.on_page_markdown("see [1].\n\n[1]: ../SECURITY.md\n", Of("install.md")) == "see [1].\n\n\n"
+
+
+def test_a_link_to_a_file_that_is_not_there_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    links.on_page_markdown("see [that](../NOTHING.md).", Of("install.md"))
+    assert "install.md links to NOTHING.md" in caplog.text
+
+
+def test_a_bar_in_code_in_a_table_is_one_on_the_site_too() -> None:
+    page = "| `a\\|b` | c \\| d |\n\n`e\\|f`\n"
+    assert links.on_page_markdown(page, Of("cli.md")) == "| `a|b` | c \\| d |\n\n`e\\|f`\n"
