@@ -21,6 +21,8 @@ from tests.builders import a_deployment
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINKING = [*PAGES, ROOT / "deploy/README.md", ROOT / "deploy/examples/README.md"]
+# What others run for us: workflows and hooks of commits.
+RUNS = [ROOT / ".pre-commit-config.yaml", *sorted((ROOT / ".github/workflows").glob("*.yml"))]
 TROUBLESHOOTING = ROOT / "docs/troubleshooting.md"
 
 WITH_REASONS = (
@@ -124,10 +126,18 @@ def test_every_verb_and_option_in_the_documents_exists(page: Path) -> None:
         assert options <= known, words
 
 
-@pytest.mark.parametrize("page", PAGES, ids=identity)
+@pytest.mark.parametrize("page", [*PAGES, *RUNS], ids=identity)
 def test_every_target_of_make_that_is_typed_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^\s*|run: |entry: )make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= targets
+
+
+def test_a_hook_of_commits_runs_what_make_check_runs() -> None:
+    (check,) = re.findall(r"^check: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    for hook in hooks:
+        programs = re.findall(r"\.venv/bin/(\S+ ?(?:format|check|-m \S+|\S+\.py)?)", hook["entry"])
+        assert [each for each in programs if f"$(BIN)/{each.strip()}" not in check] == [], hook["id"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identity)
