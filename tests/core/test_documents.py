@@ -59,7 +59,7 @@ def first_words(text: str) -> list[str]:
 # What the product says, and where people look it up
 
 
-REASONS = {
+REASONS: dict[str, set[str]] = {
     "Status": set(names.Reason) - {names.Reason.ACCEPTED},
     "Why a Deployment is skipped": set(names.SkipReason),
     "Why a Deployment has failed": {names.REFUSED, names.Reason.FIELD_CONFLICT, "ProgressDeadlineExceeded"},
