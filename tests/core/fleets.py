@@ -7,13 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from sidecarpolicy.core.field_conflicts import Conflict
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import RolloutState, removal_approval
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.progress import Backoff, Health, State, Target, in_conflict
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.skips import Skip
-from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import Approval, OnFailure, Removal, SkipReason, Strategy
 from tests.core.objects import START, WEB
 from tests.core.stories import BY_TIER

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
+from sidecarpolicy.core.field_conflicts import Conflict
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
 from sidecarpolicy.core.plan import RolloutState, plan
@@ -26,7 +27,6 @@ from sidecarpolicy.core.status import status_of
 from sidecarpolicy.core.text_limits import shortened
 from sidecarpolicy.core.times import micro_timestamp, timestamp
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import (
     Approval,
     OnFailure,

@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from sidecarpolicy import names
 from sidecarpolicy.cli.run import run
 from sidecarpolicy.core.drift import culprit, drifted, mends
-from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.injection import inject
-from sidecarpolicy.core.plan import RolloutState, plan, steps
-from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.progress import State, Target, in_conflict
-from sidecarpolicy.core.record import Entry, ItemKey, Mangled, Note, Record, parse, text_of
-from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.undone import (
+from sidecarpolicy.core.field_conflicts import (
     MOST_PAUSE,
     NOT_UNDONE,
     Conflict,
@@ -31,6 +24,13 @@ from sidecarpolicy.core.undone import (
     decide,
     remembered,
 )
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.injection import inject
+from sidecarpolicy.core.plan import RolloutState, plan, steps
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import State, Target, in_conflict
+from sidecarpolicy.core.record import Entry, ItemKey, Mangled, Note, Record, parse, text_of
+from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.names import Strategy
 from tests.core.objects import START, WEB, a_revision, a_sidecar, a_workload, at_second
