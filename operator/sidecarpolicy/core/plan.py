@@ -91,8 +91,8 @@ class Plan:
     canary group holds it. *empty_groups*: canary groups whose selectors select nothing. *held*: the approval without
     which no more sidecars are taken out, empty where nothing waits for one. *acts*: there are steps to take now.
     *completes*: every target that is not skipped has the update revision, one at least with running replicas, no halt
-    stands, and that is not written down yet. *stranded*: failed ones that cannot be rolled back, because what they had is not stored any
-    more.
+    stands, and that is not written down yet. *stranded*: failed ones that cannot be rolled back, because what they had
+    is not stored any more.
     """
 
     budget: int = 1
