@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 OBSERVED_AT_ONCE, INSPECTED_AT_ONCE = 50, 10
 
 # Passes over one policy are at least this far apart, in seconds, and so many policies are passed over at a time.
-PASS_INTERVAL, PASSES = 0.05, 16
+PASS_INTERVAL, PASSES = 0.2, 16
 
 
 class Term:
