@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -59,7 +59,7 @@ def first_words(text: str) -> list[str]:
 # What the product says, and where people look it up
 
 
-REASONS: dict[str, set[str]] = {
+REASONS: dict[str, Iterable[str]] = {
     "Status": set(names.Reason) - {names.Reason.ACCEPTED},
     "Why a Deployment is skipped": set(names.SkipReason),
     "Why a Deployment has failed": {names.REFUSED, names.Reason.FIELD_CONFLICT, "ProgressDeadlineExceeded"},
