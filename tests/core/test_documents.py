@@ -134,10 +134,11 @@ def test_every_target_of_make_that_is_typed_exists(page: Path) -> None:
 
 def test_a_hook_of_commits_runs_what_make_check_runs() -> None:
     (check,) = re.findall(r"^check: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    command = r"/([\w-]+(?: (?:-m )?[\w./]+)?)"
+    known = set(re.findall(re.escape("$(BIN)") + command, check))
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
-    for hook in hooks:
-        programs = re.findall(r"\.venv/bin/(\S+ ?(?:format|check|-m \S+|\S+\.py)?)", hook["entry"])
-        assert [each for each in programs if f"$(BIN)/{each.strip()}" not in check] == [], hook["id"]
+    run = {each for hook in hooks for each in re.findall(re.escape(".venv/bin") + command, hook["entry"])}
+    assert run == {each for each in known if not each.startswith("mypy")}  # which takes too long for a commit
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identity)
