@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sidecarpolicy import names
 from sidecarpolicy.core.claims import IDENTITY, template_items
+from sidecarpolicy.core.field_conflicts import NOT_UNDONE, Undone
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose, eject, inject
 from sidecarpolicy.core.patch import json_patch
@@ -31,7 +32,6 @@ from sidecarpolicy.core.record import (
 )
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items, with_items
-from sidecarpolicy.core.undone import NOT_UNDONE, Undone
 from tests.core.strategies import CONTAINERS, Edit, edits, moves, revisions, templates
 
 NOTHING = Record()

@@ -79,6 +79,8 @@ class Invariants:
     most_in_flight: dict[str, int] = field(default_factory=dict)
     landed: set[str] = field(default_factory=set)
     rollouts: dict[tuple[Place, str], list[str | None]] = field(default_factory=dict)
+    without_record: set[Place] = field(default_factory=set)
+    """Where somebody took our record away: what we find there is its owner's from then on, and stays."""
     _recent: dict[str, deque[float]] = field(default_factory=dict)
     _decoded: dict[str, tuple[Json, Policy | None, str]] = field(default_factory=dict)
     _edited: dict[Place, float] = field(default_factory=dict)
@@ -137,19 +139,22 @@ class Invariants:
                 del self.flights[key]
             for moved in [each for each in self.rollouts if each[0] == change.place]:
                 del self.rollouts[moved]
+            self.without_record.discard(change.place)
             return
         if change.before is None:
             return
         if change.manager == names.FIELD_MANAGER:
             self._ours(change, change.before)
+        elif names.RECORD in _annotations(change.before) and names.RECORD not in _annotations(change.after):
+            self.without_record.add(change.place)
         if not change.after["spec"]["replicas"]:  # nothing of it is in flight, and it proves nothing
             for key in [each for each in self.flights if each[1] == change.place]:
                 del self.flights[key]
         if rolled_out(change.after):
+            if change.after["spec"]["replicas"]:
+                self.landed |= borne_by(change.after["spec"]["template"])
             for key in [each for each in self.flights if each[1] == change.place]:
-                flight = self.flights.pop(key)
-                if flight.revision is not None:
-                    self.landed.add(flight.revision)
+                del self.flights[key]
 
     def _ours(self, change: Change, before: Json) -> None:
         after = change.after
@@ -162,8 +167,10 @@ class Invariants:
         policies = {each.rpartition("-")[0] for each in old ^ new}
         wished = not any(_of(each, new) for each in policies) and (left_out(after) or not is_in_fleet(after))
         had = {id_.name: entry.revision for id_, entry in _entries(before)}  # what is put back begins nothing
-        rolling = policies - {
-            id_.name for id_, entry in _entries(after) if entry.joined or had.get(id_.name) == entry.revision
+        rolling = policies - {  # and what has failed goes back at any time
+            id_.name
+            for id_, entry in _entries(after)
+            if entry.joined or entry.note.failed or had.get(id_.name) == entry.revision
         }
         if len(rolling) > 1 and not wished:
             self.say(f"{' and '.join(sorted(policies))} began to change {'/'.join(change.place)} together")
@@ -197,7 +204,8 @@ class Invariants:
         rolled_back = entry is not None and bool(entry.note.failed)
         pinned = names.PIN in at(body, "metadata", "annotations")
         had = self.flights.get(key)
-        unwell = had.unwell if had is not None else unwell
+        if had is not None:  # what a step of ours made unwell was well before, but nobody waits for its removal
+            unwell = had.unwell or (unwell and becomes is None)
         deadline = policy.rollout.progress_deadline_seconds if policy is not None else 0
         wished = becomes is None and (left_out(body) or not is_in_fleet(body))
         counts_from = self.now() + (ON_ITS_WAY if wished else 0.0)
@@ -230,8 +238,12 @@ class Invariants:
         )
 
     def _held_up_at_home(self, key: tuple[str, Place]) -> bool:
-        """Whether a Deployment was unhealthy before, or has failed for reasons of its namespace."""
+        """Whether a Deployment was unhealthy before, failed for reasons of its namespace, or is its owner's matter."""
         flight = self.flights[key]
+        body = self.server.find(DEPLOYMENTS, *key[1])
+        down = body is not None and condition_of(body, "Available").get("status") == "False"
+        if body is not None and down and (left_out(body) or not is_in_fleet(body)):
+            return True
         refused = key[1][0] in self.controllers.without_quota and self.now() > flight.counts_from + REFUSED_SECONDS
         return flight.unwell or refused
 
@@ -345,7 +357,7 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
         if policy.id.namespace not in ("", each["metadata"]["namespace"]):
             continue  # a copy of something of its own
         if not invariants.selects(policy, each):
-            if bears:
+            if bears and place_of(each) not in invariants.without_record:
                 found.append(f"{name} is not selected and bears {', '.join(bears)}")
         elif left_out(each):
             continue
@@ -388,6 +400,10 @@ def has_a_name_of_ours(body: Json) -> bool:
         for listed in ("initContainers", "containers")
         for each in items(at(body, "spec", "template", "spec"), listed)
     )
+
+
+def _annotations(body: Json) -> Json:
+    return at(body, "metadata", "annotations")
 
 
 def is_in_fleet(body: Json) -> bool:
