@@ -26,7 +26,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.memory import Judgement
 from sidecarpolicy.engine.observe import fleet_of
 from sidecarpolicy.engine.prepare import Prepared, prepare, warn
-from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import DeletionPolicy, SkipReason
 
 REMOVING = "removing"

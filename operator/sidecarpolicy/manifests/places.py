@@ -101,13 +101,14 @@ class Places:
 
     def end(self, node: Node) -> int:
         """Return where the content of *node* ends."""
-        while type(node) is not ScalarNode:
+        while isinstance(node, CollectionNode):
             if node.flow_style or not node.value:
                 return int(node.end_mark.index)
             if self.aliased:
                 return self.entries(node)[-1].end
             last = node.value[-1]
             node = last[1] if type(node) is MappingNode else last
+        assert isinstance(node, ScalarNode), "there is nothing else"
         return self._block_end(node) if node.style in ("|", ">") else int(node.end_mark.index)
 
     def ends_in_block(self, node: Node) -> bool:
