@@ -157,6 +157,7 @@ def test_undo_brings_back_the_same_revision_and_the_operator_rolls_it_out(fleet:
     assert f"rolled back to revision {second}" in verb("undo", "web").stdout
     again = verb("undo", "web", f"--to-revision={second.removeprefix('web-')}")
     assert again.stdout == f"sidecarpolicy.sidecars.dev/web not undone: it is at revision {second} already\n"
+    poll(fleet.status, until=lambda status: status.get("updateRevision") == second)
     unknown = verb("undo", "web", "--to-revision=nothing")
     assert unknown.exit_code == 1
     assert f"has no revision 'nothing'; there is {second}, {first}" in unknown.stderr
