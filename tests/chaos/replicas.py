@@ -81,6 +81,8 @@ class Replica(Operator):
     def kill(self) -> None:
         """End it as a crash would."""
         if self._process is not None:
+            if self in Operator.running:
+                Operator.running.remove(self)
             self._process.kill()
             self._process.wait()
             self._process = None
