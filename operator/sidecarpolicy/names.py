@@ -38,6 +38,9 @@ ALLOW_DOWNTIME = f"{GROUP}/allow-downtime"
 # Annotation on a Deployment, set by its owner: stay at that revision (`web@<hash>`, `cluster/web@<hash>`; comma list).
 PIN = f"{GROUP}/pin"
 
+# Annotation on a Deployment or its Pod template, set by its owner: a comma list of sidecars that are left out there.
+SKIP = f"{GROUP}/skip"
+
 # Annotation on the operator's namespace: no workload is changed while it is there.
 STOP = f"{GROUP}/stop"
 
@@ -139,6 +142,13 @@ class Approval(StrEnum):
     MANUAL = "Manual"
 
 
+class OptOut(StrEnum):
+    """Whether owners may leave the policy's sidecars out of their workloads."""
+
+    ALLOWED = "Allowed"
+    FORBIDDEN = "Forbidden"
+
+
 class DeletionPolicy(StrEnum):
     """What becomes of the sidecars when their policy is deleted."""
 
@@ -174,6 +184,7 @@ class WarningReason(StrEnum):
     UNKNOWN_CONTAINER = "UnknownContainer"
     ENV_KEPT = "EnvKept"
     INVALID_MARK = "InvalidMark"
+    OPT_OUT_FORBIDDEN = "OptOutForbidden"
     INVALID_RECORD = "InvalidRecord"
     INVALID_REVISION = "InvalidRevision"
     MUTATED = "Mutated"

@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import adjusted, adjustment_on, wishes_of
 from sidecarpolicy.core.claims import IDENTITY
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.ordering import precedence
@@ -207,12 +208,22 @@ def not_overridden(found: Sequence[Revision]) -> list[Revision]:
 
 
 @st.composite
+def as_its_owner_wants(draw: st.DrawFn, manifest: Json) -> Revision:
+    """The revision of a policy, sometimes without some of its sidecars, but never without all."""
+    policy = decode_policy(manifest)
+    revision = offline(policy)
+    skipped = draw(st.just([]) | some([each.name for each in revision.sidecars], most=len(revision.sidecars) - 1))
+    wishes = wishes_of({names.SKIP: ",".join(skipped)}, {})
+    return adjusted(revision, adjustment_on(revision, wishes, policy, None))
+
+
+@st.composite
 def revisions(draw: st.DrawFn) -> list[Revision]:
     """Revisions of one to four policies, of either kind, that may be on one workload together."""
     chosen = draw(
         st.lists(st.tuples(st.sampled_from(NAMES_OF_POLICIES), st.booleans()), unique=True, min_size=1, max_size=4)
     )
-    found = [offline(decode_policy(draw(policies(name=name, cluster=cluster)))) for name, cluster in chosen]
+    found = [draw(as_its_owner_wants(draw(policies(name=name, cluster=cluster)))) for name, cluster in chosen]
     return draw(st.permutations(not_overridden(found)))
 
 
@@ -221,7 +232,7 @@ def moves(draw: st.DrawFn) -> tuple[list[Revision], list[Revision]]:
     """Policies before and after: some at another revision, some come and some go."""
     before = draw(revisions())
     edited = [
-        offline(decode_policy(draw(policies(name=each.policy.name, cluster=each.policy.cluster_wide))))
+        draw(as_its_owner_wants(draw(policies(name=each.policy.name, cluster=each.policy.cluster_wide))))
         if draw(st.booleans())
         else each
         for each in before

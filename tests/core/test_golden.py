@@ -10,19 +10,21 @@ import pytest
 import yaml
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import adjusted, adjustment_on, wishes_of
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.driven import KIND, driven_from
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose, eject
 from sidecarpolicy.core.kinds.deployment import workload_from
+from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import parse, text_of
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.skips import Skip, Subject, judge, pins_among
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Namespace, Workload, namespace_from, record_of
-from sidecarpolicy.names import SkipReason
+from sidecarpolicy.names import OptOut, SkipReason
 from tests.core.golden import GOLDEN, check
 
 CASES = sorted(path.parent for path in GOLDEN.glob("*/before.yaml"))
@@ -82,7 +84,11 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
     """Judge and compose, as the operator does for a Deployment to which every policy is assigned."""
     workload = case.workload
     record = record_of(workload.record)
-    revisions = {policy.id: offline(policy) for policy in case.policies if selects(policy, case)}
+    wishes = wishes_of(workload.annotations, workload.pod_annotations)
+    revisions = {
+        policy.id: adjusted(revision, adjustment_on(revision, wishes, policy, record.entries.get(policy.id)))
+        for policy, revision in ((each, offline(each)) for each in case.policies if selects(each, case))
+    }
     subject = Subject(
         workload=workload,
         namespace=case.namespace,
@@ -94,6 +100,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
         autoscalers=case.autoscalers,
         driven_by=case.driven_by,
         emptied=workload.content.claims.emptied,
+        binding=frozenset(policy.id for policy in case.policies if policy.opt_out is OptOut.FORBIDDEN),
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}
@@ -125,13 +132,23 @@ def in_the_order_of(before: Any, after: Any) -> Any:
     return after
 
 
-def lines(composition: Composition, verdicts: dict[PolicyId, Skip | None]) -> str:
+def lines(case: Case, composition: Composition, verdicts: dict[PolicyId, Skip | None]) -> str:
     """What verdict.txt says."""
+    workload = case.workload
+    wishes = wishes_of(workload.annotations, workload.pod_annotations)
     said = [f"{policy.label}: {skip.reason}: {skip.message}" for policy, skip in verdicts.items() if skip]
     said += [f"warning: the application sets {item} itself; its value is kept" for item in composition.env_kept]
     said += [
         f"warning: application.containers names {name!r}, which the application does not have"
         for name in composition.unknown_containers
+    ]
+    said += [
+        f"warning: {sentence}"
+        for policy in case.policies
+        if policy.id in verdicts
+        for sentence in without_effect(
+            workload, case.namespace, wishes, policy, record_of(workload.record).entries.get(policy.id)
+        )
     ]
     return "".join(f"{line}\n" for line in said)
 
@@ -153,7 +170,7 @@ def test_what_is_injected(folder: Path) -> None:
     composition, verdicts = composed(case)
     after = with_template(case.deployment, composition.template, text_of(composition.record))
     check(folder / "after.yaml", dumped(after))
-    check(folder / "verdict.txt", lines(composition, verdicts))
+    check(folder / "verdict.txt", lines(case, composition, verdicts))
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)

@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjustment import Adjustment
 from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose, eject, inject
@@ -297,6 +298,7 @@ ENTRIES = st.one_of(
         items=st.frozensets(ITEM_KEYS, max_size=6),
         adopted=st.frozensets(NAMES, max_size=2),
         joined=st.booleans(),
+        adjustment=st.builds(Adjustment, skipped=st.frozensets(NAMES, max_size=2)),
     ),
     st.builds(Entry, revision=st.just(""), note=st.builds(Note, failed=st.just("web-2#1"), not_counted=st.booleans())),
 )
@@ -328,6 +330,7 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
                         "orphaned",
                         "revision",
                         "adopted",
+                        "skipped",
                         "joined",
                         "previous",
                         "failed",

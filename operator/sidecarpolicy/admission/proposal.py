@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from sidecarpolicy.core.adjusting import adjusted
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import canonical_item
@@ -117,7 +118,7 @@ def _is_ours(
     context: Context,
 ) -> bool:
     revision = context.revision(policy, entry.revision)
-    canonical = canonical_item(revision, item) if revision is not None else None
+    canonical = canonical_item(adjusted(revision, entry.adjustment), item) if revision is not None else None
     as_injected = canonical is not None and is_as_it_should_be(live[item], canonical)
     return as_injected or live[item] == stored.get(item)
 

@@ -19,6 +19,7 @@ from sidecarpolicy.admission.proposal import Proposal, owner_changes, restored_r
 from sidecarpolicy.admission.room import Room
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import template_and_record_changes
 from sidecarpolicy.core.plan import RolloutState, Step, step_of_new, step_with_owner
 from sidecarpolicy.core.record import Record, text_of
@@ -32,6 +33,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import composed_on, desired_on
 from sidecarpolicy.engine.memory import Judgement, Memory, PolicyMemory
 from sidecarpolicy.engine.policy_pass import rollout_state
+from sidecarpolicy.engine.prepare import sidecars_on
 from sidecarpolicy.engine.verdicts import judged
 from sidecarpolicy.names import SkipReason, Strategy
 
@@ -78,7 +80,7 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
         )
     composed = composed_on(subject, judgement, desired_on(judgement, steps, context), steps, context)
     if is_mangled(workload.record) and not composed.record:
-        return Reviewed(warnings=tuple(_warnings(proposal, judgement)))
+        return Reviewed(warnings=tuple(_warnings(proposal, judgement, context)))
     if not proposal.dry_run:
         for policy, step in steps.items():
             if step.takes_slot:
@@ -94,7 +96,7 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
                 new_record=text_of(composed.record),
             )
         ),
-        warnings=tuple(_warnings(proposal, judgement)),
+        warnings=tuple(_warnings(proposal, judgement, context)),
     )
 
 
@@ -183,9 +185,15 @@ def _step_back(policy: PolicyId, recorded: Record, subject: Workload) -> Step | 
     return Step(workload=subject.id, revision=entry.revision, joins=entry.joined, note=entry.note, why=why)
 
 
-def _warnings(proposal: Proposal, judgement: Judgement) -> Iterator[str]:
+def _warnings(proposal: Proposal, judgement: Judgement, context: Context) -> Iterator[str]:
     workload = proposal.workload
-    yield from (cause(each) for each in invalid_marks(workload.labels, workload.annotations))
+    known = sidecars_on(judgement, context)
+    yield from (cause(each) for each in invalid_marks(workload.labels, workload.annotations, sidecars=known))
+    namespace = context.cache.namespace(workload.id.namespace)
+    for cached in context.cache.selecting(workload):
+        if cached.policy is not None:
+            entry = judgement.record.entries.get(cached.id)
+            yield from map(cause, without_effect(workload, namespace, judgement.wishes, cached.policy, entry))
     for listed, container in sorted(workload.content.claims.emptied):
         of = f" of container {container!r}" if container else ""
         yield cause(

@@ -118,6 +118,7 @@ def explanation(result: Result, decided_by: Given) -> Json:
                 "policy": policy.label,
                 "revision": entry.revision,
                 "sidecars": sorted(entry.names(INIT_CONTAINERS)),
+                "skipped": sorted(entry.adjustment.skipped),
                 "maxConcurrent": _budget(policy, decided_by),
             }
             for policy, entry in record.entries.items()
@@ -191,7 +192,9 @@ def _lines(found: Json) -> Iterator[str]:
     yield "Policies"
     for each in found["policies"]:
         budget = f", {each['maxConcurrent']} of its Deployments at once" if each["maxConcurrent"] else ""
-        yield f"  {each['policy']} at {each['revision']}: {', '.join(each['sidecars']) or 'no sidecar'}{budget}"
+        left_out = f", {', '.join(each['skipped'])} left out by the owner" if each["skipped"] else ""
+        sidecars = ", ".join(each["sidecars"]) or "no sidecar"
+        yield f"  {each['policy']} at {each['revision']}: {sidecars}{left_out}{budget}"
     if not found["policies"]:
         yield "  none"
     said = [each for each in found["notes"] if each["did"] in (Did.SKIPPED, Did.KEPT, Did.REMOVED, Did.WARNING)]

@@ -16,11 +16,13 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.deployments import Manifest, with_change
 from sidecarpolicy.cli.locating import located
 from sidecarpolicy.cli.policies import Given
+from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, wishes_of
 from sidecarpolicy.core.arithmetic.change import Change
 from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
+from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.ordering import order_cycle
 from sidecarpolicy.core.reading import Problem
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, Entry, Record, text_of
@@ -29,7 +31,7 @@ from sidecarpolicy.core.skips import Skip, Subject, invalid_marks, judge, pins_a
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import is_mangled, record_of
 from sidecarpolicy.manifests import BadInput
-from sidecarpolicy.names import DeletionPolicy, WarningReason
+from sidecarpolicy.names import DeletionPolicy, OptOut, WarningReason
 
 
 class Did(StrEnum):
@@ -85,8 +87,8 @@ def injected(manifest: Manifest, given: Given) -> Result:
             "or remove it together with the sidecars",
         )
         return Result(manifest=manifest, body=manifest.body, notes=(note,))
-    revisions = [given.revisions[policy] for policy in candidates]
-    _refuse_cycles(manifest, revisions)
+    revisions = {policy: _as_adjusted(policy, manifest, record, given) for policy in candidates}
+    _refuse_cycles(manifest, list(revisions.values()))
     foreign = frozenset(
         each for each in record.entries if not each.cluster_wide and each.namespace != workload.id.namespace
     )
@@ -97,20 +99,17 @@ def injected(manifest: Manifest, given: Given) -> Result:
         spec=at(manifest.template, "spec"),
         record=record,
         missing=unknown,
-        pins=pins_among(workload.annotations, revisions),
+        pins=pins_among(workload.annotations, revisions.values()),
         autoscalers=[each for each in given.autoscalers if each.scales == workload.id],
         emptied=workload.content.claims.emptied,
+        binding=frozenset(policy for policy in candidates if given.policies[policy].opt_out is OptOut.FORBIDDEN),
     )
-    verdicts = judge(subject, revisions)
+    verdicts = judge(subject, revisions.values())
     kept = {policy for policy, skip in verdicts.items() if skip is not None and not skip.removes}
     composed = compose(
         manifest.template,
         record,
-        {
-            policy: _as_it_is(given.revisions[policy], manifest, record)
-            for policy, skip in verdicts.items()
-            if skip is None
-        },
+        {policy: _as_it_is(revisions[policy], manifest, record) for policy, skip in verdicts.items() if skip is None},
         known=lambda policy, revision: _if_named(given.revisions.get(policy), revision),
         held=(unknown | kept) & frozenset(record.entries),
         abandoned=foreign,
@@ -123,9 +122,9 @@ def injected(manifest: Manifest, given: Given) -> Result:
     body = with_change(manifest.body, composed.template, text_of(composed.record))
     edited = body["spec"] != manifest.body["spec"]
     notes = [
-        *(_verdict(given.revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
+        *(_verdict(revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
         *_leaving(record, given, verdicts.keys(), composed, foreign),
-        *_warnings(manifest, composed),
+        *_warnings(manifest, composed, candidates, given),
         *(
             note
             for policy, skip in verdicts.items()
@@ -159,6 +158,16 @@ def ejected(manifest: Manifest, only: frozenset[PolicyId] = frozenset()) -> Resu
         body=with_change(manifest.body, composed.template, text_of(composed.record)),
         notes=tuple(_removed(policy, entry) for policy, entry in leaving.items()),
     )
+
+
+def _as_adjusted(policy: PolicyId, manifest: Manifest, record: Record, given: Given) -> Revision:
+    """Return the revision of *policy* with what the owner of the Deployment has adjusted of it."""
+    revision, wishes = given.revisions[policy], _wishes(manifest)
+    return adjusted(revision, adjustment_on(revision, wishes, given.policies[policy], record.entries.get(policy)))
+
+
+def _wishes(manifest: Manifest) -> Wishes:
+    return wishes_of(manifest.workload.annotations, manifest.workload.pod_annotations)
 
 
 def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revision:
@@ -226,6 +235,8 @@ def _verdict(revision: Revision, skip: Skip | None, record: Record, edited: bool
         return Note(did=Did.INJECTED, text=f"{what} ({', '.join(each.name for each in revision.sidecars)})")
     if entry.revision != revision.name:
         return Note(did=Did.MOVED, text=f"{revision.policy.label} from {entry.revision} to {revision.name}")
+    if entry.adjustment != revision.adjustment:
+        return Note(did=Did.MOVED, text=f"{what}, {revision.adjustment}")
     return Note(did=Did.REPAIRED if edited else Did.UNCHANGED, text=what)
 
 
@@ -258,14 +269,26 @@ def _removed(policy: PolicyId, entry: Entry, *, why: str = "") -> Note:
     return Note(did=Did.REMOVED, text=f"{policy.label} at {entry.revision}" + (f": {why}" if why else ""))
 
 
-def _warnings(manifest: Manifest, composed: Composition) -> list[Note]:
+def _warnings(manifest: Manifest, composed: Composition, candidates: Iterable[PolicyId], given: Given) -> list[Note]:
     workload = manifest.workload
+    policies = [given.policies[policy] for policy in candidates]
+    namespace, entries = given.namespace(workload.id.namespace), record_of(workload.record).entries
     found: list[tuple[WarningReason, str]] = [
         *(
             (WarningReason.INVALID_MARK, message)
             for message in invalid_marks(
-                workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations
+                workload.labels,
+                workload.annotations,
+                workload.pod_labels,
+                workload.pod_annotations,
+                sidecars={sidecar.name for policy in policies for sidecar in policy.sidecars}
+                | {item.name for item in record_of(workload.record).items if item.list == INIT_CONTAINERS},
             )
+        ),
+        *(
+            (WarningReason.OPT_OUT_FORBIDDEN, message)
+            for policy in policies
+            for message in without_effect(workload, namespace, _wishes(manifest), policy, entries.get(policy.id))
         ),
         *((WarningReason.ENV_KEPT, f"{item} is the application's own and stays") for item in composed.env_kept),
         *(

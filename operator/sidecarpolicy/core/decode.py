@@ -29,7 +29,7 @@ from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.record import normpath
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
-from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, Position, Removal, Role, Strategy
+from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, OptOut, Position, Removal, Role, Strategy
 
 MOST_SIDECARS = 16
 MOST_REVISIONS = 100
@@ -46,7 +46,8 @@ VOLUME_SOURCES = frozenset(
     {"emptyDir", "configMap", "secret", "projected", "downwardAPI", "csi", "persistentVolumeClaim"}
 )
 SPEC_FIELDS = frozenset(
-    {"selector", "priority", "sidecars", "volumes", "application", "rollout", "deletionPolicy", "revisionHistoryLimit"}
+    {"selector", "priority", "sidecars", "volumes", "application", "rollout"}
+    | {"optOut", "deletionPolicy", "revisionHistoryLimit"}
 )
 SIDECAR_FIELDS = frozenset({"name", "role", "position", "startAfter", "startup", "podReadiness", "container"})
 # Those of a core/v1 Container that people who come from Deployments write beside `container` instead of into it.
@@ -107,6 +108,7 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         volumes=_volumes(spec.field("volumes")),
         application=_application(spec.field("application"), spec.field("volumes")),
         rollout=_rollout(spec.field("rollout"), cluster_wide=cluster_wide),
+        opt_out=spec.field("optOut").choice(OptOut.ALLOWED),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
         revision_history_limit=spec.field("revisionHistoryLimit").integer(10, least=0, most=MOST_REVISIONS),
         words=author_words(without_nulls(spec.mapping())) if not root.problems else {},

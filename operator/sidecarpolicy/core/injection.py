@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sidecarpolicy.core.adjusting import adjusted
 from sidecarpolicy.core.claims import IDENTITY, NO_CLAIMS, Claims, template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.likeness import is_as_it_should_be, moved
@@ -213,10 +214,13 @@ class _Work:
                     yield item
 
     def _recorded(self, policy: PolicyId, entry: Entry, item: ItemKey) -> Json | None:
-        """The canonical form that the recorded revision gives *item*, where that revision is known."""
-        assigned = next((each for each in self.assigned if (each.policy, each.name) == (policy, entry.revision)), None)
-        revision = assigned or self.known(policy, entry.revision)
-        return canonical_item(revision, item) if revision else None
+        """The canonical form that the recorded revision, as its owner adjusted it, gives *item*, where it is known."""
+        wanted = (policy, entry.revision, entry.adjustment)
+        assigned = next((each for each in self.assigned if (each.policy, each.name, each.adjustment) == wanted), None)
+        if assigned is not None:
+            return canonical_item(assigned, item)
+        stored = self.known(policy, entry.revision)
+        return canonical_item(adjusted(stored, entry.adjustment), item) if stored is not None else None
 
     def _old(self, item: ItemKey) -> Json | None:
         candidates = (
@@ -380,6 +384,7 @@ class _Work:
                 items=frozenset(self.provided[revision.policy]),
                 adopted=self.adopted[revision.policy],
                 joined=revision.policy in joining or bool(old and old.joined and old.revision == revision.name),
+                adjustment=revision.adjustment,
                 note=notes.get(revision.policy)
                 or (old.note if old and old.revision == revision.name else NOTHING_NOTED),
             )
@@ -448,7 +453,9 @@ def rebuilt(spec: Json, record: Record, claims: Claims, revisions: Sequence[Revi
         }
         sidecars = {ItemKey(INIT_CONTAINERS, sidecar.name) for sidecar in revision.sidecars}
         if sidecars <= found:
-            entries[revision.policy] = Entry(revision=revision.name, items=frozenset(found))
+            entries[revision.policy] = Entry(
+                revision=revision.name, items=frozenset(found), adjustment=revision.adjustment
+            )
     return replace(record, entries=entries)
 
 

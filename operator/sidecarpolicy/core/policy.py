@@ -16,6 +16,7 @@ from sidecarpolicy.names import (
     Approval,
     DeletionPolicy,
     OnFailure,
+    OptOut,
     PodReadiness,
     Position,
     Removal,
@@ -153,6 +154,7 @@ class Policy:
 
     *words* is everything in the spec that shapes a Pod template, as the author wrote it, without values that equal
     their default; the revision's hash is taken over it. *created* is RFC 3339 text, which sorts as time does.
+    *opt_out*: whether owners may keep its sidecars out; it shapes no template by itself, and is not in *words*.
     *unknown*: paths of fields that this version does not know, as a newer CRD may fill them in.
     """
 
@@ -168,6 +170,7 @@ class Policy:
     volumes: tuple[Json, ...] = ()
     application: Application = Application()
     rollout: Rollout = Rollout()
+    opt_out: OptOut = OptOut.ALLOWED
     deletion_policy: DeletionPolicy = DeletionPolicy.REMOVE
     revision_history_limit: int = 10
     words: Json = field(default_factory=dict)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.times import seconds_of, timestamp
 from sidecarpolicy.core.tree import compact
@@ -78,7 +79,8 @@ class Entry:
     """What one policy has on a Deployment; *revision* is empty where only a note is left of it.
 
     *items* are ours to change and remove; *adopted* are sidecars that the owner wrote, equal to ours. *joined* is
-    true where the policy came to a new workload outside of its budget (that rollout is the owner's own).
+    true where the policy came to a new workload outside of its budget (that rollout is the owner's own). *adjustment*:
+    what the owner has changed of the revision there.
     """
 
     revision: str
@@ -86,6 +88,7 @@ class Entry:
     items: frozenset[ItemKey] = frozenset()
     adopted: frozenset[str] = frozenset()
     joined: bool = False
+    adjustment: Adjustment = UNADJUSTED
 
     def names(self, listed: str) -> frozenset[str]:
         """The names of its items in *listed*."""
@@ -132,6 +135,7 @@ def text_of(record: Record) -> str:
             **_listed(entry.items),
             **({"adopted": sorted(entry.adopted)} if entry.adopted else {}),
             **({"joined": True} if entry.joined else {}),
+            **({"skipped": sorted(entry.adjustment.skipped)} if entry.adjustment.skipped else {}),
             **_noted(entry.note),
         }
         for policy, entry in record.entries.items()
@@ -146,6 +150,7 @@ def _entry(value: Mapping[str, Any]) -> Entry:
         items=_items(value),
         adopted=frozenset(_text(name) for name in _list(value.get("adopted", []))),
         joined=value.get("joined", False) is True,
+        adjustment=Adjustment(skipped=frozenset(_text(name) for name in _list(value.get("skipped", [])))),
         note=Note(
             previous=_text(value["previous"]) if "previous" in value else "",
             unhealthy_before=value.get("unhealthyBefore", False) is True,

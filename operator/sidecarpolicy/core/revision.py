@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.likeness import LIST_KEYS
 from sidecarpolicy.core.lists import entries_of
@@ -52,7 +53,10 @@ class InjectedSidecar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """What one version of a policy injects. *created* is when the policy was created (RFC 3339)."""
+    """What one version of a policy injects. *created* is when the policy was created (RFC 3339).
+
+    *adjustment*: what the owner of one workload has changed of it there (see `adjusting`); none of what is stored.
+    """
 
     policy: PolicyId
     name: str
@@ -61,6 +65,7 @@ class Revision:
     sidecars: tuple[InjectedSidecar, ...]
     volumes: tuple[Json, ...] = ()
     application: Application = Application()
+    adjustment: Adjustment = UNADJUSTED
 
     def sidecar(self, name: str) -> InjectedSidecar | None:
         """The sidecar of that name, if it has one."""

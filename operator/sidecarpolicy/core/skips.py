@@ -7,16 +7,18 @@ higher precedence may override one of lower.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import invalid_skips
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, needs_requests, requests
 from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import application_containers, canonical_item
 from sidecarpolicy.core.likeness import is_as_it_should_be
+from sidecarpolicy.core.opt_out import let_in, opts_out
 from sidecarpolicy.core.ordering import precedence, why_first
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
@@ -27,7 +29,12 @@ from sidecarpolicy.core.workload import Namespace, Workload
 from sidecarpolicy.names import SkipReason
 
 # Where an owner of a Deployment may set what.
-MARKS = {names.INJECT: "label", names.ALLOW_DOWNTIME: "annotation", names.PIN: "annotation"}
+MARKS = {
+    names.INJECT: "label",
+    names.ALLOW_DOWNTIME: "annotation",
+    names.PIN: "annotation",
+    names.SKIP: "annotation",
+}
 TRUTH = ("true", "false")
 
 # How a Pod asks for a node by its operating system (k8s.io/api/core/v1, LabelOSStable).
@@ -67,6 +74,7 @@ class Subject:
     where that is not what they want to inject. *inspected*: policies whose failed rollout is left on it for
     inspection. *autoscalers*: those that scale it. *driven_by*: the Rollout that takes its template from it, if any.
     *operator_namespace*: where the operator itself runs, empty where that is not known. *emptied*: see `Claims`.
+    *binding*: policies that forbid to opt out of them.
     """
 
     workload: Workload
@@ -82,23 +90,7 @@ class Subject:
     driven_by: str = ""
     operator_namespace: str = ""
     emptied: frozenset[tuple[str, str]] = frozenset()
-
-    @property
-    def let_in(self) -> bool | None:
-        """What its owner says about sidecars on the Deployment or in its Pod template; None where they say nothing."""
-        says = [value for _, value in self.marks if value in ("true", "false")]
-        return says[0] == "true" if says else None
-
-    @property
-    def marks(self) -> Iterator[tuple[str, str]]:
-        """Where the owner's mark stands, the one that counts first, and its value."""
-        for where, marks in (
-            ("the Deployment has the label", self.workload.labels),
-            ("its Pod template has the label", self.workload.pod_labels),
-            ("its Pod template has the annotation", self.workload.pod_annotations),
-        ):
-            if (value := marks.get(names.INJECT)) is not None:
-                yield where, value
+    binding: frozenset[PolicyId] = frozenset()
 
     def is_injected(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
@@ -155,16 +147,15 @@ def terminating(subject: Subject, revision: Revision, above: Sequence[Revision])
 
 
 def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
-    """Its owner says so, on the Deployment or in its Pod template or, unless they say otherwise, on the namespace."""
-    if subject.let_in is False:
-        where = next(where for where, value in subject.marks if value == "false")
-        return Skip(reason=SkipReason.OPTED_OUT, message=f'{where} {names.INJECT}: "false"', removes=True)
-    if subject.let_in is None and subject.namespace.labels.get(names.INJECT) == "false":
-        return Skip(
-            reason=SkipReason.OPTED_OUT,
-            message=f'namespace {subject.namespace.name} has the label {names.INJECT}: "false"',
-            removes=True,
-        )
+    """Its owner says so, on the Deployment or in its Pod template or, unless they say otherwise, on the namespace.
+
+    Whoever leaves every sidecar of a policy out by name has opted out of it.
+    """
+    if revision.policy not in subject.binding and (where := opts_out(subject.workload, subject.namespace)):
+        return Skip(reason=SkipReason.OPTED_OUT, message=where, removes=True)
+    if not revision.sidecars:
+        message = f"the annotation {names.SKIP} names every sidecar of the policy"
+        return Skip(reason=SkipReason.OPTED_OUT, message=message, removes=True)
     return None
 
 
@@ -174,7 +165,7 @@ def is_protected(subject: Subject, revision: Revision, above: Sequence[Revision]
     its_own = namespace.name == subject.operator_namespace
     if not revision.policy.cluster_wide or not (its_own or namespace.name.startswith(names.KUBERNETES_NAMESPACES)):
         return None
-    if subject.let_in or namespace.labels.get(names.INJECT) == "true":
+    if let_in(subject.workload) or namespace.labels.get(names.INJECT) == "true":
         return None
     whose = "the operator's own" if its_own else "Kubernetes' own"
     return Skip(
@@ -469,10 +460,12 @@ def invalid_marks(
     annotations: Mapping[str, str],
     pod_labels: Mapping[str, str] = NO_MARKS,
     pod_annotations: Mapping[str, str] = NO_MARKS,
+    sidecars: Collection[str] | None = None,
 ) -> list[str]:
     """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
 
-    *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` means anything.
+    *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` and
+    `sidecars.dev/skip` mean anything. *sidecars*: the names that there are to skip, None where that is not known.
     """
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
@@ -484,14 +477,20 @@ def invalid_marks(
                 found.append(f"{what} {key}: is not known; known are {known}")
             elif key == names.PIN:
                 found += [f"annotation {key}: {sentence}" for sentence in pins_of(value).problems]
+            elif key == names.SKIP:
+                found += [f"annotation {key}: {sentence}" for sentence in invalid_skips(value, sidecars)]
             elif value not in TRUTH:
                 found.append(_untrue(f"{what} {key}", value))
     for what, marks in (("label", pod_labels), ("annotation", pod_annotations)):
         for key, value in sorted(marks.items()):
             if key == names.INJECT and value not in TRUTH:
                 found.append(_untrue(f"{what} {key} of the Pod template", value))
+            elif (what, key) == ("annotation", names.SKIP):
+                where = f"annotation {key} of the Pod template"
+                found += [f"{where}: {sentence}" for sentence in invalid_skips(value, sidecars)]
             elif key != names.INJECT and key.startswith(f"{names.GROUP}/"):
-                found.append(f"{what} {key} of the Pod template: is not known; known is {names.INJECT}")
+                known = f"known are {names.INJECT} and the annotation {names.SKIP}"
+                found.append(f"{what} {key} of the Pod template: is not known; {known}")
     return found
 
 

@@ -113,7 +113,9 @@ def cached_policy(body: Json) -> CachedPolicy:
 def _reach(cached: CachedPolicy) -> tuple[object, ...]:
     """What of a policy object matters for where its workloads stand."""
     policy = cached.policy
-    of_spec = (policy.selector, policy.namespace_selector, policy.rollout) if policy is not None else None
+    of_spec = (
+        (policy.selector, policy.namespace_selector, policy.rollout, policy.opt_out) if policy is not None else None
+    )
     return (of_spec, cached.deleting, cached.uid)
 
 

@@ -14,6 +14,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.drift import drifted
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition
+from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.record import ItemKey, text_of
@@ -23,12 +24,13 @@ from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.undone import Decision, Wait
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
+from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import Desired, composed_on, desired_on
 from sidecarpolicy.engine.memory import Inspected, Judgement
 from sidecarpolicy.engine.preflight import preflight
 from sidecarpolicy.engine.reverts import decisions_on, mutation_of, noted
-from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.engine.verdicts import binding_on, judged
 from sidecarpolicy.names import SkipReason, Strategy, WarningReason
 
 NO_STEPS: Mapping[PolicyId, Step] = {}
@@ -59,9 +61,11 @@ class Prepared:
 
     @property
     def is_repair(self) -> bool:
-        """Whether the patch only mends: no policy comes, goes or changes its revision."""
-        before = {policy: entry.revision for policy, entry in self.judgement.record.entries.items()}
-        after = {policy: entry.revision for policy, entry in self.composed.record.entries.items()}
+        """Whether the patch only mends: no policy comes, goes or changes its revision, and no owner adjusts one."""
+        before, after = (
+            {policy: (entry.revision, entry.adjustment) for policy, entry in record.entries.items()}
+            for record in (self.judgement.record, self.composed.record)
+        )
         return before == after and self.changes_pods
 
 
@@ -144,7 +148,6 @@ def undone_by(prepared: Prepared) -> Mapping[PolicyId, frozenset[ItemKey]]:
 
 def settled_key(workload: Workload, judgement: Judgement, context: Context) -> object:
     """What decides whether *workload* is in order without any step; equal keys, equal answers."""
-    cache = context.cache
     entries = []
     for policy, entry in judgement.record.entries.items():
         verdict = judgement.verdicts.get(policy)
@@ -153,7 +156,8 @@ def settled_key(workload: Workload, judgement: Judgement, context: Context) -> o
             verdict.overridden_by,
             verdict.reason is SkipReason.PINNED and verdict.pinned_to,
         )
-        known = cache.revision(policy, entry.revision) is not None
+        stored = context.revision(policy, entry.revision)
+        known = stored and (as_adjusted(stored, judgement.wishes, judgement.record, context).adjustment,)
         entries.append((policy, entry.revision, effect, policy in judgement.missing, known))
     return (workload.uid, workload.record, workload.body, entries)
 
@@ -174,7 +178,8 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
         and not _goes_at_once(policy, update.revision, judgement, context)
     )
     of_namespace = context.cache.namespace(workload.id.namespace).labels.get(names.INJECT)
-    marks = (workload.labels, workload.annotations, of_namespace, mutation_of(workload, context) is not None)
+    mutated, binding = mutation_of(workload, context) is not None, binding_on(workload, context)
+    marks = (workload.labels, workload.annotations, of_namespace, mutated, binding)
     concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
     return Inspected(concerned=concerned, coming=coming, marks=marks)
 
@@ -203,7 +208,11 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
     common = [
         Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=where)
         for sentence in invalid_marks(
-            workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations
+            workload.labels,
+            workload.annotations,
+            workload.pod_labels,
+            workload.pod_annotations,
+            sidecars=sidecars_on(judgement, context),
         )
     ]
     namespace = context.cache.namespace(workload.id.namespace)
@@ -230,6 +239,14 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
         if policy not in context.cache.policies:
             continue
         own = list(common)
+        cached = context.cache.policies[policy]
+        if policy in judgement.verdicts and cached.policy is not None:
+            own += (
+                Warned(reason=WarningReason.OPT_OUT_FORBIDDEN, message=sentence, where=where)
+                for sentence in without_effect(
+                    workload, namespace, judgement.wishes, cached.policy, judgement.record.entries.get(policy)
+                )
+            )
         entry, revision = composed.record.entries.get(policy), desired.assigned.get(policy)
         if revision is not None and entry is not None:
             own += _of_composition(revision, composed, where)
@@ -244,6 +261,15 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
             else:
                 remembered.warned.pop(workload.id, None)
     return frozenset(changed)
+
+
+def sidecars_on(judgement: Judgement, context: Context) -> frozenset[str]:
+    """The names of all sidecars that the judged workload has or may get."""
+    stored = [
+        *(context.cache.update_revision(policy) for policy in judgement.verdicts),
+        *(context.cache.revision(policy, entry.revision) for policy, entry in judgement.record.entries.items()),
+    ]
+    return frozenset(sidecar.name for each in stored if each is not None for sidecar in each.revision.sidecars)
 
 
 def _of_composition(revision: Revision, composed: Composition, where: str) -> list[Warned]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import Wishes, wishes_of
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
 from sidecarpolicy.core.pins import pins_of
@@ -16,9 +17,10 @@ from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Pin, Subject, judge
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.engine.adjusted import as_adjusted, as_recorded
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Judgement
-from sidecarpolicy.names import OnFailure
+from sidecarpolicy.names import OnFailure, OptOut
 
 
 def judged(workload: Workload, context: Context) -> Judgement:
@@ -32,7 +34,9 @@ def judged(workload: Workload, context: Context) -> Judgement:
         return remembered.judged[1]
     remembered.stale = False
     pins = _pins(workload, context)
-    candidates, leaving = _revisions_on(workload, pins, context)
+    wishes = wishes_of(workload.annotations, workload.pod_annotations)
+    candidates, leaving = _revisions_on(workload, pins, wishes, context)
+    binding = binding_on(workload, context)
     record = record_of(workload.record)
     inspected = _inspected(workload, context) if record.entries else frozenset()
     namespace = cache.namespace(workload.id.namespace)
@@ -42,8 +46,9 @@ def judged(workload: Workload, context: Context) -> Judgement:
     key = (
         (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
         workload.body,
-        [each.name for each in candidates],
-        [each.name for each in leaving],
+        [(each.name, each.adjustment) for each in candidates],
+        [(each.name, each.adjustment) for each in leaving],
+        (wishes, binding),
         namespace,
         missing,
         inspected,
@@ -57,7 +62,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
     spec = at(content.template, "spec")
     if any(each.policy not in record.entries for each in candidates) and content.claims.ours:
         stored = [
-            stored.revision
+            as_adjusted(stored.revision, wishes, record, context)
             for each in candidates
             for stored in sorted(cache.revisions(each.policy), key=lambda stored: stored.number, reverse=True)
         ]
@@ -78,8 +83,9 @@ def judged(workload: Workload, context: Context) -> Judgement:
         driven_by=driver,
         operator_namespace=cache.operator_namespace,
         emptied=content.claims.emptied,
+        binding=binding,
     )
-    judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving))
+    judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving), wishes=wishes)
     remembered.judged = (key, judgement)
     return judgement
 
@@ -99,6 +105,15 @@ def _pins(workload: Workload, context: Context) -> Mapping[PolicyId, Pin]:
     return found
 
 
+def binding_on(workload: Workload, context: Context) -> frozenset[PolicyId]:
+    """The policies that select *workload* and that its owner may not opt out of."""
+    return frozenset(
+        cached.id
+        for cached in context.cache.selecting(workload)
+        if cached.policy is not None and cached.policy.opt_out is OptOut.FORBIDDEN
+    )
+
+
 def _inspected(workload: Workload, context: Context) -> frozenset[PolicyId]:
     """Policies whose halted rollout has been left on *workload*, not complete, for somebody to look at."""
     found = set()
@@ -116,21 +131,22 @@ def _inspected(workload: Workload, context: Context) -> frozenset[PolicyId]:
 
 
 def _revisions_on(
-    workload: Workload, pins: Mapping[PolicyId, Pin], context: Context
+    workload: Workload, pins: Mapping[PolicyId, Pin], wishes: Wishes, context: Context
 ) -> tuple[list[Revision], list[Revision]]:
-    """What the policies that select *workload* want on it, and what others still have there."""
+    """What policies that select *workload* want on it, as its owner adjusts that, and what others still have there."""
+    record = record_of(workload.record)
     candidates = []
     for cached in context.cache.selecting(workload):
         pin = pins.get(cached.id)
         update = context.cache.update_revision(cached.id)
         if pin is not None and pin.revision and (pinned := context.revision(cached.id, pin.revision)) is not None:
-            candidates.append(pinned)
+            candidates.append(as_adjusted(pinned, wishes, record, context))
         elif update is not None:
-            candidates.append(update.revision)
+            candidates.append(as_adjusted(update.revision, wishes, record, context))
     selecting = {each.policy for each in candidates}
     leaving = [
-        revision
-        for policy, entry in record_of(workload.record).entries.items()
+        as_recorded(revision, record)
+        for policy, entry in record.entries.items()
         if policy not in selecting
         and context.cache.may_act(policy, workload.id)
         and (revision := context.revision(policy, entry.revision)) is not None

@@ -1,0 +1,103 @@
+"""A revision as one workload gets it: with what the workload's owner has changed of it, where the policy allows that.
+
+What owners ask for stands in annotations (`wishes_of`). What comes of it for one revision is an `Adjustment`, and the
+record keeps it: so what is live can be told from what somebody else has done to it, and a policy that cannot be read
+changes nothing. The change is the owner's own: it costs no budget, and the revision keeps its name.
+
+Whether owners may ask is the live policy's word (`optOut`) and no part of any revision. Where it forbids what it
+allowed before, that would change many workloads at once, outside of any budget. So what is recorded stays while its
+owner still asks for it, until the next revision comes.
+
+A sidecar that is left out takes the policy's volumes with it that nothing else of the policy mounts. What the policy
+adds to the application's containers stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from sidecarpolicy import names
+from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
+from sidecarpolicy.core.lists import entries_of
+from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.record import Entry
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.tree import items
+from sidecarpolicy.names import OptOut
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a workload's owner asks for. *skipped*: names of sidecars, of whichever policy, to leave out."""
+
+    skipped: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.skipped)
+
+
+NO_WISHES = Wishes()
+
+
+def wishes_of(annotations: Mapping[str, str], pod_annotations: Mapping[str, str]) -> Wishes:
+    """Return what the annotations of a workload and of its Pod template ask for, of both together."""
+    if names.SKIP not in annotations and names.SKIP not in pod_annotations:
+        return NO_WISHES
+    return Wishes(skipped=frozenset(each for marks in (annotations, pod_annotations) for each in _skipped(marks)))
+
+
+def _skipped(annotations: Mapping[str, str]) -> list[str]:
+    return entries_of(annotations.get(names.SKIP, ""))
+
+
+def adjustment_on(revision: Revision, wishes: Wishes, policy: Policy | None, entry: Entry | None) -> Adjustment:
+    """Return what comes of *wishes* for *revision*, where the record has *entry* of its policy.
+
+    *policy*: as it is now, None where it cannot be read. Then nothing changes because of it.
+    """
+    recorded = entry.adjustment if entry is not None else UNADJUSTED
+    if policy is None:
+        return recorded
+    if not wishes:
+        return UNADJUSTED
+    there = recorded if entry is not None and entry.revision == revision.name else UNADJUSTED
+    return Adjustment(skipped=_skips(revision, wishes, policy, there))
+
+
+def _skips(revision: Revision, wishes: Wishes, policy: Policy, there: Adjustment) -> frozenset[str]:
+    wished = wishes.skipped & {each.name for each in revision.sidecars}
+    return wished & there.skipped if policy.opt_out is OptOut.FORBIDDEN else wished
+
+
+def adjusted(revision: Revision, adjustment: Adjustment) -> Revision:
+    """Return *revision*, as it was stored, with *adjustment*."""
+    if not adjustment:
+        return revision
+    return replace(_without(revision, adjustment.skipped), adjustment=adjustment)
+
+
+def _without(revision: Revision, skipped: Collection[str]) -> Revision:
+    """Return *revision* without the sidecars in *skipped*, and without the volumes that only they mount."""
+    if not skipped:
+        return revision
+    left = tuple(each for each in revision.sidecars if each.name not in skipped)
+    mounted, needed = (
+        {mount["name"] for each in sidecars for mount in items(each.container, "volumeMounts")}
+        for sidecars in (revision.sidecars, left)
+    )
+    needed |= {mount["name"] for mount in revision.application.volume_mounts}
+    volumes = tuple(each for each in revision.volumes if each["name"] not in mounted - needed)
+    return replace(revision, sidecars=left, volumes=volumes)
+
+
+def invalid_skips(value: str, known: Collection[str] | None) -> Iterator[str]:
+    """Yield what is wrong with the *value* of `sidecars.dev/skip`. *known*: sidecars there may be, None: not known."""
+    for name in entries_of(value):
+        if not NAME.fullmatch(name):
+            yield f"must be a comma list of names of sidecars, not {name!r}"
+        elif known is not None and name not in known:
+            yield f"names {name!r}, which is no sidecar of a policy that selects this Deployment"
