@@ -183,6 +183,7 @@ class WarningReason(StrEnum):
     UNKNOWN_START_AFTER = "UnknownStartAfter"
     UNKNOWN_CONTAINER = "UnknownContainer"
     ENV_KEPT = "EnvKept"
+    METADATA_KEPT = "MetadataKept"
     INVALID_MARK = "InvalidMark"
     OPT_OUT_FORBIDDEN = "OptOutForbidden"
     INVALID_RECORD = "InvalidRecord"

@@ -18,7 +18,16 @@ from sidecarpolicy.core.claims import IDENTITY
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.ordering import precedence
 from sidecarpolicy.core.policy import ROLES
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey
+from sidecarpolicy.core.record import (
+    ANNOTATIONS,
+    ENV,
+    INIT_CONTAINERS,
+    LABELS,
+    METADATA,
+    VOLUME_MOUNTS,
+    VOLUMES,
+    ItemKey,
+)
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items, with_items
@@ -36,6 +45,8 @@ APPLICATION_PATHS = ("/data", "/var/log", "/tmp")
 POLICY_PATHS = ("/var/log", "/run/sock", "/certs")
 APPLICATION_VOLUMES = ("data", "logs", "tmp")
 POLICY_VOLUMES = ("logs", "sock", "certs")
+APPLICATION_KEYS = ("team", "scrape", "checksum")
+POLICY_KEYS = ("scrape", "mesh", "team")
 IMAGES = ("example.test/a:1", "example.test/a:2", "example.test/b:1")
 
 
@@ -78,6 +89,12 @@ def mounts(draw: st.DrawFn, paths: Sequence[str], mounted: Sequence[str]) -> lis
 
 
 @st.composite
+def metadata_values(draw: st.DrawFn, pool: Sequence[str]) -> dict[str, str]:
+    """Labels or annotations of different keys."""
+    return {name: draw(st.sampled_from(["", "1", "2"])) for name in draw(some(pool))}
+
+
+@st.composite
 def containers_of_applications(draw: st.DrawFn, name: str, *, init: bool = False) -> Json:
     """One container of an application, regular, plain init or (*init*) sometimes a native sidecar of its own."""
     container = {
@@ -105,7 +122,10 @@ def templates(draw: st.DrawFn) -> Json:
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": 30,
     }
-    return {"metadata": {"labels": {"tier": "web"}}, "spec": without_empty(spec)}
+    metadata = {LABELS: {"tier": "web"} | draw(metadata_values(APPLICATION_KEYS))}
+    if annotations := draw(metadata_values(APPLICATION_KEYS)):
+        metadata[ANNOTATIONS] = annotations
+    return {"metadata": metadata, "spec": without_empty(spec)}
 
 
 @st.composite
@@ -166,6 +186,7 @@ def specs(draw: st.DrawFn, ports: st.SearchStrategy[int] | None = None) -> Json:
             "env": draw(env(POLICY_ENV)),
             "volumeMounts": draw(mounts(POLICY_PATHS, mounted)),
         },
+        "podMetadata": {LABELS: draw(metadata_values(POLICY_KEYS)), ANNOTATIONS: draw(metadata_values(POLICY_KEYS))},
     }
 
 
@@ -198,10 +219,15 @@ def _items(revision: Revision) -> set[tuple[str, str]]:
 
 
 def not_overridden(found: Sequence[Revision]) -> list[Revision]:
-    """Leave out what a policy of higher precedence overrides (see `skips`); equal volumes are shared."""
+    """Leave out what a policy of higher precedence overrides (see `skips`); equal volumes, labels, … are shared."""
     kept: list[Revision] = []
     for revision in sorted(found, key=precedence):
-        shared = all(other.volume(each["name"]) in (None, each) for other in kept for each in revision.volumes)
+        shared = all(other.volume(each["name"]) in (None, each) for other in kept for each in revision.volumes) and all(
+            other.pod_metadata.of(listed).get(name, value) == value
+            for other in kept
+            for listed in METADATA
+            for name, value in revision.pod_metadata.of(listed).items()
+        )
         if shared and not any(_items(revision) & _items(other) for other in kept):
             kept.append(revision)
     return kept
@@ -285,6 +311,19 @@ def edit_list(listed: str, change: Change) -> Callable[[Json, frozenset[ItemKey]
         spec = template["spec"]
         content = own_only(items(spec, listed), _is_ours(listed, ours), change)
         return {**template, "spec": with_items(spec, listed, content)}
+
+    return edit
+
+
+def edit_metadata(listed: str, change: Callable[[Json], Json]) -> Callable[[Json, frozenset[ItemKey]], Json]:
+    """Edit the owner's labels or annotations."""
+
+    def edit(template: Json, ours: frozenset[ItemKey]) -> Json:
+        found = template["metadata"].get(listed, {})
+        own = {name: value for name, value in found.items() if ItemKey(listed, name) not in ours}
+        changed = change(own) | {name: value for name, value in found.items() if name not in own}
+        metadata = {key: value for key, value in template["metadata"].items() if key != listed}
+        return {**template, "metadata": metadata | ({listed: changed} if changed else {})}
 
     return edit
 
@@ -386,7 +425,10 @@ def _edit(draw: st.DrawFn, number: int) -> Edit:
                 Edit(f"remove {place} of {inner} of {container}", edit_inner(container, inner, _without(place))),
                 Edit(f"reverse {inner} of {container}", edit_inner(container, inner, lambda own: own[::-1])),
                 Edit("add a field of the Pod", lambda template, _: _with_pod_field(template)),
-                Edit("add labels", lambda template, _: {**template, "metadata": {"labels": {"tier": "web", "v": "2"}}}),
+                Edit("add a label", edit_metadata(LABELS, lambda own: own | {f"own-{number}": "1"})),
+                Edit("change the labels", edit_metadata(LABELS, lambda own: dict.fromkeys(own, "changed"))),
+                Edit("add an annotation", edit_metadata(ANNOTATIONS, lambda own: own | {f"own-{number}": "1"})),
+                Edit("drop all annotations", edit_metadata(ANNOTATIONS, lambda own: {})),
             ]
         )
     )

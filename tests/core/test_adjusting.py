@@ -88,7 +88,7 @@ def test_a_policy_that_forbids_it_is_not_adjusted() -> None:
 
 
 def test_opting_out_is_allowed_or_forbidden_and_nothing_else() -> None:
-    with pytest.raises(InvalidInput, match="spec.optOut: must be one of Allowed, Forbidden, not 'Never'"):
+    with pytest.raises(InvalidInput, match=r"spec\.optOut: must be one of Allowed, Forbidden, not 'Never'"):
         decoded(a_policy(optOut="Never"))
 
 

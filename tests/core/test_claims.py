@@ -156,5 +156,5 @@ def test_nothing_is_claimed_where_nothing_is_said() -> None:
 
 @given(templates())
 def test_every_item_of_a_template_has_a_key_of_its_own(template: Json) -> None:
-    keys = [key for key, _ in template_items(template["spec"])]
+    keys = [key for key, _ in template_items(template)]
     assert len(keys) == len(set(keys))

@@ -92,7 +92,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
     subject = Subject(
         workload=workload,
         namespace=case.namespace,
-        spec=workload.content.template["spec"],
+        template=workload.content.template,
         record=record,
         owners=workload.content.claims.owners,
         pins=pins_among(workload.annotations, revisions.values()),
@@ -138,6 +138,7 @@ def lines(case: Case, composition: Composition, verdicts: dict[PolicyId, Skip | 
     wishes = wishes_of(workload.annotations, workload.pod_annotations)
     said = [f"{policy.label}: {skip.reason}: {skip.message}" for policy, skip in verdicts.items() if skip]
     said += [f"warning: the application sets {item} itself; its value is kept" for item in composition.env_kept]
+    said += [f"warning: its Pod template has another {item}; it is kept" for item in composition.metadata_kept]
     said += [
         f"warning: application.containers names {name!r}, which the application does not have"
         for name in composition.unknown_containers

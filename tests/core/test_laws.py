@@ -20,6 +20,7 @@ from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.record import (
     ENV,
     INIT_CONTAINERS,
+    OF_TEMPLATE,
     VOLUME_MOUNTS,
     VOLUMES,
     Entry,
@@ -64,7 +65,12 @@ def without(template: Json, ours: frozenset[ItemKey]) -> Json:
                 container = with_items(container, listed, own(listed, container, container["name"]))
             cleaned.append(container)
         spec = with_items(spec, outer, cleaned)
-    return {**template, "spec": spec}
+    metadata = {
+        listed: own_values
+        for listed, found in template["metadata"].items()
+        if (own_values := {name: value for name, value in found.items() if ItemKey(listed, name) not in ours})
+    }
+    return {"metadata": metadata, "spec": spec}
 
 
 def with_ours_last(template: Json, ours: frozenset[ItemKey]) -> Json:
@@ -257,7 +263,7 @@ def test_a_policy_that_leaves_takes_only_its_own(x: Json, policies: list[Revisio
 def test_an_equal_container_of_the_owners_is_adopted_and_never_removed(x: Json, policies: list[Revision]) -> None:
     injected, _ = inject(x, policies, NOTHING)
     composed = compose(injected, NOTHING, {each.policy: each for each in policies})
-    own = {key for key, _ in template_items(injected["spec"])}
+    own = {key for key, _ in template_items(injected)}
     assert not composed.record.items & {key for key in own if key.list == INIT_CONTAINERS}
     assert eject(composed.template, composed.record) == injected
 
@@ -267,7 +273,7 @@ def test_an_equal_container_of_the_owners_is_adopted_and_never_removed(x: Json, 
 TEXTS = st.text(min_size=1, max_size=8)
 NAMES = st.sampled_from(["proxy", "logs", "HTTP_PROXY", "/var/log", "ü", 'a"b', "app"])
 ITEM_KEYS = st.one_of(
-    st.builds(lambda listed, name: ItemKey(list=listed, name=name), st.sampled_from([INIT_CONTAINERS, VOLUMES]), NAMES),
+    st.builds(lambda listed, name: ItemKey(list=listed, name=name), st.sampled_from(OF_TEMPLATE), NAMES),
     st.builds(
         lambda listed, name, container: ItemKey(list=listed, name=name, container=container),
         st.sampled_from([ENV, VOLUME_MOUNTS]),

@@ -50,14 +50,14 @@ def a_subject(
     body = a_deployment(**deployment)
     body["metadata"] |= {"uid": "uid", "resourceVersion": "1", "generation": 1} | (metadata or {})
     workload = workload_from(body)
-    spec = workload.content.template["spec"]
-    return Subject(workload=workload, namespace=namespace, spec=spec, record=record or Record(), **facts)
+    template = workload.content.template
+    return Subject(workload=workload, namespace=namespace, template=template, record=record or Record(), **facts)
 
 
 def carrying(subject: Subject, *revisions: Revision) -> Subject:
     """The same after *revisions* were injected."""
-    template, record = inject({"spec": subject.spec}, revisions, subject.record)
-    return replace(subject, spec=template["spec"], record=record)
+    template, record = inject(subject.template, revisions, subject.record)
+    return replace(subject, template=template, record=record)
 
 
 def verdict(subject: Subject, *others: Revision, revision: Revision = REVISION, leaving: Any = ()) -> Skip | None:

@@ -61,7 +61,13 @@ RECORD = (
     '"revision":"web-45123e103c","volumeMounts":{"app":["/var/log"]},"volumes":["logs"]}}}'
 )
 
-NOT_OF_A_REVISION: list[Json] = [{}, {"optOut": "Allowed"}, {"optOut": "Forbidden"}]
+NOT_OF_A_REVISION: list[Json] = [
+    {},
+    {"optOut": "Allowed"},
+    {"optOut": "Forbidden"},
+    {"podMetadata": {}},
+    {"podMetadata": {"labels": {}}},
+]
 
 
 def revision_of(**changes: Any) -> str:
@@ -72,6 +78,10 @@ def revision_of(**changes: Any) -> str:
 @pytest.mark.parametrize("changes", NOT_OF_A_REVISION, ids=str)
 def test_the_revision_of_a_policy_is_what_it_was_in_earlier_versions(changes: Json) -> None:
     assert revision_of(**changes) == REVISION
+
+
+def test_what_is_injected_makes_another_revision() -> None:
+    assert revision_of(podMetadata={"labels": {"mesh": "on"}}) != REVISION
 
 
 def test_a_record_of_an_earlier_version_is_read_and_written_back_as_it_was() -> None:

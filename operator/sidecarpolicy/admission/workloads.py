@@ -26,7 +26,7 @@ from sidecarpolicy.core.record import Record, text_of
 from sidecarpolicy.core.revision import revision_name
 from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.text_limits import cause
-from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
@@ -112,7 +112,7 @@ def _without_what_cannot_return(subject: Workload, proposal: Proposal, context: 
     """
     judgement = judged(subject, context)
     kept = record_of(proposal.workload.record).entries
-    live = {item for item, _ in template_items(at(subject.content.template, "spec"))}
+    live = {item for item, _ in template_items(subject.content.template)}
     lost = {
         policy
         for policy, entry in judgement.record.entries.items()

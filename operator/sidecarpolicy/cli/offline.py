@@ -96,7 +96,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
     subject = Subject(
         workload=workload,
         namespace=given.namespace(workload.id.namespace),
-        spec=at(manifest.template, "spec"),
+        template=manifest.template,
         record=record,
         missing=unknown,
         pins=pins_among(workload.annotations, revisions.values()),
@@ -179,7 +179,7 @@ def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revisio
     entry = record.entries.get(revision.policy)
     if entry is None or entry.revision != revision.name or not at(manifest.body, "metadata").get("uid"):
         return revision
-    live = {item: content for item, content in template_items(at(manifest.template, "spec")) if item in entry.items}
+    live = {item: content for item, content in template_items(manifest.template) if item in entry.items}
 
     def found(listed: str, name: str, otherwise: Json) -> Json:
         here = (content for item, content in live.items() if (item.list, item.name) == (listed, name))
@@ -291,6 +291,7 @@ def _warnings(manifest: Manifest, composed: Composition, candidates: Iterable[Po
             for message in without_effect(workload, namespace, _wishes(manifest), policy, entries.get(policy.id))
         ),
         *((WarningReason.ENV_KEPT, f"{item} is the application's own and stays") for item in composed.env_kept),
+        *((WarningReason.METADATA_KEPT, f"{item} is the owner's own and stays") for item in composed.metadata_kept),
         *(
             (
                 WarningReason.UNKNOWN_CONTAINER,
@@ -310,7 +311,7 @@ def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given
         after=at(composed.template, "spec"),
         ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
         provided=provided,
-        annotations=at(manifest.template, "metadata", "annotations"),
+        annotations=at(composed.template, "metadata", "annotations"),
         emptied=manifest.workload.content.claims.emptied,
         progress_deadline=given.policies[policy].rollout.progress_deadline_seconds,
         own_deadline=manifest.workload.deadline,

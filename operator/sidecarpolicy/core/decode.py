@@ -23,10 +23,11 @@ from typing import Any
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.ordering import cycle
+from sidecarpolicy.core.pod_metadata import PodMetadata, reserved
 from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, Rollout, Sidecar
 from sidecarpolicy.core.ports import claimed_ports
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
-from sidecarpolicy.core.record import normpath
+from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, normpath
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
 from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, OptOut, Position, Removal, Role, Strategy
@@ -34,6 +35,8 @@ from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, OptOut, Pos
 MOST_SIDECARS = 16
 MOST_REVISIONS = 100
 MOST_CANARY_GROUPS = 8
+MOST_METADATA = 32
+LONGEST_ANNOTATION = 4096
 INT32 = 2**31 - 1
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -46,7 +49,7 @@ VOLUME_SOURCES = frozenset(
     {"emptyDir", "configMap", "secret", "projected", "downwardAPI", "csi", "persistentVolumeClaim"}
 )
 SPEC_FIELDS = frozenset(
-    {"selector", "priority", "sidecars", "volumes", "application", "rollout"}
+    {"selector", "priority", "sidecars", "volumes", "application", "podMetadata", "rollout"}
     | {"optOut", "deletionPolicy", "revisionHistoryLimit"}
 )
 SIDECAR_FIELDS = frozenset({"name", "role", "position", "startAfter", "startup", "podReadiness", "container"})
@@ -91,6 +94,7 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         metadata.field("name").wrong("must be given")
     spec = root.field("spec")
     spec.mapping(allowed=SPEC_FIELDS | ({"namespaceSelector"} if cluster_wide else set()))
+    selector = _required_selector(spec.field("selector"))
     policy = Policy(
         id=PolicyId(
             kind=kind,
@@ -101,12 +105,13 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         generation=metadata.field("generation").integer(1, least=0, most=2**63 - 1),
         created=metadata.field("creationTimestamp").text(),
         deleting=not metadata.field("deletionTimestamp").absent,
-        selector=_required_selector(spec.field("selector")),
+        selector=selector,
         namespace_selector=_required_selector(spec.field("namespaceSelector")) if cluster_wide else None,
         priority=spec.field("priority").integer(0, least=-INT32 - 1, most=INT32),
         sidecars=_sidecars(spec.field("sidecars"), spec.field("volumes")),
         volumes=_volumes(spec.field("volumes")),
         application=_application(spec.field("application"), spec.field("volumes")),
+        pod_metadata=_pod_metadata(spec.field("podMetadata"), selector),
         rollout=_rollout(spec.field("rollout"), cluster_wide=cluster_wide),
         opt_out=spec.field("optOut").choice(OptOut.ALLOWED),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
@@ -337,6 +342,38 @@ def _application(cursor: Cursor, volumes: Cursor) -> Application:
     )
 
 
+def _pod_metadata(cursor: Cursor, selector: Selector) -> PodMetadata:
+    cursor.mapping(allowed=frozenset(METADATA))
+    labels = cursor.field(LABELS)
+    for requirement in selector.requirements:
+        if not labels.field(requirement.key).absent:
+            message = "must not be a label that spec.selector asks for: what is selected depends on the owners' labels"
+            labels.field(requirement.key).wrong(message)
+    return PodMetadata(
+        labels={name: _label_value(value) for name, value in _added(labels, LABELS)},
+        annotations={name: _annotation(value) for name, value in _added(cursor.field(ANNOTATIONS), ANNOTATIONS)},
+    )
+
+
+def _added(cursor: Cursor, listed: str) -> list[tuple[str, Cursor]]:
+    found = [(name, cursor.field(name)) for name, value in cursor.mapping().items() if value is not None]
+    if len(found) > MOST_METADATA:
+        cursor.wrong(f"must hold at most {MOST_METADATA} {listed}, not {len(found)}")
+    for name, value in found:
+        if not LABEL_KEY.fullmatch(name):
+            value.wrong(f"must have a key like that of a label, not {name!r}")
+        elif why := reserved(listed, name):
+            value.wrong(why)
+    return found
+
+
+def _annotation(cursor: Cursor) -> str:
+    value = cursor.text()
+    if len(value) > LONGEST_ANNOTATION:
+        cursor.wrong(f"must have at most {LONGEST_ANNOTATION} characters, not {len(value)}")
+    return value
+
+
 def _rollout(cursor: Cursor, *, cluster_wide: bool) -> Rollout:
     default = Rollout()
     cursor.mapping(allowed=ROLLOUT_FIELDS)
@@ -427,6 +464,7 @@ def author_words(spec: Mapping[str, Any]) -> Json:
         "sidecars": [_sidecar_words(sidecar) for sidecar in items(spec, "sidecars")],
         "volumes": items(spec, "volumes"),
         "application": _without_empty(application),
+        "podMetadata": _without_empty({listed: at(spec, "podMetadata", listed) for listed in METADATA}),
     }
     return _without_empty(words)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import floor
 
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.selection import Selector
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.names import (
@@ -169,6 +170,7 @@ class Policy:
     sidecars: tuple[Sidecar, ...]
     volumes: tuple[Json, ...] = ()
     application: Application = Application()
+    pod_metadata: PodMetadata = NO_METADATA
     rollout: Rollout = Rollout()
     opt_out: OptOut = OptOut.ALLOWED
     deletion_policy: DeletionPolicy = DeletionPolicy.REMOVE

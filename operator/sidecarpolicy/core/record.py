@@ -20,10 +20,23 @@ from sidecarpolicy.core.tree import compact
 from sidecarpolicy.core.undone import NOT_UNDONE, Undone
 
 INIT_CONTAINERS, VOLUMES, ENV, VOLUME_MOUNTS = "initContainers", "volumes", "env", "volumeMounts"
+METADATA = LABELS, ANNOTATIONS = "labels", "annotations"
+
+WHAT = {
+    INIT_CONTAINERS: "init container",
+    VOLUMES: "volume",
+    ENV: "env",
+    VOLUME_MOUNTS: "mount",
+    LABELS: "label",
+    ANNOTATIONS: "annotation",
+}
+
+# Lists whose items are told by their name alone; the others are of a container of the application.
+OF_TEMPLATE = (INIT_CONTAINERS, VOLUMES, *METADATA)
 
 
 class ItemKey(NamedTuple):
-    """One item of a Pod template: an init container, a volume, or an env or mount of *container*.
+    """One item of a Pod template: an init container, a volume, a label, …, or an env or mount of *container*.
 
     A named tuple, because it is hashed more often than anything else here.
     """
@@ -32,9 +45,13 @@ class ItemKey(NamedTuple):
     name: str
     container: str = ""
 
+    @property
+    def yields(self) -> bool:
+        """Whether the owner's word on it goes before ours, at any time: it is in what they wrote themselves."""
+        return bool(self.container) or self.list in METADATA
+
     def __str__(self) -> str:
-        what = {INIT_CONTAINERS: "init container", VOLUMES: "volume", ENV: "env", VOLUME_MOUNTS: "mount"}[self.list]
-        return f"{what} {self.name!r}" + (f" of container {self.container!r}" if self.container else "")
+        return f"{WHAT[self.list]} {self.name!r}" + (f" of container {self.container!r}" if self.container else "")
 
 
 def place_of(item: ItemKey) -> ItemKey:
@@ -192,11 +209,7 @@ def _noted(note: Note) -> dict[str, Any]:
 
 
 def _items(value: Mapping[str, Any]) -> frozenset[ItemKey]:
-    flat = {
-        ItemKey(list=listed, name=_text(name))
-        for listed in (INIT_CONTAINERS, VOLUMES)
-        for name in _list(value.get(listed, []))
-    }
+    flat = {ItemKey(list=listed, name=_text(name)) for listed in OF_TEMPLATE for name in _list(value.get(listed, []))}
     nested = {
         ItemKey(list=listed, name=_text(name), container=_text(container))
         for listed in (ENV, VOLUME_MOUNTS)

@@ -20,6 +20,7 @@ from math import ceil
 from typing import Any
 
 from sidecarpolicy.core.policy import Application, Policy, Sidecar
+from sidecarpolicy.core.record import METADATA
 from sidecarpolicy.core.revision import InjectedSidecar, Revision, revision_name
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import PodReadiness, Startup
@@ -102,8 +103,12 @@ def canonical_request(policy: Policy, namespace: str) -> Json:
         "apiVersion": "v1",
         "kind": "PodTemplate",
         "metadata": {"generateName": "sidecarpolicy-dry-run-", "namespace": namespace},
-        "template": {"metadata": {}, "spec": spec},
+        "template": {"metadata": _metadata(policy), "spec": spec},
     }
+
+
+def _metadata(policy: Policy) -> Json:
+    return {listed: dict(found) for listed in METADATA if (found := policy.pod_metadata.of(listed))}
 
 
 def _rest_of_pod(policy: Policy) -> Json:
@@ -212,6 +217,7 @@ def _revision(
             env=tuple(env),
             volume_mounts=tuple(mounts),
         ),
+        pod_metadata=policy.pod_metadata,
     )
 
 

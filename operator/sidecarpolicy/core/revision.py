@@ -21,8 +21,10 @@ from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.likeness import LIST_KEYS
 from sidecarpolicy.core.lists import entries_of
+from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
+from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA
 from sidecarpolicy.core.tree import Json, at, compact
 from sidecarpolicy.names import Position, Role
 
@@ -65,6 +67,7 @@ class Revision:
     sidecars: tuple[InjectedSidecar, ...]
     volumes: tuple[Json, ...] = ()
     application: Application = Application()
+    pod_metadata: PodMetadata = NO_METADATA
     adjustment: Adjustment = UNADJUSTED
 
     def sidecar(self, name: str) -> InjectedSidecar | None:
@@ -171,8 +174,13 @@ def to_controller_revision(stored: StoredRevision, *, policy: Policy, namespace:
                 "env": list(revision.application.env),
                 "volumeMounts": list(revision.application.volume_mounts),
             },
+            **({"podMetadata": _metadata_data(revision.pod_metadata)} if revision.pod_metadata else {}),
         },
     }
+
+
+def _metadata_data(metadata: PodMetadata) -> Json:
+    return {listed: dict(metadata.of(listed)) for listed in METADATA}
 
 
 def from_controller_revision(body: Mapping[str, Any]) -> StoredRevision:
@@ -223,7 +231,15 @@ def _revision(data: Cursor) -> Revision:
             env=_keyed(application.field("env"), *LIST_KEYS["env"]),
             volume_mounts=_keyed(application.field("volumeMounts"), *LIST_KEYS["volumeMounts"]),
         ),
+        pod_metadata=PodMetadata(
+            labels=_texts(data.field("podMetadata").field(LABELS)),
+            annotations=_texts(data.field("podMetadata").field(ANNOTATIONS)),
+        ),
     )
+
+
+def _texts(cursor: Cursor) -> dict[str, str]:
+    return {name: cursor.field(name).text() for name in cursor.mapping()}
 
 
 def _policy(cursor: Cursor) -> PolicyId:

@@ -22,7 +22,17 @@ from sidecarpolicy.core.opt_out import let_in, opts_out
 from sidecarpolicy.core.ordering import precedence, why_first
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record, place_of
+from sidecarpolicy.core.record import (
+    ENV,
+    INIT_CONTAINERS,
+    LABELS,
+    METADATA,
+    VOLUME_MOUNTS,
+    VOLUMES,
+    ItemKey,
+    Record,
+    place_of,
+)
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Namespace, Workload
@@ -39,6 +49,9 @@ TRUTH = ("true", "false")
 
 # How a Pod asks for a node by its operating system (k8s.io/api/core/v1, LabelOSStable).
 OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
+
+# Two policies may both provide one of these where it is the same.
+SHARED = (VOLUMES, *METADATA)
 
 NO_MARKS: Mapping[str, str] = {}
 
@@ -79,7 +92,7 @@ class Subject:
 
     workload: Workload
     namespace: Namespace
-    spec: Json
+    template: Json
     record: Record
     owners: Mapping[ItemKey, str] = field(default_factory=dict)
     missing: frozenset[PolicyId] = frozenset()
@@ -96,11 +109,16 @@ class Subject:
         """Whether the init container *name* is ours."""
         return ItemKey(list=INIT_CONTAINERS, name=name) in self.record.items
 
+    @property
+    def spec(self) -> Json:
+        """The Pod's spec."""
+        return at(self.template, "spec")
+
     @cached_property
     def application(self) -> dict[ItemKey, Json]:
         """Every item of the Pod spec that is not ours."""
         ours = self.record.items
-        return {key: item for key, item in template_items(self.spec) if key not in ours}
+        return {key: item for key, item in template_items(self.template) if key not in ours}
 
     @cached_property
     def application_mounts(self) -> dict[ItemKey, Json]:
@@ -110,7 +128,7 @@ class Subject:
     @cached_property
     def live(self) -> dict[ItemKey, Json]:
         """Every item of the Pod spec, whosever it is."""
-        return dict(template_items(self.spec))
+        return dict(template_items(self.template))
 
     def equals(self, item: ItemKey, revision: Revision) -> bool:
         """Whether *item* is there and as *revision* makes it."""
@@ -198,7 +216,7 @@ def _shared(subject: Subject, revision: Revision, other: Revision) -> str | None
         {place_of(item): content for item, content in _provides(subject, each).items()} for each in (revision, other)
     )
     for item in sorted(mine.keys() & theirs.keys()):
-        if item.list != VOLUMES or mine[item] != theirs[item]:
+        if item.list not in SHARED or mine[item] != theirs[item]:
             return f"{item} comes from"
     for field_name, number, protocol in sorted(_ports(revision) & _ports(other)):
         return f"{field_name} {number}/{protocol} is taken by"
@@ -216,7 +234,7 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
 
     entry = subject.record.entries.get(revision.policy)
     for item in sorted(entry.items if entry else ()):
-        if item in subject.owners and not item.container:  # in the application's own containers ours yields
+        if item in subject.owners and not item.yields:
             yield refuse(f"{item} is ours and {subject.owners[item]!r} declares it too; one of them must rename it")
     regular = {each["name"]: each for each in items(subject.spec, "containers")}
     for sidecar in revision.sidecars:
@@ -229,6 +247,9 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
             f"the application has its own container {sidecar.name!r}{left} with image {own.get('image')!r}; "
             f"the policy's has image {sidecar.container.get('image')!r}"
         )
+    for label in sorted(revision.pod_metadata.labels.keys() & subject.workload.selector_keys):
+        if ItemKey(LABELS, label) not in subject.application:
+            yield refuse(f"the Deployment's own selector asks for the label {label!r}, which the policy would add")
     for item, ours in _provides(subject, revision).items():
         if item.list == VOLUMES and item in subject.application:
             yield refuse(
@@ -508,6 +529,7 @@ def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:
     """Every item that *revision* would have on this workload."""
     provided = {ItemKey(list=INIT_CONTAINERS, name=sidecar.name): sidecar.container for sidecar in revision.sidecars}
     provided |= {ItemKey(list=VOLUMES, name=volume["name"]): volume for volume in revision.volumes}
+    provided |= dict(revision.pod_metadata.items)
     adopted = {each.name for each in revision.sidecars if subject.adopted(revision, each.name)}
     for container in application_containers(
         subject.spec, revision, lambda name: subject.is_injected(name) or name in adopted

@@ -67,7 +67,7 @@ def preflight(
         there = judgement.record.entries.get(policy)
         as_is = there is not None and (there.revision, there.adjustment) == (revision.name, revision.adjustment)
         if there is not None and as_is and not overridden:
-            after, provided = spec, there.items
+            after, provided = content.template, there.items
         else:
             composed = compose(
                 content.template,
@@ -78,13 +78,13 @@ def preflight(
                 held=held - overridden - {policy},
                 abandoned=judgement.missing,
             )
-            after, provided = at(composed.template, "spec"), composed.record.entries[policy].items
+            after, provided = composed.template, composed.record.entries[policy].items
         change = Change(
             now=spec,
-            after=after,
+            after=at(after, "spec"),
             ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
             provided=provided,
-            annotations=at(content.template, "metadata", "annotations"),
+            annotations=at(after, "metadata", "annotations"),
             emptied=content.claims.emptied,
             progress_deadline=deadline,
             own_deadline=workload.deadline,

@@ -281,6 +281,13 @@ def _of_composition(revision: Revision, composed: Composition, where: str) -> li
         for item in composed.env_kept
         if item.name in env
     ]
+    kept += [
+        Warned(
+            reason=WarningReason.METADATA_KEPT, message=f"its Pod template has another {item}; it is kept", where=where
+        )
+        for item in composed.metadata_kept
+        if item.name in revision.pod_metadata.of(item.list)
+    ]
     unknown = [
         Warned(
             reason=WarningReason.UNKNOWN_CONTAINER,

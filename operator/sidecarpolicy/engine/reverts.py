@@ -62,7 +62,7 @@ def reverted_on(workload: Workload, judgement: Judgement, kept: Json, context: C
         policy: Reverted(items=items, before=_known(policy, recorded.get(policy), workload, context))
         for policy, items in drifted(workload.content.template, judgement.record, kept).items()
     }
-    live = {key for key, _ in template_items(at(workload.content.template, "spec"))}
+    live = {key for key, _ in template_items(workload.content.template)}
     for policy, was in _written(workload, context).items():
         if was.revision != (recorded[policy].revision if policy in recorded else ""):
             found[policy] = Reverted(
@@ -149,7 +149,7 @@ def remember(
     """Keep in mind what has just been written on *workload*, as it was before, and what the server made of it."""
     recorded = record_of(workload.record).entries
     stored = record_of(at(answer, "metadata", "annotations").get(names.RECORD)).entries
-    live = {key for key, _ in template_items(at(answer, "spec", "template", "spec"))}
+    live = {key for key, _ in template_items(at(answer, *workload.template))}
     kept = context.memory.of(workload.id).written
     for policy in {*recorded, *record.entries} - untouched:
         entry = record.entries.get(policy, Entry(revision=""))

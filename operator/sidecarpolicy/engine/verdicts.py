@@ -15,7 +15,6 @@ from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.progress import facts_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Pin, Subject, judge
-from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.adjusted import as_adjusted, as_recorded
 from sidecarpolicy.engine.context import Context
@@ -59,21 +58,20 @@ def judged(workload: Workload, context: Context) -> Judgement:
     if remembered.judged is not None and remembered.judged[0] == key:
         return remembered.judged[1]
     content = workload.content
-    spec = at(content.template, "spec")
     if any(each.policy not in record.entries for each in candidates) and content.claims.ours:
         stored = [
             as_adjusted(stored.revision, wishes, record, context)
             for each in candidates
             for stored in sorted(cache.revisions(each.policy), key=lambda stored: stored.number, reverse=True)
         ]
-        record = rebuilt(spec, record, content.claims, stored)
+        record = rebuilt(content.template, record, content.claims, stored)
     if foreign := {policy for policy in missing if not policy.cluster_wide and policy.namespace != namespace.name}:
         record = given_up(record, foreign, content.claims)
         missing &= record.entries.keys()
     subject = Subject(
         workload=workload,
         namespace=namespace,
-        spec=spec,
+        template=content.template,
         record=record,
         owners=content.claims.owners if record.entries else {},
         missing=missing,
