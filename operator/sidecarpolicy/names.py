@@ -166,6 +166,7 @@ class SkipReason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     PORT_CONFLICT = "PortConflict"
     EMPTIED_BY_APPLY = "EmptiedByApply"
+    PULL_SECRETS_UNREADABLE = "PullSecretsUnreadable"
     CONTROLLED = "Controlled"
     DRIVEN_BY_ROLLOUT = "DrivenByRollout"
     DEPLOYMENT_PAUSED = "DeploymentPaused"

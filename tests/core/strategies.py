@@ -6,7 +6,7 @@ Names come from small pools that overlap on purpose, so that policies and applic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import adjusted, adjustment_on, wishes_of
+from sidecarpolicy.core.adjustment import Account
 from sidecarpolicy.core.claims import IDENTITY
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.ordering import precedence
@@ -24,6 +25,7 @@ from sidecarpolicy.core.record import (
     INIT_CONTAINERS,
     LABELS,
     METADATA,
+    PULL_SECRETS,
     VOLUME_MOUNTS,
     VOLUMES,
     ItemKey,
@@ -45,6 +47,8 @@ APPLICATION_PATHS = ("/data", "/var/log", "/tmp")
 POLICY_PATHS = ("/var/log", "/run/sock", "/certs")
 APPLICATION_VOLUMES = ("data", "logs", "tmp")
 POLICY_VOLUMES = ("logs", "sock", "certs")
+APPLICATION_SECRETS = ("registry", "mirror")
+POLICY_SECRETS = ("registry", "vendor")
 APPLICATION_KEYS = ("team", "scrape", "checksum")
 POLICY_KEYS = ("scrape", "mesh", "team")
 IMAGES = ("example.test/a:1", "example.test/a:2", "example.test/b:1")
@@ -89,6 +93,12 @@ def mounts(draw: st.DrawFn, paths: Sequence[str], mounted: Sequence[str]) -> lis
 
 
 @st.composite
+def pull_secrets(draw: st.DrawFn, pool: Sequence[str]) -> list[Json]:
+    """References to different Secrets."""
+    return [{"name": name} for name in draw(some(pool))]
+
+
+@st.composite
 def metadata_values(draw: st.DrawFn, pool: Sequence[str]) -> dict[str, str]:
     """Labels or annotations of different keys."""
     return {name: draw(st.sampled_from(["", "1", "2"])) for name in draw(some(pool))}
@@ -119,6 +129,7 @@ def templates(draw: st.DrawFn) -> Json:
         INIT_CONTAINERS: [draw(containers_of_applications(name, init=True)) for name in inits],
         CONTAINERS: [draw(containers_of_applications(name)) for name in regular],
         VOLUMES: draw(volumes(APPLICATION_VOLUMES)),
+        PULL_SECRETS: draw(pull_secrets(APPLICATION_SECRETS)),
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": 30,
     }
@@ -186,6 +197,7 @@ def specs(draw: st.DrawFn, ports: st.SearchStrategy[int] | None = None) -> Json:
             "env": draw(env(POLICY_ENV)),
             "volumeMounts": draw(mounts(POLICY_PATHS, mounted)),
         },
+        PULL_SECRETS: draw(pull_secrets(POLICY_SECRETS)),
         "podMetadata": {LABELS: draw(metadata_values(POLICY_KEYS)), ANNOTATIONS: draw(metadata_values(POLICY_KEYS))},
     }
 
@@ -239,7 +251,8 @@ def as_its_owner_wants(draw: st.DrawFn, manifest: Json) -> Revision:
     policy = decode_policy(manifest)
     revision = offline(policy)
     skipped = draw(st.just([]) | some([each.name for each in revision.sidecars], most=len(revision.sidecars) - 1))
-    wishes = wishes_of({names.SKIP: ",".join(skipped)}, {})
+    account = draw(st.none() | st.builds(Account, name=st.just("default"), secrets=st.sampled_from([(), ("account",)])))
+    wishes = replace(wishes_of({names.SKIP: ",".join(skipped)}, {}), account=account)
     return adjusted(revision, adjustment_on(revision, wishes, policy, None))
 
 
@@ -425,6 +438,8 @@ def _edit(draw: st.DrawFn, number: int) -> Edit:
                 Edit(f"remove {place} of {inner} of {container}", edit_inner(container, inner, _without(place))),
                 Edit(f"reverse {inner} of {container}", edit_inner(container, inner, lambda own: own[::-1])),
                 Edit("add a field of the Pod", lambda template, _: _with_pod_field(template)),
+                Edit("append a pull secret", edit_list(PULL_SECRETS, lambda own: [*own, {"name": f"own-{number}"}])),
+                Edit("remove a pull secret", edit_list(PULL_SECRETS, _without(place))),
                 Edit("add a label", edit_metadata(LABELS, lambda own: own | {f"own-{number}": "1"})),
                 Edit("change the labels", edit_metadata(LABELS, lambda own: dict.fromkeys(own, "changed"))),
                 Edit("add an annotation", edit_metadata(ANNOTATIONS, lambda own: own | {f"own-{number}": "1"})),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjusting import adjusted, adjustment_on, wishes_of
+from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, wishes_of
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.driven import KIND, driven_from
@@ -19,6 +19,7 @@ from sidecarpolicy.core.injection import Composition, compose, eject
 from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.pull_secrets import account_on, secrets_in
 from sidecarpolicy.core.record import parse, text_of
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.skips import Skip, Subject, judge, pins_among
@@ -43,6 +44,7 @@ class Case:
     inspected: frozenset[PolicyId]
     autoscalers: tuple[Autoscaler, ...]
     driven_by: str
+    pull_secrets: dict[str, tuple[str, ...]]
 
     @classmethod
     def read(cls, folder: Path) -> Case:
@@ -63,12 +65,23 @@ class Case:
             driven_by=next(
                 (driven.by for each in before if each["kind"] == KIND and (driven := driven_from(each))), ""
             ),
+            pull_secrets={
+                each["metadata"]["name"]: secrets_in(each) for each in before if each["kind"] == "ServiceAccount"
+            },
         )
 
     @property
     def workload(self) -> Workload:
         """The Deployment as the operator sees it."""
         return workload_from({**self.deployment, "metadata": {**STORED, **self.deployment["metadata"]}})
+
+    @property
+    def wishes(self) -> Wishes:
+        """What its owner wants adjusted, and what it brings along."""
+        workload = self.workload
+        wishes = wishes_of(workload.annotations, workload.pod_annotations)
+        account = account_on(workload.content.template, record_of(workload.record), self.pull_secrets.get)
+        return replace(wishes, account=account)
 
 
 def selects(policy: Policy, case: Case) -> bool:
@@ -84,7 +97,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
     """Judge and compose, as the operator does for a Deployment to which every policy is assigned."""
     workload = case.workload
     record = record_of(workload.record)
-    wishes = wishes_of(workload.annotations, workload.pod_annotations)
+    wishes = case.wishes
     revisions = {
         policy.id: adjusted(revision, adjustment_on(revision, wishes, policy, record.entries.get(policy.id)))
         for policy, revision in ((each, offline(each)) for each in case.policies if selects(each, case))
@@ -101,6 +114,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
         driven_by=case.driven_by,
         emptied=workload.content.claims.emptied,
         binding=frozenset(policy.id for policy in case.policies if policy.opt_out is OptOut.FORBIDDEN),
+        account=wishes.account,
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}
@@ -135,7 +149,6 @@ def in_the_order_of(before: Any, after: Any) -> Any:
 def lines(case: Case, composition: Composition, verdicts: dict[PolicyId, Skip | None]) -> str:
     """What verdict.txt says."""
     workload = case.workload
-    wishes = wishes_of(workload.annotations, workload.pod_annotations)
     said = [f"{policy.label}: {skip.reason}: {skip.message}" for policy, skip in verdicts.items() if skip]
     said += [f"warning: the application sets {item} itself; its value is kept" for item in composition.env_kept]
     said += [f"warning: its Pod template has another {item}; it is kept" for item in composition.metadata_kept]
@@ -148,7 +161,7 @@ def lines(case: Case, composition: Composition, verdicts: dict[PolicyId, Skip | 
         for policy in case.policies
         if policy.id in verdicts
         for sentence in without_effect(
-            workload, case.namespace, wishes, policy, record_of(workload.record).entries.get(policy.id)
+            workload, case.namespace, case.wishes, policy, record_of(workload.record).entries.get(policy.id)
         )
     ]
     return "".join(f"{line}\n" for line in said)

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjustment import Adjustment
+from sidecarpolicy.core.adjustment import Account, Adjustment
 from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose, eject, inject
@@ -21,6 +21,7 @@ from sidecarpolicy.core.record import (
     ENV,
     INIT_CONTAINERS,
     OF_TEMPLATE,
+    PULL_SECRETS,
     VOLUME_MOUNTS,
     VOLUMES,
     Entry,
@@ -57,7 +58,8 @@ def without(template: Json, ours: frozenset[ItemKey]) -> Json:
             if ItemKey(list=listed, name=each[key], container=container) not in ours
         ]
 
-    spec = with_items(spec, VOLUMES, own(VOLUMES, spec))
+    for listed in (VOLUMES, PULL_SECRETS):
+        spec = with_items(spec, listed, own(listed, spec))
     for outer in (INIT_CONTAINERS, CONTAINERS):
         cleaned = []
         for container in own(outer, spec):
@@ -91,7 +93,7 @@ def with_ours_last(template: Json, ours: frozenset[ItemKey]) -> Json:
             ),
         )
 
-    spec = last(VOLUMES, template["spec"])
+    spec = last(PULL_SECRETS, last(VOLUMES, template["spec"]))
     for outer in (INIT_CONTAINERS, CONTAINERS):
         containers = [last(VOLUME_MOUNTS, last(ENV, each, each["name"]), each["name"]) for each in items(spec, outer)]
         spec = with_items(spec, outer, containers)
@@ -304,7 +306,12 @@ ENTRIES = st.one_of(
         items=st.frozensets(ITEM_KEYS, max_size=6),
         adopted=st.frozensets(NAMES, max_size=2),
         joined=st.booleans(),
-        adjustment=st.builds(Adjustment, skipped=st.frozensets(NAMES, max_size=2)),
+        adjustment=st.builds(
+            Adjustment,
+            skipped=st.frozensets(NAMES, max_size=2),
+            account=st.none()
+            | st.builds(Account, name=NAMES, secrets=st.lists(NAMES, max_size=2, unique=True).map(tuple)),
+        ),
     ),
     st.builds(Entry, revision=st.just(""), note=st.builds(Note, failed=st.just("web-2#1"), not_counted=st.booleans())),
 )
@@ -337,6 +344,9 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
                         "revision",
                         "adopted",
                         "skipped",
+                        "account",
+                        "secrets",
+                        "name",
                         "joined",
                         "previous",
                         "failed",

@@ -66,6 +66,7 @@ NOT_OF_A_REVISION: list[Json] = [
     {"optOut": "Allowed"},
     {"optOut": "Forbidden"},
     {"podMetadata": {}},
+    {"imagePullSecrets": []},
     {"podMetadata": {"labels": {}}},
 ]
 
@@ -82,6 +83,7 @@ def test_the_revision_of_a_policy_is_what_it_was_in_earlier_versions(changes: Js
 
 def test_what_is_injected_makes_another_revision() -> None:
     assert revision_of(podMetadata={"labels": {"mesh": "on"}}) != REVISION
+    assert revision_of(imagePullSecrets=[{"name": "registry"}]) != REVISION
 
 
 def test_a_record_of_an_earlier_version_is_read_and_written_back_as_it_was() -> None:

@@ -20,7 +20,7 @@ from sidecarpolicy.core.revision import (
 )
 from sidecarpolicy.core.tree import Json, at, without_nulls
 
-WORDS = ("priority", "sidecars", "volumes", "application", "podMetadata")
+WORDS = ("priority", "sidecars", "volumes", "application", "podMetadata", "imagePullSecrets")
 """The fields of a spec that shape a Pod template: what a revision is."""
 
 

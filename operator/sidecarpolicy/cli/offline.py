@@ -24,6 +24,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
 from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.ordering import order_cycle
+from sidecarpolicy.core.pull_secrets import account_on
 from sidecarpolicy.core.reading import Problem
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, Entry, Record, text_of
 from sidecarpolicy.core.revision import Revision
@@ -103,6 +104,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         autoscalers=[each for each in given.autoscalers if each.scales == workload.id],
         emptied=workload.content.claims.emptied,
         binding=frozenset(policy for policy in candidates if given.policies[policy].opt_out is OptOut.FORBIDDEN),
+        account=_wishes(manifest, given).account,
     )
     verdicts = judge(subject, revisions.values())
     kept = {policy for policy, skip in verdicts.items() if skip is not None and not skip.removes}
@@ -162,12 +164,20 @@ def ejected(manifest: Manifest, only: frozenset[PolicyId] = frozenset()) -> Resu
 
 def _as_adjusted(policy: PolicyId, manifest: Manifest, record: Record, given: Given) -> Revision:
     """Return the revision of *policy* with what the owner of the Deployment has adjusted of it."""
-    revision, wishes = given.revisions[policy], _wishes(manifest)
+    revision, wishes = given.revisions[policy], _wishes(manifest, given)
     return adjusted(revision, adjustment_on(revision, wishes, given.policies[policy], record.entries.get(policy)))
 
 
-def _wishes(manifest: Manifest) -> Wishes:
-    return wishes_of(manifest.workload.annotations, manifest.workload.pod_annotations)
+def _wishes(manifest: Manifest, given: Given) -> Wishes:
+    workload = manifest.workload
+    wishes = wishes_of(workload.annotations, workload.pod_annotations)
+    if not any(policy.pull_secrets for policy in given.policies.values()):
+        return wishes
+    known = given.pull_secrets
+    account = account_on(
+        manifest.template, record_of(workload.record), lambda name: known.get((workload.id.namespace, name))
+    )
+    return replace(wishes, account=account)
 
 
 def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revision:
@@ -288,7 +298,7 @@ def _warnings(manifest: Manifest, composed: Composition, candidates: Iterable[Po
         *(
             (WarningReason.OPT_OUT_FORBIDDEN, message)
             for policy in policies
-            for message in without_effect(workload, namespace, _wishes(manifest), policy, entries.get(policy.id))
+            for message in without_effect(workload, namespace, _wishes(manifest, given), policy, entries.get(policy.id))
         ),
         *((WarningReason.ENV_KEPT, f"{item} is the application's own and stays") for item in composed.env_kept),
         *((WarningReason.METADATA_KEPT, f"{item} is the owner's own and stays") for item in composed.metadata_kept),

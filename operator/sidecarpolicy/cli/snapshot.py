@@ -36,6 +36,7 @@ from sidecarpolicy.engine.resources import (
     POLICIES,
     REPLICA_SETS,
     REVISIONS,
+    SERVICE_ACCOUNTS,
 )
 
 
@@ -160,6 +161,7 @@ def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:
             found.fill(REVISIONS, asked.operator_namespace, what="what cluster policies inject, and so override")
         )
     fills += [
+        found.fill(SERVICE_ACCOUNTS, reach, what="pull secrets of ServiceAccounts"),
         found.fill(REPLICA_SETS, reach),
         found.fill(AUTOSCALERS, reach, what="whether a sidecar without requests would stop an autoscaler"),
         found.fill(DEPLOYMENTS, reach),

@@ -4,6 +4,9 @@ What owners ask for stands in annotations (`wishes_of`). What comes of it for on
 record keeps it: so what is live can be told from what somebody else has done to it, and a policy that cannot be read
 changes nothing. The change is the owner's own: it costs no budget, and the revision keeps its name.
 
+The pull secrets of a workload's ServiceAccount are adjusted in the same way, though nobody asks for them (see
+`pull_secrets`).
+
 Whether owners may ask is the live policy's word (`optOut`) and no part of any revision. Where it forbids what it
 allowed before, that would change many workloads at once, outside of any budget. So what is recorded stays while its
 owner still asks for it, until the next revision comes.
@@ -19,7 +22,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
+from sidecarpolicy.core.adjustment import UNADJUSTED, Account, Adjustment
 from sidecarpolicy.core.lists import entries_of
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import Entry
@@ -32,12 +35,17 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What a workload's owner asks for. *skipped*: names of sidecars, of whichever policy, to leave out."""
+    """What a workload's owner asks for, and what it brings along.
+
+    *skipped*: names of sidecars, of whichever policy, to leave out. *account*: whose pull secrets its Pods get, None
+    where they have some of their own or no policy adds any.
+    """
 
     skipped: frozenset[str] = frozenset()
+    account: Account | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.skipped)
+        return bool(self.skipped or self.account)
 
 
 NO_WISHES = Wishes()
@@ -65,7 +73,7 @@ def adjustment_on(revision: Revision, wishes: Wishes, policy: Policy | None, ent
     if not wishes:
         return UNADJUSTED
     there = recorded if entry is not None and entry.revision == revision.name else UNADJUSTED
-    return Adjustment(skipped=_skips(revision, wishes, policy, there))
+    return Adjustment(skipped=_skips(revision, wishes, policy, there), account=_account(revision, wishes, there))
 
 
 def _skips(revision: Revision, wishes: Wishes, policy: Policy, there: Adjustment) -> frozenset[str]:
@@ -73,11 +81,25 @@ def _skips(revision: Revision, wishes: Wishes, policy: Policy, there: Adjustment
     return wished & there.skipped if policy.opt_out is OptOut.FORBIDDEN else wished
 
 
+def _account(revision: Revision, wishes: Wishes, there: Adjustment) -> Account | None:
+    account, known = wishes.account, there.account
+    if account is None or not revision.pull_secrets:
+        return None
+    if known is not None and (known.name == account.name or account.secrets is None):
+        return known
+    return account if account.secrets is not None else None
+
+
 def adjusted(revision: Revision, adjustment: Adjustment) -> Revision:
     """Return *revision*, as it was stored, with *adjustment*."""
     if not adjustment:
         return revision
-    return replace(_without(revision, adjustment.skipped), adjustment=adjustment)
+    secrets = (adjustment.account.secrets or ()) if adjustment.account else ()
+    return replace(
+        _without(revision, adjustment.skipped),
+        pull_secrets=tuple(dict.fromkeys((*secrets, *revision.pull_secrets))),
+        adjustment=adjustment,
+    )
 
 
 def _without(revision: Revision, skipped: Collection[str]) -> Revision:

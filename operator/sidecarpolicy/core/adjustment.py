@@ -1,4 +1,4 @@
-"""What the owner of one workload has changed of one policy there, as the record keeps it."""
+"""What of a revision is different on one workload, as the record keeps it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A ServiceAccount, and the names of its pull secrets; None where they cannot be read."""
+
+    name: str
+    secrets: tuple[str, ...] | None = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Adjustment:
-    """*skipped*: sidecars that are left out."""
+    """*skipped*: sidecars that the owner leaves out. *account*: whose pull secrets are written beside the policy's."""
 
     skipped: frozenset[str] = frozenset()
+    account: Account | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.skipped)
+        return bool(self.skipped or self.account)
 
     def __str__(self) -> str:
         """As the end of a sentence."""
-        return f"without {', '.join(map(repr, sorted(self.skipped)))}" if self else "as the policy has it"
+        parts = [
+            f"without {', '.join(map(repr, sorted(self.skipped)))}" if self.skipped else "",
+            f"with the pull secrets of ServiceAccount {self.account.name!r}" if self.account else "",
+        ]
+        return " and ".join(part for part in parts if part) or "as the policy has it"
 
 
 UNADJUSTED = Adjustment()

@@ -17,7 +17,7 @@ from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.pod_metadata import metadata_items
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, METADATA, VOLUME_MOUNTS, VOLUMES, ItemKey
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, METADATA, PULL_SECRETS, VOLUME_MOUNTS, VOLUMES, ItemKey
 from sidecarpolicy.core.tree import Json, at, items
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -27,6 +27,7 @@ IDENTITY = {
     VOLUMES: "name",
     ENV: "name",
     VOLUME_MOUNTS: "mountPath",
+    PULL_SECRETS: "name",
     **dict.fromkeys(METADATA, "name"),
 }
 
@@ -122,6 +123,8 @@ def template_items(template: Json) -> Iterator[tuple[ItemKey, Json]]:
             yield ItemKey(ENV, item["name"], container["name"]), item
         for item in items(container, VOLUME_MOUNTS):
             yield ItemKey(VOLUME_MOUNTS, item["mountPath"], container["name"]), item
+    for item in items(spec, PULL_SECRETS):
+        yield ItemKey(PULL_SECRETS, item.get("name", "")), item
     for listed in METADATA:
         for item in metadata_items(template, listed):
             yield ItemKey(listed, item["name"]), item
@@ -155,7 +158,7 @@ def _owned(fields: Mapping[str, Any]) -> Iterator[ItemKey]:
             if path.startswith("f:"):
                 yield ItemKey(listed, path[2:])
     fields = at(fields, "f:spec")
-    for listed in (INIT_CONTAINERS, VOLUMES):
+    for listed in (INIT_CONTAINERS, VOLUMES, PULL_SECRETS):
         for name, _ in _keyed(at(fields, f"f:{listed}"), "name"):
             yield ItemKey(list=listed, name=name)
     for containers in (INIT_CONTAINERS, "containers"):

@@ -27,7 +27,7 @@ from sidecarpolicy.core.pod_metadata import PodMetadata, reserved
 from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, Rollout, Sidecar
 from sidecarpolicy.core.ports import claimed_ports
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
-from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, normpath
+from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, PULL_SECRETS, normpath
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
 from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, OptOut, Position, Removal, Role, Strategy
@@ -37,7 +37,10 @@ MOST_REVISIONS = 100
 MOST_CANARY_GROUPS = 8
 MOST_METADATA = 32
 LONGEST_ANNOTATION = 4096
+MOST_PULL_SECRETS = 16
+LONGEST_NAME = 253
 INT32 = 2**31 - 1
+DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -49,7 +52,7 @@ VOLUME_SOURCES = frozenset(
     {"emptyDir", "configMap", "secret", "projected", "downwardAPI", "csi", "persistentVolumeClaim"}
 )
 SPEC_FIELDS = frozenset(
-    {"selector", "priority", "sidecars", "volumes", "application", "podMetadata", "rollout"}
+    {"selector", "priority", "sidecars", "volumes", "application", "podMetadata", "imagePullSecrets", "rollout"}
     | {"optOut", "deletionPolicy", "revisionHistoryLimit"}
 )
 SIDECAR_FIELDS = frozenset({"name", "role", "position", "startAfter", "startup", "podReadiness", "container"})
@@ -112,6 +115,7 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         volumes=_volumes(spec.field("volumes")),
         application=_application(spec.field("application"), spec.field("volumes")),
         pod_metadata=_pod_metadata(spec.field("podMetadata"), selector),
+        pull_secrets=_pull_secrets(spec.field(PULL_SECRETS)),
         rollout=_rollout(spec.field("rollout"), cluster_wide=cluster_wide),
         opt_out=spec.field("optOut").choice(OptOut.ALLOWED),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
@@ -355,6 +359,20 @@ def _pod_metadata(cursor: Cursor, selector: Selector) -> PodMetadata:
     )
 
 
+def _pull_secrets(cursor: Cursor) -> tuple[str, ...]:
+    _unique(cursor, "name")
+    found = []
+    for entry in cursor.entries():
+        entry.mapping(allowed=frozenset({"name"}))
+        name = entry.field("name").text()
+        if not DNS_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+            entry.field("name").wrong(f"must be the name of a Secret, not {name!r}")
+        found.append(name)
+    if len(found) > MOST_PULL_SECRETS:
+        cursor.wrong(f"must hold at most {MOST_PULL_SECRETS} secrets, not {len(found)}")
+    return tuple(found)
+
+
 def _added(cursor: Cursor, listed: str) -> list[tuple[str, Cursor]]:
     found = [(name, cursor.field(name)) for name, value in cursor.mapping().items() if value is not None]
     if len(found) > MOST_METADATA:
@@ -465,6 +483,7 @@ def author_words(spec: Mapping[str, Any]) -> Json:
         "volumes": items(spec, "volumes"),
         "application": _without_empty(application),
         "podMetadata": _without_empty({listed: at(spec, "podMetadata", listed) for listed in METADATA}),
+        PULL_SECRETS: items(spec, PULL_SECRETS),
     }
     return _without_empty(words)
 

@@ -25,6 +25,7 @@ from sidecarpolicy.core.record import (
     INIT_CONTAINERS,
     METADATA,
     NOTHING_NOTED,
+    PULL_SECRETS,
     VOLUME_MOUNTS,
     VOLUMES,
     Entry,
@@ -115,6 +116,7 @@ def compose(
     )
     spec = with_items(work.spec, INIT_CONTAINERS, work.init_containers())
     spec = with_items(spec, VOLUMES, work.volumes())
+    spec = work.with_pull_secrets(spec)
     spec = with_items(spec, "containers", [work.with_additions(each) for each in items(work.spec, "containers")])
     composed = work.with_metadata({**template, "spec": spec} if spec != work.spec else template)
     return Composition(
@@ -267,6 +269,8 @@ class _Work:
             ):
                 for addition in additions:
                     yield ItemKey(listed, addition[IDENTITY[listed]], container["name"]), addition
+        for name in revision.pull_secrets:
+            yield ItemKey(PULL_SECRETS, name), {"name": name}
         yield from revision.pod_metadata.items
 
     def _offer(self, revision: Revision, item: ItemKey, canonical: Json) -> None:
@@ -352,6 +356,12 @@ class _Work:
         """The Pod's volumes: ours in place, new ones at the end (their order means nothing)."""
         return self._listed(items(self.spec, VOLUMES), VOLUMES)
 
+    def with_pull_secrets(self, spec: Json) -> Json:
+        """Return *spec* with the pull secrets that it should have of ours."""
+        live = items(spec, PULL_SECRETS)
+        content = self._listed(live, PULL_SECRETS)
+        return with_items(spec, PULL_SECRETS, content) if content != live else spec
+
     def with_metadata(self, template: Json) -> Json:
         """Return *template* with the labels and annotations that it should have of ours."""
         for listed in METADATA:
@@ -381,7 +391,7 @@ class _Work:
         ours = iter(wanted)
         result: list[Json] = []
         for each in live:
-            if ItemKey(listed, each[identity], container) not in self.ours:
+            if ItemKey(listed, each.get(identity, ""), container) not in self.ours:
                 result.append(each)
             elif (content := next(ours, None)) is not None:
                 result.append(content)
@@ -443,6 +453,8 @@ def canonical_item(revision: Revision, item: ItemKey) -> Json | None:
             return sidecar.container if sidecar else None
         case "volumes":
             return revision.volume(item.name)
+        case "imagePullSecrets":
+            return {"name": item.name} if item.name in revision.pull_secrets else None
         case "labels" | "annotations":
             return dict(revision.pod_metadata.items).get(item)
         case "env":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sidecarpolicy import names
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, METADATA, VOLUME_MOUNTS, VOLUMES
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, METADATA, PULL_SECRETS, VOLUME_MOUNTS, VOLUMES
 from sidecarpolicy.core.tree import Json, at, items
 
 
@@ -69,6 +69,7 @@ def _template_changes(before: Json, after: Json, path: Sequence[str]) -> list[Js
         *_metadata_changes(f"/{'/'.join(path)}/metadata", before.get("metadata"), after.get("metadata")),
         *_list_change(f"{base}/{INIT_CONTAINERS}", items(old, INIT_CONTAINERS), items(new, INIT_CONTAINERS)),
         *_list_change(f"{base}/{VOLUMES}", items(old, VOLUMES), items(new, VOLUMES)),
+        *_list_change(f"{base}/{PULL_SECRETS}", items(old, PULL_SECRETS), items(new, PULL_SECRETS)),
         *(
             change
             for index, (was, becomes) in enumerate(zip(items(old, "containers"), items(new, "containers"), strict=True))

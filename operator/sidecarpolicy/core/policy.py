@@ -171,6 +171,7 @@ class Policy:
     volumes: tuple[Json, ...] = ()
     application: Application = Application()
     pod_metadata: PodMetadata = NO_METADATA
+    pull_secrets: tuple[str, ...] = ()
     rollout: Rollout = Rollout()
     opt_out: OptOut = OptOut.ALLOWED
     deletion_policy: DeletionPolicy = DeletionPolicy.REMOVE

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
+from sidecarpolicy.core.adjustment import UNADJUSTED, Account, Adjustment
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.times import seconds_of, timestamp
 from sidecarpolicy.core.tree import compact
@@ -21,6 +21,7 @@ from sidecarpolicy.core.undone import NOT_UNDONE, Undone
 
 INIT_CONTAINERS, VOLUMES, ENV, VOLUME_MOUNTS = "initContainers", "volumes", "env", "volumeMounts"
 METADATA = LABELS, ANNOTATIONS = "labels", "annotations"
+PULL_SECRETS = "imagePullSecrets"
 
 WHAT = {
     INIT_CONTAINERS: "init container",
@@ -29,10 +30,11 @@ WHAT = {
     VOLUME_MOUNTS: "mount",
     LABELS: "label",
     ANNOTATIONS: "annotation",
+    PULL_SECRETS: "image pull secret",
 }
 
 # Lists whose items are told by their name alone; the others are of a container of the application.
-OF_TEMPLATE = (INIT_CONTAINERS, VOLUMES, *METADATA)
+OF_TEMPLATE = (INIT_CONTAINERS, VOLUMES, PULL_SECRETS, *METADATA)
 
 
 class ItemKey(NamedTuple):
@@ -48,7 +50,7 @@ class ItemKey(NamedTuple):
     @property
     def yields(self) -> bool:
         """Whether the owner's word on it goes before ours, at any time: it is in what they wrote themselves."""
-        return bool(self.container) or self.list in METADATA
+        return bool(self.container) or self.list in (*METADATA, PULL_SECRETS)
 
     def __str__(self) -> str:
         return f"{WHAT[self.list]} {self.name!r}" + (f" of container {self.container!r}" if self.container else "")
@@ -152,7 +154,7 @@ def text_of(record: Record) -> str:
             **_listed(entry.items),
             **({"adopted": sorted(entry.adopted)} if entry.adopted else {}),
             **({"joined": True} if entry.joined else {}),
-            **({"skipped": sorted(entry.adjustment.skipped)} if entry.adjustment.skipped else {}),
+            **_adjusted(entry.adjustment),
             **_noted(entry.note),
         }
         for policy, entry in record.entries.items()
@@ -167,7 +169,7 @@ def _entry(value: Mapping[str, Any]) -> Entry:
         items=_items(value),
         adopted=frozenset(_text(name) for name in _list(value.get("adopted", []))),
         joined=value.get("joined", False) is True,
-        adjustment=Adjustment(skipped=frozenset(_text(name) for name in _list(value.get("skipped", [])))),
+        adjustment=_adjustment(value),
         note=Note(
             previous=_text(value["previous"]) if "previous" in value else "",
             unhealthy_before=value.get("unhealthyBefore", False) is True,
@@ -177,6 +179,30 @@ def _entry(value: Mapping[str, Any]) -> Entry:
             stepped=_time(value["stepped"]) if "stepped" in value else 0.0,
         ),
     )
+
+
+def _adjustment(value: Mapping[str, Any]) -> Adjustment:
+    if "skipped" not in value and "account" not in value:
+        return UNADJUSTED
+    account = value.get("account")
+    return Adjustment(
+        skipped=frozenset(_text(name) for name in _list(value.get("skipped", []))),
+        account=Account(
+            name=_text(account["name"]),
+            secrets=tuple(_text(name) for name in _list(account.get("secrets", []))),
+        )
+        if account is not None
+        else None,
+    )
+
+
+def _adjusted(adjustment: Adjustment) -> dict[str, Any]:
+    account = adjustment.account
+    secrets = {"secrets": list(account.secrets)} if account is not None and account.secrets else {}
+    return {
+        **({"skipped": sorted(adjustment.skipped)} if adjustment.skipped else {}),
+        **({"account": {"name": account.name, **secrets}} if account is not None else {}),
+    }
 
 
 def _undone(value: Mapping[str, Any]) -> Undone:

@@ -20,7 +20,7 @@ from math import ceil
 from typing import Any
 
 from sidecarpolicy.core.policy import Application, Policy, Sidecar
-from sidecarpolicy.core.record import METADATA
+from sidecarpolicy.core.record import METADATA, PULL_SECRETS
 from sidecarpolicy.core.revision import InjectedSidecar, Revision, revision_name
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import PodReadiness, Startup
@@ -97,6 +97,7 @@ def canonical_request(policy: Policy, namespace: str) -> Json:
         "initContainers": [render(sidecar) for sidecar in policy.sidecars],
         "containers": [placeholder],
         "volumes": list(policy.volumes),
+        **({PULL_SECRETS: [{"name": name} for name in policy.pull_secrets]} if policy.pull_secrets else {}),
         **_rest_of_pod(policy),
     }
     return {
@@ -218,6 +219,7 @@ def _revision(
             volume_mounts=tuple(mounts),
         ),
         pod_metadata=policy.pod_metadata,
+        pull_secrets=policy.pull_secrets,
     )
 
 

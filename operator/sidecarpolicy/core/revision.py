@@ -24,7 +24,7 @@ from sidecarpolicy.core.lists import entries_of
 from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
-from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA
+from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, PULL_SECRETS
 from sidecarpolicy.core.tree import Json, at, compact
 from sidecarpolicy.names import Position, Role
 
@@ -68,6 +68,7 @@ class Revision:
     volumes: tuple[Json, ...] = ()
     application: Application = Application()
     pod_metadata: PodMetadata = NO_METADATA
+    pull_secrets: tuple[str, ...] = ()
     adjustment: Adjustment = UNADJUSTED
 
     def sidecar(self, name: str) -> InjectedSidecar | None:
@@ -175,6 +176,7 @@ def to_controller_revision(stored: StoredRevision, *, policy: Policy, namespace:
                 "volumeMounts": list(revision.application.volume_mounts),
             },
             **({"podMetadata": _metadata_data(revision.pod_metadata)} if revision.pod_metadata else {}),
+            **({PULL_SECRETS: list(revision.pull_secrets)} if revision.pull_secrets else {}),
         },
     }
 
@@ -235,6 +237,7 @@ def _revision(data: Cursor) -> Revision:
             labels=_texts(data.field("podMetadata").field(LABELS)),
             annotations=_texts(data.field("podMetadata").field(ANNOTATIONS)),
         ),
+        pull_secrets=tuple(_given(each) for each in data.field(PULL_SECRETS).entries()),
     )
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import invalid_skips
+from sidecarpolicy.core.adjustment import Account
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, needs_requests, requests
 from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -27,6 +28,7 @@ from sidecarpolicy.core.record import (
     INIT_CONTAINERS,
     LABELS,
     METADATA,
+    PULL_SECRETS,
     VOLUME_MOUNTS,
     VOLUMES,
     ItemKey,
@@ -51,7 +53,7 @@ TRUTH = ("true", "false")
 OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
 
 # Two policies may both provide one of these where it is the same.
-SHARED = (VOLUMES, *METADATA)
+SHARED = (VOLUMES, PULL_SECRETS, *METADATA)
 
 NO_MARKS: Mapping[str, str] = {}
 
@@ -87,7 +89,8 @@ class Subject:
     where that is not what they want to inject. *inspected*: policies whose failed rollout is left on it for
     inspection. *autoscalers*: those that scale it. *driven_by*: the Rollout that takes its template from it, if any.
     *operator_namespace*: where the operator itself runs, empty where that is not known. *emptied*: see `Claims`.
-    *binding*: policies that forbid to opt out of them.
+    *binding*: policies that forbid to opt out of them. *account*: whose pull secrets its Pods get, None where they have
+    some of their own.
     """
 
     workload: Workload
@@ -104,6 +107,7 @@ class Subject:
     operator_namespace: str = ""
     emptied: frozenset[tuple[str, str]] = frozenset()
     binding: frozenset[PolicyId] = frozenset()
+    account: Account | None = None
 
     def is_injected(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
@@ -305,6 +309,18 @@ def is_emptied(subject: Subject, revision: Revision, above: Sequence[Revision]) 
     return None
 
 
+def hides_pull_secrets(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """Its Pods would lose the pull secrets of their ServiceAccount, which cannot be read."""
+    account = subject.account
+    if not revision.pull_secrets or account is None or account.secrets is not None or subject.applied(revision):
+        return None
+    return Skip(
+        reason=SkipReason.PULL_SECRETS_UNREADABLE,
+        message=f"ServiceAccount {account.name!r} is not there or cannot be read; Kubernetes gives its pull secrets "
+        "only to Pods that have none, so they have to be written beside those of the policy",
+    )
+
+
 def has_controller(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Another controller made it, and would undo us."""
     if subject.workload.controller and not subject.applied(revision):
@@ -430,6 +446,7 @@ CHECKS: tuple[Check, ...] = (
     name_is_taken,
     port_is_taken,
     is_emptied,
+    hides_pull_secrets,
     has_controller,
     is_driven,
     is_paused,
@@ -529,6 +546,7 @@ def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:
     """Every item that *revision* would have on this workload."""
     provided = {ItemKey(list=INIT_CONTAINERS, name=sidecar.name): sidecar.container for sidecar in revision.sidecars}
     provided |= {ItemKey(list=VOLUMES, name=volume["name"]): volume for volume in revision.volumes}
+    provided |= {ItemKey(list=PULL_SECRETS, name=name): {"name": name} for name in revision.pull_secrets}
     provided |= dict(revision.pod_metadata.items)
     adopted = {each.name for each in revision.sidecars if subject.adopted(revision, each.name)}
     for container in application_containers(

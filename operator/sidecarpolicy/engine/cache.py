@@ -24,6 +24,7 @@ from sidecarpolicy.core.driven import Driven, driven_from
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.pull_secrets import secrets_in
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.revision import (
     StoredRevision,
@@ -42,6 +43,7 @@ from sidecarpolicy.engine.resources import (
     POLICIES,
     REVISIONS,
     ROLLOUTS,
+    SERVICE_ACCOUNTS,
     WORKLOADS,
 )
 from sidecarpolicy.names import DeletionPolicy
@@ -177,6 +179,7 @@ class Cache:
         self._autoscalers: dict[WorkloadId, dict[str, Autoscaler]] = defaultdict(dict)
         self._scaled_by: dict[str, WorkloadId] = {}
         self._rollouts: dict[Name, Driven] = {}
+        self._pull_secrets: dict[Name, tuple[str, ...]] = {}
         self._drivers: dict[WorkloadId, str] = {}
         self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
         self._cluster_policies: dict[PolicyId, CachedPolicy] = {}
@@ -205,6 +208,10 @@ class Cache:
     def driver(self, workload: WorkloadId) -> str:
         """Who else rolls the template of *workload* out (an Argo Rollout), or nothing."""
         return self._drivers.get(workload, "")
+
+    def pull_secrets(self, namespace: str, account: str) -> tuple[str, ...] | None:
+        """The names of a ServiceAccount's pull secrets; None where it is not there, or may not be read."""
+        return self._pull_secrets.get((namespace, account))
 
     def revisions(self, policy: PolicyId) -> Sequence[StoredRevision]:
         """All stored revisions of *policy*."""
@@ -363,6 +370,8 @@ class Cache:
             self._revision(name, body)
         elif resource == ROLLOUTS:
             self._rollout(name, driven_from(body) if body is not None else None)
+        elif resource == SERVICE_ACCOUNTS:
+            self._account(name, secrets_in(body) if body is not None else None)
         elif resource == AUTOSCALERS:
             self._autoscaler(name, autoscaler_from(body) if body is not None else None)
         elif resource == NAMESPACES:
@@ -427,6 +436,15 @@ class Cache:
         if old != new:
             for each in sorted({each.scales for each in (old, new) if each is not None} & self.workloads.keys()):
                 self._tell_workload(each)
+
+    def _account(self, name: Name, new: tuple[str, ...] | None) -> None:
+        old = self._pull_secrets.pop(name, None)
+        if new is not None:
+            self._pull_secrets[name] = new
+        if old != new:
+            for workload in self._in_namespace.get(name[0], {}):
+                if self._selecting.get(workload):
+                    self._tell_workload(workload)
 
     def _rollout(self, name: Name, new: Driven | None) -> None:
         old = self._rollouts.pop(name, None)

@@ -73,7 +73,7 @@ class Teller:
                 )
                 what = f"{new.revision} of {policy.label}: {images}"
                 if old is not None and old.revision == new.revision and old.adjustment != new.adjustment:
-                    what = f"{what}; as its owner asks, {new.adjustment}"
+                    what = f"{what}; from now on {new.adjustment}"
                 elif old is not None and old.revision == new.revision:
                     what = f"repaired {what}{_repaired(prepared, policy)}"
             else:

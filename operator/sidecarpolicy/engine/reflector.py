@@ -8,7 +8,8 @@ It is client-go's reflector without its store. The rules:
   So there is after an outage, that is where reconnecting failed too: what comes back then may be older data, and a
   watch from a version that does not exist yet would be silent without an error.
 - A kind that is not served is waited for, at the start as well as later (its CRD went away): that is a problem to be
-  told, never an empty collection. Only an *optional* kind counts as empty while it is not served.
+  told, never an empty collection. Only an *optional* kind counts as empty while it is not served, and one that *may be
+  forbidden* while it may not be read.
 - Errors back off (1 s … 30 s, with jitter) and are told once each until all is well again.
 
 It never holds up the loop for long: putting away thousands of objects it lets others run after every few. It measures
@@ -28,13 +29,14 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from sidecarpolicy.engine.port import Api, ApiError, Json, NotFound, Resource, Transient
-from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
+from sidecarpolicy.engine.resources import LABEL_SELECTORS, MAY_BE_FORBIDDEN, OPTIONAL, WATCHED
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE: Final = 1.0  # seconds after the first failure; doubled after each
 LONGEST_PAUSE: Final = 30.0
 LIVED: Final = 1.0  # seconds; a watch that ended sooner, having told nothing, counts as a failure
+FORBIDDEN: Final = 403
 SLICE: Final = 32  # objects after which others may run: some milliseconds (a loop's clock may stand still meanwhile)
 
 
@@ -61,7 +63,8 @@ class Sink(Protocol):
 class Reflector:
     """Keeps *sink* up to date with all objects of *resource*. `run` it as a task; use it in one loop only.
 
-    *optional*: while the API server does not serve the kind, there are none of it. *jitter* gives numbers in [0, 1).
+    *optional*: while the API server does not serve the kind, there are none of it. *may_be_forbidden*: nor while it may
+    not be read. *jitter* gives numbers in [0, 1).
     """
 
     def __init__(
@@ -72,10 +75,12 @@ class Reflector:
         *,
         label_selector: str = "",
         optional: bool = False,
+        may_be_forbidden: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._api, self.resource, self._sink = api, resource, sink
         self._selector, self._optional, self._jitter = label_selector, optional, jitter
+        self._may_be_forbidden, self._forbidden = may_be_forbidden, False
         self.what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
         self.synced = asyncio.Event()
         """Set once the first LIST is in the sink."""
@@ -125,7 +130,7 @@ class Reflector:
             self._version = await self._put_away()
         except ApiError as error:
             served = False
-            if not (self._optional and isinstance(error, NotFound)):
+            if not self._stands_for_none(error):
                 self._waiting[:0] = serving
                 self._fail(error)
                 await self._pause(error)
@@ -145,6 +150,15 @@ class Reflector:
         if not served:
             await self._sleep(LONGEST_PAUSE)
         return served
+
+    def _stands_for_none(self, error: ApiError) -> bool:
+        """Whether a LIST that fails so means that there are none."""
+        if error.status != FORBIDDEN or not self._may_be_forbidden:
+            return self._optional and isinstance(error, NotFound)
+        if not self._forbidden:
+            log.warning("%s; going on without %s", error, self.what)
+        self._forbidden = True
+        return True
 
     async def _put_away(self) -> str:
         """Put every object of a LIST into the sink, page by page; return the collection's version."""
@@ -254,6 +268,7 @@ def reflectors_of_everything(api: Api, sink: Sink) -> dict[Resource, Reflector]:
             sink,
             label_selector=LABEL_SELECTORS.get(resource, ""),
             optional=resource in OPTIONAL,
+            may_be_forbidden=resource in MAY_BE_FORBIDDEN,
         )
         for resource in WATCHED
     }

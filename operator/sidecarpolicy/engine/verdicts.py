@@ -5,7 +5,9 @@ Everything here is a function of what is cached; nothing is written and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import Wishes, wishes_of
@@ -13,6 +15,8 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.progress import facts_of
+from sidecarpolicy.core.pull_secrets import account_on
+from sidecarpolicy.core.record import PULL_SECRETS, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Pin, Subject, judge
 from sidecarpolicy.core.workload import Workload, record_of
@@ -33,10 +37,11 @@ def judged(workload: Workload, context: Context) -> Judgement:
         return remembered.judged[1]
     remembered.stale = False
     pins = _pins(workload, context)
-    wishes = wishes_of(workload.annotations, workload.pod_annotations)
-    candidates, leaving = _revisions_on(workload, pins, wishes, context)
-    binding = binding_on(workload, context)
     record = record_of(workload.record)
+    candidates, leaving = _revisions_on(workload, pins, context)
+    wishes = _wishes(workload, record, candidates, context)
+    candidates = [as_adjusted(each, wishes, record, context) for each in candidates]
+    binding = binding_on(workload, context)
     inspected = _inspected(workload, context) if record.entries else frozenset()
     namespace = cache.namespace(workload.id.namespace)
     missing = frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id))
@@ -82,6 +87,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
         operator_namespace=cache.operator_namespace,
         emptied=content.claims.emptied,
         binding=binding,
+        account=wishes.account,
     )
     judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving), wishes=wishes)
     remembered.judged = (key, judgement)
@@ -101,6 +107,15 @@ def _pins(workload: Workload, context: Context) -> Mapping[PolicyId, Pin]:
             stored = context.cache.revision(cached.id, asked)
             found[cached.id] = Pin(asked=asked, revision=stored.revision.name if stored else None)
     return found
+
+
+def _wishes(workload: Workload, record: Record, candidates: Sequence[Revision], context: Context) -> Wishes:
+    """What the owner of *workload* wants adjusted, and what it brings along for *candidates* or what it has."""
+    wishes = wishes_of(workload.annotations, workload.pod_annotations)
+    if not any(each.pull_secrets for each in candidates) and PULL_SECRETS not in (workload.record or ""):
+        return wishes
+    secrets = partial(context.cache.pull_secrets, workload.id.namespace)
+    return replace(wishes, account=account_on(workload.content.template, record, secrets))
 
 
 def binding_on(workload: Workload, context: Context) -> frozenset[PolicyId]:
@@ -129,18 +144,18 @@ def _inspected(workload: Workload, context: Context) -> frozenset[PolicyId]:
 
 
 def _revisions_on(
-    workload: Workload, pins: Mapping[PolicyId, Pin], wishes: Wishes, context: Context
+    workload: Workload, pins: Mapping[PolicyId, Pin], context: Context
 ) -> tuple[list[Revision], list[Revision]]:
-    """What policies that select *workload* want on it, as its owner adjusts that, and what others still have there."""
+    """What the policies that select *workload* want on it, and what others still have there."""
     record = record_of(workload.record)
     candidates = []
     for cached in context.cache.selecting(workload):
         pin = pins.get(cached.id)
         update = context.cache.update_revision(cached.id)
         if pin is not None and pin.revision and (pinned := context.revision(cached.id, pin.revision)) is not None:
-            candidates.append(as_adjusted(pinned, wishes, record, context))
+            candidates.append(pinned)
         elif update is not None:
-            candidates.append(as_adjusted(update.revision, wishes, record, context))
+            candidates.append(update.revision)
     selecting = {each.policy for each in candidates}
     leaving = [
         as_recorded(revision, record)
