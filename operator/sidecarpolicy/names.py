@@ -41,6 +41,9 @@ PIN = f"{GROUP}/pin"
 # Annotation on a Deployment or its Pod template, set by its owner: a comma list of sidecars that are left out there.
 SKIP = f"{GROUP}/skip"
 
+# Beginning of annotations on a Deployment, set by its owner: what is set anew in the sidecar whose name follows (JSON).
+OVERRIDE = f"{GROUP}/override."
+
 # Annotation on the operator's namespace: no workload is changed while it is there.
 STOP = f"{GROUP}/stop"
 
@@ -187,6 +190,7 @@ class WarningReason(StrEnum):
     METADATA_KEPT = "MetadataKept"
     INVALID_MARK = "InvalidMark"
     OPT_OUT_FORBIDDEN = "OptOutForbidden"
+    OVERRIDE_IGNORED = "OverrideIgnored"
     INVALID_RECORD = "InvalidRecord"
     INVALID_REVISION = "InvalidRevision"
     MUTATED = "Mutated"

@@ -5,6 +5,7 @@ Names come from small pools that overlap on purpose, so that policies and applic
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -161,6 +162,7 @@ def _sidecars(draw: st.DrawFn, mounted: Sequence[str], ports: st.SearchStrategy[
             container["ports"] = [{"containerPort": port}]
             taken.add(port)
         sidecar: Json = {"name": name, "role": role.value, "container": without_empty(container)}
+        sidecar["overridable"] = ["resources.limits", "env.TRACE", "env.OWN"]
         if draw(st.booleans()):
             sidecar["position"] = draw(st.sampled_from(Position)).value
         if draw(st.booleans()):
@@ -245,6 +247,16 @@ def not_overridden(found: Sequence[Revision]) -> list[Revision]:
     return kept
 
 
+OVERRIDES = st.sampled_from(
+    [
+        {"env": {"TRACE": "3"}},
+        {"env": {"TRACE": "3", "OWN": ""}},
+        {"resources": {"limits": {"memory": "1Gi"}}},
+        {"env": {"LD_PRELOAD": "x"}},
+    ]
+).map(json.dumps)
+
+
 @st.composite
 def as_its_owner_wants(draw: st.DrawFn, manifest: Json) -> Revision:
     """The revision of a policy, sometimes without some of its sidecars, but never without all."""
@@ -252,7 +264,8 @@ def as_its_owner_wants(draw: st.DrawFn, manifest: Json) -> Revision:
     revision = offline(policy)
     skipped = draw(st.just([]) | some([each.name for each in revision.sidecars], most=len(revision.sidecars) - 1))
     account = draw(st.none() | st.builds(Account, name=st.just("default"), secrets=st.sampled_from([(), ("account",)])))
-    wishes = replace(wishes_of({names.SKIP: ",".join(skipped)}, {}), account=account)
+    overrides = {f"{names.OVERRIDE}{name}": draw(OVERRIDES) for name in draw(some(SIDECARS))}
+    wishes = replace(wishes_of({names.SKIP: ",".join(skipped), **overrides}, {}), account=account)
     return adjusted(revision, adjustment_on(revision, wishes, policy, None))
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, wishes_of
+from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, ignored_overrides, wishes_of
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.driven import KIND, driven_from
@@ -155,6 +155,14 @@ def lines(case: Case, composition: Composition, verdicts: dict[PolicyId, Skip | 
     said += [
         f"warning: application.containers names {name!r}, which the application does not have"
         for name in composition.unknown_containers
+    ]
+    said += [
+        f"warning: {sentence}"
+        for policy in case.policies
+        if policy.id in verdicts
+        for sentence in ignored_overrides(
+            offline(policy), case.wishes, policy, record_of(workload.record).entries.get(policy.id)
+        )
     ]
     said += [
         f"warning: {sentence}"

@@ -16,6 +16,7 @@ from sidecarpolicy.core.adjustment import Account, Adjustment
 from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose, eject, inject
+from sidecarpolicy.core.overrides import read
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.record import (
     ENV,
@@ -35,7 +36,7 @@ from sidecarpolicy.core.record import (
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items, with_items
 from sidecarpolicy.core.undone import NOT_UNDONE, Undone
-from tests.core.strategies import CONTAINERS, Edit, edits, moves, revisions, templates
+from tests.core.strategies import CONTAINERS, OVERRIDES, Edit, edits, moves, revisions, templates
 
 NOTHING = Record()
 
@@ -309,6 +310,9 @@ ENTRIES = st.one_of(
         adjustment=st.builds(
             Adjustment,
             skipped=st.frozensets(NAMES, max_size=2),
+            overrides=st.dictionaries(NAMES, OVERRIDES.map(read), max_size=2).map(
+                lambda each: tuple(sorted(each.items()))
+            ),
             account=st.none()
             | st.builds(Account, name=NAMES, secrets=st.lists(NAMES, max_size=2, unique=True).map(tuple)),
         ),
@@ -344,6 +348,7 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
                         "revision",
                         "adopted",
                         "skipped",
+                        "overrides",
                         "account",
                         "secrets",
                         "name",

@@ -81,6 +81,12 @@ def test_the_revision_of_a_policy_is_what_it_was_in_earlier_versions(changes: Js
     assert revision_of(**changes) == REVISION
 
 
+def test_what_owners_may_override_is_no_part_of_it() -> None:
+    allowed = {"overridable": ["resources", "env.LOG_LEVEL"], "overrideMax": {"cpu": 1}}
+    sidecars = [sidecar | allowed for sidecar in POLICY["spec"]["sidecars"]]
+    assert revision_of(sidecars=sidecars) == REVISION
+
+
 def test_what_is_injected_makes_another_revision() -> None:
     assert revision_of(podMetadata={"labels": {"mesh": "on"}}) != REVISION
     assert revision_of(imagePullSecrets=[{"name": "registry"}]) != REVISION

@@ -33,7 +33,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import composed_on, desired_on
 from sidecarpolicy.engine.memory import Judgement, Memory, PolicyMemory
 from sidecarpolicy.engine.policy_pass import rollout_state
-from sidecarpolicy.engine.prepare import sidecars_on
+from sidecarpolicy.engine.prepare import overrides_ignored_on, sidecars_on
 from sidecarpolicy.engine.verdicts import judged
 from sidecarpolicy.names import SkipReason, Strategy
 
@@ -194,6 +194,7 @@ def _warnings(proposal: Proposal, judgement: Judgement, context: Context) -> Ite
         if cached.policy is not None:
             entry = judgement.record.entries.get(cached.id)
             yield from map(cause, without_effect(workload, namespace, judgement.wishes, cached.policy, entry))
+            yield from map(cause, overrides_ignored_on(cached.id, cached.policy, judgement, context))
     for listed, container in sorted(workload.content.claims.emptied):
         of = f" of container {container!r}" if container else ""
         yield cause(

@@ -119,6 +119,7 @@ def explanation(result: Result, decided_by: Given) -> Json:
                 "revision": entry.revision,
                 "sidecars": sorted(entry.names(INIT_CONTAINERS)),
                 "skipped": sorted(entry.adjustment.skipped),
+                "overridden": [name for name, _ in entry.adjustment.overrides],
                 "maxConcurrent": _budget(policy, decided_by),
             }
             for policy, entry in record.entries.items()
@@ -193,8 +194,9 @@ def _lines(found: Json) -> Iterator[str]:
     for each in found["policies"]:
         budget = f", {each['maxConcurrent']} of its Deployments at once" if each["maxConcurrent"] else ""
         left_out = f", {', '.join(each['skipped'])} left out by the owner" if each["skipped"] else ""
+        anew = f", {', '.join(each['overridden'])} overridden by the owner" if each["overridden"] else ""
         sidecars = ", ".join(each["sidecars"]) or "no sidecar"
-        yield f"  {each['policy']} at {each['revision']}: {sidecars}{left_out}{budget}"
+        yield f"  {each['policy']} at {each['revision']}: {sidecars}{left_out}{anew}{budget}"
     if not found["policies"]:
         yield "  none"
     said = [each for each in found["notes"] if each["did"] in (Did.SKIPPED, Did.KEPT, Did.REMOVED, Did.WARNING)]

@@ -16,7 +16,7 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.deployments import Manifest, with_change
 from sidecarpolicy.cli.locating import located
 from sidecarpolicy.cli.policies import Given
-from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, wishes_of
+from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, ignored_overrides, readjusted, wishes_of
 from sidecarpolicy.core.arithmetic.change import Change
 from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.claims import template_items
@@ -189,6 +189,7 @@ def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revisio
     entry = record.entries.get(revision.policy)
     if entry is None or entry.revision != revision.name or not at(manifest.body, "metadata").get("uid"):
         return revision
+    changed = readjusted(entry.adjustment, revision.adjustment)
     live = {item: content for item, content in template_items(manifest.template) if item in entry.items}
 
     def found(listed: str, name: str, otherwise: Json) -> Json:
@@ -205,7 +206,8 @@ def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revisio
     return replace(
         revision,
         sidecars=tuple(
-            replace(each, container=found(INIT_CONTAINERS, each.name, each.container)) for each in revision.sidecars
+            each if each.name in changed else replace(each, container=found(INIT_CONTAINERS, each.name, each.container))
+            for each in revision.sidecars
         ),
         volumes=tuple(found(VOLUMES, each["name"], each) for each in revision.volumes),
         application=application,
@@ -299,6 +301,13 @@ def _warnings(manifest: Manifest, composed: Composition, candidates: Iterable[Po
             (WarningReason.OPT_OUT_FORBIDDEN, message)
             for policy in policies
             for message in without_effect(workload, namespace, _wishes(manifest, given), policy, entries.get(policy.id))
+        ),
+        *(
+            (WarningReason.OVERRIDE_IGNORED, message)
+            for policy in policies
+            for message in ignored_overrides(
+                given.revisions[policy.id], _wishes(manifest, given), policy, entries.get(policy.id)
+            )
         ),
         *((WarningReason.ENV_KEPT, f"{item} is the application's own and stays") for item in composed.env_kept),
         *((WarningReason.METADATA_KEPT, f"{item} is the owner's own and stays") for item in composed.metadata_kept),

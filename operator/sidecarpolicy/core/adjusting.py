@@ -7,9 +7,9 @@ changes nothing. The change is the owner's own: it costs no budget, and the revi
 The pull secrets of a workload's ServiceAccount are adjusted in the same way, though nobody asks for them (see
 `pull_secrets`).
 
-Whether owners may ask is the live policy's word (`optOut`) and no part of any revision. Where it forbids what it
-allowed before, that would change many workloads at once, outside of any budget. So what is recorded stays while its
-owner still asks for it, until the next revision comes.
+Whether owners may ask is the live policy's word (`optOut`, `overridable`) and no part of any revision. Where it forbids
+what it allowed before, that would change many workloads at once, outside of any budget. So what is recorded stays while
+its owner still asks for it, until the next revision comes.
 
 A sidecar that is left out takes the policy's volumes with it that nothing else of the policy mounts. What the policy
 adds to the application's containers stays.
@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjustment import UNADJUSTED, Account, Adjustment
 from sidecarpolicy.core.lists import entries_of
+from sidecarpolicy.core.overrides import overridden, overrides_in, read, refusals
 from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.record import Entry
-from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.revision import InjectedSidecar, Revision
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.names import OptOut
 
@@ -37,25 +39,29 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 class Wishes:
     """What a workload's owner asks for, and what it brings along.
 
-    *skipped*: names of sidecars, of whichever policy, to leave out. *account*: whose pull secrets its Pods get, None
-    where they have some of their own or no policy adds any.
+    *skipped*: names of sidecars, of whichever policy, to leave out. *overrides*: the text of what is to be set anew in
+    others, by name. *account*: whose pull secrets its Pods get, None where they have some of their own or no policy
+    adds any.
     """
 
     skipped: frozenset[str] = frozenset()
+    overrides: Mapping[str, str] = field(default_factory=dict)
     account: Account | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.skipped or self.account)
+        return bool(self.skipped or self.overrides or self.account)
 
 
 NO_WISHES = Wishes()
 
 
 def wishes_of(annotations: Mapping[str, str], pod_annotations: Mapping[str, str]) -> Wishes:
-    """Return what the annotations of a workload and of its Pod template ask for, of both together."""
-    if names.SKIP not in annotations and names.SKIP not in pod_annotations:
+    """Return what the annotations of a workload ask for, and of its Pod template: those leave out, of both together."""
+    overrides = overrides_in(annotations)
+    if not overrides and names.SKIP not in annotations and names.SKIP not in pod_annotations:
         return NO_WISHES
-    return Wishes(skipped=frozenset(each for marks in (annotations, pod_annotations) for each in _skipped(marks)))
+    skipped = frozenset(each for marks in (annotations, pod_annotations) for each in _skipped(marks))
+    return Wishes(skipped=skipped, overrides=overrides)
 
 
 def _skipped(annotations: Mapping[str, str]) -> list[str]:
@@ -73,12 +79,58 @@ def adjustment_on(revision: Revision, wishes: Wishes, policy: Policy | None, ent
     if not wishes:
         return UNADJUSTED
     there = recorded if entry is not None and entry.revision == revision.name else UNADJUSTED
-    return Adjustment(skipped=_skips(revision, wishes, policy, there), account=_account(revision, wishes, there))
+    skipped = _skips(revision, wishes, policy, there)
+    return Adjustment(
+        skipped=skipped,
+        overrides=tuple(sorted(_overrides(revision, wishes, policy, there, skipped))),
+        account=_account(revision, wishes, there),
+    )
 
 
 def _skips(revision: Revision, wishes: Wishes, policy: Policy, there: Adjustment) -> frozenset[str]:
     wished = wishes.skipped & {each.name for each in revision.sidecars}
     return wished & there.skipped if policy.opt_out is OptOut.FORBIDDEN else wished
+
+
+def _overrides(
+    revision: Revision, wishes: Wishes, policy: Policy, there: Adjustment, skipped: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the overrides that are allowed, or are there already just so, of sidecars that are not *skipped*."""
+    for sidecar in revision.sidecars:
+        text = wishes.overrides.get(sidecar.name)
+        if text is None or sidecar.name in skipped:
+            continue
+        try:
+            override = read(text)
+        except InvalidInput:
+            continue
+        if (sidecar.name, override) in there.overrides or not any(_refusals(override, sidecar, policy)):
+            yield sidecar.name, override
+
+
+def _refusals(override: str, sidecar: InjectedSidecar, policy: Policy) -> Iterator[str]:
+    allowed = next((each for each in policy.sidecars if each.name == sidecar.name), None)
+    overridable, most = (allowed.overridable, allowed.override_max) if allowed is not None else ((), {})
+    return refusals(override, sidecar.container, overridable, most)
+
+
+def ignored_overrides(revision: Revision, wishes: Wishes, policy: Policy, entry: Entry | None) -> Iterator[str]:
+    """Yield a sentence for each thing that is wrong with an override for *revision*, as `adjustment_on` has it."""
+    there = entry.adjustment.overrides if entry is not None and entry.revision == revision.name else ()
+    for sidecar in revision.sidecars:
+        text = wishes.overrides.get(sidecar.name)
+        if text is None:
+            continue
+        where = f"annotation {names.OVERRIDE}{sidecar.name}"
+        try:
+            override = read(text)
+        except InvalidInput as error:
+            yield from (
+                f"{where}: {str(problem).removeprefix(': ')} (the override is ignored)" for problem in error.problems
+            )
+            continue
+        what = "it goes with the next revision" if (sidecar.name, override) in there else "the override is ignored"
+        yield from (f"{where}: {problem} ({what})" for problem in _refusals(override, sidecar, policy))
 
 
 def _account(revision: Revision, wishes: Wishes, there: Adjustment) -> Account | None:
@@ -94,9 +146,14 @@ def adjusted(revision: Revision, adjustment: Adjustment) -> Revision:
     """Return *revision*, as it was stored, with *adjustment*."""
     if not adjustment:
         return revision
+    overrides = dict(adjustment.overrides)
+    sidecars = tuple(
+        replace(each, container=overridden(each.container, overrides[each.name])) if each.name in overrides else each
+        for each in revision.sidecars
+    )
     secrets = (adjustment.account.secrets or ()) if adjustment.account else ()
     return replace(
-        _without(revision, adjustment.skipped),
+        _without(replace(revision, sidecars=sidecars), adjustment.skipped),
         pull_secrets=tuple(dict.fromkeys((*secrets, *revision.pull_secrets))),
         adjustment=adjustment,
     )
@@ -116,10 +173,21 @@ def _without(revision: Revision, skipped: Collection[str]) -> Revision:
     return replace(revision, sidecars=left, volumes=volumes)
 
 
+def readjusted(before: Adjustment, after: Adjustment) -> frozenset[str]:
+    """Return the names of sidecars in which something else is overridden: what is other in them nobody has undone."""
+    return frozenset(name for name, _ in set(before.overrides) ^ set(after.overrides))
+
+
 def invalid_skips(value: str, known: Collection[str] | None) -> Iterator[str]:
     """Yield what is wrong with the *value* of `sidecars.dev/skip`. *known*: sidecars there may be, None: not known."""
     for name in entries_of(value):
         if not NAME.fullmatch(name):
             yield f"must be a comma list of names of sidecars, not {name!r}"
-        elif known is not None and name not in known:
-            yield f"names {name!r}, which is no sidecar of a policy that selects this Deployment"
+        else:
+            yield from unknown_sidecar(name, known)
+
+
+def unknown_sidecar(name: str, known: Collection[str] | None) -> Iterator[str]:
+    """Yield a sentence where *name* is none of the *known* sidecars."""
+    if known is not None and name not in known:
+        yield f"names {name!r}, which is no sidecar of a policy that selects this Deployment"

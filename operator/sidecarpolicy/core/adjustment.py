@@ -15,18 +15,22 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjustment:
-    """*skipped*: sidecars that the owner leaves out. *account*: whose pull secrets are written beside the policy's."""
+    """*skipped*: sidecars that the owner leaves out. *overrides*: what they set anew in others, by name, as `overrides`
+    spells it. *account*: whose pull secrets are written beside the policy's.
+    """
 
     skipped: frozenset[str] = frozenset()
+    overrides: tuple[tuple[str, str], ...] = ()
     account: Account | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.skipped or self.account)
+        return bool(self.skipped or self.overrides or self.account)
 
     def __str__(self) -> str:
         """As the end of a sentence."""
         parts = [
             f"without {', '.join(map(repr, sorted(self.skipped)))}" if self.skipped else "",
+            f"with overrides of {', '.join(repr(name) for name, _ in self.overrides)}" if self.overrides else "",
             f"with the pull secrets of ServiceAccount {self.account.name!r}" if self.account else "",
         ]
         return " and ".join(part for part in parts if part) or "as the policy has it"

@@ -23,6 +23,7 @@ from typing import Any
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.ordering import cycle
+from sidecarpolicy.core.overrides import OVERRIDABLE, amount_problem
 from sidecarpolicy.core.pod_metadata import PodMetadata, reserved
 from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, Rollout, Sidecar
 from sidecarpolicy.core.ports import claimed_ports
@@ -39,6 +40,8 @@ MOST_METADATA = 32
 LONGEST_ANNOTATION = 4096
 MOST_PULL_SECRETS = 16
 LONGEST_NAME = 253
+LONGEST_PATH = 256
+MOST_OVERRIDABLE = 32
 INT32 = 2**31 - 1
 DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -55,7 +58,9 @@ SPEC_FIELDS = frozenset(
     {"selector", "priority", "sidecars", "volumes", "application", "podMetadata", "imagePullSecrets", "rollout"}
     | {"optOut", "deletionPolicy", "revisionHistoryLimit"}
 )
-SIDECAR_FIELDS = frozenset({"name", "role", "position", "startAfter", "startup", "podReadiness", "container"})
+# What owners may set anew is the policy's word as it is now, and no part of a revision.
+PERMISSIONS = frozenset({"overridable", "overrideMax"})
+SIDECAR_FIELDS = PERMISSIONS | {"name", "role", "position", "startAfter", "startup", "podReadiness", "container"}
 # Those of a core/v1 Container that people who come from Deployments write beside `container` instead of into it.
 CONTAINER_FIELDS = frozenset(
     {"image", "imagePullPolicy", "command", "args", "workingDir", "ports", "env", "envFrom", "resources"}
@@ -245,7 +250,36 @@ def _sidecar(cursor: Cursor) -> Sidecar:
         pod_readiness=cursor.field("podReadiness").choice(ROLES[role].pod_readiness),
         start_after=tuple(_dns_label(entry) for entry in cursor.field("startAfter").entries()),
         container=_container(cursor.field("container")),
+        overridable=_overridable(cursor.field("overridable")),
+        override_max=_override_max(cursor.field("overrideMax")),
     )
+
+
+def _overridable(cursor: Cursor) -> tuple[str, ...]:
+    _unique_values(cursor)
+    paths = []
+    for entry in cursor.entries():
+        path = entry.text()
+        if not OVERRIDABLE.fullmatch(path) or len(path) > LONGEST_PATH:
+            entry.wrong(
+                f"must be resources, a part of it such as resources.limits.memory, or env.<variable>, not {path!r}"
+            )
+        paths.append(path)
+    if len(paths) > MOST_OVERRIDABLE:
+        cursor.wrong(f"must hold at most {MOST_OVERRIDABLE} paths, not {len(paths)}")
+    return tuple(paths)
+
+
+def _override_max(cursor: Cursor) -> dict[str, str]:
+    found = {}
+    for name in cursor.mapping(allowed=frozenset({"cpu", "memory"})):
+        value = cursor.field(name).value
+        if value is None:
+            continue
+        if problem := amount_problem(value):
+            cursor.field(name).wrong(problem)
+        found[name] = str(value)
+    return found
 
 
 def _container(cursor: Cursor) -> Json:
@@ -502,7 +536,11 @@ def _sidecar_words(sidecar: Json) -> Json:
         for port in items(container, "ports")
         if isinstance(port, dict)  # anything else is for the API server to refuse
     ]
-    kept = {key: value for key, value in sidecar.items() if key in SIDECAR_FIELDS and value != defaults.get(key)}
+    kept = {
+        key: value
+        for key, value in sidecar.items()
+        if key in SIDECAR_FIELDS - PERMISSIONS and value != defaults.get(key)
+    }
     return _without_empty({**kept, "container": with_items(container, "ports", ports)})
 
 

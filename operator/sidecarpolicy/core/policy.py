@@ -71,7 +71,10 @@ ROLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """One sidecar of a policy. *container* is a core/v1 Container without name and restartPolicy."""
+    """One sidecar of a policy. *container* is a core/v1 Container without name and restartPolicy.
+
+    *overridable*: paths that owners may set anew, and *override_max* how much of a resource at most (quantities).
+    """
 
     name: str
     role: Role
@@ -80,6 +83,8 @@ class Sidecar:
     pod_readiness: PodReadiness
     start_after: tuple[str, ...] = ()
     container: Json = field(default_factory=dict)
+    overridable: tuple[str, ...] = ()
+    override_max: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -155,7 +160,8 @@ class Policy:
 
     *words* is everything in the spec that shapes a Pod template, as the author wrote it, without values that equal
     their default; the revision's hash is taken over it. *created* is RFC 3339 text, which sorts as time does.
-    *opt_out*: whether owners may keep its sidecars out; it shapes no template by itself, and is not in *words*.
+    *opt_out*: whether owners may keep its sidecars out; like what they may override it shapes no template by itself,
+    and is not in *words*.
     *unknown*: paths of fields that this version does not know, as a newer CRD may fill them in.
     """
 

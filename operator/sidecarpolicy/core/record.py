@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from sidecarpolicy.core.adjustment import UNADJUSTED, Account, Adjustment
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.overrides import read
+from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.times import seconds_of, timestamp
 from sidecarpolicy.core.tree import compact
 from sidecarpolicy.core.undone import NOT_UNDONE, Undone
@@ -140,7 +142,7 @@ def parse(text: str | None) -> Record:
             entries={PolicyId.parse(key): _entry(value) for key, value in data["policies"].items()},
             orphaned=_items(data.get("orphaned", {})),
         )
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, InvalidInput) as error:
         raise Mangled(str(error)) from error
 
 
@@ -182,11 +184,14 @@ def _entry(value: Mapping[str, Any]) -> Entry:
 
 
 def _adjustment(value: Mapping[str, Any]) -> Adjustment:
-    if "skipped" not in value and "account" not in value:
+    if not any(key in value for key in ("skipped", "overrides", "account")):
         return UNADJUSTED
     account = value.get("account")
     return Adjustment(
         skipped=frozenset(_text(name) for name in _list(value.get("skipped", []))),
+        overrides=tuple(
+            (_text(name), read(compact(each))) for name, each in sorted(value.get("overrides", {}).items())
+        ),
         account=Account(
             name=_text(account["name"]),
             secrets=tuple(_text(name) for name in _list(account.get("secrets", []))),
@@ -198,9 +203,11 @@ def _adjustment(value: Mapping[str, Any]) -> Adjustment:
 
 def _adjusted(adjustment: Adjustment) -> dict[str, Any]:
     account = adjustment.account
+    overrides = {name: json.loads(each) for name, each in adjustment.overrides}
     secrets = {"secrets": list(account.secrets)} if account is not None and account.secrets else {}
     return {
         **({"skipped": sorted(adjustment.skipped)} if adjustment.skipped else {}),
+        **({"overrides": overrides} if overrides else {}),
         **({"account": {"name": account.name, **secrets}} if account is not None else {}),
     }
 

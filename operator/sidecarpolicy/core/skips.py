@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjusting import invalid_skips
+from sidecarpolicy.core.adjusting import invalid_skips, unknown_sidecar
 from sidecarpolicy.core.adjustment import Account
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, needs_requests, requests
 from sidecarpolicy.core.claims import IDENTITY, template_items
@@ -47,6 +47,7 @@ MARKS = {
     names.PIN: "annotation",
     names.SKIP: "annotation",
 }
+OVERRIDES = {f"{names.OVERRIDE}<sidecar>": "annotation"}
 TRUTH = ("true", "false")
 
 # How a Pod asks for a node by its operating system (k8s.io/api/core/v1, LabelOSStable).
@@ -510,8 +511,11 @@ def invalid_marks(
         for key, value in sorted(marks.items()):
             if not key.startswith(f"{names.GROUP}/") or key == names.RECORD:
                 continue
-            if MARKS.get(key) != what:
-                known = ", ".join(f"{kind} {name}" for name, kind in sorted(MARKS.items()))
+            if what == "annotation" and key.startswith(names.OVERRIDE):
+                sidecar = key.removeprefix(names.OVERRIDE)
+                found += [f"annotation {key}: {sentence}" for sentence in unknown_sidecar(sidecar, sidecars)]
+            elif MARKS.get(key) != what:
+                known = ", ".join(f"{kind} {name}" for name, kind in sorted((MARKS | OVERRIDES).items()))
                 found.append(f"{what} {key}: is not known; known are {known}")
             elif key == names.PIN:
                 found += [f"annotation {key}: {sentence}" for sentence in pins_of(value).problems]

@@ -116,9 +116,15 @@ def _reach(cached: CachedPolicy) -> tuple[object, ...]:
     """What of a policy object matters for where its workloads stand."""
     policy = cached.policy
     of_spec = (
-        (policy.selector, policy.namespace_selector, policy.rollout, policy.opt_out) if policy is not None else None
+        (policy.selector, policy.namespace_selector, policy.rollout, policy.opt_out, _overridable(policy))
+        if policy is not None
+        else None
     )
     return (of_spec, cached.deleting, cached.uid)
+
+
+def _overridable(policy: Policy) -> list[tuple[object, ...]]:
+    return [(each.name, each.overridable, each.override_max) for each in policy.sidecars]
 
 
 @dataclass(slots=True)

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import ignored_overrides
 from sidecarpolicy.core.drift import drifted
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition
 from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import ItemKey, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import invalid_marks, invalid_namespace_mark
@@ -178,10 +180,17 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
         and not _goes_at_once(policy, update.revision, judgement, context)
     )
     of_namespace = context.cache.namespace(workload.id.namespace).labels.get(names.INJECT)
-    mutated, binding = mutation_of(workload, context) is not None, binding_on(workload, context)
-    marks = (workload.labels, workload.annotations, of_namespace, mutated, binding)
+    mutated, allowed = mutation_of(workload, context) is not None, _allowed_on(workload, judgement, context)
+    marks = (workload.labels, workload.annotations, of_namespace, mutated, allowed)
     concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
     return Inspected(concerned=concerned, coming=coming, marks=marks)
+
+
+def _allowed_on(workload: Workload, judgement: Judgement, context: Context) -> object:
+    """What decides what the policies that select *workload* let its owner adjust."""
+    if judgement.wishes.overrides:
+        return [(cached.id, cached.generation) for cached in context.cache.selecting(workload)]
+    return binding_on(workload, context)
 
 
 def is_inspected(workload: Workload, judgement: Judgement, context: Context) -> bool:
@@ -247,6 +256,10 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
                     workload, namespace, judgement.wishes, cached.policy, judgement.record.entries.get(policy)
                 )
             )
+            own += (
+                Warned(reason=WarningReason.OVERRIDE_IGNORED, message=sentence, where=where)
+                for sentence in overrides_ignored_on(policy, cached.policy, judgement, context)
+            )
         entry, revision = composed.record.entries.get(policy), desired.assigned.get(policy)
         if revision is not None and entry is not None:
             own += _of_composition(revision, composed, where)
@@ -261,6 +274,15 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
             else:
                 remembered.warned.pop(workload.id, None)
     return frozenset(changed)
+
+
+def overrides_ignored_on(policy: PolicyId, wanted: Policy, judgement: Judgement, context: Context) -> list[str]:
+    """Return sentences about overrides of the judged workload that have no effect on the policy's update revision."""
+    update = context.cache.update_revision(policy)
+    if update is None or not judgement.wishes.overrides:
+        return []
+    entry = judgement.record.entries.get(policy)
+    return list(ignored_overrides(update.revision, judgement.wishes, wanted, entry))
 
 
 def sidecars_on(judgement: Judgement, context: Context) -> frozenset[str]:

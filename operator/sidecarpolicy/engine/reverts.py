@@ -27,6 +27,7 @@ from sidecarpolicy.core.undone import (
     remembered,
 )
 from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.engine.adjusted import readjusted_on
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import composed_on, desired_on
 from sidecarpolicy.engine.memory import Judgement, Mutation, Written
@@ -58,9 +59,11 @@ def reverted_on(workload: Workload, judgement: Judgement, kept: Json, context: C
     *kept* is the template as the record has it.
     """
     recorded = record_of(workload.record).entries
+    readjusted = readjusted_on(judgement, context)
     found = {
-        policy: Reverted(items=items, before=_known(policy, recorded.get(policy), workload, context))
+        policy: Reverted(items=items - readjusted, before=_known(policy, recorded.get(policy), workload, context))
         for policy, items in drifted(workload.content.template, judgement.record, kept).items()
+        if items - readjusted
     }
     live = {key for key, _ in template_items(workload.content.template)}
     for policy, was in _written(workload, context).items():
