@@ -14,12 +14,12 @@ import localcluster
 from tests import kube
 from tests.audit import Audit
 from tests.builders import Manifest
+from tests.chaos.onlooker import Witness
 from tests.chaos.patience import AWAY
 from tests.chaos.replicas import two_replicas
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stage import Stage
 from tests.chaos.verdict import Verdict, judge
-from tests.chaos.witness import Witness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

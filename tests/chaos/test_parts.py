@@ -21,11 +21,11 @@ from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
 from tests.chaos.fuzz.__main__ import failure_of, write
 from tests.chaos.fuzz.mangling import mangled, smallest, smallest_text
 from tests.chaos.fuzz.targets import TARGETS, Target
+from tests.chaos.onlooker import Claim, Moment, Seen
 from tests.chaos.proxy import Faults, is_guarded
 from tests.chaos.stage import owners_part
 from tests.chaos.trend import plot, trend
 from tests.chaos.verdict import written_without_lease, wrong
-from tests.chaos.witness import Claim, Moment, Seen
 
 INPUTS = 60
 

@@ -11,8 +11,10 @@ from tests.chaos.scenarios import SCENARIOS
 MANY = 20
 
 
-@pytest.mark.long  # two replicas of its own: on a busy machine it takes minutes
-@pytest.mark.parametrize("name", ["killed", "frozen", "lost-answers"])
+@pytest.mark.parametrize(
+    "name",
+    ["killed", pytest.param("frozen", marks=pytest.mark.long), pytest.param("lost-answers", marks=pytest.mark.long)],
+)
 def test_whatever_goes_wrong_the_end_is_right(name: str, cluster: localcluster.Cluster) -> None:
     outcome = run(SCENARIOS[name], cluster, count=MANY, seed=1, short=True)
     assert outcome.done, "nothing went wrong"

@@ -17,10 +17,10 @@ from sidecarpolicy.core.record import Mangled, parse
 from sidecarpolicy.core.revision import Revision, from_controller_revision, object_name
 from tests.audit import Audit, Request
 from tests.builders import Manifest
+from tests.chaos.onlooker import Seen
 from tests.chaos.patience import steadily
 from tests.chaos.replicas import Replicas
 from tests.chaos.stage import SHARE, Stage, owners_part, rollouts_of
-from tests.chaos.witness import Seen
 from tests.polling import poll
 
 AT_REST = 5.0

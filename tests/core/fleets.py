@@ -7,20 +7,20 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import RolloutState, removal_approval
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.progress import Backoff, Health, State, Target, in_conflict
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.skips import Skip
-from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import Approval, OnFailure, Removal, SkipReason, Strategy
 from tests.core.objects import START, WEB
 from tests.core.stories import BY_TIER
 from tests.core.world import Everything
 
 UPDATE, BEFORE = "web-b", "web-a"
-CONFLICT = Conflict(by="'helm'", what="init container 'proxy'", times=3, until=START + 600, waits=True)
+CONFLICT = FieldConflict(by="'helm'", what="init container 'proxy'", times=3, until=START + 600, waits=True)
 PUT_BACK = replace(CONFLICT, waits=False, put_back=True)
 REFUSED = Skip(reason=SkipReason.OPTED_OUT, message="it has the label")
 PINNED = Skip(reason=SkipReason.PINNED, message="it is pinned", pinned_to="web-0")

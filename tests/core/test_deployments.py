@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecarpolicy.core.driven import Driven, driven_from
+from sidecarpolicy.core.argo_rollouts import Driven, driven_from
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.kinds import deployment as kind
 from sidecarpolicy.core.policy import Rollout

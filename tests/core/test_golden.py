@@ -11,9 +11,9 @@ import yaml
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, ignored_overrides, wishes_of
+from sidecarpolicy.core.argo_rollouts import KIND, driven_from
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import decode_policy
-from sidecarpolicy.core.driven import KIND, driven_from
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose, eject
 from sidecarpolicy.core.kinds.deployment import workload_from

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sidecarpolicy import names
 from sidecarpolicy.core.adjustment import Account, Adjustment
 from sidecarpolicy.core.claims import IDENTITY, template_items
+from sidecarpolicy.core.field_conflicts import NOT_UNDONE, Undone
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose, eject, inject
 from sidecarpolicy.core.overrides import read
@@ -35,7 +36,6 @@ from sidecarpolicy.core.record import (
 )
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items, with_items
-from sidecarpolicy.core.undone import NOT_UNDONE, Undone
 from tests.core.strategies import CONTAINERS, OVERRIDES, Edit, edits, moves, revisions, templates
 
 NOTHING = Record()

@@ -304,7 +304,7 @@ def test_a_revision_is_completed_when_everybody_has_it() -> None:
     for state in (State.PENDING, State.PROGRESSING, State.FAILED):
         assert not plan(a_state(), a_fleet(UPDATE, [*done, a_target(3, state, not_counted=True)])).completes
     assert not plan(a_state(), a_fleet(UPDATE, [replace(done[0], evidence=False)])).completes
-    for changes in ({"frozen": True}, {"current": UPDATE}, {"deleting": True}):
+    for changes in ({"frozen": True}, {"current": UPDATE}, {"deleting": True}, {"halted": True}):
         assert not plan(a_state(**changes), a_fleet(UPDATE, done)).completes
 
 

@@ -13,7 +13,7 @@ from sidecarpolicy.engine.memory import Preflight
 from sidecarpolicy.engine.port import Resource
 from sidecarpolicy.engine.preflight import preflight
 from sidecarpolicy.engine.resources import AUTOSCALERS, DEPLOYMENTS, POLICIES
-from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.engine.skip_verdicts import judged
 from tests.core.cached import Seen
 from tests.core.objects import a_deployment, a_policy, a_sidecar
 

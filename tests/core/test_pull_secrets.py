@@ -17,7 +17,7 @@ from sidecarpolicy.core.revision import from_controller_revision
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.acceptance import in_the_authors_words
 from sidecarpolicy.engine.resources import POLICIES, SERVICE_ACCOUNTS
-from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import SkipReason
 from tests.builders import a_deployment, a_policy, a_sidecar
 from tests.core.cached import a_stored_revision

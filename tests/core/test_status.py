@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
+from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
 from sidecarpolicy.core.plan import RolloutState, plan
@@ -26,7 +27,6 @@ from sidecarpolicy.core.status import status_of
 from sidecarpolicy.core.text_limits import shortened
 from sidecarpolicy.core.times import micro_timestamp, timestamp
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import (
     Approval,
     OnFailure,
@@ -103,7 +103,7 @@ def of(*states: State, first: int = 1) -> list[Target]:
 
 def fought(number: int, **changes: Any) -> Target:
     """A target that another writer keeps undoing."""
-    conflict = Conflict(by="'helm'", what="init container 'proxy'", times=3, until=NOW + 600, waits=True)
+    conflict = FieldConflict(by="'helm'", what="init container 'proxy'", times=3, until=NOW + 600, waits=True)
     return in_conflict(a_target(State.UPDATED, number, **changes), conflict)
 
 

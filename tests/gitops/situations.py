@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidecarpolicy import names
+from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import RolloutState, plan
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
@@ -17,7 +18,6 @@ from sidecarpolicy.core.progress import State, Target, in_conflict
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import Rejection, Report, status_of
 from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.names import Approval, Reason, Removal, SkipReason, Strategy
 from tests.builders import a_cluster_policy, a_policy
 from tests.core.objects import START, WEB, at_second
@@ -29,7 +29,7 @@ UPDATE, CURRENT = "web-7d21c0a9e1", "web-6f9c11d2ab"
 
 S, P, G, U, F = State.SKIPPED, State.PENDING, State.PROGRESSING, State.UPDATED, State.FAILED
 PAUSED = Rollout(paused=True)
-FOUGHT = Conflict(by="'helm'", what="init container 'proxy'", times=3, until=NOW + 600, waits=True)
+FOUGHT = FieldConflict(by="'helm'", what="init container 'proxy'", times=3, until=NOW + 600, waits=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

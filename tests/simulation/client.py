@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sidecarpolicy import names
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import ApiError, NotFound, Page, Resource, Transient, WatchEvent
-from tests.simulation.faults import Faults, Request, Trouble, error_of
+from tests.simulation.faults import Fault, Faults, Request, error_of
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.server import Server
 
@@ -271,7 +271,7 @@ class Client:
         )
         self.requests.append(request)
         trouble = self.faults.of(request)
-        if trouble is Trouble.CRASH_BEFORE:
+        if trouble is Fault.CRASH_BEFORE:
             await self._crash(request)
         await self._thawed()
         try:
@@ -289,7 +289,7 @@ class Client:
             finally:
                 await self._way_back()
         _quietly(act)  # it ends in trouble all the same
-        if trouble is Trouble.CRASH_AFTER:
+        if trouble is Fault.CRASH_AFTER:
             await self._crash(request)
         await asyncio.sleep(self.latency + trouble.seconds)
         raise error_of(trouble, request)

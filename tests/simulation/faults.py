@@ -15,7 +15,7 @@ from typing import Any
 from sidecarpolicy.engine.port import ApiError, Conflict, Rejected, Resource, Transient
 
 
-class Trouble(StrEnum):
+class Fault(StrEnum):
     """How a request ends that does not end well. BEFORE: it had no effect; AFTER: it had, and the answer is lost."""
 
     CONFLICT = "409"
@@ -32,12 +32,12 @@ class Trouble(StrEnum):
     @property
     def has_effect(self) -> bool:
         """Whether the server did what was asked."""
-        return self in (Trouble.ERROR_AFTER, Trouble.TIMEOUT_AFTER, Trouble.CRASH_AFTER)
+        return self in (Fault.ERROR_AFTER, Fault.TIMEOUT_AFTER, Fault.CRASH_AFTER)
 
     @property
     def seconds(self) -> float:
         """How long it takes until the client knows."""
-        return 30.0 if self in (Trouble.TIMEOUT_BEFORE, Trouble.TIMEOUT_AFTER) else 0.0
+        return 30.0 if self in (Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER) else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Request:
         return f"{self.verb} {kind} {where}{self.name}" + (" (dry run)" if self.dry_run else "")
 
 
-Rule = Callable[[Request], Trouble | None]
+Rule = Callable[[Request], Fault | None]
 
 
 @dataclass(slots=True)
@@ -79,9 +79,9 @@ class Faults:
     rules: list[Rule] = field(default_factory=list)
     crash: Callable[[str], None] = lambda process: None
     sent: Callable[[Request], None] = lambda request: None
-    happened: list[tuple[Request, Trouble]] = field(default_factory=list)
+    happened: list[tuple[Request, Fault]] = field(default_factory=list)
 
-    def of(self, request: Request) -> Trouble | None:
+    def of(self, request: Request) -> Fault | None:
         """What happens to *request*."""
         self.sent(request)
         for rule in self.rules:
@@ -91,43 +91,43 @@ class Faults:
         return None
 
 
-def error_of(trouble: Trouble, request: Request) -> ApiError:
+def error_of(trouble: Fault, request: Request) -> ApiError:
     """What the client makes of it."""
     told: Any = {"verb": request.verb, "what": f"{request.resource.plural} {request.namespace}/{request.name}"}
     match trouble:
-        case Trouble.CONFLICT:
+        case Fault.CONFLICT:
             return Conflict(**told, message="somebody wrote first", status=409, reason="Conflict")
-        case Trouble.REJECTED:
+        case Fault.REJECTED:
             return Rejected(**told, message="an admission rule would not have it", status=422, reason="Invalid")
-        case Trouble.FORBIDDEN:
+        case Fault.FORBIDDEN:
             return Rejected(**told, message="forbidden: no such right", status=403, reason="Forbidden")
-        case Trouble.THROTTLED:
+        case Fault.THROTTLED:
             return Transient(**told, message="too many requests", status=429, retry_after=1.0)
-        case Trouble.TIMEOUT_BEFORE | Trouble.TIMEOUT_AFTER:
+        case Fault.TIMEOUT_BEFORE | Fault.TIMEOUT_AFTER:
             return Transient(**told, message="no answer within 30 s")
         case _:
             return Transient(**told, message="etcdserver: request timed out", status=500)
 
 
-def at_write(number: int, trouble: Trouble, process: str = "") -> Rule:
+def at_write(number: int, trouble: Fault, process: str = "") -> Rule:
     """The *number*th write of a process."""
     return lambda request: trouble if request.write == number and process in ("", request.process) else None
 
 
-def while_(holds: Callable[[Request], bool], trouble: Trouble) -> Rule:
+def while_(holds: Callable[[Request], bool], trouble: Fault) -> Rule:
     """Every request for which *holds*."""
     return lambda request: trouble if holds(request) else None
 
 
-def some(random: Random, share: float, troubles: tuple[Trouble, ...], until: float) -> Rule:
+def some(random: Random, share: float, troubles: tuple[Fault, ...], until: float) -> Rule:
     """A *share* of the requests before *until*, by seed; what a read cannot suffer does not happen to it."""
 
-    def rule(request: Request) -> Trouble | None:
+    def rule(request: Request) -> Fault | None:
         if request.at >= until or random.random() >= share:
             return None
         found = random.choice(troubles)
-        if not request.write and found in (Trouble.CONFLICT, Trouble.REJECTED, Trouble.FORBIDDEN):
-            return Trouble.ERROR_BEFORE
+        if not request.write and found in (Fault.CONFLICT, Fault.REJECTED, Fault.FORBIDDEN):
+            return Fault.ERROR_BEFORE
         return found
 
     return rule

@@ -79,6 +79,8 @@ class Invariants:
     most_in_flight: dict[str, int] = field(default_factory=dict)
     landed: set[str] = field(default_factory=set)
     rollouts: dict[tuple[Place, str], list[str | None]] = field(default_factory=dict)
+    without_record: set[Place] = field(default_factory=set)
+    """Where somebody took our record away: what we find there is its owner's from then on, and stays."""
     _recent: dict[str, deque[float]] = field(default_factory=dict)
     _decoded: dict[str, tuple[Json, Policy | None, str]] = field(default_factory=dict)
     _edited: dict[Place, float] = field(default_factory=dict)
@@ -137,11 +139,14 @@ class Invariants:
                 del self.flights[key]
             for moved in [each for each in self.rollouts if each[0] == change.place]:
                 del self.rollouts[moved]
+            self.without_record.discard(change.place)
             return
         if change.before is None:
             return
         if change.manager == names.FIELD_MANAGER:
             self._ours(change, change.before)
+        elif names.RECORD in _annotations(change.before) and names.RECORD not in _annotations(change.after):
+            self.without_record.add(change.place)
         if not change.after["spec"]["replicas"]:  # nothing of it is in flight, and it proves nothing
             for key in [each for each in self.flights if each[1] == change.place]:
                 del self.flights[key]
@@ -162,8 +167,10 @@ class Invariants:
         policies = {each.rpartition("-")[0] for each in old ^ new}
         wished = not any(_of(each, new) for each in policies) and (left_out(after) or not is_in_fleet(after))
         had = {id_.name: entry.revision for id_, entry in _entries(before)}  # what is put back begins nothing
-        rolling = policies - {
-            id_.name for id_, entry in _entries(after) if entry.joined or had.get(id_.name) == entry.revision
+        rolling = policies - {  # and what has failed goes back at any time
+            id_.name
+            for id_, entry in _entries(after)
+            if entry.joined or entry.note.failed or had.get(id_.name) == entry.revision
         }
         if len(rolling) > 1 and not wished:
             self.say(f"{' and '.join(sorted(policies))} began to change {'/'.join(change.place)} together")
@@ -345,7 +352,7 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
         if policy.id.namespace not in ("", each["metadata"]["namespace"]):
             continue  # a copy of something of its own
         if not invariants.selects(policy, each):
-            if bears:
+            if bears and place_of(each) not in invariants.without_record:
                 found.append(f"{name} is not selected and bears {', '.join(bears)}")
         elif left_out(each):
             continue
@@ -388,6 +395,10 @@ def has_a_name_of_ours(body: Json) -> bool:
         for listed in ("initContainers", "containers")
         for each in items(at(body, "spec", "template", "spec"), listed)
     )
+
+
+def _annotations(body: Json) -> Json:
+    return at(body, "metadata", "annotations")
 
 
 def is_in_fleet(body: Json) -> bool:

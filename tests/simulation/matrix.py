@@ -15,7 +15,7 @@ from sidecarpolicy.engine.port import Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES, REPLICA_SETS, REVISIONS
 from sidecarpolicy.kube.lease import LEASES
 from sidecarpolicy.names import OnFailure, Removal
-from tests.simulation.faults import Request, Rule, Trouble
+from tests.simulation.faults import Fault, Request, Rule
 from tests.simulation.fleets import CANARY, a_world, an_updated_world, ticks
 from tests.simulation.stories import Deployment, World, established
 
@@ -132,13 +132,13 @@ def writes(world: World) -> int:
     return sum(each.write > 0 and each.resource != LEASES for each in process.client.requests)
 
 
-def crash_at(number: int, trouble: Trouble) -> Callable[[World], None]:
+def crash_at(number: int, trouble: Fault) -> Callable[[World], None]:
     """The first process ends at its *number*th write."""
 
     def rule_of(world: World) -> Rule:
         seen: list[Request] = []
 
-        def rule(request: Request) -> Trouble | None:
+        def rule(request: Request) -> Fault | None:
             if request.process != "one-1" or not request.write or request.resource == LEASES:
                 return None
             seen.append(request)

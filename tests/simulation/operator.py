@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sidecarpolicy import names
-from sidecarpolicy.core.undone import Limits
+from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.engine.engine import Engine
 from sidecarpolicy.engine.port import ObjectRef, Resource
 from sidecarpolicy.kube.lease import Election

@@ -18,7 +18,7 @@ from tests.core.objects import WEB
 from tests.simulation.controllers import NO_DEADLINE, TICK
 from tests.simulation.deeds import Deed
 from tests.simulation.fleets import EVERYWHERE
-from tests.simulation.invariants import has_a_name_of_ours, is_in_fleet, left_out
+from tests.simulation.invariants import has_a_name_of_ours, is_in_fleet, left_out, place_of
 from tests.simulation.operator import Replica
 from tests.simulation.people import anybody, author, owner
 from tests.simulation.stories import SIGHT, Cluster, Deployment, World, established
@@ -260,7 +260,7 @@ class Play:
         reached = not world.policy.namespace or world.policy.namespace == each.namespace
         selected = reached and is_in_fleet(body) and (each.selected or world is not self.world)
         if not selected or at(body, "metadata", "labels").get(names.INJECT) == "false":
-            return None
+            return ANYTHING if place_of(body) in self.cluster.invariants.without_record else None
         if names.PIN in at(body, "metadata", "annotations"):
             if world is not self.world:
                 return world.update

@@ -353,7 +353,7 @@ class Server:
         metadata = body["metadata"]
         self._store(resource, (metadata.get("namespace", ""), metadata["name"]), body, body, "DELETED")
 
-    # Trouble
+    # Fault
 
     def compact(self, resource: Resource) -> None:
         """Forget the changes so far: a watch from before now is told to LIST again."""

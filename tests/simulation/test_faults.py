@@ -17,7 +17,7 @@ from sidecarpolicy.engine.resources import DEPLOYMENTS, POD_TEMPLATES, POLICIES,
 from sidecarpolicy.kube.lease import LEASES
 from sidecarpolicy.names import Strategy
 from tests.simulation.controllers import NO_DEADLINE
-from tests.simulation.faults import Request, Rule, Trouble, while_
+from tests.simulation.faults import Fault, Request, Rule, while_
 from tests.simulation.fleets import LEFT, a_world, an_updated_world, everywhere, ticks
 from tests.simulation.stories import Deployment, World, established
 
@@ -75,12 +75,12 @@ def test_a_write_of_which_no_answer_came_keeps_its_slot() -> None:
     now, watching = world.cluster.loop.now, world.operator.hold(DEPLOYMENTS)
     written: list[Request] = []
 
-    def rule(request: Request) -> Trouble | None:
+    def rule(request: Request) -> Fault | None:
         if is_workload_patch(request) and not written:
             written.append(request)
-            return Trouble.ERROR_AFTER
+            return Fault.ERROR_AFTER
         lost = written and request.verb == "list" and request.at < now + 40.0
-        return Trouble.ERROR_BEFORE if lost else None
+        return Fault.ERROR_BEFORE if lost else None
 
     suffers(world, rule)
     until(world, lambda: bool(written))
@@ -107,7 +107,7 @@ def test_an_unknown_field_of_a_live_policy_removes_nothing() -> None:
 def test_twenty_seconds_of_failing_patches_complete_nothing() -> None:
     """Fault 2: a transient error is nobody's skip."""
     world = an_updated_world(some(6), AT_ONCE)
-    suffers(world, while_(between(world, 0, 30, is_workload_patch), Trouble.ERROR_BEFORE))
+    suffers(world, while_(between(world, 0, 30, is_workload_patch), Fault.ERROR_BEFORE))
     until(world, lambda: everywhere(world, "web-b"), most=30)
     world.run()
     assert world.settled().startswith("RolloutComplete")
@@ -135,7 +135,7 @@ def test_an_edit_during_a_late_renewal_is_carried_out() -> None:
     def is_renewal(request: Request) -> bool:
         return request.resource == LEASES and request.at < last + 10.0
 
-    suffers(world, while_(is_renewal, Trouble.ERROR_BEFORE))
+    suffers(world, while_(is_renewal, Fault.ERROR_BEFORE))
     loop.run_to(last + 9.99)
     while world.operator.leading:
         loop.run_to(loop.now + 0.001)
@@ -150,7 +150,7 @@ def test_what_hinders_an_edit_is_told_and_hinders_nothing_else() -> None:
     world.deployments[0].breaks = world.deployments[1].breaks = frozenset({"web-b"})
     world.deployments[2].breaks = world.deployments[3].breaks = frozenset({"web-b"})
     until(world, lambda: "web-b" in world.end().values())
-    suffers(world, while_(lambda request: request.resource == POD_TEMPLATES, Trouble.FORBIDDEN))
+    suffers(world, while_(lambda request: request.resource == POD_TEMPLATES, Fault.FORBIDDEN))
     world.edit("web-c")
     ticks(world, 30)
     assert everywhere(world, "web-a")
@@ -164,7 +164,7 @@ def test_an_accepted_revision_is_kept_in_order_while_an_edit_cannot_be_accepted(
     world = a_world(some(3), QUICK, current="web-a")
     ticks(world, 3)
     assert ready(world)["status"] == "True"
-    suffers(world, while_(lambda request: request.resource == POD_TEMPLATES, Trouble.ERROR_BEFORE))
+    suffers(world, while_(lambda request: request.resource == POD_TEMPLATES, Fault.ERROR_BEFORE))
     world.edit("web-b")
     ticks(world, 10)
     assert ready(world)["status"] != "True"
@@ -173,9 +173,9 @@ def test_an_accepted_revision_is_kept_in_order_while_an_edit_cannot_be_accepted(
 def test_a_term_remembers_no_step_of_an_earlier_one() -> None:
     """Fault 6: a step that could not be written waits; meanwhile the Lease is lost, and the author pauses."""
     world = an_updated_world(some(12), QUICK)
-    suffers(world, while_(between(world, 0, 25, is_workload_patch), Trouble.ERROR_BEFORE))
-    suffers(world, while_(between(world, 13, 37, lambda it: it.resource == LEASES), Trouble.ERROR_BEFORE))
-    suffers(world, while_(between(world, 20, 90, lambda it: it.resource == POD_TEMPLATES), Trouble.ERROR_BEFORE))
+    suffers(world, while_(between(world, 0, 25, is_workload_patch), Fault.ERROR_BEFORE))
+    suffers(world, while_(between(world, 13, 37, lambda it: it.resource == LEASES), Fault.ERROR_BEFORE))
+    suffers(world, while_(between(world, 20, 90, lambda it: it.resource == POD_TEMPLATES), Fault.ERROR_BEFORE))
     until(world, lambda: world.operator.leading)
     until(world, lambda: not world.operator.leading, most=4)
     world.edit("web-c")
@@ -253,7 +253,7 @@ def test_what_is_written_after_the_term_has_a_precondition() -> None:
     world = an_updated_world(some(3, breaks=frozenset({"web-b"})), QUICK)
     world.say("the rollout is late at 01:20")
     ticks(world, 7)
-    suffers(world, while_(lambda it: it.resource == LEASES, Trouble.ERROR_BEFORE))
+    suffers(world, while_(lambda it: it.resource == LEASES, Fault.ERROR_BEFORE))
     world.operator.process.client.latency = 4.0
     ticks(world, 5)
     assert not world.operator.leading
@@ -395,7 +395,7 @@ def test_what_admission_refuses_is_not_done() -> None:
     """Fault 24: a rule refuses four of five."""
     world = a_world(some(5, revision=None), QUICK)
     allowed = "app-03"
-    suffers(world, while_(lambda it: is_workload_patch(it) and it.name != allowed, Trouble.REJECTED))
+    suffers(world, while_(lambda it: is_workload_patch(it) and it.name != allowed, Fault.REJECTED))
     world.run()
     assert world[allowed].revision == "web-a"
     assert ready(world)["status"] == "False"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.faults import Trouble
+from tests.simulation.faults import Fault
 from tests.simulation.matrix import STORIES, crash_at, events, held_at, played, the_end, unheard_at, writes
 
 
@@ -19,8 +19,8 @@ def _silent() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("story", STORIES)
-@pytest.mark.parametrize("trouble", [Trouble.CRASH_BEFORE, Trouble.CRASH_AFTER])
-def test_a_crash_at_any_write_changes_nothing(story: str, trouble: Trouble) -> None:
+@pytest.mark.parametrize("trouble", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER])
+def test_a_crash_at_any_write_changes_nothing(story: str, trouble: Fault) -> None:
     whole = played(story)
     for number in range(1, writes(whole) + 1):
         world = played(story, crash_at(number, trouble))

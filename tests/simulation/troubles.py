@@ -18,7 +18,7 @@ from sidecarpolicy.engine.resources import (
 from sidecarpolicy.kube.lease import LEASES
 from tests.simulation.controllers import TICK, borne_by
 from tests.simulation.deeds import Acts, Deed
-from tests.simulation.faults import Trouble, some, while_
+from tests.simulation.faults import Fault, some, while_
 from tests.simulation.operator import NAMESPACE, Replica
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ SLOWEST = 60.0
 @trouble("requests fail", weight=3)
 def _fail(play: Play, deed: Deed) -> None:
     share = (0.1, 0.3, 0.9)[deed.number % 3]
-    usual = (Trouble.ERROR_BEFORE, Trouble.ERROR_AFTER, Trouble.THROTTLED, Trouble.CONFLICT)
-    rare = (Trouble.TIMEOUT_BEFORE, Trouble.TIMEOUT_AFTER)
+    usual = (Fault.ERROR_BEFORE, Fault.ERROR_AFTER, Fault.THROTTLED, Fault.CONFLICT)
+    rare = (Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER)
     play.cluster.faults.rules.append(some(play.random, share, usual + rare, play.until(deed)))
     play.hinder(deed)
 
@@ -51,14 +51,14 @@ def _cut(play: Play, deed: Deed) -> None:
     for each in play.cluster.replicas:
         each.process.client.cut()
     ends = play.cluster.loop.now + 5.0 + TICK
-    play.cluster.faults.rules.append(some(play.random, 0.7, (Trouble.ERROR_BEFORE, Trouble.ERROR_AFTER), ends))
+    play.cluster.faults.rules.append(some(play.random, 0.7, (Fault.ERROR_BEFORE, Fault.ERROR_AFTER), ends))
     play.hinder(deed)
 
 
 @trouble("the Lease cannot be written")
 def _no_lease(play: Play, deed: Deed) -> None:
     until = play.until(deed)
-    rule = while_(lambda it: it.resource == LEASES and it.at < until, Trouble.ERROR_BEFORE)
+    rule = while_(lambda it: it.resource == LEASES and it.at < until, Fault.ERROR_BEFORE)
     play.cluster.faults.rules.append(rule)
 
 
@@ -76,7 +76,7 @@ def _forbidden(play: Play, deed: Deed) -> None:
     play.hinder(deed)
 
 
-FORBIDDEN = Trouble.FORBIDDEN
+FORBIDDEN = Fault.FORBIDDEN
 
 
 @trouble("a webhook refuses every change of sidecars")
@@ -164,19 +164,19 @@ def _end(replica: Replica) -> None:
 
 @trouble("the operator crashes before its next write")
 def _crash_before(play: Play, deed: Deed) -> None:
-    _crash_at_next_write(play, play.replica(deed), Trouble.CRASH_BEFORE)
+    _crash_at_next_write(play, play.replica(deed), Fault.CRASH_BEFORE)
 
 
 @trouble("the operator crashes after its next write")
 def _crash_after(play: Play, deed: Deed) -> None:
-    _crash_at_next_write(play, play.replica(deed), Trouble.CRASH_AFTER)
+    _crash_at_next_write(play, play.replica(deed), Fault.CRASH_AFTER)
 
 
-def _crash_at_next_write(play: Play, replica: Replica, how: Trouble) -> None:
+def _crash_at_next_write(play: Play, replica: Replica, how: Fault) -> None:
     process, after = replica.process.name, replica.process.client.writes
     done: list[bool] = []
 
-    def rule(request: Any) -> Trouble | None:
+    def rule(request: Any) -> Fault | None:
         if done or request.process != process or request.write <= after or request.resource == LEASES:
             return None
         done.append(True)

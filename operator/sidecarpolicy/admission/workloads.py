@@ -34,7 +34,7 @@ from sidecarpolicy.engine.desired_state import composed_on, desired_on
 from sidecarpolicy.engine.memory import Judgement, Memory, PolicyMemory
 from sidecarpolicy.engine.policy_pass import rollout_state
 from sidecarpolicy.engine.prepare import overrides_ignored_on, sidecars_on
-from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import SkipReason, Strategy
 
 # Of what an owner reads about when they create a Deployment; the other skips are what they asked for.

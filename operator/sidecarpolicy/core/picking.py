@@ -1,7 +1,7 @@
 """Who is picked next: the healthy before the broken, the least busy namespace first, then a stable hash.
 
-The first one of a rollout is picked so too; which canary group is open is `canary_groups`, how many may be in flight
-is `plan`.
+Who counts as healthy, broken or empty is said by `counting`. The first one of a rollout is picked so too; which canary
+group is open is `canary_groups`, how many may be in flight is `plan`.
 """
 
 from __future__ import annotations

@@ -90,9 +90,9 @@ class Plan:
     halted from now on, until the policy is edited or resumed. *stage*: how far the rollout may go now; None where no
     canary group holds it. *empty_groups*: canary groups whose selectors select nothing. *held*: the approval without
     which no more sidecars are taken out, empty where nothing waits for one. *acts*: there are steps to take now.
-    *completes*: every target that is not skipped has the update revision, one at least with running replicas, and that
-    is not written down yet. *stranded*: failed ones that cannot be rolled back, because what they had is not stored any
-    more.
+    *completes*: every target that is not skipped has the update revision, one at least with running replicas, no halt
+    stands, and that is not written down yet. *stranded*: failed ones that cannot be rolled back, because what they had
+    is not stored any more.
     """
 
     budget: int = 1
@@ -125,6 +125,7 @@ def plan(state: RolloutState, fleet: Fleet) -> Plan:
         acts=next(steps(state, fleet, {}), None) is not None,
         completes=not unfinished
         and fleet.evidence > 0
+        and not (state.halted or limits.halts)
         and not state.frozen
         and not state.deleting
         and state.update not in (None, state.current),

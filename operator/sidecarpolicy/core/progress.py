@@ -8,12 +8,12 @@ from enum import StrEnum
 from math import isinf
 
 from sidecarpolicy import names
+from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import Facts, kind_of
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Note
 from sidecarpolicy.core.skips import Skip
-from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.names import Reason
 
@@ -97,7 +97,7 @@ class Target:
     group: str = ""
     pinned_to: str | None = None
     deselected_by_owner: bool = False
-    conflict: Conflict | None = None
+    conflict: FieldConflict | None = None
     backoff: Backoff | None = None
 
     @property
@@ -294,7 +294,7 @@ def _next(moments: Iterable[float | None], now: float) -> float | None:
     return min((each for each in moments if each is not None and now < each and not isinf(each)), default=None)
 
 
-def in_conflict(each: Target, conflict: Conflict) -> Target:
+def in_conflict(each: Target, conflict: FieldConflict) -> Target:
     """Return *each* in *conflict* with another writer: failed, not counted, and in nobody's way.
 
     What was put back and only has to last is failed in place of updated; a rollout that goes on there is what it is.

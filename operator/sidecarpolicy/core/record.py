@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sidecarpolicy.core.adjustment import UNADJUSTED, Account, Adjustment
+from sidecarpolicy.core.field_conflicts import NOT_UNDONE, Undone
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.overrides import read
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.times import seconds_of, timestamp
 from sidecarpolicy.core.tree import compact
-from sidecarpolicy.core.undone import NOT_UNDONE, Undone
 
 INIT_CONTAINERS, VOLUMES, ENV, VOLUME_MOUNTS = "initContainers", "volumes", "env", "volumeMounts"
 METADATA = LABELS, ANNOTATIONS = "labels", "annotations"

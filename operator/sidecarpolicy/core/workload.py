@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sidecarpolicy import names
+from sidecarpolicy.core.argo_rollouts import driver_among
 from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
-from sidecarpolicy.core.driven import driver_among
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.pod_metadata import owners_labels
 from sidecarpolicy.core.record import LABELS, Mangled, Record, parse

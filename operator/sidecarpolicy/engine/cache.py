@@ -1,6 +1,7 @@
 """What the operator has seen of the cluster: slim objects by identity, and who belongs to whom.
 
-It is filled by reflectors (a LIST, then a watch) and by the answers to our own writes. An object that is older than
+It is filled by reflectors (a LIST, then a watch) and by the answers to our own writes; which fields of an object are
+kept is said in `core.workload` and by its kind in `core.kinds`. An object that is older than
 what is cached is ignored (resourceVersions are ordered within a resource, KEP-5504), so the answer to a write can be
 taken in at once and the late event of it changes nothing. A LIST is the truth all the same: where it comes from an
 older state than the one before it (etcd was restored from a backup), everything in it is taken.
@@ -18,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sidecarpolicy import names
+from sidecarpolicy.core.argo_rollouts import Driven, driven_from
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
-from sidecarpolicy.core.driven import Driven, driven_from
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.policy import Policy

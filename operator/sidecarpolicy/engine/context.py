@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.revision import Revision
-from sidecarpolicy.core.undone import Limits
 from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.memory import Memory
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sidecarpolicy.core.undone import Limits
+from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.metrics import Metrics

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.drift import culprit, edits
+from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import kind_of
 from sidecarpolicy.core.record import Entry, ItemKey
@@ -18,7 +19,6 @@ from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import without_a_say
 from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.core.undone import Conflict
 from sidecarpolicy.core.workload import Workload, is_mangled
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
@@ -159,7 +159,7 @@ class Teller:
         failed = {each.workload for each in fleet.failed}
         remembered.told = {key for key in remembered.told if key[0] in failed}
 
-    def _of_conflict(self, cached: CachedPolicy, workload: Workload, conflict: Conflict) -> None:
+    def _of_conflict(self, cached: CachedPolicy, workload: Workload, conflict: FieldConflict) -> None:
         listed = {
             (each["namespace"], each["name"])
             for each in items(cached.status, "failures")

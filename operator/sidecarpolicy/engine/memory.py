@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from sidecarpolicy.core.adjusting import NO_WISHES, Wishes
 from sidecarpolicy.core.arithmetic.change import Finding
 from sidecarpolicy.core.diagnosis import Diagnosis
+from sidecarpolicy.core.field_conflicts import Undone
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
@@ -19,7 +20,6 @@ from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import Rejection, Warned
-from sidecarpolicy.core.undone import Undone
 from sidecarpolicy.names import SkipReason
 
 Preflight = Mapping[PolicyId, tuple[Finding, ...]]

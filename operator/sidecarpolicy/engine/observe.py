@@ -19,10 +19,10 @@ from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, soa
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.field_conflicts import conflict_of
 from sidecarpolicy.engine.memory import Failed, Judgement, WorkloadMemory
 from sidecarpolicy.engine.pods import diagnosis_of
-from sidecarpolicy.engine.reverts import conflict_of
-from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import DeletionPolicy, OnFailure
 
 DEFAULT_ROLLOUT = careful(Rollout())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import ignored_overrides
 from sidecarpolicy.core.drift import drifted
+from sidecarpolicy.core.field_conflicts import Decision, Wait
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition
 from sidecarpolicy.core.opt_out import without_effect
@@ -24,15 +25,14 @@ from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import invalid_marks, invalid_namespace_mark
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.undone import Decision, Wait
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
 from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import Desired, composed_on, desired_on
+from sidecarpolicy.engine.field_conflicts import decisions_on, mutation_of, noted
 from sidecarpolicy.engine.memory import Inspected, Judgement
 from sidecarpolicy.engine.preflight import preflight
-from sidecarpolicy.engine.reverts import decisions_on, mutation_of, noted
-from sidecarpolicy.engine.verdicts import binding_on, judged
+from sidecarpolicy.engine.skip_verdicts import binding_on, judged
 from sidecarpolicy.names import SkipReason, Strategy, WarningReason
 
 NO_STEPS: Mapping[PolicyId, Step] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecarpolicy import names
-from sidecarpolicy.core import driven
+from sidecarpolicy.core import argo_rollouts
 from sidecarpolicy.core.kinds import KINDS, deployment
 from sidecarpolicy.engine.port import Resource
 
@@ -22,7 +22,9 @@ REVISIONS = Resource(group="apps", version="v1", plural="controllerrevisions", k
 AUTOSCALERS = Resource(
     group="autoscaling", version="v2", plural="horizontalpodautoscalers", kind="HorizontalPodAutoscaler"
 )
-ROLLOUTS = Resource(group=driven.GROUP, version=driven.VERSION, plural=driven.PLURAL, kind=driven.KIND)
+ROLLOUTS = Resource(
+    group=argo_rollouts.GROUP, version=argo_rollouts.VERSION, plural=argo_rollouts.PLURAL, kind=argo_rollouts.KIND
+)
 NAMESPACES = Resource(group="", version="v1", plural="namespaces", kind="Namespace")
 SERVICE_ACCOUNTS = Resource(group="", version="v1", plural="serviceaccounts", kind="ServiceAccount")
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod")

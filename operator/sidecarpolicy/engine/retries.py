@@ -1,7 +1,8 @@
 """When a request that failed is tried again: what each error of the port means for the next try.
 
 A Conflict is decided anew almost at once, for somebody else was only faster. A Transient error doubles the wait, unless
-the server says how long. What is Rejected stays so until somebody edits something.
+the server says how long. What is Rejected stays so until somebody edits something. What is logged and reported of an
+error is decided where it is caught: `workload_pass`, `policy_pass`.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from sidecarpolicy.engine.policy_pass import PolicyPass, note_backoffs, rollout_
 from sidecarpolicy.engine.port import Api, Events, Leadership
 from sidecarpolicy.engine.prepare import NO_STEPS, is_inspected, is_settled
 from sidecarpolicy.engine.retries import OF_WORKLOADS
+from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.engine.status_writer import Reporter
-from sidecarpolicy.engine.verdicts import judged
 from sidecarpolicy.engine.workload_pass import WorkloadPass
 from sidecarpolicy.engine.writer import LeadershipLost, Writer
 

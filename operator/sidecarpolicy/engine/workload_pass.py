@@ -22,6 +22,7 @@ from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.alarms import Alarms
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
+from sidecarpolicy.engine.field_conflicts import remember
 from sidecarpolicy.engine.memory import Failed, Mutation
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Transient
 from sidecarpolicy.engine.prepare import (
@@ -35,8 +36,7 @@ from sidecarpolicy.engine.prepare import (
     warn,
 )
 from sidecarpolicy.engine.retries import OF_WORKLOADS
-from sidecarpolicy.engine.reverts import remember
-from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.engine.write_requests import PatchWorkload
 from sidecarpolicy.engine.writer import Writer
 

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from sidecarpolicy import names
 from sidecarpolicy.admission.keeper import Keeper
-from sidecarpolicy.core.undone import Limits
+from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.engine.engine import Engine
 from sidecarpolicy.engine.metrics import CONTENT_TYPE, Metrics, PolicyCounts, counts_of_status
 from sidecarpolicy.handlers.serving import Answer, Server, probes

@@ -3,7 +3,7 @@
 `emit` puts a note into a bounded queue and returns. One background task writes: a first note creates an
 Event, an equal one (object, reason, message) within ten minutes raises `series.count` of that Event, by one
 patch in thirty seconds at most. Each object has a bucket of writes like client-go's spam filter (25, one
-more every five minutes), and all of them together have one (100, ten more a second): the Events of a fan-out to
+more every five minutes), and all of them together have one (25, five more a second): the Events of a fan-out to
 ten thousand Deployments must not take the API server from its patches, which cost it as much. Warnings go
 first. What does not fit is dropped and counted, the oldest first and Warnings last: an Event is a courtesy,
 conditions are the record.
@@ -97,8 +97,8 @@ class EventRecorder:
         pace: float = 30.0,
         burst: int = 25,
         refill: float = 300.0,
-        rate: float = 10.0,
-        at_once: int = 100,
+        rate: float = 5.0,
+        at_once: int = 25,
     ) -> None:
         self._api, self._identity = api, identity
         self._capacity, self._pace = capacity, pace

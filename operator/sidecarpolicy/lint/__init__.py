@@ -2,8 +2,8 @@
 
 Most sidecars are ordinary containers, held together by loops that wait for a port, sleeps in preStop hooks, quit
 endpoints and shared process namespaces. Each way of doing so is a code (`findings.CODES`, docs/lint.md), each code a
-rule: a pure function from a Pod and the roles in it to findings. Shell is read by a grammar (`shell`), never by
-patterns over whole strings; what containers do to each other tells who is whose sidecar (`roles`).
+rule (`rules`): a pure function from a Pod and the roles in it to findings. Shell is read by a grammar (`shell`), never
+by patterns over whole strings; what containers do to each other tells who is whose sidecar (`roles`).
 
 Deliberately not here: positions in files. A finding has the path in its document, and the line in the text that stands
 there; whoever read the file knows where that is. Nothing here asks a cluster.
@@ -12,12 +12,10 @@ there; whoever read the file knows where that is. Nothing here asks a cluster.
 from __future__ import annotations
 
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.lint import health, native, starting, stopping
 from sidecarpolicy.lint.findings import CODES, Finding, path_text
 from sidecarpolicy.lint.pods import Path, Pod, pods
 from sidecarpolicy.lint.roles import Roles
-
-RULES = (*starting.RULES, *stopping.RULES, *health.RULES, *native.RULES)
+from sidecarpolicy.lint.rules import RULES
 
 __all__ = ["CODES", "RULES", "Finding", "Path", "Pod", "Roles", "findings", "lint", "path_text", "pods"]
 

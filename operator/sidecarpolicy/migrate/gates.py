@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.lint.asking import Address
-from sidecarpolicy.lint.health import asked_of_others
 from sidecarpolicy.lint.known import KnownSidecar, known
 from sidecarpolicy.lint.pods import Container, Moment, Place, mapping
 from sidecarpolicy.lint.roles import PodWait, Roles
+from sidecarpolicy.lint.rules.health import asked_of_others
 from sidecarpolicy.lint.shell import Kind
 
 PERIOD = 1

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sidecarpolicy.lint.asking import killed, quit_call
-from sidecarpolicy.lint.health import asked_of_others
 from sidecarpolicy.lint.known import ARGO_HOOK, repository_of
 from sidecarpolicy.lint.pods import Container, Moment, Path, Place, Pod, mapping, mappings, text
 from sidecarpolicy.lint.roles import Roles, is_sentinel
-from sidecarpolicy.lint.starting import waits_for_application
+from sidecarpolicy.lint.rules.health import asked_of_others
+from sidecarpolicy.lint.rules.starting import waits_for_application
 from sidecarpolicy.migrate.model import Move
 
 _READ_ONLY = frozenset({"configMap", "secret", "projected", "downwardAPI", "image"})

@@ -14,8 +14,8 @@ from sidecarpolicy.lint.asking import made_files, mesh_wait, sleeping
 from sidecarpolicy.lint.known import DRAIN_SETTING, KILLER_ENV
 from sidecarpolicy.lint.pods import Container, Moment, Path, Place, Pod, Program, mapping, mappings, pods, text
 from sidecarpolicy.lint.roles import Roles, is_sentinel, shared_file
+from sidecarpolicy.lint.rules.stopping import STOP_ARGUMENTS, longest_sidecar_sleep, prestop_sleep
 from sidecarpolicy.lint.shell import Kind, Script, Statement, parse
-from sidecarpolicy.lint.stopping import STOP_ARGUMENTS, longest_sidecar_sleep, prestop_sleep
 from sidecarpolicy.lint.waits import wraps_application
 from sidecarpolicy.migrate import scripts
 from sidecarpolicy.migrate.gates import Gate, gate, gated

@@ -8,7 +8,8 @@ is started for its turn and has settled before the edit, and is not there in the
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 
 from tests.bench.scale import bare, loading, workloads
@@ -28,7 +29,8 @@ class Turn:
     cpu: float
     server_cpu: float
     patches: int
-    other_requests: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    """What else it asked for, and how often."""
     failed_patches: int = 0
     decided_seconds: float = 0.0
     """From the edit to the first patch."""
@@ -58,7 +60,11 @@ def measure(size: int, rounds: int | None = None) -> Result:
         measurement="fanout",
         size=size,
         figures=_figures(size, ours, theirs),
-        notes=[f"{len(ours)} rounds, the operator and the bare client ({bare.IN_FLIGHT} in flight) in turn"],
+        notes=[
+            f"{len(ours)} rounds, the operator and the bare client ({bare.IN_FLIGHT} in flight) in turn",
+            "besides the patches, in the last round: "
+            + ", ".join(f"{times} {what}" for what, times in ours[-1].others.most_common()),
+        ],
     )
 
 
@@ -96,7 +102,7 @@ def edited(stage: Stage, process: Program, size: int, number: int) -> Turn:
         server_cpu=server,
         patches=len(patches),
         failed_patches=log.count(_is_failed_patch),
-        other_requests=len(log.of()) - len(patches),
+        others=Counter(f"{each.verb} {each.resource}" for each in log.of() if not each.is_patch),
         decided_seconds=min(each.received for each in patches) - edit,
         complete_seconds=complete - edit,
         peak_mib=memory_mib(process.pid, "VmHWM"),
@@ -134,6 +140,6 @@ def _figures(size: int, ours: list[Turn], theirs: list[Turn]) -> Figures:
         "bare_server_cpu_ms_each": figures([1000 * each.server_cpu / size for each in theirs]),
         "patches": figures([each.patches for each in ours]),
         "failed_patches": figures([each.failed_patches for each in ours]),
-        "other_requests": figures([each.other_requests for each in ours]),
+        "other_requests": figures([each.others.total() for each in ours]),
         "peak_mib": figures([each.peak_mib for each in ours]),
     }

@@ -12,17 +12,10 @@ from hypothesis import strategies as st
 from sidecarpolicy import names
 from sidecarpolicy.cli.run import run
 from sidecarpolicy.core.drift import culprit, drifted, mends
-from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.injection import inject
-from sidecarpolicy.core.plan import RolloutState, plan, steps
-from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.progress import State, Target, in_conflict
-from sidecarpolicy.core.record import Entry, ItemKey, Mangled, Note, Record, parse, text_of
-from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.undone import (
+from sidecarpolicy.core.field_conflicts import (
     MOST_PAUSE,
     NOT_UNDONE,
-    Conflict,
+    FieldConflict,
     Limits,
     PutBack,
     Undone,
@@ -31,6 +24,13 @@ from sidecarpolicy.core.undone import (
     decide,
     remembered,
 )
+from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.injection import inject
+from sidecarpolicy.core.plan import RolloutState, plan, steps
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import State, Target, in_conflict
+from sidecarpolicy.core.record import Entry, ItemKey, Mangled, Note, Record, parse, text_of
+from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.names import Strategy
 from tests.core.objects import START, WEB, a_revision, a_sidecar, a_workload, at_second
@@ -305,7 +305,7 @@ def test_who_is_named(who: str, entries: list[Json], expected: str) -> None:
 
 # Where the target stands.
 
-FOUGHT = Conflict(by="'helm'", what="init container 'proxy'", times=3, until=START + 600, waits=True)
+FOUGHT = FieldConflict(by="'helm'", what="init container 'proxy'", times=3, until=START + 600, waits=True)
 
 
 def a_target(name: str, revision: str | None, state: State, **fields: Any) -> Target:
@@ -344,12 +344,12 @@ def test_a_target_in_conflict_waits_and_nobody_waits_for_it(revision: str | None
 
 
 def test_a_target_in_conflict_gets_its_turn_when_the_pause_is_over() -> None:
-    due = Conflict(by="'helm'", what="init container 'proxy'", times=3)
+    due = FieldConflict(by="'helm'", what="init container 'proxy'", times=3)
     assert steps_for(in_conflict(a_target("a", None, State.PENDING), due)) == ["a"]
 
 
 def test_what_is_skipped_or_still_moves_stays_what_it_is() -> None:
-    again = Conflict(by="'helm'", what="", times=3, until=START + 600, put_back=True)
+    again = FieldConflict(by="'helm'", what="", times=3, until=START + 600, put_back=True)
     assert in_conflict(a_target("a", "web-b", State.UPDATED), again).state is State.FAILED
     there = a_target("a", "web-b", State.UPDATED, available=True)
     assert (in_conflict(there, again).available, in_conflict(there, FOUGHT).available) == (True, False)

@@ -1,4 +1,4 @@
-"""What other writers undo of ours, and what is done about it: `core.undone` decides, this gathers what it needs.
+"""What other writers undo of ours: `core.field_conflicts` decides what is done, this gathers what that needs.
 
 How often something was undone stands in the record. A writer who takes the record away too would begin the count anew
 each time, so what this process wrote last is also kept in memory; after a restart that count begins again.
@@ -12,26 +12,26 @@ from dataclasses import dataclass, replace
 from sidecarpolicy import names
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.drift import culprit, drifted
-from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.plan import Step
-from sidecarpolicy.core.record import Entry, ItemKey, Record
-from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.core.undone import (
+from sidecarpolicy.core.field_conflicts import (
     NOT_UNDONE,
-    Conflict,
     Decision,
+    FieldConflict,
     PutBack,
     Undone,
     conflict,
     decide,
     remembered,
 )
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.record import Entry, ItemKey, Record
+from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.adjusted import readjusted_on
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import composed_on, desired_on
 from sidecarpolicy.engine.memory import Judgement, Mutation, Written
-from sidecarpolicy.engine.verdicts import judged
+from sidecarpolicy.engine.skip_verdicts import judged
 
 WEBHOOK = "an admission webhook"
 
@@ -101,11 +101,13 @@ def mutation_of(workload: Workload, context: Context) -> Mutation | None:
     return found
 
 
-def conflict_of(policy: PolicyId, workload: Workload, context: Context, *, removing: bool = False) -> Conflict | None:
+def conflict_of(
+    policy: PolicyId, workload: Workload, context: Context, *, removing: bool = False
+) -> FieldConflict | None:
     """Return the conflict with another writer over what *policy* has on *workload*, or over its removal, if any."""
     mutation = mutation_of(workload, context)
     if mutation is not None and (missing := mutation.missing.get(policy)):
-        return Conflict(by=WEBHOOK, what=_listed(missing), times=0)
+        return FieldConflict(by=WEBHOOK, what=_listed(missing), times=0)
     entry = record_of(workload.record).entries.get(policy)
     before = _known(policy, entry, workload, context)
     if not before:

@@ -16,8 +16,8 @@ from sidecarpolicy.lint.findings import Finding
 from sidecarpolicy.lint.known import ARGO_HOOK, STRIPPING_MARKS
 from sidecarpolicy.lint.pods import Container, Moment, Path, mapping, mappings, text
 from sidecarpolicy.lint.roles import Roles
+from sidecarpolicy.lint.rules.stopping import prestop_sleep
 from sidecarpolicy.lint.shell import unwrapped
-from sidecarpolicy.lint.stopping import prestop_sleep
 
 INIT_CONTAINERS = "initContainers"
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe", "lifecycle")

@@ -85,7 +85,7 @@ def _pause(count: int, limits: Limits) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
+class FieldConflict:
     """Another writer keeps undoing what a policy has on a workload.
 
     *by*: who, as the beginning of a sentence. *what*: the items, for people. *times*: how often. *waits*: nothing is
@@ -111,7 +111,7 @@ class Conflict:
         return f"{self.by} keeps undoing {self.what}{often}" + (f"; next attempt at {then}" if self.waits else "")
 
 
-def conflict(undone: Undone, now: float, limits: Limits, *, by: str, what: Sequence[str]) -> Conflict | None:
+def conflict(undone: Undone, now: float, limits: Limits, *, by: str, what: Sequence[str]) -> FieldConflict | None:
     """Return the conflict there is at *now*, where *what* (items, for people; nothing if all is there) is undone.
 
     It lasts from the revert that has to wait until what was put back has lasted for the window.
@@ -121,11 +121,11 @@ def conflict(undone: Undone, now: float, limits: Limits, *, by: str, what: Seque
         still = remembered(undone, now, limits)
         if still.count < limits.threshold:
             return None
-        return Conflict(by=by, what=listed, times=still.count, until=still.last + limits.window, put_back=True)
+        return FieldConflict(by=by, what=listed, times=still.count, until=still.last + limits.window, put_back=True)
     match decide(undone, now, limits):
         case Wait(until=until):
-            return Conflict(by=by, what=listed, times=undone.count + 1, until=until, waits=True)
+            return FieldConflict(by=by, what=listed, times=undone.count + 1, until=until, waits=True)
         case PutBack(undone=then) if then.count >= limits.threshold:
-            return Conflict(by=by, what=listed, times=then.count)
+            return FieldConflict(by=by, what=listed, times=then.count)
         case _:
             return None
