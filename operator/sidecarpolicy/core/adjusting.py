@@ -17,7 +17,6 @@ adds to the application's containers stays.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -29,10 +28,9 @@ from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.record import Entry
 from sidecarpolicy.core.revision import InjectedSidecar, Revision
+from sidecarpolicy.core.syntax import DNS_LABEL
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.names import OptOut
-
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +179,7 @@ def readjusted(before: Adjustment, after: Adjustment) -> frozenset[str]:
 def invalid_skips(value: str, known: Collection[str] | None) -> Iterator[str]:
     """Yield what is wrong with the *value* of `sidecars.dev/skip`. *known*: sidecars there may be, None: not known."""
     for name in entries_of(value):
-        if not NAME.fullmatch(name):
+        if not DNS_LABEL.fullmatch(name):
             yield f"must be a comma list of names of sidecars, not {name!r}"
         else:
             yield from unknown_sidecar(name, known)

@@ -21,32 +21,22 @@ from dataclasses import replace
 from typing import Any
 
 from sidecarpolicy import names
+from sidecarpolicy.core.decode_additions import overridable, override_max, pod_metadata, pull_secrets
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.ordering import cycle
-from sidecarpolicy.core.overrides import OVERRIDABLE, amount_problem
-from sidecarpolicy.core.pod_metadata import PodMetadata, reserved
 from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, Rollout, Sidecar
 from sidecarpolicy.core.ports import claimed_ports
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
-from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, PULL_SECRETS, normpath
+from sidecarpolicy.core.record import METADATA, PULL_SECRETS, normpath
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
+from sidecarpolicy.core.syntax import dns_label, label_key, label_value, unique, unique_values
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
 from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, OptOut, Position, Removal, Role, Strategy
 
 MOST_SIDECARS = 16
 MOST_REVISIONS = 100
 MOST_CANARY_GROUPS = 8
-MOST_METADATA = 32
-LONGEST_ANNOTATION = 4096
-MOST_PULL_SECRETS = 16
-LONGEST_NAME = 253
-LONGEST_PATH = 256
-MOST_OVERRIDABLE = 32
 INT32 = 2**31 - 1
-DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 PERCENT = re.compile(r"(100|[1-9][0-9]?)%")
 SELECTION = re.compile(r"spec\.(namespaceSelector|selector)\b")
 
@@ -119,8 +109,8 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         sidecars=_sidecars(spec.field("sidecars"), spec.field("volumes")),
         volumes=_volumes(spec.field("volumes")),
         application=_application(spec.field("application"), spec.field("volumes")),
-        pod_metadata=_pod_metadata(spec.field("podMetadata"), selector),
-        pull_secrets=_pull_secrets(spec.field(PULL_SECRETS)),
+        pod_metadata=pod_metadata(spec.field("podMetadata"), selector),
+        pull_secrets=pull_secrets(spec.field(PULL_SECRETS)),
         rollout=_rollout(spec.field("rollout"), cluster_wide=cluster_wide),
         opt_out=spec.field("optOut").choice(OptOut.ALLOWED),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
@@ -181,49 +171,28 @@ def decode_selector(cursor: Cursor) -> Selector:
     requirements = [_has_label(labels, key) for key in sorted(labels.mapping())]
     for expression in cursor.field("matchExpressions").entries():
         operator = expression.field("operator").choice(Operator.IN)
-        values = frozenset(_label_value(value) for value in expression.field("values").entries())
+        values = frozenset(label_value(value) for value in expression.field("values").entries())
         takes_values = operator in (Operator.IN, Operator.NOT_IN)
         if expression.field("operator").absent:
             expression.field("operator").wrong(f"must be one of {', '.join(Operator)}")
         elif takes_values != bool(values):
             must = "must not be empty" if takes_values else "must be empty"
             expression.field("values").wrong(f"{must} when the operator is {operator}")
-        key = _label_key(expression.field("key"))
+        key = label_key(expression.field("key"))
         requirements.append(Requirement(key=key, operator=operator, values=values))
     return Selector(requirements=tuple(requirements))
 
 
 def _has_label(labels: Cursor, key: str) -> Requirement:
-    _label_key(Cursor(key, labels.path, labels.problems))
-    return Requirement(key=key, operator=Operator.IN, values=frozenset({_label_value(labels.field(key))}))
-
-
-def _label_key(cursor: Cursor) -> str:
-    key = cursor.text()
-    if not LABEL_KEY.fullmatch(key):
-        cursor.wrong(f"must be the key of a label, not {key!r}")
-    return key
-
-
-def _label_value(cursor: Cursor) -> str:
-    value = cursor.text()
-    if cursor.absent or not LABEL_VALUE.fullmatch(value):
-        cursor.wrong(f"must be the value of a label, not {cursor.value!r}")
-    return value
-
-
-def _dns_label(cursor: Cursor) -> str:
-    name = cursor.text()
-    if not DNS_LABEL.fullmatch(name):
-        cursor.wrong(f"must be a DNS label (lower-case letters, digits and '-', at most 63), not {name!r}")
-    return name
+    label_key(Cursor(key, labels.path, labels.problems))
+    return Requirement(key=key, operator=Operator.IN, values=frozenset({label_value(labels.field(key))}))
 
 
 def _sidecars(cursor: Cursor, volumes: Cursor) -> tuple[Sidecar, ...]:
     sidecars = tuple(_sidecar(entry) for entry in cursor.entries())
     if not 1 <= len(sidecars) <= MOST_SIDECARS:
         cursor.wrong(f"must hold between 1 and {MOST_SIDECARS} sidecars, not {len(sidecars)}")
-    _unique(cursor, "name")
+    unique(cursor, "name")
     _order_is_possible(cursor, sidecars)
     taken: dict[tuple[str, int, str], str] = {}
     for entry, sidecar in zip(cursor.entries(), sidecars, strict=True):
@@ -241,45 +210,18 @@ def _sidecars(cursor: Cursor, volumes: Cursor) -> tuple[Sidecar, ...]:
 def _sidecar(cursor: Cursor) -> Sidecar:
     cursor.mapping(allowed=SIDECAR_FIELDS, inside={"container": CONTAINER_FIELDS})
     role = cursor.field("role").choice(Role.CUSTOM)
-    _unique_values(cursor.field("startAfter"))
+    unique_values(cursor.field("startAfter"))
     return Sidecar(
-        name=_dns_label(cursor.field("name")),
+        name=dns_label(cursor.field("name")),
         role=role,
         position=cursor.field("position").choice(ROLES[role].position),
         startup=cursor.field("startup").choice(ROLES[role].startup),
         pod_readiness=cursor.field("podReadiness").choice(ROLES[role].pod_readiness),
-        start_after=tuple(_dns_label(entry) for entry in cursor.field("startAfter").entries()),
+        start_after=tuple(dns_label(entry) for entry in cursor.field("startAfter").entries()),
         container=_container(cursor.field("container")),
-        overridable=_overridable(cursor.field("overridable")),
-        override_max=_override_max(cursor.field("overrideMax")),
+        overridable=overridable(cursor.field("overridable")),
+        override_max=override_max(cursor.field("overrideMax")),
     )
-
-
-def _overridable(cursor: Cursor) -> tuple[str, ...]:
-    _unique_values(cursor)
-    paths = []
-    for entry in cursor.entries():
-        path = entry.text()
-        if not OVERRIDABLE.fullmatch(path) or len(path) > LONGEST_PATH:
-            entry.wrong(
-                f"must be resources, a part of it such as resources.limits.memory, or env.<variable>, not {path!r}"
-            )
-        paths.append(path)
-    if len(paths) > MOST_OVERRIDABLE:
-        cursor.wrong(f"must hold at most {MOST_OVERRIDABLE} paths, not {len(paths)}")
-    return tuple(paths)
-
-
-def _override_max(cursor: Cursor) -> dict[str, str]:
-    found = {}
-    for name in cursor.mapping(allowed=frozenset({"cpu", "memory"})):
-        value = cursor.field(name).value
-        if value is None:
-            continue
-        if problem := amount_problem(value):
-            cursor.field(name).wrong(problem)
-        found[name] = str(value)
-    return found
 
 
 def _container(cursor: Cursor) -> Json:
@@ -326,11 +268,11 @@ def _order_is_possible(cursor: Cursor, sidecars: tuple[Sidecar, ...]) -> None:
 
 
 def _volumes(cursor: Cursor) -> tuple[Json, ...]:
-    _unique(cursor, "name")
+    unique(cursor, "name")
     volumes = tuple(without_nulls(entry.mapping()) for entry in cursor.entries())
     for entry, volume in zip(cursor.entries(), volumes, strict=True):
         sources = sorted(set(volume) - {"name"})
-        _dns_label(entry.field("name"))
+        dns_label(entry.field("name"))
         if len(sources) != 1 or sources[0] not in VOLUME_SOURCES:
             entry.wrong(f"must have exactly one of {', '.join(sorted(VOLUME_SOURCES))}, not {sources or 'none'}")
     return volumes
@@ -362,68 +304,22 @@ def _application(cursor: Cursor, volumes: Cursor) -> Application:
     cursor.mapping(allowed=APPLICATION_FIELDS)
     env, mounts = cursor.field("env"), cursor.field("volumeMounts")
     for listed, key in ((env, "name"), (mounts, "mountPath")):
-        _unique(listed, key)
+        unique(listed, key)
         for entry in listed.entries():
             if not entry.field(key).text():
                 entry.field(key).wrong("must be given")
     _mounts_are_provided(mounts, volumes)
     _mounts_are_apart(mounts)
-    _unique_values(cursor.field("containers"))
+    unique_values(cursor.field("containers"))
     init = cursor.field("initContainers").text("None")
     if init not in ("None", "All"):
         cursor.field("initContainers").wrong(f"must be one of None, All, not {init!r}")
     return Application(
-        containers=tuple(_dns_label(entry) for entry in cursor.field("containers").entries()),
+        containers=tuple(dns_label(entry) for entry in cursor.field("containers").entries()),
         init_containers=init == "All",
         env=tuple(without_nulls(entry.mapping()) for entry in env.entries()),
         volume_mounts=tuple(without_nulls(entry.mapping()) for entry in mounts.entries()),
     )
-
-
-def _pod_metadata(cursor: Cursor, selector: Selector) -> PodMetadata:
-    cursor.mapping(allowed=frozenset(METADATA))
-    labels = cursor.field(LABELS)
-    for requirement in selector.requirements:
-        if not labels.field(requirement.key).absent:
-            message = "must not be a label that spec.selector asks for: what is selected depends on the owners' labels"
-            labels.field(requirement.key).wrong(message)
-    return PodMetadata(
-        labels={name: _label_value(value) for name, value in _added(labels, LABELS)},
-        annotations={name: _annotation(value) for name, value in _added(cursor.field(ANNOTATIONS), ANNOTATIONS)},
-    )
-
-
-def _pull_secrets(cursor: Cursor) -> tuple[str, ...]:
-    _unique(cursor, "name")
-    found = []
-    for entry in cursor.entries():
-        entry.mapping(allowed=frozenset({"name"}))
-        name = entry.field("name").text()
-        if not DNS_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-            entry.field("name").wrong(f"must be the name of a Secret, not {name!r}")
-        found.append(name)
-    if len(found) > MOST_PULL_SECRETS:
-        cursor.wrong(f"must hold at most {MOST_PULL_SECRETS} secrets, not {len(found)}")
-    return tuple(found)
-
-
-def _added(cursor: Cursor, listed: str) -> list[tuple[str, Cursor]]:
-    found = [(name, cursor.field(name)) for name, value in cursor.mapping().items() if value is not None]
-    if len(found) > MOST_METADATA:
-        cursor.wrong(f"must hold at most {MOST_METADATA} {listed}, not {len(found)}")
-    for name, value in found:
-        if not LABEL_KEY.fullmatch(name):
-            value.wrong(f"must have a key like that of a label, not {name!r}")
-        elif why := reserved(listed, name):
-            value.wrong(why)
-    return found
-
-
-def _annotation(cursor: Cursor) -> str:
-    value = cursor.text()
-    if len(value) > LONGEST_ANNOTATION:
-        cursor.wrong(f"must have at most {LONGEST_ANNOTATION} characters, not {len(value)}")
-    return value
 
 
 def _rollout(cursor: Cursor, *, cluster_wide: bool) -> Rollout:
@@ -448,7 +344,7 @@ def _rollout(cursor: Cursor, *, cluster_wide: bool) -> Rollout:
 
 
 def _canary(cursor: Cursor, *, cluster_wide: bool) -> tuple[CanaryGroup, ...]:
-    _unique(cursor, "name")
+    unique(cursor, "name")
     groups = tuple(_canary_group(entry, cluster_wide=cluster_wide) for entry in cursor.entries())
     if len(groups) > MOST_CANARY_GROUPS:
         cursor.wrong(f"must hold at most {MOST_CANARY_GROUPS} groups, not {len(groups)}")
@@ -465,7 +361,7 @@ def _canary_group(cursor: Cursor, *, cluster_wide: bool) -> CanaryGroup:
     if not namespaces.absent and selector.absent:
         namespaces.wrong("must go with a selector; {} selects everything there")
     return CanaryGroup(
-        name=_dns_label(cursor.field("name")),
+        name=dns_label(cursor.field("name")),
         selector=None if selector.absent else decode_selector(selector.strict),
         namespace_selector=None if namespaces.absent else decode_selector(namespaces.strict),
         most=None if most.absent else _share(most, 1),
@@ -482,23 +378,6 @@ def _share(cursor: Cursor, default: int | float) -> int | float:
     if cursor.absent:
         return default
     return cursor.integer(1, least=1, most=INT32)
-
-
-def _unique_values(cursor: Cursor) -> None:
-    seen: list[Any] = []
-    for entry in cursor.entries():
-        if entry.value in seen:
-            entry.wrong(f"must not appear twice: {entry.value!r}")
-        seen.append(entry.value)
-
-
-def _unique(cursor: Cursor, key: str) -> None:
-    seen: set[Any] = set()
-    for entry in cursor.entries():
-        value = entry.field(key).value
-        if isinstance(value, str) and value in seen:
-            entry.field(key).wrong(f"must not appear twice: {value!r}")
-        seen.add(value) if isinstance(value, str) else None
 
 
 def author_words(spec: Mapping[str, Any]) -> Json:
