@@ -125,7 +125,7 @@ def _reach(cached: CachedPolicy) -> tuple[object, ...]:
 
 
 def _overridable(policy: Policy) -> list[tuple[object, ...]]:
-    return [(each.name, each.overridable, each.override_max) for each in policy.sidecars]
+    return [(each.name, each.overridable, each.override_max) for each in policy.sidecars if each.overridable]
 
 
 @dataclass(slots=True)

@@ -159,8 +159,10 @@ def settled_key(workload: Workload, judgement: Judgement, context: Context) -> o
             verdict.reason is SkipReason.PINNED and verdict.pinned_to,
         )
         stored = context.revision(policy, entry.revision)
-        known = stored and (as_adjusted(stored, judgement.wishes, judgement.record, context).adjustment,)
-        entries.append((policy, entry.revision, effect, policy in judgement.missing, known))
+        adjustment = None
+        if stored is not None:
+            adjustment = as_adjusted(stored, judgement.wishes, judgement.record, context).adjustment
+        entries.append((policy, entry.revision, effect, policy in judgement.missing, adjustment))
     return (workload.uid, workload.record, workload.body, entries)
 
 
