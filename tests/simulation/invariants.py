@@ -204,7 +204,8 @@ class Invariants:
         rolled_back = entry is not None and bool(entry.note.failed)
         pinned = names.PIN in at(body, "metadata", "annotations")
         had = self.flights.get(key)
-        unwell = had.unwell if had is not None else unwell
+        if had is not None:  # what a step of ours made unwell was well before, but nobody waits for its removal
+            unwell = had.unwell or (unwell and becomes is None)
         deadline = policy.rollout.progress_deadline_seconds if policy is not None else 0
         wished = becomes is None and (left_out(body) or not is_in_fleet(body))
         counts_from = self.now() + (ON_ITS_WAY if wished else 0.0)

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 OBSERVED_AT_ONCE, INSPECTED_AT_ONCE = 50, 10
 
 # Passes over one policy are at least this far apart, in seconds, and so many policies are passed over at a time.
-PASS_INTERVAL, PASSES = 0.05, 16
+PASS_INTERVAL, PASSES = 0.2, 16
 
 
 class Term:
@@ -142,8 +142,10 @@ class Term:
         self._ring()
         if self._dirty:
             self._observe_some()
-            await asyncio.sleep(0)
-            return
+            if self._dirty:
+                await asyncio.sleep(0)
+                return
+            # No pause here: of a burst of answers each would wait for the last before the next write begins.
         self._clean.set()
         self._note_the_switch()
         if self._dirty:
@@ -160,6 +162,7 @@ class Term:
         """Wait until something changes, or until the next moment at which time alone changes something."""
         self._wake.clear()
         if self._dirty:
+            await asyncio.sleep(0)
             return
         moment = self._next_moment()
         if moment is None:

@@ -93,7 +93,7 @@ class EventRecorder:
         api: Api,
         identity: str,
         *,
-        capacity: int = 16_384,
+        capacity: int = 1_024,
         pace: float = 30.0,
         burst: int = 25,
         refill: float = 300.0,
