@@ -13,7 +13,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.engine.resources import DEPLOYMENTS, POD_TEMPLATES, POLICIES, REVISIONS
+from sidecarpolicy.engine.resources import DEPLOYMENTS, POD_TEMPLATES, POLICIES, REVISIONS, SERVICE_ACCOUNTS
 from sidecarpolicy.kube.lease import LEASES
 from sidecarpolicy.names import Strategy
 from tests.simulation.controllers import NO_DEADLINE
@@ -157,6 +157,14 @@ def test_what_hinders_an_edit_is_told_and_hinders_nothing_else() -> None:
     assert ready(world)["observedGeneration"] == world.generation
     assert ready(world)["status"] != "True"
     assert "forbidden" in world.settled()
+
+
+def test_without_the_right_to_read_service_accounts_all_else_goes_on() -> None:
+    """The roles of an earlier version do not have it."""
+    world = an_updated_world(some(4), QUICK)
+    suffers(world, while_(lambda request: request.resource == SERVICE_ACCOUNTS, Fault.FORBIDDEN))
+    until(world, lambda: everywhere(world, "web-b"))
+    assert any(request.resource == SERVICE_ACCOUNTS for request, _ in world.cluster.faults.happened)
 
 
 def test_an_accepted_revision_is_kept_in_order_while_an_edit_cannot_be_accepted() -> None:
