@@ -741,6 +741,41 @@ def test_explain_tells_order_gates_and_budgets(command: Command, write: WriteFil
     assert yaml.safe_load(command("explain", "shop/cart", "-p", policy, "-f", path, "-o", "yaml").stdout) == found
 
 
+def test_explain_says_what_the_owner_adjusts(command: Command, write: WriteFile) -> None:
+    sidecars = [a_sidecar("proxy", overridable=["env.LOG_LEVEL"]), a_sidecar("logger")]
+    marks = {names.SKIP: "logger", f"{names.OVERRIDE}proxy": '{"env": {"LOG_LEVEL": "debug"}}'}
+    path = write("app.yaml", a_deployment(annotations=marks))
+    arguments = ("explain", "cart", "-n", "shop", "-p", write("policy.yaml", a_policy(sidecars=sidecars)), "-f", path)
+    (policy,) = json.loads(command(*arguments, "-o", "json").stdout)["policies"]
+    assert (policy["sidecars"], policy["skipped"], policy["overridden"]) == (["proxy"], ["logger"], ["proxy"])
+    assert ": proxy, logger left out by the owner, proxy overridden by the owner, 10% of" in command(*arguments).stdout
+
+
+def test_inject_tells_what_has_no_effect(command: Command, write: WriteFile) -> None:
+    marks = {names.SKIP: "proxy,vault", f"{names.OVERRIDE}proxy": '{"image": "x"}'}
+    path = write("app.yaml", a_deployment(annotations=marks))
+    result = command("inject", "-p", write("policy.yaml", a_policy(optOut="Forbidden")), path)
+    assert "warning OptOutForbidden: the annotation sidecars.dev/skip leaves out 'proxy'" in result.stderr
+    assert "warning OverrideIgnored: annotation sidecars.dev/override.proxy: image: must be" in result.stderr
+    assert "warning InvalidMark: annotation sidecars.dev/skip: names 'vault'" in result.stderr
+
+
+def test_inject_takes_pull_secrets_from_the_manifest_of_the_service_account(command: Command, write: WriteFile) -> None:
+    policy = write("policy.yaml", a_policy(imagePullSecrets=[{"name": "vendor"}]))
+    path = write("app.yaml", a_deployment())
+    assert "PullSecretsUnreadable" in command("inject", "-p", policy, path).stderr
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "default", "namespace": "shop"},
+        "imagePullSecrets": [{"name": "mirror"}],
+    }
+    both = write("both.yaml", account, a_deployment())
+    injected = list(yaml.safe_load_all(command("inject", "-p", policy, both).stdout))
+    assert injected[0] == account
+    assert injected[1]["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "mirror"}, {"name": "vendor"}]
+
+
 def test_explain_says_why_a_deployment_is_skipped(command: Command, write: WriteFile) -> None:
     path = write("app.yaml", a_deployment(paused=True))
     result = command("explain", "cart", "-n", "shop", "-p", write("policy.yaml", a_policy()), "-f", path)
