@@ -15,7 +15,7 @@ PARALLEL ?= --numprocesses=2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := .make/venv-is-ready
-SOURCES := operator crds deploy/local deploy/demo deploy/image deploy/manifests.py tests
+SOURCES := operator crds deploy/local deploy/demo deploy/image deploy/manifests.py deploy/site tests
 
 export UV_PYTHON_DOWNLOADS := never
 localcluster = PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -m localcluster
@@ -48,7 +48,7 @@ $(READY): pyproject.toml uv.lock
 check: $(READY) ## Formatting, lint, types, layering, generated files
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/mypy operator/sidecarpolicy deploy/local/localcluster deploy/demo deploy/image deploy/manifests.py crds/src tests
+	$(BIN)/mypy operator/sidecarpolicy deploy/local/localcluster deploy/demo deploy/image deploy/manifests.py deploy/site crds/src tests
 	$(BIN)/lint-imports
 	$(BIN)/python crds/src/generate.py --check
 	PYTHONPATH=deploy/local $(BIN)/python -m deploy.manifests --check
@@ -85,6 +85,12 @@ chart: $(READY) ## Lint the Helm chart and package it into dist/
 	@helm=$$(PYTHONPATH=deploy/local UV=$$(deploy/local/find-uv $(PYTHON)) $(BIN)/python -c \
 	  'from localcluster.binaries import require; print(require(["helm"])["helm"])'); \
 	"$$helm" lint --strict deploy/chart; "$$helm" package deploy/chart --destination dist
+
+.PHONY: docs
+docs: ## The documentation as a site in dist/site; a broken link ends it (REPO_URL: where the code is; SITE_URL)
+	@uv=$$(deploy/local/find-uv $(PYTHON)); export UV_PROJECT_ENVIRONMENT=.make/docs; \
+	"$$uv" sync --quiet --frozen --only-group docs --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@NO_MKDOCS_2_WARNING=1 .make/docs/bin/mkdocs build
 
 # --- measurements ------------------------------------------------------------------------------
 

@@ -329,7 +329,10 @@ class _Server:
     async def _watched(self, request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         """Pass a watch on, whole lines only, until it ends or is told to."""
         passed = web.StreamResponse(status=200, headers={"Content-Type": answer.headers["Content-Type"]})
-        await passed.prepare(request)
+        try:
+            await passed.prepare(request)
+        except OSError:  # whoever asked has gone
+            return _closed(request)
         over = asyncio.Event()
         self._watches.add(over)
         ended = asyncio.ensure_future(over.wait())

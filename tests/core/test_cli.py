@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -805,47 +804,6 @@ def test_fn_injects_into_a_resource_list(command: Command, wrapped: bool) -> Non
 def test_fn_refuses_what_is_no_resource_list(command: Command) -> None:
     assert_refused(command("fn", stdin="kind: List\nitems: []\n"), "must be one ResourceList")
     assert_refused(command("fn", stdin="kind: ResourceList\nitems: []\n"), "functionConfig: must be a policy")
-
-
-# The documents
-
-ROOT = Path(__file__).parents[2]
-
-
-def test_the_policy_in_the_readme_does_what_it_says(command: Command, write: WriteFile) -> None:
-    (block,) = (text for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
-    hello = a_deployment("hello", "default")
-    result = command("inject", "-p", write("policy.yaml", yaml.safe_load(block)), write("app.yaml", hello))
-    assert init_containers(documents(result)[0]) == ["statsd"]
-    assert "warning" not in result.stderr
-
-
-def test_the_examples_are_valid(command: Command, write: WriteFile) -> None:
-    result = command("inject", "-p", str(ROOT / "deploy/examples"), write("app.yaml", a_deployment()))
-    assert init_containers(documents(result)[0]) == ["proxy", "logger", "monitor"]
-    assert set(re.findall(r"warning (\w+):", result.stderr)) == {"LocalStorage", "RequestsChange"}
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/concepts.md", "docs/reference.md", "docs/cli.md"])
-def test_every_reason_in_the_documents_exists(page: str) -> None:
-    text = (ROOT / page).read_text()
-    known = {
-        *names.SkipReason, *names.WarningReason, *names.Reason, *names.EventReason, *names.Role, *names.Position,
-        *names.Startup, *names.PodReadiness, *names.Strategy, *names.OnFailure, *names.DeletionPolicy,
-        *names.Approval, *names.Removal, *names.OptOut, names.REFUSED,
-    }  # fmt: skip
-    of_kubernetes = {"True", "False", "Unknown", "Recreate", "In", "NotIn", "Exists", "DoesNotExist", "None", "All"}
-    of_kubernetes |= {"ProgressDeadlineExceeded", "ImagePullBackOff", "CrashLoopBackOff"}
-    ours = {"READY", "Accepted", "Ready", "Reconciling", "Stalled", names.POLICY, names.CLUSTER_POLICY}
-    named = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)`", text))
-    assert named <= known | of_kubernetes | ours
-
-
-def test_every_reason_is_in_the_documents() -> None:
-    text = (ROOT / "README.md").read_text()
-    in_status = set(names.WarningReason)
-    wanted = {*names.SkipReason, names.REFUSED, *in_status, *names.Reason} - {names.Reason.ACCEPTED}
-    assert [reason for reason in wanted if f"| `{reason}` |" not in text] == []
 
 
 # Printing

@@ -26,7 +26,6 @@ from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.acceptance import in_the_authors_words
 from tests.builders import a_cluster_policy, a_deployment, a_policy, a_sidecar
 
-ROOT = Path(__file__).parents[2]
 WEB = PolicyId(kind=names.POLICY, namespace="shop", name="web")
 MESH = PolicyId(kind=names.CLUSTER_POLICY, namespace="", name="mesh")
 
@@ -238,11 +237,6 @@ def test_a_file_without_a_policy_is_no_valid_one(tmp_path: Path) -> None:
     result = validated(tmp_path, a_deployment())
     assert result.exit_code == 1
     assert "must hold a SidecarPolicy or a ClusterSidecarPolicy" in result.stderr
-
-
-@pytest.mark.parametrize("file", sorted((ROOT / "deploy/examples").glob("*.yaml")), ids=lambda file: file.name)
-def test_the_examples_are_valid(file: Path) -> None:
-    assert CliRunner().invoke(main, ["validate", str(file), "--strict"]).exit_code == 0
 
 
 def test_null_is_as_if_it_were_not_there(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_is_ours(what: str, record: str | None, history: list[tuple[int, str | N
     [
         ("all replicas have what it has: another changes it", [(1, A, 0), (2, B, 2)], False),
         ("its ReplicaSet is made, and old replicas are left", [(1, A, 2), (2, B, 0)], True),
+        ("its ReplicaSet is made, and has not all replicas yet", [(1, A, 0), (2, B, 1)], True),
         ("its ReplicaSet is not made yet", [(1, None, 0), (2, A, 2)], True),
         ("there is no history to compare", [(2, B, 2)], True),
         ("there never was another ReplicaSet", [(1, B, 2)], False),

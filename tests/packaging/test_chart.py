@@ -160,6 +160,36 @@ def test_the_kinds_stay_at_uninstall_unless_that_is_not_wanted() -> None:
     assert policies_of("--set=crds.enabled=false") == []
 
 
+def _before_uninstall(*arguments: str) -> list[Manifest]:
+    """What Helm runs before it takes anything away, in its order."""
+
+    def annotations(each: Manifest) -> dict[str, str]:
+        return each["metadata"].get("annotations") or {}
+
+    hooks = [each for each in objects(template(*arguments)) if annotations(each).get("helm.sh/hook") == "pre-delete"]
+    return sorted(hooks, key=lambda each: int(annotations(each)["helm.sh/hook-weight"]))
+
+
+def test_before_an_uninstall_a_job_that_may_do_nothing_else_deletes_the_webhook_configurations() -> None:
+    account, role, binding, job = _before_uninstall()
+    assert [each["kind"] for each in (account, role, binding, job)] == [
+        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job")
+    ]
+    rendered = by_key(objects(template()))
+    configured = {name for kind, _, name in rendered if kind.endswith("WebhookConfiguration")}
+    (rule,) = role["rules"]
+    assert (rule["verbs"], set(rule["resourceNames"])) == (["delete"], configured)
+    assert binding["subjects"][0]["name"] == account["metadata"]["name"]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == account["metadata"]["name"]
+    assert pod["containers"][0]["args"] == [(CHART / "files/before_uninstall.py").read_text()]
+
+
+def test_nothing_runs_before_an_uninstall_where_there_is_no_webhook_or_it_is_not_wanted() -> None:
+    assert _before_uninstall("--set=webhook.enabled=false") == []
+    assert _before_uninstall("--set=webhook.removedFirst=false") == []
+
+
 def test_the_chart_the_operator_and_the_package_have_one_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     said = subprocess.run(

@@ -426,6 +426,8 @@ class Controllers:
 
     def end_namespaces(self) -> None:
         """Empty namespaces that are being deleted, and let them go when nothing is held back any more."""
+        if not all(each.installed for each in self.server.collections.values()):
+            return  # what cannot be listed may still be there
         for name in sorted(self._ending):
             namespace, left = self.server.get(NAMESPACES, "", name), 0
             for resource in EVERY_RESOURCE:

@@ -151,10 +151,10 @@ class Invariants:
             for key in [each for each in self.flights if each[1] == change.place]:
                 del self.flights[key]
         if rolled_out(change.after):
+            if change.after["spec"]["replicas"]:
+                self.landed |= borne_by(change.after["spec"]["template"])
             for key in [each for each in self.flights if each[1] == change.place]:
-                flight = self.flights.pop(key)
-                if flight.revision is not None:
-                    self.landed.add(flight.revision)
+                del self.flights[key]
 
     def _ours(self, change: Change, before: Json) -> None:
         after = change.after
@@ -238,8 +238,12 @@ class Invariants:
         )
 
     def _held_up_at_home(self, key: tuple[str, Place]) -> bool:
-        """Whether a Deployment was unhealthy before, or has failed for reasons of its namespace."""
+        """Whether a Deployment was unhealthy before, failed for reasons of its namespace, or is its owner's matter."""
         flight = self.flights[key]
+        body = self.server.find(DEPLOYMENTS, *key[1])
+        down = body is not None and condition_of(body, "Available").get("status") == "False"
+        if body is not None and down and (left_out(body) or not is_in_fleet(body)):
+            return True
         refused = key[1][0] in self.controllers.without_quota and self.now() > flight.counts_from + REFUSED_SECONDS
         return flight.unwell or refused
 

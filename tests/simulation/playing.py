@@ -164,6 +164,7 @@ class Play:
             one.name,
             namespace=one.namespace,
             tier=one.tier,
+            selected=one.selected,
             recreates=one.recreates,
             spec=one.spec,
             ticks=behaviour.ticks,

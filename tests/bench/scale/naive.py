@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from functools import partial
 
 from tests.bench.scale import loading, workloads
@@ -54,7 +55,7 @@ def measure(size: int, rounds: int | None = None) -> Result:
             "bare_seconds": figures([each.seconds for each in theirs]),
             "cpu_ms_each": figures([1000 * each.cpu / size for each in naive]),
             "operator_cpu_ms_each": figures([1000 * each.cpu / size for each in ours]),
-            "bookkeeping_writes": figures([each.other_requests for each in naive]),
+            "bookkeeping_writes": figures([each.others.total() for each in naive]),
             "start_writes": figures([start_writes]),
             "operator_patches": figures([each.patches for each in ours]),
         },
@@ -91,6 +92,6 @@ def _edit(stage: Stage, process: Program, size: int, number: int) -> Turn:
         cpu=process.cpu - cpu,
         server_cpu=0.0,
         patches=len(patches),
-        other_requests=len(log.patches(NAIVE_USER)) - len(patches),
+        others=Counter({"patch deployments": len(log.patches(NAIVE_USER)) - len(patches)}),
         complete_seconds=complete,
     )

@@ -242,11 +242,13 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     revision = borne(workload.record, policy)
     ordered = sorted(children, key=lambda each: each.number)
     older = ordered[:-1]
-    unseen = own_of(workload).observed_generation < workload.generation
+    own = own_of(workload)
+    unseen = own.observed_generation < workload.generation
     if ordered and borne(ordered[-1].record, policy) != revision:
         older.append(ordered[-1])
-    elif (older or (ordered and ordered[0].number == 1)) and unseen and not any(each.replicas for each in older):
-        return False
+    elif (older or (ordered and ordered[0].number == 1)) and unseen:
+        if not any(each.replicas for each in older) and ordered[-1].replicas >= own.replicas:
+            return False
     before = [each for each in older if each.replicas > 0] or older[-1:]
     if not before:
         return revision is not None
