@@ -75,6 +75,10 @@ RESUME = f"{GROUP}/resume"
 # Annotation on a policy, set by its author: a comma list of `removal@<generation>` and `canary/<group>@<revision>`.
 APPROVE = f"{GROUP}/approve"
 
+# Annotation on a policy, set by its author: when everything was to be restarted (RFC 3339). On a Pod template, where we
+# set it: a comma list of `<policy>@<that time>`.
+RESTARTED_AT = f"{GROUP}/restarted-at"
+
 # Why a workload failed whose change the API server would not have, in `status.failures`.
 REFUSED = "Refused"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import signal
 import threading
 import time
@@ -19,11 +20,13 @@ from pathlib import Path
 
 import pykube
 import pytest
+from click.testing import CliRunner
 
 import localcluster
 from localcluster.errors import KubectlError
 from sidecarpolicy import names
-from sidecarpolicy.admission.certificates import AUTHORITY_DAYS, data_of, material_from, new_authority
+from sidecarpolicy.admission.certificates import AUTHORITY_DAYS, SERVING_DAYS, data_of, material_from, new_authority
+from sidecarpolicy.cli.main import main
 from sidecarpolicy.core.workload import record_of
 from tests import kube
 from tests.audit import Audit
@@ -436,6 +439,18 @@ def test_killed_in_the_middle_of_two_hundred_creations_none_is_refused_and_all_c
         fleet.wait("RolloutComplete", timeout=60)
     finally:
         webhook.start()
+
+
+def test_check_says_how_long_the_certificate_is_good(fleet: Fleet) -> None:
+    where = [f"--kubeconfig={fleet.cluster.kubeconfig}", f"--operator-namespace={SYSTEM}"]
+    found = json.loads(CliRunner().invoke(main, ["check", "--output=json", *where]).stdout)["checks"]
+    (said,) = (each for each in found if "the webhook's certificate" in each["message"])
+    assert (said["section"], said["result"]) == ("admission", "ok")
+    assert re.match(
+        rf"the webhook's certificate is good for ({SERVING_DAYS - 1}|{SERVING_DAYS}) more days \(", said["message"]
+    )
+    nobody = json.loads(CliRunner().invoke(main, ["check", "--output=json", "--as=eve", *where]).stdout)["checks"]
+    assert {each["result"] for each in nobody if each["section"] == "admission"} == {"skipped"}
 
 
 def test_at_the_end_it_is_not_ready_and_still_answers(fleet: Fleet, webhook: Webhook) -> None:

@@ -125,8 +125,8 @@ def test_the_spec_is_closed_to_one_without_the_right(ann: As, written: Manifest,
     assert "may not update deployments.apps" in patch(ann, namespace, {"spec": {"priority": 7}})
 
 
-@pytest.mark.parametrize("key", ["approve", "resume"])
-def test_approving_and_resuming_are_closed_to_one_without_the_right(
+@pytest.mark.parametrize("key", ["approve", "resume", "restarted-at"])
+def test_approving_resuming_and_restarting_are_closed_to_one_without_the_right(
     ann: As, written: Manifest, namespace: str, key: str
 ) -> None:
     refused = patch(ann, namespace, annotated({f"{names.GROUP}/{key}": "removal@3"}))

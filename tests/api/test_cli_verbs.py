@@ -21,7 +21,7 @@ from sidecarpolicy.cli.main import main
 from sidecarpolicy.engine.port import NotFound, Resource
 from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
 from tests.conftest import OPERATOR_NAMESPACE
-from tests.fleet import Fleet, image_of
+from tests.fleet import Fleet, image_of, traces
 from tests.polling import poll
 
 Command = Callable[..., Result]
@@ -103,6 +103,9 @@ def test_a_halt_is_a_failure_and_ends_with_resume(fleet: Fleet, verb: Command) -
     assert "RolledBack" in failed.stdout
     assert "Insufficient cpu" in failed.stdout
     halt = f"{halted['updateRevision']}#1"
+    refused = verb("restart", "web")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert f"is halted ({halt}), and a restart would go on with what failed" in refused.stderr
     assert halted["halt"]["id"] == halt
     assert failed.stderr.splitlines()[-1] == f"next: sidecarpolicy resume web -n {fleet.namespace}"
     resumed = verb("resume", "web")
@@ -154,9 +157,52 @@ def test_undo_brings_back_the_same_revision_and_the_operator_rolls_it_out(fleet:
     assert f"rolled back to revision {second}" in verb("undo", "web").stdout
     again = verb("undo", "web", f"--to-revision={second.removeprefix('web-')}")
     assert again.stdout == f"sidecarpolicy.sidecars.dev/web not undone: it is at revision {second} already\n"
+    poll(fleet.status, until=lambda status: status.get("updateRevision") == second)
     unknown = verb("undo", "web", "--to-revision=nothing")
     assert unknown.exit_code == 1
     assert f"has no revision 'nothing'; there is {second}, {first}" in unknown.stderr
+
+
+def test_restart_rolls_every_deployment_once_and_undo_takes_it_back(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 3), a_proxy(fleet.namespace))
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    before, templates = numbers(fleet), fleet.templates()
+    dry = verb("restart", "web", "--dry-run")
+    extent = "3 Deployments, one first, then at most 1 at a time"
+    assert dry.stdout == f"sidecarpolicy.sidecars.dev/web restarted: {extent} (server dry run)\n"
+    assert names.RESTARTED_AT not in policy_of(fleet)["metadata"].get("annotations", {})
+    restarted = verb("restart", "web")
+    assert restarted.stdout == f"sidecarpolicy.sidecars.dev/web restarted: {extent}\n"
+    assert restarted.stderr == f"next: sidecarpolicy status web -n {fleet.namespace} --watch\n"
+    policy = policy_of(fleet)
+    assert fields_of_the_cli(policy) == {"f:metadata": {"f:annotations": {f"f:{names.RESTARTED_AT}": {}}}}
+    assert verb("status", "web", "--watch", "--timeout=60s").exit_code == 0
+    second = fleet.status()["currentRevision"]
+    assert second != first
+    told = f"web@{policy['metadata']['annotations'][names.RESTARTED_AT]}"
+    assert {name: each["metadata"].get("annotations") for name, each in fleet.templates().items()} == {
+        name: {names.RESTARTED_AT: told} for name in templates
+    }
+    assert {name: each["spec"] for name, each in fleet.templates().items()} == {
+        name: each["spec"] for name, each in templates.items()
+    }
+    assert numbers(fleet) == {name: number + 1 for name, number in before.items()}
+    shown = verb("history", "web", first, second)
+    assert [line for line in shown.stdout.splitlines() if line[:1] in "+-"][2:] == [f"+restartedAt: '{told[4:]}'"]
+    same = verb("undo", "web")
+    assert same.exit_code == 1
+    assert f"is at revision {second}, which only restarts what {first} injects" in same.stderr
+    assert f"rolled back to revision {first}" in verb("undo", "web", f"--to-revision={first}").stdout
+    poll(fleet.status, until=lambda status: status.get("currentRevision") == first)
+    assert fleet.templates() == templates
+    fleet.delete_policy()
+    assert not traces(fleet.deployments().values())
+
+
+def numbers(fleet: Fleet) -> dict[str, int]:
+    """How many Pod templates each Deployment has had."""
+    counted = "deployment.kubernetes.io/revision"
+    return {name: int(each["metadata"]["annotations"][counted]) for name, each in fleet.deployments().items()}
 
 
 def test_undo_twice_does_not_return_to_what_was_halted(fleet: Fleet, verb: Command) -> None:
@@ -300,6 +346,88 @@ def test_a_cluster_policy_is_listed_where_it_reaches_and_undone(fleet: Fleet, ve
         assert tags(fleet) == {"1"}
     finally:
         fleet.cluster.kubectl("delete", "clustersidecarpolicy", name, "--timeout=60s")
+
+
+def test_explain_tells_what_a_deployment_runs_and_what_it_gets(fleet: Fleet, verb: Command, tmp_path: Path) -> None:
+    def explained(*arguments: str) -> Manifest:
+        found: Manifest = json.loads(verb("explain", *arguments, "--output=json").stdout)
+        return found
+
+    probe: Manifest = {"readinessProbe": {"tcpSocket": {"port": 80}}}
+    down = a_deployment("down", fleet.namespace, strategy={"type": "Recreate"})
+    fleet.apply(*carts(fleet.namespace, 2), down, a_proxy(fleet.namespace, **probe))
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    version = fleet.deployment("cart-0")["metadata"]["resourceVersion"]
+    done = explained("deploy/cart-0")
+    row = {
+        "policy": f"SidecarPolicy {fleet.namespace}/web",
+        "revision": first,
+        "sidecars": ["proxy"],
+        "maxConcurrent": "10%",
+        "runs": first,
+        "state": "updated",
+        "reason": "",
+        "message": "",
+        "pinnedTo": "",
+        "halt": "",
+        "paused": False,
+    }
+    assert done["policies"] == [row]
+    gate = "its startup probe has succeeded, for at most 120 s"
+    assert [(each["container"], each["next"]) for each in done["start"]] == [("proxy", gate), ("app", "")]
+    assert done["stop"] == [["app"], ["proxy"]]
+    assert fleet.deployment("cart-0")["metadata"]["resourceVersion"] == version
+    # Two carts, of which one is pinned, and another revision that waits.
+    verb("pin", "web", "cart-1")
+    fleet.apply(a_proxy(fleet.namespace, "2", rollout={"paused": True}, **probe))
+    second = fleet.wait("Paused")["updateRevision"]
+    (waiting,) = explained(f"{fleet.namespace}/cart-0")["policies"]
+    assert waiting == row | {"revision": second, "state": "pending", "paused": True, "message": waiting["message"]}
+    text = verb("explain", "cart-0").stdout
+    assert f"    pending: runs {first} now, its rollout is paused" in text
+    assert f"Deployment {fleet.namespace}/cart-0 ({Cluster(str(fleet.cluster.kubeconfig)).server})" in text
+    (pinned,) = explained("cart-1")["policies"]
+    assert (pinned["revision"], pinned["state"], pinned["reason"]) == (first, "skipped", "Pinned")
+    assert pinned["pinnedTo"] == first
+    skipped = explained("down")
+    assert [(each["revision"], each["state"], each["reason"]) for each in skipped["policies"]] == [
+        ("", "skipped", "Downtime")
+    ]
+    assert [(each["did"], each["reason"]) for each in skipped["notes"]] == [("skipped", "Downtime")]
+    # The files that inject would read say the same.
+    files = {"policy.json": policy_of(fleet), "app.json": fleet.deployment("cart-0")}
+    for name, body in files.items():
+        (tmp_path / name).write_text(json.dumps(body))
+    offline = explained("cart-0", f"--policy={tmp_path / 'policy.json'}", f"--filename={tmp_path / 'app.json'}")
+    live = explained("cart-0")
+    assert {key: live[key] for key in ("start", "stop", "startup", "termination", "resources")} == {
+        key: offline[key] for key in ("start", "stop", "startup", "termination", "resources")
+    }
+    missing = verb("explain", "crt-0")
+    assert missing.exit_code == 1
+    assert "there is no Deployment 'crt-0' in namespace" in missing.stderr
+    assert "did you mean cart-0" in missing.stderr
+
+
+def test_explain_says_what_leaves_and_what_nobody_answers_for(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 1), a_proxy(fleet.namespace, rollout={"removal": "Manual"}))
+    first = fleet.wait("RolloutComplete")["updateRevision"]
+    narrowed = a_proxy(fleet.namespace, rollout={"removal": "Manual"})
+    narrowed["spec"]["selector"] = {"matchLabels": {"app": "other"}}
+    fleet.apply(narrowed)
+    fleet.wait("RemovalHeld")
+    leaving = json.loads(verb("explain", "cart-0", "--output=json").stdout)
+    assert [(each["runs"], each["revision"], each["state"]) for each in leaving["policies"]] == [
+        (first, "", "removing")
+    ]
+    assert leaving["start"] == [{"container": "app", "kind": "application", "policy": "", "next": ""}]
+    assert leaving["notes"] == [
+        {
+            "did": "removed",
+            "reason": "",
+            "text": f"SidecarPolicy {fleet.namespace}/web at {first}: it does not select this Deployment",
+        }
+    ]
 
 
 def test_approve_writes_what_the_status_asks_for_beside_what_is_there(fleet: Fleet, verb: Command) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from sidecarpolicy.cli.cluster import Cluster
 from sidecarpolicy.engine.port import Conflict, Transient
-from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, REPLICA_SETS
 
 PAGES = [{"items": [{"metadata": {"name": f"cart-{number}"}}], "metadata": {}} for number in range(2)]
 
@@ -26,6 +26,7 @@ class Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     asked: list[tuple[str, str, dict[str, str]]]
     connections: int
+    forgets: int = 0  # how often it does not know any more how a collection was
 
     def setup(self) -> None:
         type(self).connections += 1
@@ -39,10 +40,23 @@ class Answering(BaseHTTPRequestHandler):
         self.asked.append((self.command, self.path, dict(self.headers)))
         if path.endswith("/slow"):
             time.sleep(1)
+        if path.endswith("/replicasets"):
+            self._say(*self._page(query.get("continue", ["0"])[0], int(query["limit"][0])))
+            return
         page = PAGES[1] if "continue" in query else PAGES[0] | {"metadata": {"continue": "more"}}
         self._say(200, page if path.endswith("/deployments") else {"kind": "Namespace", "metadata": {"name": "x"}})
         if path.endswith("/closing"):  # without a word, as a load balancer does
             self.close_connection = True
+
+    def _page(self, token: str, limit: int) -> tuple[int, object]:
+        """One page of ten objects."""
+        if token != "0" and type(self).forgets:
+            type(self).forgets -= 1
+            return 410, {"kind": "Status", "reason": "Expired", "message": "the continue parameter is too old"}
+        begin = int(token)
+        items = [{"metadata": {"name": f"web-{number}"}} for number in range(begin, min(10, begin + limit))]
+        more = {"continue": str(begin + limit)} if begin + limit < 10 else {}
+        return 200, {"items": items, "metadata": more}
 
     def do_PATCH(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -95,6 +109,34 @@ def test_a_list_is_read_to_its_last_page_over_one_connection(
     assert remembers.connections == 1
     assert remembers.asked[0][1] == "/apis/apps/v1/namespaces/shop/deployments?limit=500"
     assert remembers.asked[0][2]["Authorization"] == "Bearer t"
+
+
+def test_a_large_collection_is_asked_for_page_by_page_as_it_is_used(
+    server: tuple[str, type[Answering]], kubeconfig: str
+) -> None:
+    _, remembers = server
+    found = Cluster(kubeconfig).each(REPLICA_SETS, "shop", page=4)
+    assert [next(found)["metadata"]["name"] for _ in range(4)] == [f"web-{number}" for number in range(4)]
+    assert len(remembers.asked) == 1, "the second page is not asked for before it is needed"
+    assert [each["metadata"]["name"] for each in found] == [f"web-{number}" for number in range(4, 10)]
+    asked = [parse_qs(urlsplit(path).query) for _, path, _ in remembers.asked]
+    assert [each.get("continue") for each in asked] == [None, ["4"], ["8"]]
+    assert {each["limit"][0] for each in asked} == {"4"}
+
+
+def test_a_collection_that_changed_for_too_long_is_read_again_and_nothing_comes_twice(
+    server: tuple[str, type[Answering]], kubeconfig: str
+) -> None:
+    _, remembers = server
+    remembers.forgets = 2
+    found = [each["metadata"]["name"] for each in Cluster(kubeconfig).each(REPLICA_SETS, "shop", page=4)]
+    assert found == [f"web-{number}" for number in range(10)]
+    assert len(remembers.asked) == 3 + 2 * 2
+
+
+def test_of_a_list_no_more_is_read_than_was_asked_for(server: tuple[str, type[Answering]], kubeconfig: str) -> None:
+    assert len(Cluster(kubeconfig).list(REPLICA_SETS, "shop", most=3)) == 3
+    assert len(server[1].asked) == 1
 
 
 def test_a_kept_connection_that_was_closed_meanwhile_is_no_failure(

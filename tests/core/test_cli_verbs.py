@@ -318,6 +318,18 @@ def test_a_halt_that_was_resumed_is_no_failure_any_more() -> None:
         assert standing_of(body).verdict.value == verdict
 
 
+def test_a_restart_that_the_operator_has_not_begun_is_in_progress() -> None:
+    body = stands(Ready=("True", "RolloutComplete"), Accepted=("True", "Accepted")) | {"spec": a_policy()["spec"]}
+    body["status"]["updateRevision"] = live_name(WEB, body)
+    assert standing_of(body).verdict.value == "Ready"
+    body["metadata"]["annotations"] = {names.RESTARTED_AT: "2026-01-02T00:00:00Z"}
+    standing = standing_of(body)
+    assert (standing.verdict.value, standing.reason) == ("InProgress", "")
+    assert "has not begun the restart yet" in standing.message
+    body["status"]["updateRevision"] = live_name(WEB, body)
+    assert standing_of(body).verdict.value == "Ready"
+
+
 @pytest.mark.parametrize(
     ("status", "command"),
     [
@@ -449,8 +461,12 @@ def test_putting_the_words_back_makes_the_same_revision(spec: Json) -> None:
     assert (restored["selector"], restored["rollout"]) == (other["selector"], {"maxConcurrent": 3})
 
 
-def a_past(tag: str, since: int, *, completed: bool = True, with_its_words: bool = True) -> HistoryEntry:
-    policy = decode_policy(a_policy(sidecars=[a_sidecar(container={"image": f"example.test/proxy:{tag}"})]))
+def a_past(
+    tag: str, since: int, *, completed: bool = True, with_its_words: bool = True, restarted: str = ""
+) -> HistoryEntry:
+    manifest = a_policy(sidecars=[a_sidecar(container={"image": f"example.test/proxy:{tag}"})])
+    manifest["metadata"]["annotations"] = {names.RESTARTED_AT: restarted}
+    policy = decode_policy(manifest)
     revision = offline(policy)
     stored = StoredRevision(
         revision=revision,
@@ -488,6 +504,17 @@ def test_the_default_is_what_was_rolled_out_completely_last() -> None:
     assert before([second, first], live=second.name) == first
     assert before([second, first], live="web-refused") == second
     assert before([first], live=first.name) is None
+
+
+def test_undo_goes_past_a_restart_that_is_everywhere_and_takes_one_back_that_is_not() -> None:
+    time = "2026-01-02T00:00:00Z"
+    first, second, restarted = a_past("1", 1), a_past("2", 2), a_past("2", 3, restarted=time)
+    assert before([restarted, second, first], live=restarted.name) == first
+    assert before([restarted, second], live=restarted.name) is None
+    half_way = a_past("2", 3, restarted=time, completed=False)
+    assert before([half_way, second, first], live=half_way.name) == second
+    assert restarted.words is not None and second.words is not None
+    assert with_words({}, restarted.words) == with_words({}, second.words) == second.words
 
 
 def test_undo_never_goes_to_what_was_halted_or_not_completed() -> None:
@@ -562,8 +589,8 @@ def test_an_error_says_what_where_and_what_to_do(error: ApiError, says: str) -> 
     assert says in explanation(error, "https://server")
 
 
-READING = ("status", "targets", "list", "history", "check")
-VERBS = (*READING, "pause", "resume", "approve", "undo", "pin", "stop", "start", "release")
+READING = ("status", "targets", "list", "history", "explain", "check")
+VERBS = (*READING, "pause", "resume", "approve", "undo", "restart", "pin", "stop", "start", "release")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -51,7 +51,7 @@ const tell = () => {
               fill: style.fill, opacity: +style.fillOpacity};
     });
   const page = {width: document.documentElement.scrollWidth, window: innerWidth,
-                back: getComputedStyle(document.querySelector('svg.tl .back')).fill};
+                back: getComputedStyle(document.querySelector('svg.tl .back')).fill, also: also()};
   document.body.innerHTML = '<pre id="told"></pre>';
   document.getElementById('told').textContent = JSON.stringify({seen, page});
 };
@@ -116,11 +116,17 @@ def screenshot(page: Path, picture: Path, *, width: int, height: int, dark: bool
     _run(page, f"--screenshot={picture}", f"--window-size={width},{height}", dark=dark)
 
 
-def layout(svg_or_html: str, folder: Path, *, width: int = 980, dark: bool = False) -> tuple[list[Box], Box]:
-    """Return tag, class, text, place and colour of every element of the picture, and what the page measures."""
+def layout(
+    svg_or_html: str, folder: Path, *, width: int = 980, dark: bool = False, also: str = "[]"
+) -> tuple[list[Box], Box]:
+    """Return tag, class, text, place and colour of every element of the picture, and what the page measures.
+
+    *also*: an expression of JavaScript, whose value is under that name among what the page measures.
+    """
     page = folder / "layout.html"
     body = svg_or_html.replace("</body>", "") if "<body>" in svg_or_html else f"<body style='margin:0'>{svg_or_html}"
-    page.write_text(f"{'' if '<body>' in svg_or_html else '<!doctype html>'}{body}<script>{LAYOUT}</script>")
+    script = f"const also = () => {also};{LAYOUT}"
+    page.write_text(f"{'' if '<body>' in svg_or_html else '<!doctype html>'}{body}<script>{script}</script>")
     told = _told(_run(page, "--dump-dom", f"--window-size={width},900", dark=dark))
     return told["seen"], told["page"]
 

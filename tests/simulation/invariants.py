@@ -420,11 +420,16 @@ def owners_part(body: Json) -> Json:
     if inits:
         pod["initContainers"] = inits
     annotations = {key: value for key, value in at(metadata, "annotations").items() if key != names.RECORD}
+    of_pods = at(template, "metadata")
+    restarts = {key: value for key, value in at(of_pods, "annotations").items() if key != names.RESTARTED_AT}
+    of_pods = {key: value for key, value in of_pods.items() if key != "annotations"} | (
+        {"annotations": restarts} if restarts else {}
+    )
     return {
         "labels": at(metadata, "labels"),
         "annotations": annotations,
         "finalizers": metadata.get("finalizers"),
-        "spec": {**spec, "template": {**template, "spec": pod}},
+        "spec": {**spec, "template": {**template, "metadata": of_pods, "spec": pod}},
     }
 
 

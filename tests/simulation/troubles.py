@@ -127,7 +127,9 @@ def _deafen(play: Play, deed: Deed) -> None:
 
     def hear() -> None:
         client.unheard, client.deaf = None, False
+        play.world.server.version += 1  # so that every watch is older: a LIST follows
         play.world.server.compact(resource)
+        play.world.server.wake(resource)
 
     play.later(deed.ends, hear)
 

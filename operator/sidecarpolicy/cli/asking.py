@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -27,7 +27,9 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
 TRIES = 5
+FEW_LARGE = 50  # revisions in one answer: each may hold sixteen sidecars
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+DEPLOYMENT_WORDS = ("deployment", "deployments", "deploy", "deployment.apps", "deployments.apps")
 WHERE = ("kubeconfig", "context", "namespace", "operator_namespace", "request_timeout", "as_user", "as_groups")
 
 
@@ -116,10 +118,12 @@ class Asked:
                 found += [prefix + each["metadata"]["name"] for each in listed()]
         return found
 
-    def revisions(self, identity: PolicyId) -> Sequence[Json]:
-        """Return the ControllerRevisions of a policy: from where the operator keeps them, and from nowhere else."""
+    def revisions(self, identity: PolicyId) -> Iterator[Json]:
+        """Yield the ControllerRevisions of a policy: from where the operator keeps them, and from nowhere else."""
         selector = f"{names.POLICY_KIND_LABEL}={identity.kind},{names.POLICY_NAME_LABEL}={identity.name}"
-        return self.cluster.list(REVISIONS, identity.namespace or self.operator_namespace, label_selector=selector)
+        return self.cluster.each(
+            REVISIONS, identity.namespace or self.operator_namespace, label_selector=selector, page=FEW_LARGE
+        )
 
 
 def asks_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -215,9 +219,22 @@ def print_as(output: str, value: Json) -> None:
 def deployment_name(text: str) -> str:
     """Return the name in `cart` or `deployment/cart`; raise click.UsageError for anything else."""
     kind, _, name = text.rpartition("/")
-    if not name or kind not in ("", "deployment", "deployments", "deploy", "deployment.apps", "deployments.apps"):
+    if not name or kind not in ("", *DEPLOYMENT_WORDS):
         raise click.UsageError(f"{text!r} names no Deployment: it must be NAME or deployment/NAME")
     return name
+
+
+def deployment_place(text: str) -> tuple[str, str]:
+    """Return namespace (empty if none is named) and name in `cart`, `shop/cart`, `deploy/cart` or `deploy/shop/cart`.
+
+    Raises click.UsageError for anything else.
+    """
+    *before, name = text.split("/")
+    if before and before[0].lower() in DEPLOYMENT_WORDS:
+        before.pop(0)
+    if not name or len(before) > 1 or "" in before:
+        raise click.UsageError(f"{text!r} names no Deployment: it must be NAME, NAMESPACE/NAME or deployment/NAME")
+    return before[0] if before else "", name
 
 
 def say(asked: Asked, resource: Resource, name: str, what: str) -> None:

@@ -328,7 +328,7 @@ def _tell(lines: Iterable[str]) -> None:
 
 def notes_json(notes: Iterable[Note]) -> list[dict[str, Any]]:
     """Return notes as `-o json` prints them."""
-    return [{"did": note.did, "reason": note.reason, "text": note.text} for note in notes]
+    return [{"did": note.did.value, "reason": str(note.reason), "text": note.text} for note in notes]
 
 
 def give_up(error: BadInput, *, exit_code: int) -> NoReturn:

@@ -23,7 +23,7 @@ from sidecarpolicy.cli.text import age, painted, plural, show, width, wrapped
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, SECRETS
 
 NATIVE = (1, 29)  # SidecarContainers is on by default (KEP-753)
 SETTLED = (1, 33)  # and stable
@@ -473,8 +473,29 @@ def _webhook(asked: Asked) -> Findings:
     for configuration in found:
         for each in items(configuration, "webhooks"):
             yield from _one_webhook(asked, section, each)
-    if not found:
+    if found:
+        yield from _certificate(asked, section)
+    else:
         yield _skipped(section, "the webhook: it is not installed (it is optional)")
+
+
+def _certificate(asked: Asked, section: str) -> Findings:
+    from sidecarpolicy.cli.certificate import certificate_finding  # X.509 takes a while to import
+
+    name = f"Secret {asked.operator_namespace}/{names.WEBHOOK_SECRET}"
+    try:
+        secret = asked.cluster.get(SECRETS, asked.operator_namespace, names.WEBHOOK_SECRET)
+    except NotFound:
+        yield Finding(
+            section=section,
+            result=Result.FAILED,
+            message=f"the webhook has no certificate: there is no {name}",
+            hint="apply the manifests of the webhook again: kubectl apply -k deploy/base/admission",
+        )
+    except Rejected:
+        yield _skipped(section, f"when the webhook's certificate expires: you have no right to read {name}")
+    else:
+        yield certificate_finding(section, secret, asked.cluster.now())
 
 
 def _one_webhook(asked: Asked, section: str, webhook: Json) -> Findings:

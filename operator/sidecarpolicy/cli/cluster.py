@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -122,19 +123,44 @@ class Cluster:
 
         *most*: stop with that many; 0 for all.
         """
-        wanted = {
-            "limit": str(most or PAGE),
-            "labelSelector": label_selector,
-            "fieldSelector": field_selector,
-        }
+        found = self.each(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector, page=most or PAGE
+        )
+        return list(islice(found, most or None))
+
+    def each(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        page: int = PAGE,
+    ) -> Iterator[Json]:
+        """Yield what `list` returns, one after the other, and hold no more than one *page* of it at a time.
+
+        The next page is asked for when the last one has been taken. Where the server has meanwhile forgotten how the
+        collection was at the beginning, it is read from the beginning, without what has been yielded.
+        """
+        wanted = {"limit": str(page), "labelSelector": label_selector, "fieldSelector": field_selector}
         query = {key: value for key, value in wanted.items() if value}
-        found: list[Json] = []
+        kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+        yielded: set[tuple[str, str]] = set()
         while True:
-            page = self._request("list", resource, namespace, "", query=query)
-            found += [{"apiVersion": resource.api_version, "kind": resource.kind, **each} for each in page["items"]]
-            token = page["metadata"].get("continue", "")
-            if not token or (most and len(found) >= most):
-                return found
+            try:
+                answer = self._request("list", resource, namespace, "", query=query)
+            except Transient as error:
+                if error.status != HTTPStatus.GONE or not query.pop("continue", ""):
+                    raise
+                continue
+            for body in answer["items"]:
+                place = (body["metadata"].get("namespace", ""), body["metadata"]["name"])
+                if place not in yielded:
+                    yielded.add(place)
+                    yield kind | body
+            token = answer["metadata"].get("continue", "")
+            if not token:
+                return
             query["continue"] = token
 
     def create(self, resource: Resource, namespace: str, body: Json) -> Json:

@@ -53,25 +53,32 @@ def list_(asked: Asked, deployment: str, all_namespaces: bool, selector: str, ou
     name = deployment_name(deployment) if deployment else ""
     if name and (all_namespaces or selector):
         raise click.UsageError("one DEPLOYMENT, or several with -A or -l")
-    if name:
-        bodies: Sequence[Json] = [asked.deployment(asked.namespace, name)]
-    else:
-        place = "" if all_namespaces else asked.namespace
-        bodies = asked.cluster.list(DEPLOYMENTS, place, label_selector=selector)
-    rows = [row for body in bodies for row in carried_by(body)]
+    looked_at = 0
+    rows: list[Carried] = []
+    for body in _deployments(asked, name, selector, all_namespaces=all_namespaces):
+        looked_at += 1
+        rows += carried_by(body)
     if output in ("json", "yaml"):
         print_as(output, {"deployments": [_json(each) for each in rows]})
         return
     if not rows:
-        _say_that_nothing_is_carried(asked, bodies, name)
+        _say_that_nothing_is_carried(asked, looked_at, name)
         return
     show(table_of(rows, wide=output == "wide", namespaced=all_namespaces or None).lines(width()))
-    if len(bodies) > 1:
+    if looked_at > 1:
         carrying = len({(each.namespace, each.deployment) for each in rows})
-        click.echo(f"{carrying} of {plural(len(bodies), 'Deployment')} carry something", err=True)
+        click.echo(f"{carrying} of {plural(looked_at, 'Deployment')} carry something", err=True)
     if name:
         for policy in dict.fromkeys(each.policy for each in rows if each.policy is not None):
             click.echo(f"next: {command('status', policy)}", err=True)
+
+
+def _deployments(asked: Asked, name: str, selector: str, *, all_namespaces: bool) -> Iterator[Json]:
+    """Yield the Deployments that are asked about; of a large collection one page at a time is in memory."""
+    if name:
+        yield asked.deployment(asked.namespace, name)
+    else:
+        yield from asked.cluster.each(DEPLOYMENTS, "" if all_namespaces else asked.namespace, label_selector=selector)
 
 
 def carried_by(body: Json) -> Iterator[Carried]:
@@ -157,11 +164,11 @@ def _json(each: Carried) -> Json:
     }
 
 
-def _say_that_nothing_is_carried(asked: Asked, bodies: Sequence[Json], name: str) -> None:
+def _say_that_nothing_is_carried(asked: Asked, looked_at: int, name: str) -> None:
     if name:
         click.echo(f"deployment {asked.namespace}/{name} carries no sidecar of a policy", err=True)
         click.echo("next: sidecarpolicy status -A shows which policies there are, and what they skip", err=True)
-    elif bodies:
-        click.echo(f"none of {plural(len(bodies), 'Deployment')} carries a sidecar of a policy", err=True)
+    elif looked_at:
+        click.echo(f"none of {plural(looked_at, 'Deployment')} carries a sidecar of a policy", err=True)
     else:
         click.echo("there is no Deployment here (-A: in all namespaces)", err=True)

@@ -23,10 +23,12 @@ COMMANDS = {
     "list": ("sidecarpolicy.cli.list", "List which Deployments carry which sidecars."),
     "history": ("sidecarpolicy.cli.revisions", "List the revisions of a policy, and what differs between two."),
     "timeline": ("sidecarpolicy.cli.timeline", "Draw one Pod's life: who started when, and waited for whom."),
+    "explain": ("sidecarpolicy.cli.explain", "Explain what a Deployment gets, in which order, and why."),
     "pause": ("sidecarpolicy.cli.pausing", "Hold the rollout of a policy."),
     "resume": ("sidecarpolicy.cli.pausing", "Let a rollout go on that is paused or halted."),
     "approve": ("sidecarpolicy.cli.approve", "Approve what a policy waits for."),
     "undo": ("sidecarpolicy.cli.undo", "Put the spec of an earlier revision back."),
+    "restart": ("sidecarpolicy.cli.restart", "Restart every Deployment of a policy, a few at a time."),
     "pin": ("sidecarpolicy.cli.pin", "Keep a Deployment at one revision."),
     "stop": ("sidecarpolicy.cli.stopping", "Stop everything: no workload is changed any more."),
     "start": ("sidecarpolicy.cli.stopping", "Lift the stop."),
@@ -35,7 +37,6 @@ COMMANDS = {
     "inject": ("sidecarpolicy.cli.inject", "Print manifests with the sidecars of policies."),
     "eject": ("sidecarpolicy.cli.eject", "Print manifests without the sidecars that were injected."),
     "diff": ("sidecarpolicy.cli.diff", "Show what inject would change."),
-    "explain": ("sidecarpolicy.cli.explain", "Explain what a Deployment gets, in which order, and why."),
     "fn": ("sidecarpolicy.cli.fn", "Inject as a function of kustomize and other KRM tools."),
     "lint": ("sidecarpolicy.cli.lint", "Find old-school sidecars in manifests, and what breaks native ones."),
     "migrate": ("sidecarpolicy.cli.migrate", "Rewrite manifests: old-school sidecars become native ones."),
@@ -50,10 +51,10 @@ COMMANDS = {
 """By name: the module, whose attribute of that name (or with a `_` after it) is the command, and its help in a line."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "See what is there": ("status", "targets", "list", "history", "timeline"),
-    "Act on a rollout": ("pause", "resume", "approve", "undo", "pin"),
+    "See what is there": ("status", "targets", "list", "history", "timeline", "explain"),
+    "Act on a rollout": ("pause", "resume", "approve", "undo", "restart", "pin"),
     "Act on everything": ("stop", "start", "release", "orphans"),
-    "Work on files, without a cluster": ("inject", "eject", "diff", "explain", "fn", "lint", "migrate", "validate"),
+    "Work on files, without a cluster": ("inject", "eject", "diff", "fn", "lint", "migrate", "validate"),
     "The installation": ("check", "completion", "version", "help", "run", "webhook"),
 }
 
@@ -155,8 +156,8 @@ def _close_quietly() -> None:
 def main() -> None:
     """Native Kubernetes sidecars for whole fleets of Deployments.
 
-    inject, eject, diff, explain, fn, lint, migrate and validate read files and need no cluster; run and webhook are the
-    operator; the others ask the cluster of the current kubeconfig.
+    inject, eject, diff, fn, lint, migrate and validate read files and need no cluster, and explain does with -p; run
+    and webhook are the operator; the others ask the cluster of the current kubeconfig.
     """
 
 

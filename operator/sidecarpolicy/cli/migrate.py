@@ -63,10 +63,11 @@ class Rewritten:
 @click.option(
     "-o",
     "--output",
-    type=click.Choice(["yaml", "json"]),
+    type=click.Choice(["yaml", "json", "html"]),
     default="yaml",
     show_default=True,
-    help="yaml: the manifests; json: what was done and what is left, for machines.",
+    help="yaml: the manifests; json: what was done and what is left, for machines; html: a page with both, and the "
+    "order of start and stop, before and after.",
 )
 def migrate(
     paths: tuple[Path, ...],
@@ -84,8 +85,8 @@ def migrate(
     make it quit, kills. Only what is certain is done. Everything else is a numbered note on standard error that says
     what a person must decide. Everything that is not changed stays as it is written. Asks no cluster.
     """
-    if check + as_diff + in_place + (output == "json") > 1:
-        raise click.UsageError("--check, --diff, --in-place and -o json exclude each other")
+    if check + as_diff + in_place + (output != "yaml") > 1:
+        raise click.UsageError(f"--check, --diff, --in-place and -o {output} exclude each other")
     if in_place and (not paths or any(str(each) == STDIN for each in paths)):
         raise click.UsageError("--in-place needs files: standard input cannot be written to")
     try:
@@ -98,6 +99,10 @@ def migrate(
         batch.give_up(error, exit_code=1)
     if output == "json":
         click.echo(json.dumps({"workloads": [one for each in files for one in _json(each)]}, indent=2))
+    elif output == "html":
+        from sidecarpolicy.cli.migrate_html import html_of
+
+        click.echo(html_of([(each.file, each.after, each.found) for each in files]), nl=False)
     elif as_diff:
         _show(line for each in files for line in _diff(each))
     elif not check and not in_place:

@@ -124,7 +124,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
     body = with_change(manifest.body, composed.template, text_of(composed.record))
     edited = body["spec"] != manifest.body["spec"]
     notes = [
-        *(_verdict(revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
+        *(verdict_note(revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
         *_leaving(record, given, verdicts.keys(), composed, foreign),
         *_warnings(manifest, composed, candidates, given),
         *(
@@ -230,7 +230,8 @@ def _if_named(revision: Revision | None, name: str) -> Revision | None:
     return revision if revision is not None and revision.name == name else None
 
 
-def _verdict(revision: Revision, skip: Skip | None, record: Record, edited: bool) -> Note:
+def verdict_note(revision: Revision, skip: Skip | None, record: Record, edited: bool) -> Note:
+    """Return what becomes of what *record* has of the policy of *revision*; *edited*: whether anything changes."""
     entry = record.entries.get(revision.policy)
     what = f"{revision.policy.label} at {revision.name}"
     if skip is not None:

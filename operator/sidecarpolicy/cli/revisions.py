@@ -8,15 +8,14 @@ import click
 
 from sidecarpolicy.cli.asking import Asked, asks_cluster, output_option, policy_argument, print_as
 from sidecarpolicy.cli.completing import revisions
-from sidecarpolicy.cli.history import HistoryEntry, live_name, named
+from sidecarpolicy.cli.history import HistoryEntry, live_name, live_words, named
 from sidecarpolicy.cli.history import history as stored_history
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.cli.text import UNSEEN, Cell, Table, age, painted, show, width
-from sidecarpolicy.core.decode import author_words
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.revision import current_revision, update_revision
 from sidecarpolicy.core.times import seconds_of
-from sidecarpolicy.core.tree import Json, at, without_nulls
+from sidecarpolicy.core.tree import Json
 
 COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -38,7 +37,7 @@ def history(asked: Asked, policy: str, old: str, new: str, output: str) -> None:
     past, live = stored_history(asked, identity), live_name(identity, body)
     if old:
         before = _words(named(past, identity, old))
-        after = _words(named(past, identity, new)) if new else _live_words(body)
+        after = _words(named(past, identity, new)) if new else live_words(body)
         titles = (named(past, identity, old).name, named(past, identity, new).name if new else f"{live or 'now'} (now)")
         _show_difference(before, after, titles, output)
         return
@@ -98,11 +97,6 @@ def _words(entry: HistoryEntry) -> Json:
             f"revision {entry.name} was stored without its author's words, by an earlier version of the operator"
         )
     return entry.words
-
-
-def _live_words(body: Json) -> Json:
-    """The words of the policy as it is now, spelt as those of a revision: without what says the same as nothing."""
-    return author_words(without_nulls(at(body, "spec")))
 
 
 def _show_difference(before: Json, after: Json, titles: tuple[str, str], output: str) -> None:

@@ -39,6 +39,8 @@ from sidecarpolicy.engine.resources import (
     SERVICE_ACCOUNTS,
 )
 
+OF_AUTOSCALERS = "whether a sidecar without requests would stop an autoscaler"
+
 
 @dataclass(slots=True)
 class Snapshot:
@@ -70,12 +72,12 @@ class Snapshot:
             observe(each.workload, self.context)
         return found
 
-    def fill(self, resource: Resource, namespace: str = "", *, what: str = "") -> Callable[[], None]:
-        """Begin to LIST *resource*; return what takes the answer into the cache.
+    def fill(self, resource: Resource, namespace: str = "", *, what: str = "", labels: str = "") -> Callable[[], None]:
+        """Begin to LIST *resource*, those with *labels*; return what takes the answer into the cache.
 
         Where that is forbidden, *what* is noted as left out; it raises if that is empty.
         """
-        selector = LABEL_SELECTORS.get(resource, "")
+        selector = LABEL_SELECTORS.get(resource, labels)
         listed = self.cluster.soon(self.cluster.list, resource, namespace, label_selector=selector)
 
         def take() -> None:
@@ -144,10 +146,43 @@ class Snapshot:
 
 def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:
     """Return what decides about the targets of a policy: in its namespace, or in all or the one that was named."""
+    found = _nothing_yet(asked)
     reach = identity.namespace or asked.chosen
+    fills = [
+        *_what_should_be(found, reach, asked.operator_namespace),
+        found.fill(REPLICA_SETS, reach),
+        found.fill(AUTOSCALERS, reach, what=OF_AUTOSCALERS),
+        found.fill(DEPLOYMENTS, reach),
+    ]
+    for take in fills:  # all have been asked for by now; what says what should be is taken before what is
+        take()
+    return found
+
+
+def snapshot_of(asked: Asked, body: Json) -> Snapshot:
+    """Return what decides about one Deployment, *body*, and nothing of others."""
+    found = _nothing_yet(asked)
+    place = body["metadata"]["namespace"]
+    labels = at(body, "spec", "selector", "matchLabels")  # those of its Pods, and so of its ReplicaSets
+    fills = [
+        *_what_should_be(found, place, asked.operator_namespace),
+        found.fill(REPLICA_SETS, place, labels=",".join(f"{key}={value}" for key, value in labels.items())),
+        found.fill(AUTOSCALERS, place, what=OF_AUTOSCALERS),
+    ]
+    for take in fills:
+        take()
+    found.context.cache.put(DEPLOYMENTS, body)
+    return found
+
+
+def _nothing_yet(asked: Asked) -> Snapshot:
     context = Context(cache=Cache(asked.operator_namespace), now=asked.cluster.now)
     api = cast("Api", _Reading(asked.cluster))  # nothing but examine() reaches it, and that only lists
-    found = Snapshot(context, api, asked.cluster)
+    return Snapshot(context, api, asked.cluster)
+
+
+def _what_should_be(found: Snapshot, reach: str, operator_namespace: str) -> list[Callable[[], None]]:
+    """Begin to read the policies that may act in the namespace *reach* (empty: in all), and what decides about them."""
     fills = (
         [found.fill_namespace(reach)] if reach else [found.fill(NAMESPACES, what="namespaces that opt out by label")]
     )
@@ -156,19 +191,10 @@ def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:
         found.fill(POLICIES[names.CLUSTER_POLICY], what="what cluster policies override"),
         found.fill(REVISIONS, reach),
     ]
-    if reach and reach != asked.operator_namespace:
-        fills.append(
-            found.fill(REVISIONS, asked.operator_namespace, what="what cluster policies inject, and so override")
-        )
-    fills += [
-        found.fill(SERVICE_ACCOUNTS, reach, what="pull secrets of ServiceAccounts"),
-        found.fill(REPLICA_SETS, reach),
-        found.fill(AUTOSCALERS, reach, what="whether a sidecar without requests would stop an autoscaler"),
-        found.fill(DEPLOYMENTS, reach),
-    ]
-    for take in fills:  # all have been asked for by now; what says what should be is taken before what is
-        take()
-    return found
+    if reach and reach != operator_namespace:
+        fills.append(found.fill(REVISIONS, operator_namespace, what="what cluster policies inject, and so override"))
+    fills.append(found.fill(SERVICE_ACCOUNTS, reach, what="pull secrets of ServiceAccounts"))
+    return fills
 
 
 def needs_namespaces(cached: CachedPolicy) -> bool:

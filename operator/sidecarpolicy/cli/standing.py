@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sidecarpolicy import names
+from sidecarpolicy.cli.history import live_name
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.progress import State
+from sidecarpolicy.core.restarts import restart_of
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import Reason
@@ -81,6 +83,7 @@ def standing_of(body: Json) -> Standing:
     generation, seen = metadata["generation"], status.get("observedGeneration", -1)
     ready = next((each for each in items(status, "conditions") if each["type"] == "Ready"), {})
     deleting = "deletionTimestamp" in metadata
+    identity = PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
     observed = seen == generation and bool(ready)
     if not observed:
         older = f"; it has seen generation {seen}" if seen >= 0 else ""
@@ -89,13 +92,16 @@ def standing_of(body: Json) -> Standing:
     elif halt_of(body) and at(metadata, "annotations").get(names.RESUME) == halt_of(body):  # no new generation
         observed, reason, verdict = False, "", Verdict.IN_PROGRESS
         message = "the operator has not gone on yet after the halt that was resumed; if that lasts, see if it runs"
+    elif restart_of(metadata) and _awaits_acceptance(body, identity):  # nor here
+        observed, reason, verdict = False, "", Verdict.IN_PROGRESS
+        message = "the operator has not begun the restart yet; if that lasts, see if it runs"
     else:
         stalled = any(each["type"] == "Stalled" and each["status"] == "True" for each in items(status, "conditions"))
         reason, message = ready.get("reason", ""), ready.get("message", "")
         verdict = Verdict.READY if ready["status"] == "True" and not deleting else Verdict.IN_PROGRESS
         verdict = Verdict.FAILED if ready["status"] == "False" or stalled else verdict
     return Standing(
-        policy=PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"]),
+        policy=identity,
         verdict=verdict,
         reason=reason,
         message=message,
@@ -105,6 +111,13 @@ def standing_of(body: Json) -> Standing:
         status=status,
         created=seconds_of(metadata.get("creationTimestamp")),
     )
+
+
+def _awaits_acceptance(body: Json, identity: PolicyId) -> bool:
+    """Whether the accepted revision that the status tells of is not the one that the policy declares."""
+    status = at(body, "status")
+    accepted = next((each for each in items(status, "conditions") if each["type"] == "Accepted"), {})
+    return accepted.get("status") == "True" and status.get("updateRevision", "") != live_name(identity, body)
 
 
 def halt_of(body: Json) -> str:

@@ -38,6 +38,16 @@ def box(x: float, y: float, width: float, height: float, classes: str, *, fill: 
     )
 
 
+def arrow(begin: tuple[float, float], goal: tuple[float, float], *, title: str) -> str:
+    """Return an arrow from *begin* to *goal*, both x and y, which leaves and arrives upright."""
+    (x1, y1), (x2, y2) = begin, goal
+    bend = (y2 - y1) * 0.5
+    return (
+        f'<path class="arrow" d="M{x1:.1f} {y1:.1f}C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} '
+        f'{x2:.1f} {y2 - (1 if y2 > y1 else -1):.1f}"><title>{escape(title)}</title></path>'
+    )
+
+
 def text_width(text: str, size: float) -> float:
     """Return how wide *text* may get, in whatever font, at *size* pixels."""
     return len(text) * size * LETTER
@@ -142,7 +152,8 @@ class LaneDrawing:
     def _exited(self, phase: Phase) -> Iterator[str]:
         x = self._x(phase.since.latest)
         yield f'<path class="{self._colour}" d="M{x:.1f} {self._top - 2:.1f}v{BAR + 4}" stroke-width="2.5"/>'
-        yield label(x + 8, self._top + BAR / 2 + 4, phase.why, "exit")
+        if phase.why:
+            yield label(x + 8, self._top + BAR / 2 + 4, phase.why, "exit")
 
     def _arrowhead(self, x: float) -> str:
         middle = self._top + BAR / 2

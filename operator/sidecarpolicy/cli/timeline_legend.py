@@ -59,7 +59,7 @@ class Legend:
         """Yield it with its upper left corner at *left*, *top*."""
         for number, (what, words) in enumerate(self.entries):
             x, y = left + number % COLUMNS * COLUMN, top + number // COLUMNS * ROW
-            yield _swatch(what, x, y)
+            yield swatch(what, x, y)
             yield label(x + SWATCH + 8, y + HEIGHT - 2, words, "soft legend")
 
 
@@ -68,7 +68,8 @@ def is_drawn_hatched(phase: Phase) -> bool:
     return phase.state is not State.EXITED and phase.until is not None and not phase.until.known
 
 
-def _swatch(what: State | Sign | str, x: float, y: float) -> str:
+def swatch(what: State | Sign | str, x: float, y: float) -> str:
+    """Return the shape of *what* with its upper left corner at *x*, *y*."""
     middle = y + HEIGHT / 2
     match what:
         case State.WAITING:

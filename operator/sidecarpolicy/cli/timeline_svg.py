@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from html import escape
 
-from sidecarpolicy.cli.timeline_bars import BAR, LaneDrawing, label, text_width
+from sidecarpolicy.cli.timeline_bars import BAR, LaneDrawing, arrow, label, text_width
 from sidecarpolicy.cli.timeline_legend import Legend
 from sidecarpolicy.core.timeline import State, Timeline, When
 from sidecarpolicy.core.timeline.model import Wait
@@ -228,11 +228,7 @@ class _Picture:
         down = target > source
         y1 = self._tops[source] + (BAR if down else 0)
         y2 = self._tops[target] + (0 if down else BAR)
-        bend = (y2 - y1) * 0.5
-        return (
-            f'<path class="arrow" d="M{x1:.1f} {y1:.1f}C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} '
-            f'{x2:.1f} {y2 - (1 if down else -1):.1f}"><title>{escape(_told(wait))}</title></path>'
-        )
+        return arrow((x1, y1), (x2, y2), title=_told(wait))
 
     def _begun(self, number: int) -> float:
         phases = self._timeline.lanes[number].phases

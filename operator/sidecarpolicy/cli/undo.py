@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from sidecarpolicy import names
 from sidecarpolicy.cli.asking import (
     Asked,
     asks_cluster,
@@ -20,6 +21,7 @@ from sidecarpolicy.cli.hints import listing
 from sidecarpolicy.cli.history import HistoryEntry, before, history, live_name, named, with_words
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.restarts import WORD
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Rejected
 from sidecarpolicy.engine.resources import POLICIES
@@ -39,8 +41,9 @@ from sidecarpolicy.engine.resources import POLICIES
 def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: object) -> None:
     """Put back what an earlier revision of a policy injected.
 
-    Restores spec.sidecars, volumes, application and priority exactly as their author wrote them, so the policy has the
-    old revision again, under its old name. The selector, the rollout and the other fields stay as they are.
+    Restores spec.sidecars, volumes, application and priority exactly as their author wrote them, and the annotation
+    sidecars.dev/restarted-at, so the policy has the old revision again, under its old name. The selector, the rollout
+    and the other fields stay as they are.
     """
     identity = asked.policy_id(policy)
     body = asked.policy(identity)
@@ -69,6 +72,7 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
         {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
         {"op": "test", "path": "/metadata/generation", "value": metadata["generation"]},
         {"op": "replace", "path": "/spec", "value": with_words(spec, target.words)},
+        *_restart(metadata, target.words.get(WORD, "")),
     ]
     try:
         after = asked.cluster.json_patch(resource, identity.namespace, identity.name, operations)
@@ -94,11 +98,34 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
     say_next(command("resume", identity) if paused else command("status", identity, "--watch"))
 
 
+def _restart(metadata: Json, wanted: str) -> list[Json]:
+    """Return what sets the annotation with the time of the last restart to *wanted*, or takes it off (empty)."""
+    annotations, path = at(metadata, "annotations"), "/metadata/annotations"
+    key = names.RESTARTED_AT.replace("/", "~1")
+    if annotations.get(names.RESTARTED_AT, "") == wanted:
+        return []
+    if not wanted:
+        return [{"op": "remove", "path": f"{path}/{key}"}]
+    if annotations:
+        return [{"op": "add", "path": f"{path}/{key}", "value": wanted}]
+    return [  # nobody else's may be lost
+        {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+        {"op": "add", "path": path, "value": {names.RESTARTED_AT: wanted}},
+    ]
+
+
 def _nowhere(past: Sequence[HistoryEntry], live: str, identity: PolicyId) -> str:
     """Why there is nowhere to go back to, and how to go to a revision that nobody has seen to work."""
     others = [each.name for each in past if each.name != live]
     if not others:
         return f"{identity.label} has no earlier revision to go back to"
+    restarted = before([each for each in past if each.name != live], live)
+    if restarted is not None:
+        return (
+            f"{identity.label} is at revision {live}, which only restarts what {restarted.name} injects, and "
+            "nothing else was rolled out completely. To take that one all the same: "
+            f"{command('undo', identity, '--to-revision', restarted.name)}"
+        )
     return (
         f"{identity.label} is at revision {live or '(invalid)'}, and no other was rolled out completely; there is "
         f"{listing(others)}. To take one all the same: {command('undo', identity, '--to-revision', others[0])}"

@@ -28,6 +28,7 @@ from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, R
 from sidecarpolicy.core.ports import claimed_ports
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.record import METADATA, PULL_SECRETS, normpath
+from sidecarpolicy.core.restarts import with_restart
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.core.syntax import dns_label, label_key, label_value, unique, unique_values
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
@@ -115,7 +116,7 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         opt_out=spec.field("optOut").choice(OptOut.ALLOWED),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
         revision_history_limit=spec.field("revisionHistoryLimit").integer(10, least=0, most=MOST_REVISIONS),
-        words=author_words(without_nulls(spec.mapping())) if not root.problems else {},
+        words=with_restart(author_words(without_nulls(spec.mapping())), metadata.value) if not root.problems else {},
     )
     policy = replace(policy, unknown=tuple(unknown))
     if root.problems:

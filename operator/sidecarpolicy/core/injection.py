@@ -33,6 +33,7 @@ from sidecarpolicy.core.record import (
     Note,
     Record,
 )
+from sidecarpolicy.core.restarts import with_restarts
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.names import Position
@@ -118,7 +119,8 @@ def compose(
     spec = with_items(spec, VOLUMES, work.volumes())
     spec = work.with_pull_secrets(spec)
     spec = with_items(spec, "containers", [work.with_additions(each) for each in items(work.spec, "containers")])
-    composed = work.with_metadata({**template, "spec": spec} if spec != work.spec else template)
+    composed = {**template, "spec": spec} if spec != work.spec else template
+    composed = with_restarts(work.with_metadata(composed), record, work.assigned, work.held.keys() | orphaned)
     return Composition(
         template=composed,
         record=work.new_record(composed, joining, notes),

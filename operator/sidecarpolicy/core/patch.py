@@ -59,7 +59,10 @@ def template_and_record_changes(
     new_record: str,
 ) -> list[Json]:
     """Return the same operations without the tests: for an object that nobody else can write meanwhile."""
-    return [*_template_changes(before, after, path), *_record_change(annotated, record, new_record)]
+    return [
+        *_template_changes(before, after, path),
+        *_record_change(annotated, record, new_record),
+    ]
 
 
 def _template_changes(before: Json, after: Json, path: Sequence[str]) -> list[Json]:

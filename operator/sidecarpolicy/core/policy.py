@@ -159,9 +159,9 @@ class Policy:
     """One SidecarPolicy or ClusterSidecarPolicy.
 
     *words* is everything in the spec that shapes a Pod template, as the author wrote it, without values that equal
-    their default; the revision's hash is taken over it. *created* is RFC 3339 text, which sorts as time does.
-    *opt_out*: whether owners may keep its sidecars out; like what they may override it shapes no template by itself,
-    and is not in *words*.
+    their default, and the restart that its annotation asks for; the revision's hash is taken over it. *created* is
+    RFC 3339 text, which sorts as time does. *opt_out*: whether owners may keep its sidecars out; like what they may
+    override it shapes no template by itself, and is not in *words*.
     *unknown*: paths of fields that this version does not know, as a newer CRD may fill them in.
     """
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from sidecarpolicy.core.policy import Application, Policy, Sidecar
 from sidecarpolicy.core.record import METADATA, PULL_SECRETS
+from sidecarpolicy.core.restarts import WORD
 from sidecarpolicy.core.revision import InjectedSidecar, Revision, revision_name
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import PodReadiness, Startup
@@ -220,6 +221,7 @@ def _revision(
         ),
         pod_metadata=policy.pod_metadata,
         pull_secrets=policy.pull_secrets,
+        restarted=policy.words.get(WORD, ""),
     )
 
 

@@ -25,6 +25,7 @@ from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
 from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, PULL_SECRETS
+from sidecarpolicy.core.times import is_timestamp
 from sidecarpolicy.core.tree import Json, at, compact
 from sidecarpolicy.names import Position, Role
 
@@ -57,7 +58,8 @@ class InjectedSidecar:
 class Revision:
     """What one version of a policy injects. *created* is when the policy was created (RFC 3339).
 
-    *adjustment*: what the owner of one workload has changed of it there (see `adjusting`); none of what is stored.
+    *restarted*: when the author had everything restarted with it, empty for never (see `restarts`). *adjustment*: what
+    the owner of one workload has changed of it there (see `adjusting`); none of what is stored.
     """
 
     policy: PolicyId
@@ -69,6 +71,7 @@ class Revision:
     application: Application = Application()
     pod_metadata: PodMetadata = NO_METADATA
     pull_secrets: tuple[str, ...] = ()
+    restarted: str = ""
     adjustment: Adjustment = UNADJUSTED
 
     def sidecar(self, name: str) -> InjectedSidecar | None:
@@ -177,6 +180,7 @@ def to_controller_revision(stored: StoredRevision, *, policy: Policy, namespace:
             },
             **({"podMetadata": _metadata_data(revision.pod_metadata)} if revision.pod_metadata else {}),
             **({PULL_SECRETS: list(revision.pull_secrets)} if revision.pull_secrets else {}),
+            **({"restartedAt": revision.restarted} if revision.restarted else {}),
         },
     }
 
@@ -238,6 +242,7 @@ def _revision(data: Cursor) -> Revision:
             annotations=_texts(data.field("podMetadata").field(ANNOTATIONS)),
         ),
         pull_secrets=tuple(_given(each) for each in data.field(PULL_SECRETS).entries()),
+        restarted=_restarted(data.field("restartedAt")),
     )
 
 
@@ -275,6 +280,13 @@ def _sidecar(cursor: Cursor) -> InjectedSidecar:
         start_after=tuple(_given(each) for each in cursor.field("startAfter").entries()),
         container=container.mapping(),
     )
+
+
+def _restarted(cursor: Cursor) -> str:
+    text = cursor.text()
+    if text and not is_timestamp(text):
+        cursor.wrong("must be a time")
+    return text
 
 
 def _keyed(cursor: Cursor, key: str) -> tuple[Json, ...]:

@@ -50,6 +50,9 @@ MARKS = {
 OVERRIDES = {f"{names.OVERRIDE}<sidecar>": "annotation"}
 TRUTH = ("true", "false")
 
+# What of ours a Pod template has.
+RESTART = ("annotation", names.RESTARTED_AT)
+
 # How a Pod asks for a node by its operating system (k8s.io/api/core/v1, LabelOSStable).
 OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
 
@@ -504,7 +507,8 @@ def invalid_marks(
     """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
 
     *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` and
-    `sidecars.dev/skip` mean anything. *sidecars*: the names that there are to skip, None where that is not known.
+    `sidecars.dev/skip` mean anything, and where a restart of ours stands. *sidecars*: the names that there are to skip,
+    None where that is not known.
     """
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
@@ -530,7 +534,7 @@ def invalid_marks(
             elif (what, key) == ("annotation", names.SKIP):
                 where = f"annotation {key} of the Pod template"
                 found += [f"{where}: {sentence}" for sentence in invalid_skips(value, sidecars)]
-            elif key != names.INJECT and key.startswith(f"{names.GROUP}/"):
+            elif key != names.INJECT and key.startswith(f"{names.GROUP}/") and (what, key) != RESTART:
                 known = f"known are {names.INJECT} and the annotation {names.SKIP}"
                 found.append(f"{what} {key} of the Pod template: is not known; {known}")
     return found

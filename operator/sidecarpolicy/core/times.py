@@ -15,6 +15,14 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def is_timestamp(text: str) -> bool:
+    """Whether *text* is a time as `timestamp` writes it."""
+    try:
+        return bool(text) and timestamp(seconds_of(text)) == text
+    except (ValueError, OverflowError, OSError):
+        return False
+
+
 def micro_timestamp(seconds: float) -> str:
     """Return seconds since the epoch as RFC 3339 text with microseconds, as metav1.MicroTime has it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

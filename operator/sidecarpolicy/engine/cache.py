@@ -80,6 +80,7 @@ class CachedPolicy:
     finalizers: tuple[str, ...]
     resume: str
     approve: str
+    restarted_at: str
     status: Json
     policy: Policy | None
     deletion_policy: DeletionPolicy | None = DeletionPolicy.REMOVE
@@ -106,6 +107,7 @@ def cached_policy(body: Json) -> CachedPolicy:
         finalizers=tuple(metadata.get("finalizers") or ()),
         resume=at(metadata, "annotations").get(names.RESUME, ""),
         approve=at(metadata, "annotations").get(names.APPROVE, ""),
+        restarted_at=at(metadata, "annotations").get(names.RESTARTED_AT, ""),
         status=at(body, "status"),
         policy=policy,
         deletion_policy=readable_deletion_policy(body),

@@ -17,6 +17,7 @@ from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.progress import facts_of
 from sidecarpolicy.core.pull_secrets import account_on
 from sidecarpolicy.core.record import PULL_SECRETS, Record
+from sidecarpolicy.core.restarts import has_restart
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Pin, Subject, judge
 from sidecarpolicy.core.workload import Workload, record_of
@@ -68,6 +69,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
             as_adjusted(stored.revision, wishes, record, context)
             for each in candidates
             for stored in sorted(cache.revisions(each.policy), key=lambda stored: stored.number, reverse=True)
+            if has_restart(content.template, stored.revision)
         ]
         record = rebuilt(content.template, record, content.claims, stored)
     if foreign := {policy for policy in missing if not policy.cluster_wide and policy.namespace != namespace.name}:

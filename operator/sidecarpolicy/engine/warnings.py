@@ -10,6 +10,7 @@ from sidecarpolicy.core.rendering import dropped_fields, lacks_gate
 from sidecarpolicy.core.revision import approvals, revision_name
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.text_limits import cause
+from sidecarpolicy.core.times import is_timestamp
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.names import Strategy, WarningReason
@@ -66,6 +67,10 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
             f"must be removal@<generation>, removal@<generation>#stuck or canary/<group>@<revision>, not {wrong[0]!r}"
         )
         where = f"metadata.annotations[{names.APPROVE}]"
+        found.append(Warned(reason=WarningReason.INVALID_MARK, message=message, where=where))
+    if cached.restarted_at and not is_timestamp(cached.restarted_at):
+        message = f"must be a time such as 2026-11-29T15:04:05Z, not {cached.restarted_at!r}; it has no effect"
+        where = f"metadata.annotations[{names.RESTARTED_AT}]"
         found.append(Warned(reason=WarningReason.INVALID_MARK, message=message, where=where))
     if cached.policy.rollout.strategy is Strategy.ON_NEXT_CHANGE and context.cache.has_admission is False:
         message = (

@@ -101,14 +101,15 @@ class Places:
 
     def end(self, node: Node) -> int:
         """Return where the content of *node* ends."""
-        if isinstance(node, ScalarNode):
-            return self._block_end(node) if node.style in ("|", ">") else int(node.end_mark.index)
-        if is_flow(node) or not node.value:
-            return int(node.end_mark.index)
-        if self.aliased:
-            return self.entries(node)[-1].end
-        last = node.value[-1]
-        return self.end(last[1] if isinstance(node, MappingNode) else last)
+        while isinstance(node, CollectionNode):
+            if node.flow_style or not node.value:
+                return int(node.end_mark.index)
+            if self.aliased:
+                return self.entries(node)[-1].end
+            last = node.value[-1]
+            node = last[1] if type(node) is MappingNode else last
+        assert isinstance(node, ScalarNode), "there is nothing else"
+        return self._block_end(node) if node.style in ("|", ">") else int(node.end_mark.index)
 
     def ends_in_block(self, node: Node) -> bool:
         """Whether the last leaf of *node* is a block scalar, so that what follows it must begin a new line."""
@@ -143,17 +144,21 @@ class Places:
 
     def _mapping(self, node: MappingNode) -> list[Entry]:
         found: list[Entry] = []
-        cursor = self.content(node) + (1 if is_flow(node) else 0)
+        text, cursor = self.text, self.content(node) + (1 if node.flow_style else 0)
         for key, value in node.value:
             if self.aliased and key.start_mark.index < cursor:
                 key_start, key_end = self._alias_after(cursor)
             else:
                 key_start, key_end = key.start_mark.index, key.end_mark.index
-            colon = _COLON.match(self.text, key_end)
-            after = colon.end() if colon else key_end
+            if text.startswith(":", key_end):
+                after = key_end + 1
+            else:
+                colon = _COLON.match(text, key_end)
+                after = colon.end() if colon else key_end
             start, end, is_alias = self._span(value, after)
-            is_merge = (key.tag is None and key.value == MERGE) if isinstance(key, ScalarNode) else False
-            name = key_of(key) if isinstance(key, ScalarNode) else ""
+            is_scalar = type(key) is ScalarNode
+            is_merge = is_scalar and key.tag is None and key.value == MERGE
+            name = key_of(key) if is_scalar else ""
             found.append(Entry(name, value, key_start, after, start, end, is_alias, is_merge))
             cursor = end
         return found

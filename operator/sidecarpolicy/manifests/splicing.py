@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
@@ -64,7 +65,7 @@ def text_with(
     return text.spliced() if end is None else text.part(start, end)
 
 
-@dataclass(order=True, slots=True)
+@dataclass(slots=True)
 class _Splice:
     """Replace `text[start:end]`; *rank* orders what is inserted at one place: what lies deeper first."""
 
@@ -72,6 +73,9 @@ class _Splice:
     rank: tuple[int, int]
     end: int
     text: str
+
+
+_PLACE = attrgetter("start", "rank")
 
 
 class _Text:
@@ -120,7 +124,7 @@ class _Text:
         """The new text of a part; what is inserted at its end belongs to it."""
         pieces: list[str] = []
         position = start
-        for splice in sorted(self.splices):
+        for splice in sorted(self.splices, key=_PLACE):
             if splice.start < position:
                 raise Unspliceable(self.places.position(splice.start, splice.start).line, "is changed twice")
             pieces += (self.text[position : splice.start], splice.text)

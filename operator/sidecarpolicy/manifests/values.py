@@ -71,10 +71,13 @@ class _Values:
             tag = key.tag
             if (tag is None and key.value == MERGE) or tag == MERGE_TAG:
                 self._merge(content, result)
-            else:
-                # What is under a plain word that is nothing else: nearly every key there is.
-                name = _word(key.value) if tag is None and type(key) is ScalarNode else None
-                result[name if name is not None else self._key(key)] = self.of(content)
+                continue
+            # What is under a plain word that is nothing else, as a plain word is: nearly everything there is.
+            name = _word(key.value) if tag is None and type(key) is ScalarNode else None
+            value = _word(content.value) if content.tag is None and type(content) is ScalarNode else None
+            if name is None:
+                name = self._key(key)
+            result[name] = value if value is not None else self.of(content)
         return result
 
     def _merge(self, node: Node, into: dict[str, Any]) -> None:

@@ -244,11 +244,11 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     older = ordered[:-1]
     own = own_of(workload)
     unseen = own.observed_generation < workload.generation
+    gathered = bool(ordered) and ordered[-1].replicas >= own.replicas and not any(each.replicas for each in older)
     if ordered and borne(ordered[-1].record, policy) != revision:
         older.append(ordered[-1])
-    elif (older or (ordered and ordered[0].number == 1)) and unseen:
-        if not any(each.replicas for each in older) and ordered[-1].replicas >= own.replicas:
-            return False
+    elif unseen and gathered and (older or ordered[0].number == 1):
+        return False
     before = [each for each in older if each.replicas > 0] or older[-1:]
     if not before:
         return revision is not None

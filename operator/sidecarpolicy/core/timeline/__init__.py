@@ -15,6 +15,7 @@ Not in here: reading files or a cluster, and drawing (`sidecarpolicy.cli`).
 from sidecarpolicy.core.timeline.build import pod_timeline
 from sidecarpolicy.core.timeline.model import Kind, Lane, Mark, Moment, Phase, State, Timeline, Wait
 from sidecarpolicy.core.timeline.moments import When
+from sidecarpolicy.core.timeline.planned import planned_timeline
 from sidecarpolicy.core.timeline.witness import BadWitness, Witness, read_witness, witness_timeline
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Wait",
     "When",
     "Witness",
+    "planned_timeline",
     "pod_timeline",
     "read_witness",
     "witness_timeline",

@@ -1,0 +1,101 @@
+"""A restart: a revision that changes nothing but rolls everywhere.
+
+The author's annotation `sidecars.dev/restarted-at` on the policy holds a time. It is part of the words of the revision,
+so the restart is rolled out as every revision is: first one, budget, watching, halt, going back. It stands on the
+policy's metadata and not in its spec, because no tool that applies manifests from Git takes an annotation away that it
+never wrote; and words without it are what they were before there were restarts, so no hash changes.
+
+On a Deployment the time stands in an annotation of the Pod template, the one thing in it that changes: a comma list of
+`<policy>@<time>`, one entry for each policy that has a restart there. It comes and goes with the step that moves the
+Deployment from one revision to another. It is never repaired: whoever took it away has restarted the Pods by that
+already, and putting it back would do so once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sidecarpolicy import names
+from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.lists import entries_of, policy_of
+from sidecarpolicy.core.pins import pinned_name
+from sidecarpolicy.core.record import Record
+from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.times import is_timestamp, seconds_of, timestamp
+from sidecarpolicy.core.tree import Json, at
+
+WORD = "restartedAt"
+"""Under this name the time stands among the words of a revision."""
+
+
+def restart_of(metadata: Mapping[str, Any]) -> str:
+    """Return when the policy with *metadata* was restarted last; empty for never, or for what is no time.
+
+    A time is RFC 3339 in UTC, in whole seconds.
+    """
+    annotations = metadata.get("annotations")
+    text = annotations.get(names.RESTARTED_AT) if isinstance(annotations, Mapping) else None
+    return text if isinstance(text, str) and is_timestamp(text) else ""
+
+
+def with_restart(words: Json, metadata: Mapping[str, Any]) -> Json:
+    """Return the author's *words* with the restart that the policy's *metadata* asks for, if it does."""
+    restart = restart_of(metadata)
+    return {**words, WORD: restart} if restart else words
+
+
+def without_restart(words: Json) -> Json:
+    """Return *words* as the author wrote the spec: equal for two revisions that inject the same."""
+    return {key: value for key, value in words.items() if key != WORD}
+
+
+def next_restart(now: float, last: str) -> str:
+    """Return the time of a restart *now* (seconds since the epoch), later than the *last*, whatever clock that had."""
+    return timestamp(max(now, seconds_of(last) + 1) if last else now)
+
+
+def with_restarts(
+    template: Json, record: Record, assigned: Collection[Revision], staying: Collection[PolicyId]
+) -> Json:
+    """Return *template*, on which *record* says what is there, with the restarts of the *assigned* revisions.
+
+    A revision that is there already leaves the template as it is. The entries of *staying* policies stay; those of
+    others that the record names go with their policy; what else stands there is not ours.
+    """
+    annotations = at(template, "metadata", "annotations")
+    text = annotations.get(names.RESTARTED_AT) or ""
+    if not text and not any(revision.restarted for revision in assigned):
+        return template
+    leaving = {pinned_name(policy) for policy in record.entries} - {pinned_name(policy) for policy in staying}
+    times = dict.fromkeys(leaving, "")
+    for revision in assigned:
+        entry, name = record.entries.get(revision.policy), pinned_name(revision.policy)
+        if entry is not None and entry.revision == revision.name:
+            times.pop(name, None)
+        else:
+            times[name] = revision.restarted
+    before = text.split(",") if text else []
+    after = [each for each in before if policy_of(each.strip()) not in times]
+    after += [f"{name}@{time}" for name, time in sorted(times.items()) if time]
+    if sorted(after) == sorted(before):
+        return template
+    return _annotated(template, annotations, ",".join(after))
+
+
+def has_restart(template: Json, revision: Revision) -> bool:
+    """Whether *template* shows the restart of *revision*, or that it has none."""
+    text = at(template, "metadata", "annotations").get(names.RESTARTED_AT) or ""
+    name = pinned_name(revision.policy)
+    found = next((each.partition("@")[2] for each in entries_of(text) if policy_of(each) == name), "")
+    return found == revision.restarted
+
+
+def _annotated(template: Json, annotations: Json, value: str) -> Json:
+    changed = {key: each for key, each in annotations.items() if key != names.RESTARTED_AT or value}
+    if value:
+        changed[names.RESTARTED_AT] = value
+    metadata = {**at(template, "metadata"), "annotations": changed}
+    if not changed:
+        del metadata["annotations"]
+    return {**template, "metadata": metadata}
