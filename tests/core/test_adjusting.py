@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,7 +85,11 @@ def test_the_marks_of_the_deployment_and_of_its_template_add_up() -> None:
 
 
 def test_a_policy_that_forbids_it_is_not_adjusted() -> None:
-    assert skipping("logger", optOut="Forbidden") == skipping()
+    refusing = skipping("logger", optOut="Forbidden")
+    assert replace(refusing, adjustment=refusing.adjustment.effect) == skipping()
+    template, record = inject(TEMPLATE, [refusing], Record())
+    assert template == inject(TEMPLATE, [skipping()], Record())[0]
+    assert parse(text_of(record)) == record
 
 
 def test_opting_out_is_allowed_or_forbidden_and_nothing_else() -> None:
@@ -200,12 +205,55 @@ def test_what_is_left_out_when_that_is_forbidden_comes_with_the_next_revision(cl
     told = cluster.put(POLICIES[names.POLICY], a_policy(sidecars=[PROXY, LOGGER], optOut="Forbidden"))
     assert cluster.cache.workloads.keys() <= told
     assert cluster.writes(body) == []
-    more = with_marks(body, skip="logger,proxy")
-    assert cluster.writes(more) == []
+    more = after_writes(cluster, with_marks(body, skip="logger,proxy"))
+    assert template_of(more) == template_of(body)
     newer = a_sidecar("proxy", role="Proxy", container={"image": "example.test/proxy:2"})
     revision = cluster.roll_out(a_policy(sidecars=[newer, LOGGER], optOut="Forbidden"), number=2)
     assert cluster.writes(more) == []
     assert names_on(template_of(after_step(cluster, more, revision))) == ["proxy", "logger"]
+
+
+def test_what_was_refused_waits_for_the_next_revision_when_it_is_allowed(cluster: Cluster) -> None:
+    forbidding = {"optOut": "Forbidden", "rollout": {"paused": True, "removal": "Manual"}}
+    allowing = forbidding | {"optOut": "Allowed"}
+    for labels, marks in (({names.INJECT: "false"}, {}), ({}, {"skip": "logger"}), ({}, {"skip": "proxy,logger"})):
+        cluster.put(POLICIES[names.POLICY], a_policy(sidecars=[PROXY, LOGGER], **forbidding))
+        body = after_writes(cluster, with_marks(cluster.admit(a_deployment()), labels=labels, **marks))
+        assert sorted(names_on(template_of(body))) == ["logger", "proxy"]
+        cluster.put(POLICIES[names.POLICY], a_policy(sidecars=[PROXY, LOGGER], **allowing))
+        assert cluster.writes(body) == []
+        assert "which SidecarPolicy shop/web allows by now" in str(
+            cluster.review(body, cluster.as_cached(body)).warnings
+        )
+        unmarked = after_writes(cluster, with_marks(body) if labels else without_skip(body))
+        assert "refused" not in record_on(unmarked)
+        template, _ = cluster.operate(with_marks(unmarked, labels=labels, **marks))
+        assert names_on(template) == ([] if labels or marks["skip"] == "proxy,logger" else ["proxy"])
+
+
+def without_skip(body: Json) -> Json:
+    """*body* without the annotation that leaves sidecars out."""
+    annotations = {key: value for key, value in body["metadata"]["annotations"].items() if key != names.SKIP}
+    return {**body, "metadata": body["metadata"] | {"annotations": annotations}}
+
+
+def test_opting_out_that_was_refused_and_is_allowed_has_its_effect_after_the_next_revision(cluster: Cluster) -> None:
+    cluster.put(POLICIES[names.POLICY], a_policy(sidecars=[PROXY, LOGGER], optOut="Forbidden"))
+    body = after_writes(cluster, with_marks(cluster.admit(a_deployment()), labels={names.INJECT: "false"}))
+    newer = a_sidecar("proxy", role="Proxy", container={"image": "example.test/proxy:2"})
+    revision = cluster.roll_out(a_policy(sidecars=[newer, LOGGER]), number=2)
+    assert cluster.writes(body) == []
+    moved = after_step(cluster, body, revision)
+    assert names_on(cluster.operate(moved)[0]) == []
+
+
+def test_a_revision_without_the_others_removes_nothing_that_its_owner_has_not_skipped(cluster: Cluster) -> None:
+    body = after_writes(cluster, with_marks(injected(cluster), skip="logger"))
+    revision = cluster.roll_out(a_policy(sidecars=[LOGGER], rollout={"paused": True}), number=2)
+    assert cluster.writes(body) == []
+    moved = after_step(cluster, body, revision)
+    assert names_on(template_of(moved)) == []
+    assert cluster.operate(moved) == (template_of(a_deployment()), "")
 
 
 def test_a_skip_is_no_repair_of_what_somebody_has_undone(cluster: Cluster) -> None:

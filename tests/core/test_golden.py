@@ -17,7 +17,7 @@ from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose, eject
 from sidecarpolicy.core.kinds.deployment import workload_from
-from sidecarpolicy.core.opt_out import without_effect
+from sidecarpolicy.core.opt_out import opts_out, without_effect
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.pull_secrets import account_on, secrets_in
 from sidecarpolicy.core.record import parse, text_of
@@ -81,7 +81,7 @@ class Case:
         workload = self.workload
         wishes = wishes_of(workload.annotations, workload.pod_annotations)
         account = account_on(workload.content.template, record_of(workload.record), self.pull_secrets.get)
-        return replace(wishes, account=account)
+        return replace(wishes, account=account, opts_out=bool(opts_out(workload, self.namespace)))
 
 
 def selects(policy: Policy, case: Case) -> bool:
@@ -114,6 +114,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
         driven_by=case.driven_by,
         emptied=workload.content.claims.emptied,
         binding=frozenset(policy.id for policy in case.policies if policy.opt_out is OptOut.FORBIDDEN),
+        skipped=wishes.skipped,
         account=wishes.account,
     )
     verdicts = judge(subject, revisions.values())

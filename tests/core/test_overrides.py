@@ -149,12 +149,12 @@ def test_what_is_not_allowed_makes_the_whole_override_ignored_and_says_where(val
     assert any(each.startswith(path) for each in problems), problems
     assert all(each.endswith(" (the override is ignored)") for each in problems)
     if isinstance(value, dict) and value:
-        assert overriding(DEBUG | value).adjustment == UNADJUSTED
+        assert overriding(DEBUG | value).adjustment.effect == UNADJUSTED
 
 
 def test_a_policy_that_says_nothing_lets_nothing_be_overridden() -> None:
     plain = a_policy(sidecars=[a_sidecar(container=CONTAINER)])
-    assert overriding(DEBUG, plain) == offline(decoded(plain))
+    assert overriding(DEBUG, plain).sidecars == offline(decoded(plain)).sidecars
     assert said(DEBUG, plain) == [
         "env.LOG_LEVEL: must be among what the policy lets be overridden: nothing (the override is ignored)"
     ]
@@ -317,7 +317,53 @@ def test_a_policy_that_forbids_it_by_now_changes_it_with_the_next_revision(clust
     (sentence,) = ignored_overrides(offline(found), wishes, found, entry)
     assert sentence.endswith(" (it goes with the next revision)")
     other = Entry(revision="web-0000000000", adjustment=entry.adjustment)
-    assert adjustment_on(offline(found), wishes, found, other) == UNADJUSTED
+    assert adjustment_on(offline(found), wishes, found, other).effect == UNADJUSTED
+
+
+def test_a_policy_that_allows_it_by_now_brings_it_with_the_next_revision(cluster: Cluster) -> None:
+    plain = a_policy(sidecars=[a_sidecar(container=CONTAINER)])
+    cluster.roll_out(plain)
+    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    assert sidecar_of(body)["resources"] == CONTAINER["resources"]
+    cluster.put(POLICIES[names.POLICY], POLICY)
+    assert cluster.writes(body) == []
+    found, entry = decoded(POLICY), record_of(record_on(body)).entries[WEB]
+    wishes = wishes_of(body["metadata"]["annotations"], {})
+    (sentence,) = ignored_overrides(offline(found), wishes, found, entry)
+    assert sentence.endswith("is allowed by now (it comes with the next revision)")
+    other = Entry(revision="web-0000000000", adjustment=entry.adjustment)
+    assert adjustment_on(offline(found), wishes, found, other).overrides
+
+
+def test_what_an_owner_asks_for_after_it_was_allowed_comes_at_once(cluster: Cluster) -> None:
+    cluster.roll_out(a_policy(sidecars=[a_sidecar(container=CONTAINER)]))
+    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    cluster.put(POLICIES[names.POLICY], POLICY)
+    anew = settled(cluster, asking(body, MORE_MEMORY | DEBUG))
+    assert sidecar_of(anew)["resources"]["limits"] == {"memory": "256Mi"}
+    assert "refused" not in record_on(anew)
+
+
+def test_what_was_refused_comes_with_the_owners_own_restart_of_the_pods(cluster: Cluster) -> None:
+    cluster.roll_out(a_policy(sidecars=[a_sidecar(container=CONTAINER)]))
+    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    cluster.put(POLICIES[names.POLICY], POLICY)
+    template = template_of(body)
+    newer = [{**each, "image": "example.test/app:2"} for each in template["spec"]["containers"]]
+    changed = {**template, "spec": template["spec"] | {"containers": newer}}
+    written = cluster.admit({**body, "spec": body["spec"] | {"template": changed}}, cluster.as_cached(body))
+    assert sidecar_of(written)["resources"]["limits"] == {"memory": "256Mi"}
+    assert cluster.writes(written) == []
+
+
+def test_an_override_in_effect_is_not_said_to_be_ignored_while_a_revision_is_to_come(cluster: Cluster) -> None:
+    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    entry = record_of(record_on(body)).entries[WEB]
+    newer = decoded(a_policy(sidecars=[a_sidecar(container=CONTAINER | {"image": "example.test/proxy:2"})]))
+    assert offline(newer).name != entry.revision
+    wishes = wishes_of(body["metadata"]["annotations"], {})
+    (sentence,) = ignored_overrides(offline(newer), wishes, newer, entry)
+    assert sentence.endswith(" (it goes with the next revision)")
 
 
 def test_going_back_to_an_earlier_spec_keeps_what_may_be_overridden() -> None:

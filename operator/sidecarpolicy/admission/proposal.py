@@ -123,6 +123,12 @@ def _is_ours(
     return as_injected or live[item] == stored.get(item)
 
 
+def asked_anew(record: Record) -> Record:
+    """Return *record* without what was refused: the owner restarts the Pods, and asks for the same once more."""
+    entries = {policy: replace(entry, adjustment=entry.adjustment.effect) for policy, entry in record.entries.items()}
+    return replace(record, entries=entries)
+
+
 def owner_changes(proposal: Proposal, record: Record) -> bool:
     """Whether the owner's own part of the template changes: what is left of it without what is ours."""
     if proposal.before is None:

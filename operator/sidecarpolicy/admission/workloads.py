@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from sidecarpolicy import names
-from sidecarpolicy.admission.proposal import Proposal, owner_changes, restored_record, with_record
+from sidecarpolicy.admission.proposal import Proposal, asked_anew, owner_changes, restored_record, with_record
 from sidecarpolicy.admission.room import Room
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
@@ -69,6 +69,8 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
     if not record and not workload.record and next(context.cache.selecting(workload), None) is None:
         return UNCHANGED
     changes = owner_changes(proposal, record)
+    if changes:
+        record = asked_anew(record)
     takes_down = bool(workload.takes_down) and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
     subject = with_record(replace(workload, takes_down="") if changes else workload, record)
     subject, judgement = _without_what_cannot_return(subject, proposal, context)

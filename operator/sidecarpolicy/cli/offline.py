@@ -22,7 +22,7 @@ from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
-from sidecarpolicy.core.opt_out import without_effect
+from sidecarpolicy.core.opt_out import opts_out, without_effect
 from sidecarpolicy.core.ordering import order_cycle
 from sidecarpolicy.core.pull_secrets import account_on
 from sidecarpolicy.core.reading import Problem
@@ -104,6 +104,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         autoscalers=[each for each in given.autoscalers if each.scales == workload.id],
         emptied=workload.content.claims.emptied,
         binding=frozenset(policy for policy in candidates if given.policies[policy].opt_out is OptOut.FORBIDDEN),
+        skipped=_wishes(manifest, given).skipped,
         account=_wishes(manifest, given).account,
     )
     verdicts = judge(subject, revisions.values())
@@ -171,6 +172,7 @@ def _as_adjusted(policy: PolicyId, manifest: Manifest, record: Record, given: Gi
 def _wishes(manifest: Manifest, given: Given) -> Wishes:
     workload = manifest.workload
     wishes = wishes_of(workload.annotations, workload.pod_annotations)
+    wishes = replace(wishes, opts_out=bool(opts_out(workload, given.namespace(workload.id.namespace))))
     if not any(policy.pull_secrets for policy in given.policies.values()):
         return wishes
     known = given.pull_secrets
@@ -248,7 +250,7 @@ def verdict_note(revision: Revision, skip: Skip | None, record: Record, edited: 
         return Note(did=Did.INJECTED, text=f"{what} ({', '.join(each.name for each in revision.sidecars)})")
     if entry.revision != revision.name:
         return Note(did=Did.MOVED, text=f"{revision.policy.label} from {entry.revision} to {revision.name}")
-    if entry.adjustment != revision.adjustment:
+    if entry.adjustment.effect != revision.adjustment.effect:
         return Note(did=Did.MOVED, text=f"{what}, {revision.adjustment}")
     return Note(did=Did.REPAIRED if edited else Did.UNCHANGED, text=what)
 

@@ -8,8 +8,9 @@ The pull secrets of a workload's ServiceAccount are adjusted in the same way, th
 `pull_secrets`).
 
 Whether owners may ask is the live policy's word (`optOut`, `overridable`) and no part of any revision. Where it forbids
-what it allowed before, that would change many workloads at once, outside of any budget. So what is recorded stays while
-its owner still asks for it, until the next revision comes.
+what it allowed before, or allows what it forbade, that would change many workloads at once, outside of any budget. So
+what is recorded stays while its owner asks for the same, until the next revision comes. For that the record also keeps
+what was refused: what an owner asks for after the policy has changed is allowed at once.
 
 A sidecar that is left out takes the policy's volumes with it that nothing else of the policy mounts. What the policy
 adds to the application's containers stays.
@@ -17,6 +18,7 @@ adds to the application's containers stays.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -39,18 +41,32 @@ class Wishes:
 
     *skipped*: names of sidecars, of whichever policy, to leave out. *overrides*: the text of what is to be set anew in
     others, by name. *account*: whose pull secrets its Pods get, None where they have some of their own or no policy
-    adds any.
+    adds any. *opts_out*: of every policy, itself or with its namespace.
     """
 
     skipped: frozenset[str] = frozenset()
     overrides: Mapping[str, str] = field(default_factory=dict)
     account: Account | None = None
+    opts_out: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.skipped or self.overrides or self.account)
+        return bool(self.skipped or self.overrides or self.account or self.opts_out)
 
 
 NO_WISHES = Wishes()
+
+# Marks of what was refused: to opt out, to leave a sidecar out, to override it just so.
+OPT_OUT = "inject"
+
+
+def skip_mark(sidecar: str) -> str:
+    """Return the mark that leaving *sidecar* out was refused."""
+    return f"skip.{sidecar}"
+
+
+def override_mark(sidecar: str, override: str) -> str:
+    """Return the mark that *override*, as `read` gives it, was refused for *sidecar*."""
+    return f"override.{sidecar}@{hashlib.sha256(override.encode()).hexdigest()[:8]}"
 
 
 def wishes_of(annotations: Mapping[str, str], pod_annotations: Mapping[str, str]) -> Wishes:
@@ -77,33 +93,47 @@ def adjustment_on(revision: Revision, wishes: Wishes, policy: Policy | None, ent
     if not wishes:
         return UNADJUSTED
     there = recorded if entry is not None and entry.revision == revision.name else UNADJUSTED
-    skipped = _skips(revision, wishes, policy, there)
+    forbidden = policy.opt_out is OptOut.FORBIDDEN
+    wished = wishes.skipped & {each.name for each in revision.sidecars}
+    skipped = {
+        each for each in wished if not forbidden and skip_mark(each) not in there.refused
+    } | wished & there.skipped
+    asked = dict(_overrides(revision, wishes, skipped))
+    overrides = {
+        (each.name, asked[each.name])
+        for each in revision.sidecars
+        if each.name in asked and _may_have(asked[each.name], each, policy, there)
+    }
+    refused = {skip_mark(each) for each in wished - skipped}
+    refused |= {override_mark(name, each) for name, each in asked.items() - overrides}
+    if wishes.opts_out and (forbidden or OPT_OUT in there.refused):
+        refused.add(OPT_OUT)
     return Adjustment(
-        skipped=skipped,
-        overrides=tuple(sorted(_overrides(revision, wishes, policy, there, skipped))),
+        skipped=frozenset(skipped),
+        overrides=tuple(sorted(overrides)),
         account=_account(revision, wishes, there),
+        refused=frozenset(refused),
     )
 
 
-def _skips(revision: Revision, wishes: Wishes, policy: Policy, there: Adjustment) -> frozenset[str]:
-    wished = wishes.skipped & {each.name for each in revision.sidecars}
-    return wished & there.skipped if policy.opt_out is OptOut.FORBIDDEN else wished
-
-
-def _overrides(
-    revision: Revision, wishes: Wishes, policy: Policy, there: Adjustment, skipped: Collection[str]
-) -> Iterator[tuple[str, str]]:
-    """Yield the overrides that are allowed, or are there already just so, of sidecars that are not *skipped*."""
+def _overrides(revision: Revision, wishes: Wishes, skipped: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield what can be read of the overrides that are asked for, of sidecars that are not *skipped*."""
     for sidecar in revision.sidecars:
         text = wishes.overrides.get(sidecar.name)
         if text is None or sidecar.name in skipped:
             continue
         try:
-            override = read(text)
+            yield sidecar.name, read(text)
         except InvalidInput:
             continue
-        if (sidecar.name, override) in there.overrides or not any(_refusals(override, sidecar, policy)):
-            yield sidecar.name, override
+
+
+def _may_have(override: str, sidecar: InjectedSidecar, policy: Policy, there: Adjustment) -> bool:
+    """Whether *override* is there already just so, or is allowed and was not refused before."""
+    if (sidecar.name, override) in there.overrides:
+        return True
+    refused = override_mark(sidecar.name, override) in there.refused
+    return not refused and not any(_refusals(override, sidecar, policy))
 
 
 def _refusals(override: str, sidecar: InjectedSidecar, policy: Policy) -> Iterator[str]:
@@ -114,7 +144,7 @@ def _refusals(override: str, sidecar: InjectedSidecar, policy: Policy) -> Iterat
 
 def ignored_overrides(revision: Revision, wishes: Wishes, policy: Policy, entry: Entry | None) -> Iterator[str]:
     """Yield a sentence for each thing that is wrong with an override for *revision*, as `adjustment_on` has it."""
-    there = entry.adjustment.overrides if entry is not None and entry.revision == revision.name else ()
+    there = entry.adjustment if entry is not None else UNADJUSTED
     for sidecar in revision.sidecars:
         text = wishes.overrides.get(sidecar.name)
         if text is None:
@@ -127,8 +157,13 @@ def ignored_overrides(revision: Revision, wishes: Wishes, policy: Policy, entry:
                 f"{where}: {str(problem).removeprefix(': ')} (the override is ignored)" for problem in error.problems
             )
             continue
-        what = "it goes with the next revision" if (sidecar.name, override) in there else "the override is ignored"
-        yield from (f"{where}: {problem} ({what})" for problem in _refusals(override, sidecar, policy))
+        in_effect = (sidecar.name, override) in there.overrides
+        what = "it goes with the next revision" if in_effect else "the override is ignored"
+        problems = [f"{where}: {problem} ({what})" for problem in _refusals(override, sidecar, policy)]
+        yield from problems
+        same = entry is not None and entry.revision == revision.name
+        if same and not problems and not in_effect and override_mark(sidecar.name, override) in there.refused:
+            yield f"{where}: is allowed by now (it comes with the next revision)"
 
 
 def _account(revision: Revision, wishes: Wishes, there: Adjustment) -> Account | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjusting import Wishes
+from sidecarpolicy.core.adjusting import OPT_OUT, Wishes, skip_mark
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import Entry
 from sidecarpolicy.core.workload import Namespace, Workload
@@ -34,11 +34,12 @@ def opts_out(workload: Workload, namespace: Namespace) -> str:
 def without_effect(
     workload: Workload, namespace: Namespace, wishes: Wishes, policy: Policy, entry: Entry | None
 ) -> Iterator[str]:
-    """Yield a sentence for each way in which an owner opts out of *policy*, where it forbids that.
+    """Yield a sentence for each way in which an owner opts out of *policy*, where it forbids that, or has forbidden it.
 
-    *entry*: what the record has of the policy. What is left out already stays so until the next revision.
+    *entry*: what the record has of the policy. What is left out already, or was not, stays so until the next revision.
     """
     if policy.opt_out is not OptOut.FORBIDDEN:
+        yield from _to_come(workload, namespace, wishes, policy, entry)
         return
     why = f"which has no effect on {policy.id.label} (optOut: {policy.opt_out})"
     if said := opts_out(workload, namespace):
@@ -50,6 +51,17 @@ def without_effect(
     if there:
         why = f"which {policy.id.label} forbids by now (optOut: {policy.opt_out}): its next revision brings it back"
         yield f"the annotation {names.SKIP} leaves out {_listed(there)}, {why}"
+
+
+def _to_come(
+    workload: Workload, namespace: Namespace, wishes: Wishes, policy: Policy, entry: Entry | None
+) -> Iterator[str]:
+    refused = entry.adjustment.refused if entry is not None else frozenset()
+    why = f"which {policy.id.label} allows by now: it has its effect with the next revision"
+    if OPT_OUT in refused and (said := opts_out(workload, namespace)):
+        yield f"{said}, {why}"
+    if waiting := frozenset(each for each in wishes.skipped if skip_mark(each) in refused):
+        yield f"the annotation {names.SKIP} leaves out {_listed(waiting)}, {why}"
 
 
 def _listed(sidecars: frozenset[str]) -> str:

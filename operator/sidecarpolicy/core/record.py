@@ -184,7 +184,7 @@ def _entry(value: Mapping[str, Any]) -> Entry:
 
 
 def _adjustment(value: Mapping[str, Any]) -> Adjustment:
-    if not any(key in value for key in ("skipped", "overrides", "account")):
+    if not any(key in value for key in ("skipped", "overrides", "account", "refused")):
         return UNADJUSTED
     account = value.get("account")
     return Adjustment(
@@ -198,6 +198,7 @@ def _adjustment(value: Mapping[str, Any]) -> Adjustment:
         )
         if account is not None
         else None,
+        refused=frozenset(_text(mark) for mark in _list(value.get("refused", []))),
     )
 
 
@@ -209,6 +210,7 @@ def _adjusted(adjustment: Adjustment) -> dict[str, Any]:
         **({"skipped": sorted(adjustment.skipped)} if adjustment.skipped else {}),
         **({"overrides": overrides} if overrides else {}),
         **({"account": {"name": account.name, **secrets}} if account is not None else {}),
+        **({"refused": sorted(adjustment.refused)} if adjustment.refused else {}),
     }
 
 

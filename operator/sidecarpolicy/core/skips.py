@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjusting import invalid_skips, unknown_sidecar
+from sidecarpolicy.core.adjusting import OPT_OUT, invalid_skips, skip_mark, unknown_sidecar
 from sidecarpolicy.core.adjustment import Account
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, needs_requests, requests
 from sidecarpolicy.core.claims import IDENTITY, template_items
@@ -31,6 +31,7 @@ from sidecarpolicy.core.record import (
     PULL_SECRETS,
     VOLUME_MOUNTS,
     VOLUMES,
+    Entry,
     ItemKey,
     Record,
     place_of,
@@ -60,6 +61,7 @@ OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
 SHARED = (VOLUMES, PULL_SECRETS, *METADATA)
 
 NO_MARKS: Mapping[str, str] = {}
+NOTHING = Entry(revision="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +95,8 @@ class Subject:
     where that is not what they want to inject. *inspected*: policies whose failed rollout is left on it for
     inspection. *autoscalers*: those that scale it. *driven_by*: the Rollout that takes its template from it, if any.
     *operator_namespace*: where the operator itself runs, empty where that is not known. *emptied*: see `Claims`.
-    *binding*: policies that forbid to opt out of them. *account*: whose pull secrets its Pods get, None where they have
-    some of their own.
+    *binding*: policies that forbid to opt out of them. *skipped*: names of sidecars that its owner leaves out.
+    *account*: whose pull secrets its Pods get, None where they have some of their own.
     """
 
     workload: Workload
@@ -111,6 +113,7 @@ class Subject:
     operator_namespace: str = ""
     emptied: frozenset[tuple[str, str]] = frozenset()
     binding: frozenset[PolicyId] = frozenset()
+    skipped: frozenset[str] = frozenset()
     account: Account | None = None
 
     def is_injected(self, name: str) -> bool:
@@ -175,11 +178,16 @@ def terminating(subject: Subject, revision: Revision, above: Sequence[Revision])
 def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Its owner says so, on the Deployment or in its Pod template or, unless they say otherwise, on the namespace.
 
-    Whoever leaves every sidecar of a policy out by name has opted out of it.
+    Whoever leaves every sidecar of a policy out by name has opted out of it. What is there of the policy goes at once
+    where its owner leaves that out; where a new revision has none of it any more, that is a step like any other.
     """
-    if revision.policy not in subject.binding and (where := opts_out(subject.workload, subject.namespace)):
+    entry = subject.record.entries.get(revision.policy, NOTHING)
+    refused = entry.adjustment.refused
+    may_opt_out = revision.policy not in subject.binding and OPT_OUT not in refused
+    if may_opt_out and (where := opts_out(subject.workload, subject.namespace)):
         return Skip(reason=SkipReason.OPTED_OUT, message=where, removes=True)
-    if not revision.sidecars:
+    left_out = {name for name in subject.skipped if skip_mark(name) not in refused}
+    if not revision.sidecars and (entry.names(INIT_CONTAINERS) | entry.adopted) <= left_out:
         message = f"the annotation {names.SKIP} names every sidecar of the policy"
         return Skip(reason=SkipReason.OPTED_OUT, message=message, removes=True)
     return None

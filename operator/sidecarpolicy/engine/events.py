@@ -72,7 +72,7 @@ class Teller:
                     context.revision(policy, old.revision) if old else None, prepared.desired.assigned.get(policy)
                 )
                 what = f"{new.revision} of {policy.label}: {images}"
-                if old is not None and old.revision == new.revision and old.adjustment != new.adjustment:
+                if old is not None and old.revision == new.revision and old.adjustment.effect != new.adjustment.effect:
                     what = f"{what}; from now on {new.adjustment}"
                 elif old is not None and old.revision == new.revision:
                     what = f"repaired {what}{_repaired(prepared, policy)}"

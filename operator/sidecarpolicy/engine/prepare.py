@@ -65,7 +65,7 @@ class Prepared:
     def is_repair(self) -> bool:
         """Whether the patch only mends: no policy comes, goes or changes its revision, and no owner adjusts one."""
         before, after = (
-            {policy: (entry.revision, entry.adjustment) for policy, entry in record.entries.items()}
+            {policy: (entry.revision, entry.adjustment.effect) for policy, entry in record.entries.items()}
             for record in (self.judgement.record, self.composed.record)
         )
         return before == after and self.changes_pods

@@ -13,6 +13,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import Wishes, wishes_of
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
+from sidecarpolicy.core.opt_out import opts_out
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.progress import facts_of
 from sidecarpolicy.core.pull_secrets import account_on
@@ -89,6 +90,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
         operator_namespace=cache.operator_namespace,
         emptied=content.claims.emptied,
         binding=binding,
+        skipped=wishes.skipped,
         account=wishes.account,
     )
     judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving), wishes=wishes)
@@ -114,6 +116,8 @@ def _pins(workload: Workload, context: Context) -> Mapping[PolicyId, Pin]:
 def _wishes(workload: Workload, record: Record, candidates: Sequence[Revision], context: Context) -> Wishes:
     """What the owner of *workload* wants adjusted, and what it brings along for *candidates* or what it has."""
     wishes = wishes_of(workload.annotations, workload.pod_annotations)
+    if opts_out(workload, context.cache.namespace(workload.id.namespace)):
+        wishes = replace(wishes, opts_out=True)
     if not any(each.pull_secrets for each in candidates) and PULL_SECRETS not in (workload.record or ""):
         return wishes
     secrets = partial(context.cache.pull_secrets, workload.id.namespace)
