@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidecarpolicy import names
 from sidecarpolicy.cli.history import with_words
 from sidecarpolicy.core.adjusting import adjusted, adjustment_on, ignored_overrides, wishes_of
-from sidecarpolicy.core.adjustment import UNADJUSTED
+from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
 from sidecarpolicy.core.decode import author_words
 from sidecarpolicy.core.injection import compose, eject, inject
 from sidecarpolicy.core.overrides import overridden, read, refusals
@@ -38,6 +38,7 @@ POLICY = a_policy(sidecars=[a_sidecar(container=CONTAINER, **ALLOWED)])
 TEMPLATE = a_deployment()["spec"]["template"]
 MORE_MEMORY: Json = {"resources": {"limits": {"memory": "256Mi"}}}
 DEBUG: Json = {"env": {"LOG_LEVEL": "debug"}}
+LONG = '{"env":{"LOG_LEVEL":"' + "x" * 4039 + '"},"resources":{"limits":{"cpu":1}}}'
 
 
 def overriding(value: Any, policy: Json = POLICY) -> Revision:
@@ -132,6 +133,10 @@ def test_moving_from_one_override_to_another_keeps_what_others_have_added() -> N
             "resources.limits.gpu: must be one of cpu, ephemeral-storage",
         ),
         ({"resources": {"claims": []}}, "resources.claims: must be one of limits, requests"),
+        ({"resources": {"limits": {"memory": 0}}}, "resources.limits.memory: must be greater than zero"),
+        ({"resources": {"limits": {"cpu": "0m"}}}, "resources.limits.cpu: must be greater than zero"),
+        ({"resources": {"requests": {"memory": "1e30"}}}, f"resources.requests.memory: must be at most {2**63 - 1}"),
+        (LONG, "must have at most 4096 characters in its one spelling, not 4098"),
         ({"image": "other"}, "image: must be one of env, resources"),
         ({"env": {"LOG_LEVEL": 1}}, "env.LOG_LEVEL: must be a string, not a number (1)"),
         ({"env": {"LOG_LEVEL": None}}, "env.LOG_LEVEL: must be a string"),
@@ -167,6 +172,13 @@ def test_a_path_lets_be_overridden_what_is_below_it(allowed: str) -> None:
     assert list(refusals(override, CONTAINER, ["resources.requests", "resources.limits.cpu"], {})) != []
 
 
+def test_a_variable_lets_no_other_be_overridden_whose_name_goes_on_after_a_dot() -> None:
+    override = read('{"env": {"A.B": "x"}}')
+    assert list(refusals(override, CONTAINER, ["env.A.B"], {})) == []
+    (found,) = refusals(override, CONTAINER, ["env.A"], {})
+    assert found.startswith("env.A.B: must be among what the policy lets be overridden")
+
+
 def test_an_override_of_no_sidecar_is_an_invalid_mark() -> None:
     key = f"{names.OVERRIDE}vault"
     (found,) = invalid_marks({}, {key: "{}"}, sidecars={"proxy"})
@@ -198,7 +210,11 @@ def test_what_a_policy_may_let_be_overridden(sidecar: Json, problem: str) -> Non
 
 
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "1", "64Mi", "x", "\ud800"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "0", "1", "64Mi", "8Ei", "1e99", "1n", "x", "é" * 999, "\ud800"]),
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(
@@ -218,6 +234,8 @@ def test_any_text_is_an_override_in_its_one_spelling_or_says_what_is_wrong(value
     else:
         assert read(override) == override
         override.encode()
+        record = Record(entries={WEB: Entry(revision="web-0", adjustment=Adjustment(overrides=(("proxy", override),)))})
+        assert parse(text_of(record)) == record
         once = overridden(CONTAINER, override)
         assert overridden(once, override) == once
 

@@ -25,6 +25,7 @@ AMOUNTS = ("requests", "limits")
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
 VARIABLE = re.compile(r"[A-Za-z_][-._A-Za-z0-9]*")
 LONGEST = 4096
+LARGEST = 2**63 - 1
 MOST_VARIABLES = 32
 
 # What a policy may let be overridden: a path, or what is above it.
@@ -44,9 +45,12 @@ def read(text: str) -> str:
     override = _override(root)
     if not root.problems and not override:
         root.wrong("must set something")
+    spelled = compact(override) if not root.problems else ""
+    if len(spelled) > LONGEST:  # canonical amounts can be longer than what was written
+        root.wrong(f"must have at most {LONGEST} characters in its one spelling, not {len(spelled)}")
     if root.problems:
         raise InvalidInput(tuple(root.problems))
-    return compact(override)
+    return spelled
 
 
 def _override(root: Cursor) -> Json:
@@ -54,12 +58,13 @@ def _override(root: Cursor) -> Json:
         root.mapping(allowed=frozenset({"resources", "env"}))
     resources, variables = root.field("resources"), root.field("env")
     resources.mapping(allowed=frozenset(AMOUNTS))
-    amounts = {each: _amounts(resources.field(each)) for each in AMOUNTS}
+    amounts = {each: _amounts(resources.field(each), is_limit=each == "limits") for each in AMOUNTS}
     found = {"resources": {key: value for key, value in amounts.items() if value}, "env": _variables(variables)}
     return {key: value for key, value in found.items() if value}
 
 
-def _amounts(cursor: Cursor) -> dict[str, str]:
+def _amounts(cursor: Cursor, *, is_limit: bool) -> dict[str, str]:
+    """Return amounts by resource. A limit of zero would be none at all to the kubelet."""
     found = {}
     for name in cursor.mapping(allowed=frozenset(RESOURCES)):
         amount = cursor.field(name)
@@ -70,6 +75,10 @@ def _amounts(cursor: Cursor) -> dict[str, str]:
             continue
         if size < 0:
             amount.wrong("must not be negative")
+        elif is_limit and not size:
+            amount.wrong("must be greater than zero, which means without a limit")
+        elif size > LARGEST:
+            amount.wrong(f"must be at most {LARGEST}")
         found[name] = format_quantity(size, binary=str(amount.value).endswith("i"))
     return found
 
@@ -105,7 +114,7 @@ def refusals(override: str, container: Json, allowed: Sequence[str], most: Mappi
     """
     value: Json = json.loads(override)
     for path in _paths(value):
-        if not any(path == each or path.startswith(f"{each}.") for each in allowed):
+        if not any(_covers(each, path) for each in allowed):
             yield f"{path}: must be among what the policy lets be overridden: {', '.join(allowed) or 'nothing'}"
     for amounts, resource, amount in _resources(value):
         if resource in most and parse_quantity(amount) > parse_quantity(most[resource]):
@@ -115,6 +124,11 @@ def refusals(override: str, container: Json, allowed: Sequence[str], most: Mappi
         limit = at(merged, "limits").get(resource)
         if limit is not None and parse_quantity(amount) > parse_quantity(limit):
             yield f"resources.requests.{resource}: must be at most the limit, {limit}, not {amount}"
+
+
+def _covers(allowed: str, path: str) -> bool:
+    """Whether a policy that lets *allowed* be overridden lets *path*. A dot in a variable's name separates nothing."""
+    return path == allowed or (path.startswith(f"{allowed}.") and not path.startswith("env."))
 
 
 def overridden(container: Json, override: str) -> Json:
