@@ -128,8 +128,8 @@ class InvalidPolicy(InvalidInput):
     """A policy that cannot be used. *readable* is the rest of it, where at least its selection is clear.
 
     So what an earlier spec injected can be kept in order on the workloads that this one selects. Where it is not clear
-    how its rollout goes, or what becomes of its sidecars in the end, the most careful is taken: nothing more is rolled
-    out, nothing goes back, and nothing is removed without an approval.
+    how its rollout goes, whether owners may opt out, or what becomes of its sidecars in the end, the most careful is
+    taken: nothing more is rolled out, nothing goes back, and nothing is removed without an approval, nor by an owner.
     """
 
     def __init__(self, problems: tuple[Problem, ...], policy: Policy) -> None:
@@ -138,6 +138,8 @@ class InvalidPolicy(InvalidInput):
         unclear = any(place in ("metadata", "spec") or SELECTION.match(place) for place in places)
         if any(place.startswith(("spec.rollout", "spec.deletionPolicy")) for place in places):
             policy = replace(policy, rollout=careful(policy.rollout))
+        if any(place.startswith("spec.optOut") for place in places):
+            policy = replace(policy, rollout=careful(policy.rollout), opt_out=OptOut.FORBIDDEN)
         self.readable = None if unclear else policy
 
 
