@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonpatch
 import pytest
 
+from sidecarpolicy.core.claims import LAST_APPLIED, claims_of
 from sidecarpolicy.core.injection import compose, eject, inject
 from sidecarpolicy.core.patch import template_and_record_changes
 from sidecarpolicy.core.pod_metadata import reserved
@@ -23,6 +25,7 @@ from tests.core.objects import a_revision, decoded
 from tests.core.reviews import Cluster, record_on, template_of
 
 SCRAPE = "prometheus.io/scrape"
+SECRET = {"name": "vendor"}
 SAFE = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 
 
@@ -75,6 +78,19 @@ def test_a_value_that_the_owner_sets_later_is_theirs() -> None:
     template, record = cluster.operate(edited)
     assert template["metadata"][ANNOTATIONS] == {SCRAPE: "false", SAFE: "logs"}
     assert f'"annotations":["{SAFE}"]' in record
+
+
+def test_what_the_owner_declares_stays_when_a_revision_comes_without_it() -> None:
+    both = a_revision(podMetadata={LABELS: {"mesh": "on"}, ANNOTATIONS: {SCRAPE: "true"}}, imagePullSecrets=[SECRET])
+    template, record = inject(a_template(), [both], Record())
+    manifest = {"metadata": {ANNOTATIONS: {SCRAPE: "true"}}, "spec": {"imagePullSecrets": [SECRET]}}
+    claims = claims_of({"annotations": {LAST_APPLIED: json.dumps({"spec": {"template": manifest}})}})
+    neither = a_revision(sidecars=[{"name": "proxy", "container": {"image": "other"}}])
+    composed = compose(template, record, {both.policy: neither}, claims=claims)
+    assert composed.left_behind == (ItemKey(ANNOTATIONS, SCRAPE), ItemKey("imagePullSecrets", "vendor"))
+    assert composed.template["metadata"] == a_template(annotations={SCRAPE: "true"})["metadata"]
+    assert composed.template["spec"]["imagePullSecrets"] == [SECRET]
+    assert eject(composed.template, composed.record)["spec"]["imagePullSecrets"] == [SECRET]
 
 
 def test_one_that_nobody_else_wants_otherwise_is_put_back() -> None:

@@ -174,6 +174,7 @@ class _Work:
             revision.policy: frozenset(each.name for each in revision.sidecars if self._is_adopted(revision, each.name))
             for revision in self.assigned
         }
+        self.left_behind |= self._no_more_provided(claims)
         self.taken_over = frozenset(self._taken_over(abandoned)) if abandoned else frozenset()
         self.held_items = _items_of(self.held.values())
         # What a policy shares with one that stays is not the owner's when it is orphaned.
@@ -223,6 +224,15 @@ class _Work:
                 edited = canonical is not None and not is_as_it_should_be(self.live[item], canonical)
                 if item in claims.owners or (edited and item in claims.touched):
                     yield item
+
+    def _no_more_provided(self, claims: Claims) -> set[ItemKey]:
+        """Items in what is the owner's own that a policy has at another revision now without, and that they declare."""
+        found: set[ItemKey] = set()
+        for revision in self.assigned:
+            entry = self.record.entries.get(revision.policy)
+            if entry is not None and (entry.revision, entry.adjustment) != (revision.name, revision.adjustment):
+                found |= {item for item in entry.items & self.live.keys() if item.yields and item in claims.owners}
+        return found - {item for each in self.assigned for item, _ in self._provides(each)} if found else found
 
     def _recorded(self, policy: PolicyId, entry: Entry, item: ItemKey) -> Json | None:
         """The canonical form that the recorded revision, as its owner adjusted it, gives *item*, where it is known."""
@@ -470,7 +480,7 @@ def rebuilt(template: Json, record: Record, claims: Claims, revisions: Sequence[
     """Return *record* with an entry for each policy whose entry was lost, as far as that can be known.
 
     Only for items that one of *revisions* (of policies that select the workload now, the newest first) makes exactly
-    so, and whose key our field manager owns; and only where all of its sidecars are there.
+    so, and whose key our field manager owns; and only where it has sidecars for them, and all of those are there.
     """
     entries = dict(record.entries)
     live = dict(template_items(template))
@@ -487,7 +497,7 @@ def rebuilt(template: Json, record: Record, claims: Claims, revisions: Sequence[
             and is_as_it_should_be(content, canonical)
         }
         sidecars = {ItemKey(INIT_CONTAINERS, sidecar.name) for sidecar in revision.sidecars}
-        if sidecars <= found:
+        if sidecars and sidecars <= found:
             entries[revision.policy] = Entry(
                 revision=revision.name, items=frozenset(found), adjustment=revision.adjustment
             )
