@@ -10,7 +10,8 @@ import pytest
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import NO_WISHES, adjusted, adjustment_on, invalid_skips, wishes_of
 from sidecarpolicy.core.adjustment import Adjustment
-from sidecarpolicy.core.injection import eject, inject
+from sidecarpolicy.core.claims import claims_of
+from sidecarpolicy.core.injection import eject, inject, rebuilt
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.record import Entry, Record, parse, text_of
@@ -113,6 +114,23 @@ def test_what_is_no_sidecar_is_an_invalid_mark() -> None:
     assert said.startswith(f"annotation {names.SKIP} of the Pod template: names 'vault'")
     (said,) = invalid_marks({names.SKIP: "proxy"}, {}, sidecars={"proxy"})
     assert said.startswith(f"label {names.SKIP}: is not known")
+
+
+def test_a_long_list_of_wrong_names_is_not_told_whole() -> None:
+    said = list(invalid_skips(",".join([*(f"V{number}" for number in range(9)), "V0", "x" * 5000]), {"proxy"}))
+    assert len(said) == 4
+    assert said[-1] == "and 7 more"
+    assert list(invalid_skips("vault,vault", {"proxy"})) == list(invalid_skips("vault", {"proxy"}))
+    (said_of_one,) = invalid_skips("X" * 5000, None)
+    assert len(said_of_one) < 200
+
+
+def test_a_lost_record_is_not_rebuilt_for_what_has_no_sidecar_there() -> None:
+    revision = skipping("proxy", "logger", podMetadata={"labels": {"mesh": "on"}})
+    owned = {"f:spec": {"f:template": {"f:metadata": {"f:labels": {"f:mesh": {}}}}}}
+    claims = claims_of({"managedFields": [{"manager": names.FIELD_MANAGER, "operation": "Update", "fieldsV1": owned}]})
+    template = {**TEMPLATE, "metadata": {"labels": {"mesh": "on"}}}
+    assert rebuilt(template, Record(), claims, [revision]) == Record()
 
 
 # What operator and admission make of it.
@@ -254,6 +272,15 @@ def test_a_revision_without_the_others_removes_nothing_that_its_owner_has_not_sk
     moved = after_step(cluster, body, revision)
     assert names_on(template_of(moved)) == []
     assert cluster.operate(moved) == (template_of(a_deployment()), "")
+
+
+def test_whoever_skips_what_is_not_there_in_the_template_is_told_in_the_answer(cluster: Cluster) -> None:
+    body = a_deployment()
+    template = template_of(body)
+    metadata = template["metadata"] | {"annotations": {names.SKIP: "vault"}}
+    marked = {**body, "spec": body["spec"] | {"template": {**template, "metadata": metadata}}}
+    (said,) = cluster.review(marked).warnings
+    assert said.startswith(f"annotation {names.SKIP} of the Pod template: names 'vault'")
 
 
 def test_a_skip_is_no_repair_of_what_somebody_has_undone(cluster: Cluster) -> None:

@@ -120,10 +120,10 @@ def test_kubectls_annotation_declares_items_by_name() -> None:
 
 def test_a_list_without_a_value_is_one_that_kubectl_empties() -> None:
     app: Json = {"name": "app", "env": None, "volumeMounts": [], "args": None}
-    pod = {"initContainers": None, "volumes": [], "containers": [app]}
-    text = json.dumps({"spec": {"template": {"spec": pod}}})
+    pod = {"initContainers": None, "volumes": [], "imagePullSecrets": None, "containers": [app]}
+    text = json.dumps({"spec": {"template": {"metadata": {"labels": {}, "annotations": None}, "spec": pod}}})
     claims = claims_of({"annotations": {LAST_APPLIED: text}})
-    assert claims.emptied == {("initContainers", ""), ("env", "app")}
+    assert claims.emptied == {("annotations", ""), ("initContainers", ""), ("imagePullSecrets", ""), ("env", "app")}
     assert claims_of({}).emptied == frozenset()
     assert claims_of({"annotations": {LAST_APPLIED: '{"spec": null, "null"'}}).emptied == frozenset()
 

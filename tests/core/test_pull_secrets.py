@@ -135,6 +135,8 @@ def test_where_it_cannot_be_read_nothing_is_changed(cluster: Cluster) -> None:
     body = cluster.admit(a_deployment())
     cluster.forget(SERVICE_ACCOUNTS, "shop", "default")
     assert cluster.admit(a_deployment()) == a_deployment()
+    (warning,) = cluster.review(a_deployment()).warnings
+    assert warning.startswith("SidecarPolicy shop/web skips this Deployment (PullSecretsUnreadable)")
     cluster.roll_out(a_policy(sidecars=[a_sidecar("other")], imagePullSecrets=VENDOR), number=2)
     assert cluster.writes(body) == []
     (workload,) = cluster.cache.workloads.values()

@@ -43,6 +43,7 @@ CONFLICTS = frozenset(
         SkipReason.NAME_CONFLICT,
         SkipReason.PORT_CONFLICT,
         SkipReason.EMPTIED_BY_APPLY,
+        SkipReason.PULL_SECRETS_UNREADABLE,
         SkipReason.BREAKS_AUTOSCALING,
     }
 )
@@ -190,7 +191,8 @@ def _step_back(policy: PolicyId, recorded: Record, subject: Workload) -> Step | 
 def _warnings(proposal: Proposal, judgement: Judgement, context: Context) -> Iterator[str]:
     workload = proposal.workload
     known = sidecars_on(judgement, context)
-    yield from (cause(each) for each in invalid_marks(workload.labels, workload.annotations, sidecars=known))
+    marks = (workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations)
+    yield from (cause(each) for each in invalid_marks(*marks, sidecars=known))
     namespace = context.cache.namespace(workload.id.namespace)
     for cached in context.cache.selecting(workload):
         if cached.policy is not None:

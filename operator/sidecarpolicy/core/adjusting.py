@@ -55,6 +55,9 @@ class Wishes:
 
 NO_WISHES = Wishes()
 
+MOST_SENTENCES = 3
+LONGEST_LABEL = 63
+
 # Marks of what was refused: to opt out, to leave a sidecar out, to override it just so.
 OPT_OUT = "inject"
 
@@ -212,12 +215,25 @@ def readjusted(before: Adjustment, after: Adjustment) -> frozenset[str]:
 
 
 def invalid_skips(value: str, known: Collection[str] | None) -> Iterator[str]:
-    """Yield what is wrong with the *value* of `sidecars.dev/skip`. *known*: sidecars there may be, None: not known."""
-    for name in entries_of(value):
-        if not DNS_LABEL.fullmatch(name):
-            yield f"must be a comma list of names of sidecars, not {name!r}"
-        else:
-            yield from unknown_sidecar(name, known)
+    """Yield what is wrong with the *value* of `sidecars.dev/skip`, a few entries at most: anybody may write it.
+
+    *known*: sidecars there may be, None: not known.
+    """
+    found = [sentence for name in dict.fromkeys(entries_of(value)) for sentence in _invalid_skip(name, known)]
+    yield from found[:MOST_SENTENCES]
+    if len(found) > MOST_SENTENCES:
+        yield f"and {len(found) - MOST_SENTENCES} more"
+
+
+def _invalid_skip(name: str, known: Collection[str] | None) -> Iterator[str]:
+    if not DNS_LABEL.fullmatch(name):
+        yield f"must be a comma list of names of sidecars, not {_shortened(name)!r}"
+    else:
+        yield from unknown_sidecar(name, known)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_LABEL else f"{name[:LONGEST_LABEL]}…"
 
 
 def unknown_sidecar(name: str, known: Collection[str] | None) -> Iterator[str]:

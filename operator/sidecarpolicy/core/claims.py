@@ -141,8 +141,11 @@ def _declared(last_applied: str | None, template: Sequence[str]) -> Iterator[Ite
 
 def _emptied(last_applied: str, template: Sequence[str]) -> Iterator[tuple[str, str]]:
     try:
-        spec = at(json.loads(last_applied), *template, "spec")
-        yield from ((listed, "") for listed in (INIT_CONTAINERS, VOLUMES) if listed in spec and spec[listed] is None)
+        pod = at(json.loads(last_applied), *template)
+        metadata, spec = at(pod, "metadata"), at(pod, "spec")
+        yield from ((listed, "") for listed in METADATA if listed in metadata and metadata[listed] is None)
+        lists = (INIT_CONTAINERS, VOLUMES, PULL_SECRETS)
+        yield from ((listed, "") for listed in lists if listed in spec and spec[listed] is None)
         for container in (*items(spec, INIT_CONTAINERS), *items(spec, "containers")):
             for listed in (ENV, VOLUME_MOUNTS):
                 if listed in container and container[listed] is None:
