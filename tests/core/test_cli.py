@@ -471,6 +471,21 @@ def test_every_problem_of_a_deployment_is_told(command: Command, write: WriteFil
     )
 
 
+@pytest.mark.parametrize(
+    ("selector", "problem"),
+    [
+        ("x", "spec.selector: must be a mapping, not a string"),
+        ({"matchExpressions": [{}]}, "spec.selector.matchExpressions[0].key: must be given"),
+        ({"matchExpressions": ["a"]}, "spec.selector.matchExpressions[0]: must be a mapping, not a string"),
+    ],
+)
+def test_a_selector_that_cannot_be_read_is_told(
+    command: Command, write: WriteFile, selector: Any, problem: str
+) -> None:
+    path = write("app.yaml", a_deployment(selector=selector))
+    assert_refused(command("inject", "-p", write("policy.yaml", a_policy()), path), problem)
+
+
 def test_text_that_is_no_yaml_is_told_with_its_line(command: Command, write: WriteFile, tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
     path.write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ .Values.metadata }}\n")
@@ -767,7 +782,7 @@ def test_inject_takes_pull_secrets_from_the_manifest_of_the_service_account(comm
         "apiVersion": "v1",
         "kind": "ServiceAccount",
         "metadata": {"name": "default", "namespace": "shop"},
-        "imagePullSecrets": [{"name": "mirror"}],
+        "imagePullSecrets": [{"name": "mirror"}, {}],
     }
     both = write("both.yaml", account, a_deployment())
     injected = list(yaml.safe_load_all(command("inject", "-p", policy, both).stdout))

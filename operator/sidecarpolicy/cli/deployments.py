@@ -114,6 +114,8 @@ def _problems(body: Json) -> list[Problem]:
             owner.field(key).text()
             if owner.field(key).absent:
                 owner.field(key).wrong("must be given")
+    spec.field("selector").mapping()
+    _named(spec.field("selector").field("matchExpressions"), "key")
     spec.field("strategy").mapping()
     spec.field("strategy").field("rollingUpdate").mapping()
     template = spec.field("template")

@@ -113,7 +113,7 @@ def _pull_secrets(root: Cursor) -> tuple[str, ...]:
     secrets = list(root.field(PULL_SECRETS).entries())
     for each in secrets:
         each.mapping()
-    return tuple(each.field("name").text() for each in secrets)
+    return tuple(name for each in secrets if (name := each.field("name").text()))
 
 
 def _policies(files: Sequence[File], default_namespace: str) -> tuple[dict[PolicyId, Policy], list[str]]:
