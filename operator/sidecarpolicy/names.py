@@ -192,6 +192,7 @@ class WarningReason(StrEnum):
     UNKNOWN_CONTAINER = "UnknownContainer"
     ENV_KEPT = "EnvKept"
     METADATA_KEPT = "MetadataKept"
+    PULL_SECRETS_HIDDEN = "PullSecretsHidden"
     INVALID_MARK = "InvalidMark"
     OPT_OUT_FORBIDDEN = "OptOutForbidden"
     OVERRIDE_IGNORED = "OverrideIgnored"

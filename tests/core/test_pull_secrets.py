@@ -7,18 +7,20 @@ from typing import Any
 import pytest
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjustment import Account
+from sidecarpolicy.core.adjusting import Wishes, adjustment_on
+from sidecarpolicy.core.adjustment import Account, Adjustment
 from sidecarpolicy.core.injection import eject, inject
 from sidecarpolicy.core.pull_secrets import account_on, secrets_in
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.record import Record, parse
-from sidecarpolicy.core.rendering import canonical_request
+from sidecarpolicy.core.record import Entry, Record, parse
+from sidecarpolicy.core.rendering import canonical_request, offline
 from sidecarpolicy.core.revision import from_controller_revision
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.acceptance import in_the_authors_words
-from sidecarpolicy.engine.resources import POLICIES, SERVICE_ACCOUNTS
+from sidecarpolicy.engine.prepare import NO_STEPS, prepare, warn
+from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES, SERVICE_ACCOUNTS
 from sidecarpolicy.engine.skip_verdicts import judged
-from sidecarpolicy.names import SkipReason
+from sidecarpolicy.names import SkipReason, WarningReason
 from tests.builders import a_deployment, a_policy, a_sidecar
 from tests.core.cached import a_stored_revision
 from tests.core.objects import WEB, a_revision, decoded
@@ -145,6 +147,36 @@ def test_where_it_cannot_be_read_nothing_is_changed(cluster: Cluster) -> None:
     assert (skip.reason, skip.removes) == (SkipReason.PULL_SECRETS_UNREADABLE, False)
     assert "ServiceAccount 'default'" in skip.message
     assert pulled(cluster.admit(with_pod(a_deployment(), imagePullSecrets=[{"name": "own"}]))) == ["own", "vendor"]
+
+
+def test_while_an_account_cannot_be_read_its_secrets_are_those_that_were_recorded() -> None:
+    found = decoded(a_policy(imagePullSecrets=VENDOR))
+    revision, recorded = offline(found), Adjustment(account=Account(name="default", secrets=("mirror",)))
+    entry = Entry(revision="web-0000000000", adjustment=recorded)
+    for name, expected in (("default", recorded.account), ("cart", None)):
+        wishes = Wishes(account=Account(name=name, secrets=None))
+        assert adjustment_on(revision, wishes, found, entry).account == expected
+
+
+def test_it_is_told_where_an_owner_drops_their_own_while_the_account_cannot_be_read(cluster: Cluster) -> None:
+    body = cluster.admit(with_pod(a_deployment(), imagePullSecrets=[{"name": "own"}]))
+    cluster.forget(SERVICE_ACCOUNTS, "shop", "default")
+    after = settled(cluster, with_pod(body, imagePullSecrets=VENDOR))
+    cluster.put(DEPLOYMENTS, after)
+    (workload,), context = cluster.cache.workloads.values(), cluster.context
+    warn(prepare(workload, NO_STEPS, context), workload, context)
+    (told,) = context.memory.of_policy(WEB).warned[workload.id]
+    assert told.reason is WarningReason.PULL_SECRETS_HIDDEN
+    assert "ServiceAccount 'default'" in told.message
+
+
+def test_an_account_concerns_only_those_that_get_pull_secrets(cluster: Cluster) -> None:
+    assert cluster.cache.accounts_needed.is_set()
+    plain = Cluster()
+    plain.roll_out(a_policy())
+    plain.put(DEPLOYMENTS, a_deployment())
+    assert not plain.cache.accounts_needed.is_set()
+    assert not plain.cache.workloads.keys() & plain.put(SERVICE_ACCOUNTS, an_account("default", "mirror"))
 
 
 def test_a_policy_without_any_asks_for_no_service_account() -> None:

@@ -114,7 +114,7 @@ def adjustment_on(revision: Revision, wishes: Wishes, policy: Policy | None, ent
     return Adjustment(
         skipped=frozenset(skipped),
         overrides=tuple(sorted(overrides)),
-        account=_account(revision, wishes, there),
+        account=_account(revision, wishes, there, recorded),
         refused=frozenset(refused),
     )
 
@@ -169,13 +169,15 @@ def ignored_overrides(revision: Revision, wishes: Wishes, policy: Policy, entry:
             yield f"{where}: is allowed by now (it comes with the next revision)"
 
 
-def _account(revision: Revision, wishes: Wishes, there: Adjustment) -> Account | None:
+def _account(revision: Revision, wishes: Wishes, there: Adjustment, recorded: Adjustment) -> Account | None:
+    """Return whose pull secrets come along. While they cannot be read, they are as they were *recorded*, if ever."""
     account, known = wishes.account, there.account
     if account is None or not revision.pull_secrets:
         return None
-    if known is not None and (known.name == account.name or account.secrets is None):
-        return known
-    return account if account.secrets is not None else None
+    if account.secrets is None:
+        last = known or recorded.account
+        return last if last is not None and (last is known or last.name == account.name) else None
+    return known if known is not None and known.name == account.name else account
 
 
 def adjusted(revision: Revision, adjustment: Adjustment) -> Revision:

@@ -12,6 +12,7 @@ is kept of that: a term begins by looking at everything.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.pull_secrets import secrets_in
 from sidecarpolicy.core.reading import InvalidInput
+from sidecarpolicy.core.record import PULL_SECRETS
 from sidecarpolicy.core.revision import (
     StoredRevision,
     current_revision,
@@ -174,6 +176,8 @@ class Cache:
         self.operator_namespace = operator_namespace
         self.listener: Listener | None = None
         self.has_admission: bool | None = None  # whether workloads are reviewed while they are written; None: unknown
+        self.accounts_needed = asyncio.Event()
+        """Set once a policy or a stored revision has pull secrets: then those of ServiceAccounts matter."""
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
@@ -451,9 +455,18 @@ class Cache:
         if new is not None:
             self._pull_secrets[name] = new
         if old != new:
-            for workload in self._in_namespace.get(name[0], {}):
-                if self._selecting.get(workload):
-                    self._tell_workload(workload)
+            for workload in self._in_namespace.get(name[0], {}).values():
+                if PULL_SECRETS in (workload.record or "") or any(
+                    map(self._pulls, self._selecting.get(workload.id, ()))
+                ):
+                    self._tell_workload(workload.id)
+
+    def _pulls(self, policy: PolicyId) -> bool:
+        """Whether *policy* brings pull secrets."""
+        cached, update = self.policies.get(policy), self.update_revision(policy)
+        if update is not None and update.revision.pull_secrets:
+            return True
+        return cached is not None and cached.policy is not None and bool(cached.policy.pull_secrets)
 
     def _rollout(self, name: Name, new: Driven | None) -> None:
         old = self._rollouts.pop(name, None)
@@ -499,6 +512,8 @@ class Cache:
                 touched |= {owner} if owner is not None else set()
             else:
                 policy = stored.revision.policy
+                if stored.revision.pull_secrets:
+                    self.accounts_needed.set()
                 # Anybody may have written one elsewhere, and would choose what every namespace gets.
                 if name[0] == (policy.namespace or self.operator_namespace):
                     found = self._revisions.setdefault(policy, _Revisions())
@@ -530,6 +545,8 @@ class Cache:
         among.pop(identity, None)
         if new is not None:
             self.policies[identity] = among[identity] = new
+            if new.policy is not None and new.policy.pull_secrets:
+                self.accounts_needed.set()
         self._tell_policy(identity)
         if old is not None and new is not None and _reach(old) == _reach(new):
             return  # what it injects reaches workloads by its revisions

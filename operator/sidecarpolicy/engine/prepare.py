@@ -265,6 +265,7 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
         entry, revision = composed.record.entries.get(policy), desired.assigned.get(policy)
         if revision is not None and entry is not None:
             own += _of_composition(revision, composed, where)
+            own += _of_account(revision, judgement, where)
         own += (Warned(reason=each.reason, message=each.message, where=where) for each in to_come.get(policy, ()))
         remembered = context.memory.of_policy(policy)
         remembered.uninspected.discard(workload.id)
@@ -294,6 +295,18 @@ def sidecars_on(judgement: Judgement, context: Context) -> frozenset[str]:
         *(context.cache.revision(policy, entry.revision) for policy, entry in judgement.record.entries.items()),
     ]
     return frozenset(sidecar.name for each in stored if each is not None for sidecar in each.revision.sidecars)
+
+
+def _of_account(revision: Revision, judgement: Judgement, where: str) -> list[Warned]:
+    """Say so where an owner has dropped their own pull secrets while those of the ServiceAccount cannot be read."""
+    account = judgement.wishes.account
+    if account is None or account.secrets is not None or not revision.pull_secrets or revision.adjustment.account:
+        return []
+    message = (
+        f"ServiceAccount {account.name!r} is not there or cannot be read; while the Pod template has only pull secrets "
+        "of policies, Pods get none of its"
+    )
+    return [Warned(reason=WarningReason.PULL_SECRETS_HIDDEN, message=message, where=where)]
 
 
 def _of_composition(revision: Revision, composed: Composition, where: str) -> list[Warned]:
