@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from sidecarpolicy import names
@@ -42,6 +43,11 @@ def pod_of(deployment: Manifest) -> Manifest:
     return spec
 
 
+def mentions_twice(text: str, deployment: Manifest) -> bool:
+    """Whether *text* is in two places of the Pod template."""
+    return json.dumps(pod_of(deployment)).count(text) == 2
+
+
 def test_owners_leave_out_and_override_while_the_rollout_is_paused(fleet: Fleet) -> None:
     fleet.apply(a_deployment("cart", fleet.namespace))
     before = fleet.templates()
@@ -64,6 +70,39 @@ def test_owners_leave_out_and_override_while_the_rollout_is_paused(fleet: Fleet)
     fleet.delete_policy()
     assert fleet.templates() == before
     assert traces(fleet.deployments().values()) == []
+
+
+def test_a_limit_without_a_request_is_taken_lowered_and_given_up_without_a_trace(fleet: Fleet) -> None:
+    limited = a_sidecar(overridable=["resources"], container={"resources": {"limits": {"memory": "512Mi"}}})
+    unlimited = a_sidecar("logger", overridable=["resources"])
+    fleet.apply(a_deployment("cart", fleet.namespace))
+    fleet.apply(the_policy(fleet, sidecars=[limited, unlimited]))
+    fleet.wait("RolloutComplete")
+    before = fleet.templates()
+    for amount in ("256Mi", "64Mi"):
+        resources = {"limits": {"memory": amount}}
+        override = json.dumps({"resources": resources})
+        mark(fleet, f"override.proxy={override}", f"override.logger={override}")
+        cart = fleet.wait_for(partial(mentions_twice, amount))
+        assert [each["resources"] for each in pod_of(cart)["initContainers"]] == [resources, resources]
+    mark(fleet, "override.proxy-", "override.logger-")
+    fleet.wait_for(lambda cart: "64Mi" not in json.dumps(cart))
+    assert fleet.templates() == before
+
+
+def test_what_an_author_comes_to_allow_waits_for_the_next_revision(fleet: Fleet) -> None:
+    override = {f"{names.OVERRIDE}logger": '{"env": {"LOG_LEVEL": "debug"}}'}
+    fleet.apply(a_deployment("cart", fleet.namespace, annotations=override))
+    fleet.apply(the_policy(fleet))
+    fleet.wait("RolloutComplete")
+    before = fleet.templates()
+    allowing = [PROXY, a_sidecar("logger", role="Logger", overridable=["env.LOG_LEVEL"])]
+    fleet.apply(the_policy(fleet, sidecars=allowing))
+    poll(lambda: [each for each in fleet.status().get("warnings", []) if "is allowed by now" in each["message"]])
+    assert fleet.templates() == before
+    newer = [PROXY, allowing[1] | {"container": {"image": "example.test/logger:2"}}]
+    fleet.apply(the_policy(fleet, sidecars=newer))
+    fleet.wait_for(lambda cart: "debug" in json.dumps(pod_of(cart)))
 
 
 def test_what_is_not_allowed_is_told_and_has_no_effect(fleet: Fleet) -> None:

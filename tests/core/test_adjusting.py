@@ -127,7 +127,7 @@ def test_a_long_list_of_wrong_names_is_not_told_whole() -> None:
 
 def test_a_lost_record_is_not_rebuilt_for_what_has_no_sidecar_there() -> None:
     revision = skipping("proxy", "logger", podMetadata={"labels": {"mesh": "on"}})
-    owned = {"f:spec": {"f:template": {"f:metadata": {"f:labels": {"f:mesh": {}}}}}}
+    owned: Json = {"f:spec": {"f:template": {"f:metadata": {"f:labels": {"f:mesh": {}}}}}}
     claims = claims_of({"managedFields": [{"manager": names.FIELD_MANAGER, "operation": "Update", "fieldsV1": owned}]})
     template = {**TEMPLATE, "metadata": {"labels": {"mesh": "on"}}}
     assert rebuilt(template, Record(), claims, [revision]) == Record()
@@ -232,7 +232,7 @@ def test_what_is_left_out_when_that_is_forbidden_comes_with_the_next_revision(cl
 
 
 def test_what_was_refused_waits_for_the_next_revision_when_it_is_allowed(cluster: Cluster) -> None:
-    forbidding = {"optOut": "Forbidden", "rollout": {"paused": True, "removal": "Manual"}}
+    forbidding: Json = {"optOut": "Forbidden", "rollout": {"paused": True, "removal": "Manual"}}
     allowing = forbidding | {"optOut": "Allowed"}
     for labels, marks in (({names.INJECT: "false"}, {}), ({}, {"skip": "logger"}), ({}, {"skip": "proxy,logger"})):
         cluster.put(POLICIES[names.POLICY], a_policy(sidecars=[PROXY, LOGGER], **forbidding))
