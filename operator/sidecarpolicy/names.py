@@ -38,6 +38,12 @@ ALLOW_DOWNTIME = f"{GROUP}/allow-downtime"
 # Annotation on a Deployment, set by its owner: stay at that revision (`web@<hash>`, `cluster/web@<hash>`; comma list).
 PIN = f"{GROUP}/pin"
 
+# Annotation on a Deployment or its Pod template, set by its owner: a comma list of sidecars that are left out there.
+SKIP = f"{GROUP}/skip"
+
+# Beginning of annotations on a Deployment, set by its owner: what is set anew in the sidecar whose name follows (JSON).
+OVERRIDE = f"{GROUP}/override."
+
 # Annotation on the operator's namespace: no workload is changed while it is there.
 STOP = f"{GROUP}/stop"
 
@@ -143,6 +149,13 @@ class Approval(StrEnum):
     MANUAL = "Manual"
 
 
+class OptOut(StrEnum):
+    """Whether owners may leave the policy's sidecars out of their workloads."""
+
+    ALLOWED = "Allowed"
+    FORBIDDEN = "Forbidden"
+
+
 class DeletionPolicy(StrEnum):
     """What becomes of the sidecars when their policy is deleted."""
 
@@ -160,6 +173,7 @@ class SkipReason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     PORT_CONFLICT = "PortConflict"
     EMPTIED_BY_APPLY = "EmptiedByApply"
+    PULL_SECRETS_UNREADABLE = "PullSecretsUnreadable"
     CONTROLLED = "Controlled"
     DRIVEN_BY_ROLLOUT = "DrivenByRollout"
     DEPLOYMENT_PAUSED = "DeploymentPaused"
@@ -177,7 +191,11 @@ class WarningReason(StrEnum):
     UNKNOWN_START_AFTER = "UnknownStartAfter"
     UNKNOWN_CONTAINER = "UnknownContainer"
     ENV_KEPT = "EnvKept"
+    METADATA_KEPT = "MetadataKept"
+    PULL_SECRETS_HIDDEN = "PullSecretsHidden"
     INVALID_MARK = "InvalidMark"
+    OPT_OUT_FORBIDDEN = "OptOutForbidden"
+    OVERRIDE_IGNORED = "OverrideIgnored"
     INVALID_RECORD = "InvalidRecord"
     INVALID_REVISION = "InvalidRevision"
     MUTATED = "Mutated"

@@ -42,6 +42,7 @@ WORDS: dict[str, type[StrEnum]] = {
     ".spec.sidecars[].podReadiness": names.PodReadiness,
     ".spec.rollout.strategy": names.Strategy,
     ".spec.rollout.onFailure": names.OnFailure,
+    ".spec.optOut": names.OptOut,
     ".spec.deletionPolicy": names.DeletionPolicy,
 }
 
@@ -94,11 +95,54 @@ ACCEPTED = {
         sidecars=[a_sidecar(container=mounting("logs"))],
         application=mounting("logs"),
     ),
+    "labels and annotations for the Pods": a_policy(
+        podMetadata={
+            "labels": {"mesh": "on", "example.test/empty": ""},
+            "annotations": {"prometheus.io/scrape": "true", "kubectl.kubernetes.io/default-container": "app"},
+        }
+    ),
+    "pull secrets": a_policy(imagePullSecrets=[{"name": "vendor"}, {"name": "my.registry"}]),
+    "nobody may opt out": a_policy(optOut="Forbidden"),
+    "what owners may override": a_policy(
+        sidecars=[
+            a_sidecar(
+                overridable=["resources", "resources.limits", "resources.requests.cpu", "env.LOG_LEVEL"],
+                overrideMax={"cpu": 1, "memory": "256Mi"},
+            )
+        ]
+    ),
     "all namespaces": a_cluster_policy(),
     "a name of 63": a_policy("w" * 63),
 }
 
 REFUSED = {
+    "a label by which controllers tell their Pods": (
+        a_policy(podMetadata={"labels": {"pod-template-hash": "1"}}),
+        "must not have keys that Kubernetes sets itself, and goes by",
+    ),
+    "an annotation that restarts": (
+        a_policy(podMetadata={"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}),
+        "must not have keys that Kubernetes and its tools set themselves, and go by",
+    ),
+    "a mark of the owner's": (
+        a_policy(podMetadata={"annotations": {"sidecars.dev/inject": "false"}}),
+        "must not have keys under sidecars.dev/",
+    ),
+    "an added value that no label has": (
+        a_policy(podMetadata={"labels": {"mesh": "on off"}}),
+        "must be a label value",
+    ),
+    "a pull secret twice": (a_policy(imagePullSecrets=[{"name": "a"}, {"name": "a"}]), "Duplicate value"),
+    "no name of a Secret": (a_policy(imagePullSecrets=[{"name": "A"}]), "must be the name of a Secret"),
+    "another word for opting out": (a_policy(optOut="Never"), 'Unsupported value: "Never"'),
+    "a path that cannot be overridden": (
+        a_policy(sidecars=[a_sidecar(overridable=["image"])]),
+        'spec.sidecars[0].overridable[0]: Invalid value: "image": must be resources, a part of it',
+    ),
+    "a maximum that is no quantity": (
+        a_policy(sidecars=[a_sidecar(overrideMax={"memory": "lots"})]),
+        "overrideMax.memory",
+    ),
     "no selector": (a_policy(selector=None), "spec.selector: Required value"),
     "no sidecars": (a_policy(sidecars=[]), "spec.sidecars in body should have at least 1 items"),
     "17 sidecars": (a_policy(sidecars=[a_sidecar(f"s{i}") for i in range(17)]), "must have at most 16 items"),

@@ -48,9 +48,13 @@ def test_it_uses_every_right_it_has_and_asks_for_no_other(
     here = {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}}
     cluster_policy = f"rights-{fleet.namespace}"
     fleet.apply(a_deployment("cart", fleet.namespace))
+    metadata = {"name": "default", "namespace": fleet.namespace}
+    fleet.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    pulled = [{"name": "vendor"}]  # those of ServiceAccounts are not read before
     for tag in ("1", "2", "3"):  # with no history to keep, the oldest revision is deleted
         sidecars = [a_sidecar(container={"image": f"example.test/proxy:{tag}"})]
-        fleet.apply(a_policy("web", fleet.namespace, rollout=quick, revisionHistoryLimit=0, sidecars=sidecars))
+        spec = {"rollout": quick, "revisionHistoryLimit": 0, "imagePullSecrets": pulled, "sidecars": sidecars}
+        fleet.apply(a_policy("web", fleet.namespace, **spec))
         fleet.wait("RolloutComplete")
     # A revision that no node can run is looked into: its Pods and their Events.
     huge = a_sidecar(container={"resources": {"requests": {"cpu": "100000"}}})

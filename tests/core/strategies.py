@@ -5,19 +5,32 @@ Names come from small pools that overlap on purpose, so that policies and applic
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import adjusted, adjustment_on, wishes_of
+from sidecarpolicy.core.adjustment import Account
 from sidecarpolicy.core.claims import IDENTITY
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.ordering import precedence
 from sidecarpolicy.core.policy import ROLES
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey
+from sidecarpolicy.core.record import (
+    ANNOTATIONS,
+    ENV,
+    INIT_CONTAINERS,
+    LABELS,
+    METADATA,
+    PULL_SECRETS,
+    VOLUME_MOUNTS,
+    VOLUMES,
+    ItemKey,
+)
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items, with_items
@@ -35,6 +48,10 @@ APPLICATION_PATHS = ("/data", "/var/log", "/tmp")
 POLICY_PATHS = ("/var/log", "/run/sock", "/certs")
 APPLICATION_VOLUMES = ("data", "logs", "tmp")
 POLICY_VOLUMES = ("logs", "sock", "certs")
+APPLICATION_SECRETS = ("registry", "mirror")
+POLICY_SECRETS = ("registry", "vendor")
+APPLICATION_KEYS = ("team", "scrape", "checksum")
+POLICY_KEYS = ("scrape", "mesh", "team")
 IMAGES = ("example.test/a:1", "example.test/a:2", "example.test/b:1")
 
 
@@ -77,6 +94,18 @@ def mounts(draw: st.DrawFn, paths: Sequence[str], mounted: Sequence[str]) -> lis
 
 
 @st.composite
+def pull_secrets(draw: st.DrawFn, pool: Sequence[str]) -> list[Json]:
+    """References to different Secrets."""
+    return [{"name": name} for name in draw(some(pool))]
+
+
+@st.composite
+def metadata_values(draw: st.DrawFn, pool: Sequence[str]) -> dict[str, str]:
+    """Labels or annotations of different keys."""
+    return {name: draw(st.sampled_from(["", "1", "2"])) for name in draw(some(pool))}
+
+
+@st.composite
 def containers_of_applications(draw: st.DrawFn, name: str, *, init: bool = False) -> Json:
     """One container of an application, regular, plain init or (*init*) sometimes a native sidecar of its own."""
     container = {
@@ -101,10 +130,14 @@ def templates(draw: st.DrawFn) -> Json:
         INIT_CONTAINERS: [draw(containers_of_applications(name, init=True)) for name in inits],
         CONTAINERS: [draw(containers_of_applications(name)) for name in regular],
         VOLUMES: draw(volumes(APPLICATION_VOLUMES)),
+        PULL_SECRETS: draw(pull_secrets(APPLICATION_SECRETS)),
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": 30,
     }
-    return {"metadata": {"labels": {"tier": "web"}}, "spec": without_empty(spec)}
+    metadata = {LABELS: {"tier": "web"} | draw(metadata_values(APPLICATION_KEYS))}
+    if annotations := draw(metadata_values(APPLICATION_KEYS)):
+        metadata[ANNOTATIONS] = annotations
+    return {"metadata": metadata, "spec": without_empty(spec)}
 
 
 @st.composite
@@ -129,6 +162,7 @@ def _sidecars(draw: st.DrawFn, mounted: Sequence[str], ports: st.SearchStrategy[
             container["ports"] = [{"containerPort": port}]
             taken.add(port)
         sidecar: Json = {"name": name, "role": role.value, "container": without_empty(container)}
+        sidecar["overridable"] = ["resources.limits", "env.TRACE", "env.OWN"]
         if draw(st.booleans()):
             sidecar["position"] = draw(st.sampled_from(Position)).value
         if draw(st.booleans()):
@@ -165,6 +199,8 @@ def specs(draw: st.DrawFn, ports: st.SearchStrategy[int] | None = None) -> Json:
             "env": draw(env(POLICY_ENV)),
             "volumeMounts": draw(mounts(POLICY_PATHS, mounted)),
         },
+        PULL_SECRETS: draw(pull_secrets(POLICY_SECRETS)),
+        "podMetadata": {LABELS: draw(metadata_values(POLICY_KEYS)), ANNOTATIONS: draw(metadata_values(POLICY_KEYS))},
     }
 
 
@@ -197,13 +233,40 @@ def _items(revision: Revision) -> set[tuple[str, str]]:
 
 
 def not_overridden(found: Sequence[Revision]) -> list[Revision]:
-    """Leave out what a policy of higher precedence overrides (see `skips`); equal volumes are shared."""
+    """Leave out what a policy of higher precedence overrides (see `skips`); equal volumes, labels, … are shared."""
     kept: list[Revision] = []
     for revision in sorted(found, key=precedence):
-        shared = all(other.volume(each["name"]) in (None, each) for other in kept for each in revision.volumes)
+        shared = all(other.volume(each["name"]) in (None, each) for other in kept for each in revision.volumes) and all(
+            other.pod_metadata.of(listed).get(name, value) == value
+            for other in kept
+            for listed in METADATA
+            for name, value in revision.pod_metadata.of(listed).items()
+        )
         if shared and not any(_items(revision) & _items(other) for other in kept):
             kept.append(revision)
     return kept
+
+
+OVERRIDES = st.sampled_from(
+    [
+        {"env": {"TRACE": "3"}},
+        {"env": {"TRACE": "3", "OWN": ""}},
+        {"resources": {"limits": {"memory": "1Gi"}}},
+        {"env": {"LD_PRELOAD": "x"}},
+    ]
+).map(json.dumps)
+
+
+@st.composite
+def as_its_owner_wants(draw: st.DrawFn, manifest: Json) -> Revision:
+    """The revision of a policy, sometimes without some of its sidecars, but never without all."""
+    policy = decode_policy(manifest)
+    revision = offline(policy)
+    skipped = draw(st.just([]) | some([each.name for each in revision.sidecars], most=len(revision.sidecars) - 1))
+    account = draw(st.none() | st.builds(Account, name=st.just("default"), secrets=st.sampled_from([(), ("account",)])))
+    overrides = {f"{names.OVERRIDE}{name}": draw(OVERRIDES) for name in draw(some(SIDECARS))}
+    wishes = replace(wishes_of({names.SKIP: ",".join(skipped), **overrides}, {}), account=account)
+    return adjusted(revision, adjustment_on(revision, wishes, policy, None))
 
 
 @st.composite
@@ -212,7 +275,7 @@ def revisions(draw: st.DrawFn) -> list[Revision]:
     chosen = draw(
         st.lists(st.tuples(st.sampled_from(NAMES_OF_POLICIES), st.booleans()), unique=True, min_size=1, max_size=4)
     )
-    found = [offline(decode_policy(draw(policies(name=name, cluster=cluster)))) for name, cluster in chosen]
+    found = [draw(as_its_owner_wants(draw(policies(name=name, cluster=cluster)))) for name, cluster in chosen]
     return draw(st.permutations(not_overridden(found)))
 
 
@@ -221,7 +284,7 @@ def moves(draw: st.DrawFn) -> tuple[list[Revision], list[Revision]]:
     """Policies before and after: some at another revision, some come and some go."""
     before = draw(revisions())
     edited = [
-        offline(decode_policy(draw(policies(name=each.policy.name, cluster=each.policy.cluster_wide))))
+        draw(as_its_owner_wants(draw(policies(name=each.policy.name, cluster=each.policy.cluster_wide))))
         if draw(st.booleans())
         else each
         for each in before
@@ -274,6 +337,19 @@ def edit_list(listed: str, change: Change) -> Callable[[Json, frozenset[ItemKey]
         spec = template["spec"]
         content = own_only(items(spec, listed), _is_ours(listed, ours), change)
         return {**template, "spec": with_items(spec, listed, content)}
+
+    return edit
+
+
+def edit_metadata(listed: str, change: Callable[[Json], Json]) -> Callable[[Json, frozenset[ItemKey]], Json]:
+    """Edit the owner's labels or annotations."""
+
+    def edit(template: Json, ours: frozenset[ItemKey]) -> Json:
+        found = template["metadata"].get(listed, {})
+        own = {name: value for name, value in found.items() if ItemKey(listed, name) not in ours}
+        changed = change(own) | {name: value for name, value in found.items() if name not in own}
+        metadata = {key: value for key, value in template["metadata"].items() if key != listed}
+        return {**template, "metadata": metadata | ({listed: changed} if changed else {})}
 
     return edit
 
@@ -375,7 +451,12 @@ def _edit(draw: st.DrawFn, number: int) -> Edit:
                 Edit(f"remove {place} of {inner} of {container}", edit_inner(container, inner, _without(place))),
                 Edit(f"reverse {inner} of {container}", edit_inner(container, inner, lambda own: own[::-1])),
                 Edit("add a field of the Pod", lambda template, _: _with_pod_field(template)),
-                Edit("add labels", lambda template, _: {**template, "metadata": {"labels": {"tier": "web", "v": "2"}}}),
+                Edit("append a pull secret", edit_list(PULL_SECRETS, lambda own: [*own, {"name": f"own-{number}"}])),
+                Edit("remove a pull secret", edit_list(PULL_SECRETS, _without(place))),
+                Edit("add a label", edit_metadata(LABELS, lambda own: own | {f"own-{number}": "1"})),
+                Edit("change the labels", edit_metadata(LABELS, lambda own: dict.fromkeys(own, "changed"))),
+                Edit("add an annotation", edit_metadata(ANNOTATIONS, lambda own: own | {f"own-{number}": "1"})),
+                Edit("drop all annotations", edit_metadata(ANNOTATIONS, lambda own: {})),
             ]
         )
     )

@@ -120,10 +120,10 @@ def test_kubectls_annotation_declares_items_by_name() -> None:
 
 def test_a_list_without_a_value_is_one_that_kubectl_empties() -> None:
     app: Json = {"name": "app", "env": None, "volumeMounts": [], "args": None}
-    pod = {"initContainers": None, "volumes": [], "containers": [app]}
-    text = json.dumps({"spec": {"template": {"spec": pod}}})
+    pod = {"initContainers": None, "volumes": [], "imagePullSecrets": None, "containers": [app]}
+    text = json.dumps({"spec": {"template": {"metadata": {"labels": {}, "annotations": None}, "spec": pod}}})
     claims = claims_of({"annotations": {LAST_APPLIED: text}})
-    assert claims.emptied == {("initContainers", ""), ("env", "app")}
+    assert claims.emptied == {("annotations", ""), ("initContainers", ""), ("imagePullSecrets", ""), ("env", "app")}
     assert claims_of({}).emptied == frozenset()
     assert claims_of({"annotations": {LAST_APPLIED: '{"spec": null, "null"'}}).emptied == frozenset()
 
@@ -156,5 +156,5 @@ def test_nothing_is_claimed_where_nothing_is_said() -> None:
 
 @given(templates())
 def test_every_item_of_a_template_has_a_key_of_its_own(template: Json) -> None:
-    keys = [key for key, _ in template_items(template["spec"])]
+    keys = [key for key, _ in template_items(template)]
     assert len(keys) == len(set(keys))

@@ -471,6 +471,21 @@ def test_every_problem_of_a_deployment_is_told(command: Command, write: WriteFil
     )
 
 
+@pytest.mark.parametrize(
+    ("selector", "problem"),
+    [
+        ("x", "spec.selector: must be a mapping, not a string"),
+        ({"matchExpressions": [{}]}, "spec.selector.matchExpressions[0].key: must be given"),
+        ({"matchExpressions": ["a"]}, "spec.selector.matchExpressions[0]: must be a mapping, not a string"),
+    ],
+)
+def test_a_selector_that_cannot_be_read_is_told(
+    command: Command, write: WriteFile, selector: Any, problem: str
+) -> None:
+    path = write("app.yaml", a_deployment(selector=selector))
+    assert_refused(command("inject", "-p", write("policy.yaml", a_policy()), path), problem)
+
+
 def test_text_that_is_no_yaml_is_told_with_its_line(command: Command, write: WriteFile, tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
     path.write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ .Values.metadata }}\n")
@@ -738,6 +753,41 @@ def test_explain_tells_order_gates_and_budgets(command: Command, write: WriteFil
     text = command("explain", "shop/cart", "-p", policy, "-f", path).stdout
     assert "  1. proxy    sidecar of SidecarPolicy shop/web; the next one starts when its startup probe" in text
     assert yaml.safe_load(command("explain", "shop/cart", "-p", policy, "-f", path, "-o", "yaml").stdout) == found
+
+
+def test_explain_says_what_the_owner_adjusts(command: Command, write: WriteFile) -> None:
+    sidecars = [a_sidecar("proxy", overridable=["env.LOG_LEVEL"]), a_sidecar("logger")]
+    marks = {names.SKIP: "logger", f"{names.OVERRIDE}proxy": '{"env": {"LOG_LEVEL": "debug"}}'}
+    path = write("app.yaml", a_deployment(annotations=marks))
+    arguments = ("explain", "cart", "-n", "shop", "-p", write("policy.yaml", a_policy(sidecars=sidecars)), "-f", path)
+    (policy,) = json.loads(command(*arguments, "-o", "json").stdout)["policies"]
+    assert (policy["sidecars"], policy["skipped"], policy["overridden"]) == (["proxy"], ["logger"], ["proxy"])
+    assert ": proxy, logger left out by the owner, proxy overridden by the owner, 10% of" in command(*arguments).stdout
+
+
+def test_inject_tells_what_has_no_effect(command: Command, write: WriteFile) -> None:
+    marks = {names.SKIP: "proxy,vault", f"{names.OVERRIDE}proxy": '{"image": "x"}'}
+    path = write("app.yaml", a_deployment(annotations=marks))
+    result = command("inject", "-p", write("policy.yaml", a_policy(optOut="Forbidden")), path)
+    assert "warning OptOutForbidden: the annotation sidecars.dev/skip leaves out 'proxy'" in result.stderr
+    assert "warning OverrideIgnored: annotation sidecars.dev/override.proxy: image: must be" in result.stderr
+    assert "warning InvalidMark: annotation sidecars.dev/skip: names 'vault'" in result.stderr
+
+
+def test_inject_takes_pull_secrets_from_the_manifest_of_the_service_account(command: Command, write: WriteFile) -> None:
+    policy = write("policy.yaml", a_policy(imagePullSecrets=[{"name": "vendor"}]))
+    path = write("app.yaml", a_deployment())
+    assert "PullSecretsUnreadable" in command("inject", "-p", policy, path).stderr
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "default", "namespace": "shop"},
+        "imagePullSecrets": [{"name": "mirror"}, {}],
+    }
+    both = write("both.yaml", account, a_deployment())
+    injected = list(yaml.safe_load_all(command("inject", "-p", policy, both).stdout))
+    assert injected[0] == account
+    assert injected[1]["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "mirror"}, {"name": "vendor"}]
 
 
 def test_explain_says_why_a_deployment_is_skipped(command: Command, write: WriteFile) -> None:

@@ -15,7 +15,7 @@ from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.revision import revision_name
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.names import DeletionPolicy, OnFailure, PodReadiness, Position, Removal, Startup
+from sidecarpolicy.names import DeletionPolicy, OnFailure, OptOut, PodReadiness, Position, Removal, Startup
 from tests.core.objects import a_cluster_policy, a_policy, a_sidecar
 
 
@@ -675,6 +675,10 @@ def test_where_the_rollout_cannot_be_read_nothing_moves_by_itself() -> None:
         assert (rollout.paused, rollout.on_failure, rollout.removal) == (True, OnFailure.HALT, Removal.MANUAL)
     found = unreadable(sidecars=[])
     assert found is not None and found.rollout == Rollout()
+    assert found.opt_out is OptOut.ALLOWED
+    found = unreadable(optOut="Never")
+    assert found is not None and found.rollout == careful(found.rollout)
+    assert found.opt_out is OptOut.FORBIDDEN
     assert unreadable(selector={"matchLabels": 1}) is None
 
 

@@ -86,7 +86,7 @@ def test_every_reason_in_the_documents_exists(name: str) -> None:
     known = {
         *names.SkipReason, *names.WarningReason, *names.Reason, *names.EventReason, *names.Role, *names.Position,
         *names.Startup, *names.PodReadiness, *names.Strategy, *names.OnFailure, *names.DeletionPolicy,
-        *names.Approval, *names.Removal, names.REFUSED,
+        *names.Approval, *names.Removal, *names.OptOut, names.REFUSED,
     }  # fmt: skip
     of_kubernetes = {"True", "False", "Unknown", "Recreate", "In", "NotIn", "Exists", "DoesNotExist", "None", "All"}
     of_kubernetes |= {"ProgressDeadlineExceeded", "ImagePullBackOff", "CrashLoopBackOff", "ContainerResource"}

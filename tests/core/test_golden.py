@@ -10,19 +10,22 @@ import pytest
 import yaml
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, ignored_overrides, wishes_of
 from sidecarpolicy.core.argo_rollouts import KIND, driven_from
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose, eject
 from sidecarpolicy.core.kinds.deployment import workload_from
+from sidecarpolicy.core.opt_out import opts_out, without_effect
 from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.pull_secrets import account_on, secrets_in
 from sidecarpolicy.core.record import parse, text_of
 from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.skips import Skip, Subject, judge, pins_among
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Namespace, Workload, namespace_from, record_of
-from sidecarpolicy.names import SkipReason
+from sidecarpolicy.names import OptOut, SkipReason
 from tests.core.golden import GOLDEN, check
 
 CASES = sorted(path.parent for path in GOLDEN.glob("*/before.yaml"))
@@ -41,6 +44,7 @@ class Case:
     inspected: frozenset[PolicyId]
     autoscalers: tuple[Autoscaler, ...]
     driven_by: str
+    pull_secrets: dict[str, tuple[str, ...]]
 
     @classmethod
     def read(cls, folder: Path) -> Case:
@@ -61,12 +65,23 @@ class Case:
             driven_by=next(
                 (driven.by for each in before if each["kind"] == KIND and (driven := driven_from(each))), ""
             ),
+            pull_secrets={
+                each["metadata"]["name"]: secrets_in(each) for each in before if each["kind"] == "ServiceAccount"
+            },
         )
 
     @property
     def workload(self) -> Workload:
         """The Deployment as the operator sees it."""
         return workload_from({**self.deployment, "metadata": {**STORED, **self.deployment["metadata"]}})
+
+    @property
+    def wishes(self) -> Wishes:
+        """What its owner wants adjusted, and what it brings along."""
+        workload = self.workload
+        wishes = wishes_of(workload.annotations, workload.pod_annotations)
+        account = account_on(workload.content.template, record_of(workload.record), self.pull_secrets.get)
+        return replace(wishes, account=account, opts_out=bool(opts_out(workload, self.namespace)))
 
 
 def selects(policy: Policy, case: Case) -> bool:
@@ -82,11 +97,15 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
     """Judge and compose, as the operator does for a Deployment to which every policy is assigned."""
     workload = case.workload
     record = record_of(workload.record)
-    revisions = {policy.id: offline(policy) for policy in case.policies if selects(policy, case)}
+    wishes = case.wishes
+    revisions = {
+        policy.id: adjusted(revision, adjustment_on(revision, wishes, policy, record.entries.get(policy.id)))
+        for policy, revision in ((each, offline(each)) for each in case.policies if selects(each, case))
+    }
     subject = Subject(
         workload=workload,
         namespace=case.namespace,
-        spec=workload.content.template["spec"],
+        template=workload.content.template,
         record=record,
         owners=workload.content.claims.owners,
         pins=pins_among(workload.annotations, revisions.values()),
@@ -94,6 +113,9 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
         autoscalers=case.autoscalers,
         driven_by=case.driven_by,
         emptied=workload.content.claims.emptied,
+        binding=frozenset(policy.id for policy in case.policies if policy.opt_out is OptOut.FORBIDDEN),
+        skipped=wishes.skipped,
+        account=wishes.account,
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}
@@ -125,13 +147,31 @@ def in_the_order_of(before: Any, after: Any) -> Any:
     return after
 
 
-def lines(composition: Composition, verdicts: dict[PolicyId, Skip | None]) -> str:
+def lines(case: Case, composition: Composition, verdicts: dict[PolicyId, Skip | None]) -> str:
     """What verdict.txt says."""
+    workload = case.workload
     said = [f"{policy.label}: {skip.reason}: {skip.message}" for policy, skip in verdicts.items() if skip]
     said += [f"warning: the application sets {item} itself; its value is kept" for item in composition.env_kept]
+    said += [f"warning: its Pod template has another {item}; it is kept" for item in composition.metadata_kept]
     said += [
         f"warning: application.containers names {name!r}, which the application does not have"
         for name in composition.unknown_containers
+    ]
+    said += [
+        f"warning: {sentence}"
+        for policy in case.policies
+        if policy.id in verdicts
+        for sentence in ignored_overrides(
+            offline(policy), case.wishes, policy, record_of(workload.record).entries.get(policy.id)
+        )
+    ]
+    said += [
+        f"warning: {sentence}"
+        for policy in case.policies
+        if policy.id in verdicts
+        for sentence in without_effect(
+            workload, case.namespace, case.wishes, policy, record_of(workload.record).entries.get(policy.id)
+        )
     ]
     return "".join(f"{line}\n" for line in said)
 
@@ -153,7 +193,7 @@ def test_what_is_injected(folder: Path) -> None:
     composition, verdicts = composed(case)
     after = with_template(case.deployment, composition.template, text_of(composition.record))
     check(folder / "after.yaml", dumped(after))
-    check(folder / "verdict.txt", lines(composition, verdicts))
+    check(folder / "verdict.txt", lines(case, composition, verdicts))
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)

@@ -12,14 +12,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjustment import Account, Adjustment
 from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.field_conflicts import NOT_UNDONE, Undone
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose, eject, inject
+from sidecarpolicy.core.overrides import read
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.record import (
     ENV,
     INIT_CONTAINERS,
+    OF_TEMPLATE,
+    PULL_SECRETS,
     VOLUME_MOUNTS,
     VOLUMES,
     Entry,
@@ -32,7 +36,7 @@ from sidecarpolicy.core.record import (
 )
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items, with_items
-from tests.core.strategies import CONTAINERS, Edit, edits, moves, revisions, templates
+from tests.core.strategies import CONTAINERS, OVERRIDES, Edit, edits, moves, revisions, templates
 
 NOTHING = Record()
 
@@ -55,7 +59,8 @@ def without(template: Json, ours: frozenset[ItemKey]) -> Json:
             if ItemKey(list=listed, name=each[key], container=container) not in ours
         ]
 
-    spec = with_items(spec, VOLUMES, own(VOLUMES, spec))
+    for listed in (VOLUMES, PULL_SECRETS):
+        spec = with_items(spec, listed, own(listed, spec))
     for outer in (INIT_CONTAINERS, CONTAINERS):
         cleaned = []
         for container in own(outer, spec):
@@ -63,7 +68,12 @@ def without(template: Json, ours: frozenset[ItemKey]) -> Json:
                 container = with_items(container, listed, own(listed, container, container["name"]))
             cleaned.append(container)
         spec = with_items(spec, outer, cleaned)
-    return {**template, "spec": spec}
+    metadata = {
+        listed: own_values
+        for listed, found in template["metadata"].items()
+        if (own_values := {name: value for name, value in found.items() if ItemKey(listed, name) not in ours})
+    }
+    return {"metadata": metadata, "spec": spec}
 
 
 def with_ours_last(template: Json, ours: frozenset[ItemKey]) -> Json:
@@ -84,7 +94,7 @@ def with_ours_last(template: Json, ours: frozenset[ItemKey]) -> Json:
             ),
         )
 
-    spec = last(VOLUMES, template["spec"])
+    spec = last(PULL_SECRETS, last(VOLUMES, template["spec"]))
     for outer in (INIT_CONTAINERS, CONTAINERS):
         containers = [last(VOLUME_MOUNTS, last(ENV, each, each["name"]), each["name"]) for each in items(spec, outer)]
         spec = with_items(spec, outer, containers)
@@ -256,7 +266,7 @@ def test_a_policy_that_leaves_takes_only_its_own(x: Json, policies: list[Revisio
 def test_an_equal_container_of_the_owners_is_adopted_and_never_removed(x: Json, policies: list[Revision]) -> None:
     injected, _ = inject(x, policies, NOTHING)
     composed = compose(injected, NOTHING, {each.policy: each for each in policies})
-    own = {key for key, _ in template_items(injected["spec"])}
+    own = {key for key, _ in template_items(injected)}
     assert not composed.record.items & {key for key in own if key.list == INIT_CONTAINERS}
     assert eject(composed.template, composed.record) == injected
 
@@ -266,7 +276,7 @@ def test_an_equal_container_of_the_owners_is_adopted_and_never_removed(x: Json, 
 TEXTS = st.text(min_size=1, max_size=8)
 NAMES = st.sampled_from(["proxy", "logs", "HTTP_PROXY", "/var/log", "ü", 'a"b', "app"])
 ITEM_KEYS = st.one_of(
-    st.builds(lambda listed, name: ItemKey(list=listed, name=name), st.sampled_from([INIT_CONTAINERS, VOLUMES]), NAMES),
+    st.builds(lambda listed, name: ItemKey(list=listed, name=name), st.sampled_from(OF_TEMPLATE), NAMES),
     st.builds(
         lambda listed, name, container: ItemKey(list=listed, name=name, container=container),
         st.sampled_from([ENV, VOLUME_MOUNTS]),
@@ -297,6 +307,15 @@ ENTRIES = st.one_of(
         items=st.frozensets(ITEM_KEYS, max_size=6),
         adopted=st.frozensets(NAMES, max_size=2),
         joined=st.booleans(),
+        adjustment=st.builds(
+            Adjustment,
+            skipped=st.frozensets(NAMES, max_size=2),
+            overrides=st.dictionaries(NAMES, OVERRIDES.map(read), max_size=2).map(
+                lambda each: tuple(sorted(each.items()))
+            ),
+            account=st.none()
+            | st.builds(Account, name=NAMES, secrets=st.lists(NAMES, max_size=2, unique=True).map(tuple)),
+        ),
     ),
     st.builds(Entry, revision=st.just(""), note=st.builds(Note, failed=st.just("web-2#1"), not_counted=st.booleans())),
 )
@@ -328,6 +347,11 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
                         "orphaned",
                         "revision",
                         "adopted",
+                        "skipped",
+                        "overrides",
+                        "account",
+                        "secrets",
+                        "name",
                         "joined",
                         "previous",
                         "failed",

@@ -36,6 +36,7 @@ POLICY = a_policy(
         "env": [{"name": "HTTP_PROXY", "value": "http://localhost:15001"}],
         "volumeMounts": [{"name": "logs", "mountPath": "/var/log/app"}],
     },
+    podMetadata={"labels": {"mesh": "on"}, "annotations": {"prometheus.io/scrape": "true", "note": "a: b\n"}},
 )
 POLICIES = [parse(yaml.safe_dump(POLICY, sort_keys=False), "policy.yaml")]
 
@@ -178,6 +179,7 @@ spec:
     after = inject(text)
     assert lines_lost(text, after) == [
         'metadata: {name: "cart", namespace: shop, annotations: {}}   # one line',
+        "        metadata: {labels: {tier: web}}",
         "            volumes: []  # none",
         "              - {name: 'migrate', image: m}",
         "                env:",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjustment import Account
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -44,20 +45,21 @@ def a_subject(
             "driven_by",
             "operator_namespace",
             "emptied",
+            "account",
         )
         if name in deployment
     }
     body = a_deployment(**deployment)
     body["metadata"] |= {"uid": "uid", "resourceVersion": "1", "generation": 1} | (metadata or {})
     workload = workload_from(body)
-    spec = workload.content.template["spec"]
-    return Subject(workload=workload, namespace=namespace, spec=spec, record=record or Record(), **facts)
+    template = workload.content.template
+    return Subject(workload=workload, namespace=namespace, template=template, record=record or Record(), **facts)
 
 
 def carrying(subject: Subject, *revisions: Revision) -> Subject:
     """The same after *revisions* were injected."""
-    template, record = inject({"spec": subject.spec}, revisions, subject.record)
-    return replace(subject, spec=template["spec"], record=record)
+    template, record = inject(subject.template, revisions, subject.record)
+    return replace(subject, template=template, record=record)
 
 
 def verdict(subject: Subject, *others: Revision, revision: Revision = REVISION, leaving: Any = ()) -> Skip | None:
@@ -319,7 +321,7 @@ def test_an_equal_native_container_is_adopted_until_one_side_changes() -> None:
     assert verdict(adopted, revision=plain) is None
     moved_on = a_revision(a_sidecar(container={"image": "example.test/proxy:2"}))
     assert refused(adopted, revision=moved_on) == ("NameConflict", False)
-    dropped = replace(adopted, spec={"containers": [{"name": "app", "image": "a"}]})
+    dropped = replace(adopted, template={"spec": {"containers": [{"name": "app", "image": "a"}]}})
     assert verdict(dropped, revision=moved_on) is None
 
 
@@ -476,8 +478,10 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
         "driven_by": "Rollout cart",
         "namespace": KUBE,
         "emptied": frozenset({("volumes", "")}),
+        "account": Account(name="default", secrets=None),
     }
-    revision = a_revision(a_sidecar(container=PORT), volumes=LOGS, cluster=True)
+    secrets = [{"name": "vendor"}]
+    revision = a_revision(a_sidecar(container=PORT), volumes=LOGS, imagePullSecrets=secrets, cluster=True)
     high = a_revision(name="high", priority=1, cluster=True)
     everything["record"] = Record(entries={high.policy: Entry(revision=high.name)})
     above: tuple[Revision, ...] = (high,)
@@ -504,6 +508,8 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["pod"] = {"containers": [{"name": "app", "image": "a"}], **WINDOWS}
     look()
     everything["emptied"] = frozenset()
+    look()
+    everything["account"] = Account(name="default", secrets=())
     look()
     everything["metadata"] = {}
     look()

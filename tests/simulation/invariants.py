@@ -434,7 +434,7 @@ def owners_part(body: Json) -> Json:
 
 
 def _without(part: Json, ours: set[ItemKey]) -> Json:
-    """An owner's part without the volumes, variables and mounts that are in a record."""
+    """An owner's part without the volumes, variables, mounts and pull secrets that are in a record."""
     pod = part["spec"]["template"]["spec"]
 
     def kept(holder: Json, key: str, identity: str, container: str = "") -> Json:
@@ -445,7 +445,8 @@ def _without(part: Json, ours: set[ItemKey]) -> Json:
         container = kept(container, "env", "name", container["name"])
         return kept(container, "volumeMounts", "mountPath", container["name"])
 
-    pod = kept(kept(pod, "initContainers", "name"), "volumes", "name")
+    for key in ("initContainers", "volumes", "imagePullSecrets"):
+        pod = kept(pod, key, "name")
     for key in ("initContainers", "containers"):
         pod = with_items(pod, key, [own(each) for each in items(pod, key)])
     return {**part, "spec": {**part["spec"], "template": {**part["spec"]["template"], "spec": pod}}}

@@ -37,6 +37,7 @@ from sidecarpolicy.engine.resources import (
     REPLICA_SETS,
     REVISIONS,
     ROLLOUTS,
+    SERVICE_ACCOUNTS,
 )
 from sidecarpolicy.kube.lease import LEASES
 from tests.simulation.defaults import defaulted_deployment, defaulted_policy, defaulted_template
@@ -48,6 +49,7 @@ Place = tuple[str, str]
 
 EVERY_RESOURCE = (
     NAMESPACES,
+    SERVICE_ACCOUNTS,
     *POLICIES.values(),
     REVISIONS,
     REPLICA_SETS,

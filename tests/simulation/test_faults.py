@@ -12,8 +12,8 @@ import pytest
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.tree import Json, items
-from sidecarpolicy.engine.resources import DEPLOYMENTS, POD_TEMPLATES, POLICIES, REVISIONS
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.engine.resources import DEPLOYMENTS, POD_TEMPLATES, POLICIES, REVISIONS, SERVICE_ACCOUNTS
 from sidecarpolicy.kube.lease import LEASES
 from sidecarpolicy.names import Strategy
 from tests.simulation.controllers import NO_DEADLINE
@@ -157,6 +157,54 @@ def test_what_hinders_an_edit_is_told_and_hinders_nothing_else() -> None:
     assert ready(world)["observedGeneration"] == world.generation
     assert ready(world)["status"] != "True"
     assert "forbidden" in world.settled()
+
+
+def asked_for_accounts(world: World) -> bool:
+    """Whether the operator has asked for ServiceAccounts, while that fails."""
+    return any(request.resource == SERVICE_ACCOUNTS for request, _ in world.cluster.faults.happened)
+
+
+def without_the_right_to_accounts(world: World) -> None:
+    """From now on the operator may not read ServiceAccounts; the roles of an earlier version do not have that right."""
+    suffers(world, while_(lambda request: request.resource == SERVICE_ACCOUNTS, Fault.FORBIDDEN))
+
+
+def pulled(world: World) -> set[str]:
+    """All pull secrets in Pod templates."""
+    specs = [at(each.body, "spec", "template", "spec") for each in world.deployments]
+    return {secret["name"] for spec in specs for secret in items(spec, "imagePullSecrets")}
+
+
+def test_service_accounts_are_read_only_for_pull_secrets() -> None:
+    world = an_updated_world(some(4), QUICK)
+    without_the_right_to_accounts(world)
+    until(world, lambda: everywhere(world, "web-b"))
+    assert not asked_for_accounts(world)
+    world.spec = {"imagePullSecrets": [{"name": "vendor"}]}
+    world.edit("web-c")
+    until(world, lambda: asked_for_accounts(world))
+    ticks(world, 10)
+    assert not pulled(world)
+    assert "PullSecretsUnreadable" in str(world.object)
+
+
+def test_pull_secrets_of_an_account_come_once_it_has_been_read_and_stay() -> None:
+    world = an_updated_world(some(4), QUICK)
+    until(world, lambda: everywhere(world, "web-b"))
+    metadata = {"name": "default", "namespace": "shop"}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+    secrets = {"imagePullSecrets": [{"name": "mirror"}]}
+    world.server.create(SERVICE_ACCOUNTS, metadata["namespace"], account | secrets)
+    world.spec = {"imagePullSecrets": [{"name": "vendor"}]}
+    world.edit("web-c")
+    until(world, lambda: everywhere(world, "web-c"))
+    assert pulled(world) == {"mirror", "vendor"}
+    without_the_right_to_accounts(world)
+    until(world, lambda: asked_for_accounts(world), most=1000)
+    ticks(world, 5)
+    assert pulled(world) == {"mirror", "vendor"}
+    engine = world.operator.process.engine
+    assert engine is not None and any("forbidden" in each for each in engine.problems)
 
 
 def test_an_accepted_revision_is_kept_in_order_while_an_edit_cannot_be_accepted() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from sidecarpolicy.core.adjusting import adjusted
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import canonical_item
@@ -94,8 +95,8 @@ def restored_record(proposal: Proposal, context: Context) -> Record:
         return record
     known = record_of(proposal.before.record)
     selecting = {each.id for each in context.cache.selecting(proposal.workload)}
-    live = dict(template_items(at(proposal.workload.content.template, "spec")))
-    stored = dict(template_items(at(proposal.before.content.template, "spec")))
+    live = dict(template_items(proposal.workload.content.template))
+    stored = dict(template_items(proposal.before.content.template))
     entries = dict(record.entries)
     for policy, entry in known.entries.items():
         if policy in entries or policy not in selecting:
@@ -117,9 +118,15 @@ def _is_ours(
     context: Context,
 ) -> bool:
     revision = context.revision(policy, entry.revision)
-    canonical = canonical_item(revision, item) if revision is not None else None
+    canonical = canonical_item(adjusted(revision, entry.adjustment), item) if revision is not None else None
     as_injected = canonical is not None and is_as_it_should_be(live[item], canonical)
     return as_injected or live[item] == stored.get(item)
+
+
+def asked_anew(record: Record) -> Record:
+    """Return *record* without what was refused: the owner restarts the Pods, and asks for the same once more."""
+    entries = {policy: replace(entry, adjustment=entry.adjustment.effect) for policy, entry in record.entries.items()}
+    return replace(record, entries=entries)
 
 
 def owner_changes(proposal: Proposal, record: Record) -> bool:

@@ -15,23 +15,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from sidecarpolicy import names
-from sidecarpolicy.admission.proposal import Proposal, owner_changes, restored_record, with_record
+from sidecarpolicy.admission.proposal import Proposal, asked_anew, owner_changes, restored_record, with_record
 from sidecarpolicy.admission.room import Room
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import template_and_record_changes
 from sidecarpolicy.core.plan import RolloutState, Step, step_of_new, step_with_owner
 from sidecarpolicy.core.record import Record, text_of
 from sidecarpolicy.core.revision import revision_name
 from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.text_limits import cause
-from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import composed_on, desired_on
 from sidecarpolicy.engine.memory import Judgement, Memory, PolicyMemory
 from sidecarpolicy.engine.policy_pass import rollout_state
+from sidecarpolicy.engine.prepare import overrides_ignored_on, sidecars_on
 from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import SkipReason, Strategy
 
@@ -41,6 +43,7 @@ CONFLICTS = frozenset(
         SkipReason.NAME_CONFLICT,
         SkipReason.PORT_CONFLICT,
         SkipReason.EMPTIED_BY_APPLY,
+        SkipReason.PULL_SECRETS_UNREADABLE,
         SkipReason.BREAKS_AUTOSCALING,
     }
 )
@@ -67,6 +70,8 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
     if not record and not workload.record and next(context.cache.selecting(workload), None) is None:
         return UNCHANGED
     changes = owner_changes(proposal, record)
+    if changes:
+        record = asked_anew(record)
     takes_down = bool(workload.takes_down) and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
     subject = with_record(replace(workload, takes_down="") if changes else workload, record)
     subject, judgement = _without_what_cannot_return(subject, proposal, context)
@@ -78,7 +83,7 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
         )
     composed = composed_on(subject, judgement, desired_on(judgement, steps, context), steps, context)
     if is_mangled(workload.record) and not composed.record:
-        return Reviewed(warnings=tuple(_warnings(proposal, judgement)))
+        return Reviewed(warnings=tuple(_warnings(proposal, judgement, context)))
     if not proposal.dry_run:
         for policy, step in steps.items():
             if step.takes_slot:
@@ -94,7 +99,7 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
                 new_record=text_of(composed.record),
             )
         ),
-        warnings=tuple(_warnings(proposal, judgement)),
+        warnings=tuple(_warnings(proposal, judgement, context)),
     )
 
 
@@ -110,7 +115,7 @@ def _without_what_cannot_return(subject: Workload, proposal: Proposal, context: 
     """
     judgement = judged(subject, context)
     kept = record_of(proposal.workload.record).entries
-    live = {item for item, _ in template_items(at(subject.content.template, "spec"))}
+    live = {item for item, _ in template_items(subject.content.template)}
     lost = {
         policy
         for policy, entry in judgement.record.entries.items()
@@ -183,9 +188,17 @@ def _step_back(policy: PolicyId, recorded: Record, subject: Workload) -> Step | 
     return Step(workload=subject.id, revision=entry.revision, joins=entry.joined, note=entry.note, why=why)
 
 
-def _warnings(proposal: Proposal, judgement: Judgement) -> Iterator[str]:
+def _warnings(proposal: Proposal, judgement: Judgement, context: Context) -> Iterator[str]:
     workload = proposal.workload
-    yield from (cause(each) for each in invalid_marks(workload.labels, workload.annotations))
+    known = sidecars_on(judgement, context)
+    marks = (workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations)
+    yield from (cause(each) for each in invalid_marks(*marks, sidecars=known))
+    namespace = context.cache.namespace(workload.id.namespace)
+    for cached in context.cache.selecting(workload):
+        if cached.policy is not None:
+            entry = judgement.record.entries.get(cached.id)
+            yield from map(cause, without_effect(workload, namespace, judgement.wishes, cached.policy, entry))
+            yield from map(cause, overrides_ignored_on(cached.id, cached.policy, judgement, context))
     for listed, container in sorted(workload.content.claims.emptied):
         of = f" of container {container!r}" if container else ""
         yield cause(

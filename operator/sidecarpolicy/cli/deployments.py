@@ -14,7 +14,7 @@ from sidecarpolicy.cli.policies import in_namespace
 from sidecarpolicy.core.claims import IDENTITY
 from sidecarpolicy.core.kinds.deployment import ADDRESS, workload_from
 from sidecarpolicy.core.reading import Cursor, Problem
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, PULL_SECRETS, VOLUME_MOUNTS, VOLUMES
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.manifests import BadInput, Object
@@ -114,6 +114,8 @@ def _problems(body: Json) -> list[Problem]:
             owner.field(key).text()
             if owner.field(key).absent:
                 owner.field(key).wrong("must be given")
+    spec.field("selector").mapping()
+    _named(spec.field("selector").field("matchExpressions"), "key")
     spec.field("strategy").mapping()
     spec.field("strategy").field("rollingUpdate").mapping()
     template = spec.field("template")
@@ -128,6 +130,11 @@ def _problems(body: Json) -> list[Problem]:
     if not list(pod.field("containers").entries()):
         pod.field("containers").wrong("must hold at least one container")
     _named(pod.field(VOLUMES), IDENTITY[VOLUMES])
+    for entry in pod.field(PULL_SECRETS).entries():
+        entry.mapping()
+        entry.field("name").text()
+    for account in ("serviceAccountName", "serviceAccount"):
+        pod.field(account).text()
     for listed in (INIT_CONTAINERS, "containers"):
         _named(pod.field(listed), "name")
         for container in pod.field(listed).entries():

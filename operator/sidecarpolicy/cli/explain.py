@@ -145,6 +145,8 @@ def _policies(result: Result, decided_by: Given) -> list[Json]:
             "policy": policy.label,
             "revision": entry.revision,
             "sidecars": sorted(entry.names(INIT_CONTAINERS)),
+            "skipped": sorted(entry.adjustment.skipped),
+            "overridden": [name for name, _ in entry.adjustment.overrides],
             "maxConcurrent": share(decided_by.policies[policy].rollout if policy in decided_by.policies else None),
         }
         for policy, entry in record.entries.items()

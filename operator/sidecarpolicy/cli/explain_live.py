@@ -22,6 +22,7 @@ from sidecarpolicy.core.record import INIT_CONTAINERS, Entry
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.memory import Judgement
 from sidecarpolicy.engine.observe import fleet_of
@@ -112,6 +113,8 @@ def _policy(policy: PolicyId, target: Target | None, prepared: Prepared, found: 
         "policy": policy.label,
         "revision": after.revision,
         "sidecars": sorted(after.names(INIT_CONTAINERS) | after.adopted),
+        "skipped": sorted(after.adjustment.skipped),
+        "overridden": [name for name, _ in after.adjustment.overrides],
         "maxConcurrent": share(cached.policy.rollout if cached is not None and cached.policy is not None else None),
         "runs": before.revision,
         "state": state,
@@ -133,7 +136,7 @@ def _notes(prepared: Prepared, targets: Mapping[PolicyId, Target | None], found:
     for policy, skip in judgement.verdicts.items():
         revision = cache.update_revision(policy)
         if revision is not None:
-            wanted = revision.revision
+            wanted = as_adjusted(revision.revision, judgement.wishes, judgement.record, found.context)
             entry = after.entries.get(policy)
             if skip is None and (entry is None or entry.revision != wanted.name):
                 yield _held(policy, entry, cache.policies[policy])

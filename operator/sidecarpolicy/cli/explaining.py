@@ -170,7 +170,9 @@ def policy_lines(each: Json) -> Iterator[str]:
     """Yield what is said of one policy: what comes of it, and where the Deployment stands with it."""
     budget = f", {each['maxConcurrent']} of its Deployments at once" if each["maxConcurrent"] else ""
     what = f" at {each['revision']}: {', '.join(each['sidecars']) or 'no sidecar'}" if each["revision"] else ": nothing"
-    yield f"  {each['policy']}{what}{budget}"
+    left_out = f", {', '.join(each['skipped'])} left out by the owner" if each["skipped"] else ""
+    anew = f", {', '.join(each['overridden'])} overridden by the owner" if each["overridden"] else ""
+    yield f"  {each['policy']}{what}{left_out}{anew}{budget}"
     if "state" in each:  # a file has none
         yield f"    {', '.join(_standing(each))}"
 

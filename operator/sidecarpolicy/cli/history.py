@@ -9,7 +9,7 @@ import click
 
 from sidecarpolicy.cli.asking import Asked
 from sidecarpolicy.cli.hints import listing
-from sidecarpolicy.core.decode import author_words
+from sidecarpolicy.core.decode import PERMISSIONS, author_words
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.restarts import with_restart, without_restart
 from sidecarpolicy.core.revision import (
@@ -19,9 +19,9 @@ from sidecarpolicy.core.revision import (
     revision_name,
     words_of,
 )
-from sidecarpolicy.core.tree import Json, at, without_nulls
+from sidecarpolicy.core.tree import Json, at, items, without_nulls
 
-WORDS = ("priority", "sidecars", "volumes", "application")
+WORDS = ("priority", "sidecars", "volumes", "application", "podMetadata", "imagePullSecrets")
 """The fields of a spec that shape a Pod template: what a revision is."""
 
 
@@ -97,5 +97,11 @@ def _has_restarted(live: HistoryEntry | None, other: HistoryEntry) -> bool:
 
 
 def with_words(spec: Json, words: Json) -> Json:
-    """Return *spec* with *words* for everything in it that shapes a Pod template; the rest stays."""
-    return {key: value for key, value in spec.items() if key not in WORDS} | without_restart(words)
+    """Return *spec* with *words* for everything in it that shapes a Pod template; the rest stays.
+
+    That is what owners may override too, in sidecars of the same name.
+    """
+    words = without_restart(words)
+    kept = {each["name"]: {key: each[key] for key in PERMISSIONS & each.keys()} for each in items(spec, "sidecars")}
+    restored = {**words, "sidecars": [{**each, **kept.get(each["name"], {})} for each in items(words, "sidecars")]}
+    return {key: value for key, value in spec.items() if key not in WORDS} | restored

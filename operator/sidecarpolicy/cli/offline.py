@@ -16,12 +16,15 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.deployments import Manifest, with_change
 from sidecarpolicy.cli.locating import located
 from sidecarpolicy.cli.policies import Given
+from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, ignored_overrides, readjusted, wishes_of
 from sidecarpolicy.core.arithmetic.change import Change
 from sidecarpolicy.core.arithmetic.findings import findings
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
+from sidecarpolicy.core.opt_out import opts_out, without_effect
 from sidecarpolicy.core.ordering import order_cycle
+from sidecarpolicy.core.pull_secrets import account_on
 from sidecarpolicy.core.reading import Problem
 from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, Entry, Record, text_of
 from sidecarpolicy.core.revision import Revision
@@ -29,7 +32,7 @@ from sidecarpolicy.core.skips import Skip, Subject, invalid_marks, judge, pins_a
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import is_mangled, record_of
 from sidecarpolicy.manifests import BadInput
-from sidecarpolicy.names import DeletionPolicy, WarningReason
+from sidecarpolicy.names import DeletionPolicy, OptOut, WarningReason
 
 
 class Did(StrEnum):
@@ -85,8 +88,8 @@ def injected(manifest: Manifest, given: Given) -> Result:
             "or remove it together with the sidecars",
         )
         return Result(manifest=manifest, body=manifest.body, notes=(note,))
-    revisions = [given.revisions[policy] for policy in candidates]
-    _refuse_cycles(manifest, revisions)
+    revisions = {policy: _as_adjusted(policy, manifest, record, given) for policy in candidates}
+    _refuse_cycles(manifest, list(revisions.values()))
     foreign = frozenset(
         each for each in record.entries if not each.cluster_wide and each.namespace != workload.id.namespace
     )
@@ -94,23 +97,22 @@ def injected(manifest: Manifest, given: Given) -> Result:
     subject = Subject(
         workload=workload,
         namespace=given.namespace(workload.id.namespace),
-        spec=at(manifest.template, "spec"),
+        template=manifest.template,
         record=record,
         missing=unknown,
-        pins=pins_among(workload.annotations, revisions),
+        pins=pins_among(workload.annotations, revisions.values()),
         autoscalers=[each for each in given.autoscalers if each.scales == workload.id],
         emptied=workload.content.claims.emptied,
+        binding=frozenset(policy for policy in candidates if given.policies[policy].opt_out is OptOut.FORBIDDEN),
+        skipped=_wishes(manifest, given).skipped,
+        account=_wishes(manifest, given).account,
     )
-    verdicts = judge(subject, revisions)
+    verdicts = judge(subject, revisions.values())
     kept = {policy for policy, skip in verdicts.items() if skip is not None and not skip.removes}
     composed = compose(
         manifest.template,
         record,
-        {
-            policy: _as_it_is(given.revisions[policy], manifest, record)
-            for policy, skip in verdicts.items()
-            if skip is None
-        },
+        {policy: _as_it_is(revisions[policy], manifest, record) for policy, skip in verdicts.items() if skip is None},
         known=lambda policy, revision: _if_named(given.revisions.get(policy), revision),
         held=(unknown | kept) & frozenset(record.entries),
         abandoned=foreign,
@@ -123,9 +125,9 @@ def injected(manifest: Manifest, given: Given) -> Result:
     body = with_change(manifest.body, composed.template, text_of(composed.record))
     edited = body["spec"] != manifest.body["spec"]
     notes = [
-        *(verdict_note(given.revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
+        *(verdict_note(revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
         *_leaving(record, given, verdicts.keys(), composed, foreign),
-        *_warnings(manifest, composed),
+        *_warnings(manifest, composed, candidates, given),
         *(
             note
             for policy, skip in verdicts.items()
@@ -161,6 +163,25 @@ def ejected(manifest: Manifest, only: frozenset[PolicyId] = frozenset()) -> Resu
     )
 
 
+def _as_adjusted(policy: PolicyId, manifest: Manifest, record: Record, given: Given) -> Revision:
+    """Return the revision of *policy* with what the owner of the Deployment has adjusted of it."""
+    revision, wishes = given.revisions[policy], _wishes(manifest, given)
+    return adjusted(revision, adjustment_on(revision, wishes, given.policies[policy], record.entries.get(policy)))
+
+
+def _wishes(manifest: Manifest, given: Given) -> Wishes:
+    workload = manifest.workload
+    wishes = wishes_of(workload.annotations, workload.pod_annotations)
+    wishes = replace(wishes, opts_out=bool(opts_out(workload, given.namespace(workload.id.namespace))))
+    if not any(policy.pull_secrets for policy in given.policies.values()):
+        return wishes
+    known = given.pull_secrets
+    account = account_on(
+        manifest.template, record_of(workload.record), lambda name: known.get((workload.id.namespace, name))
+    )
+    return replace(wishes, account=account)
+
+
 def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revision:
     """Return *revision* with the items that a Deployment of a cluster already has of it, as they are there.
 
@@ -170,7 +191,8 @@ def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revisio
     entry = record.entries.get(revision.policy)
     if entry is None or entry.revision != revision.name or not at(manifest.body, "metadata").get("uid"):
         return revision
-    live = {item: content for item, content in template_items(at(manifest.template, "spec")) if item in entry.items}
+    changed = readjusted(entry.adjustment, revision.adjustment)
+    live = {item: content for item, content in template_items(manifest.template) if item in entry.items}
 
     def found(listed: str, name: str, otherwise: Json) -> Json:
         here = (content for item, content in live.items() if (item.list, item.name) == (listed, name))
@@ -186,7 +208,8 @@ def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revisio
     return replace(
         revision,
         sidecars=tuple(
-            replace(each, container=found(INIT_CONTAINERS, each.name, each.container)) for each in revision.sidecars
+            each if each.name in changed else replace(each, container=found(INIT_CONTAINERS, each.name, each.container))
+            for each in revision.sidecars
         ),
         volumes=tuple(found(VOLUMES, each["name"], each) for each in revision.volumes),
         application=application,
@@ -227,6 +250,8 @@ def verdict_note(revision: Revision, skip: Skip | None, record: Record, edited: 
         return Note(did=Did.INJECTED, text=f"{what} ({', '.join(each.name for each in revision.sidecars)})")
     if entry.revision != revision.name:
         return Note(did=Did.MOVED, text=f"{revision.policy.label} from {entry.revision} to {revision.name}")
+    if entry.adjustment.effect != revision.adjustment.effect:
+        return Note(did=Did.MOVED, text=f"{what}, {revision.adjustment}")
     return Note(did=Did.REPAIRED if edited else Did.UNCHANGED, text=what)
 
 
@@ -259,16 +284,36 @@ def _removed(policy: PolicyId, entry: Entry, *, why: str = "") -> Note:
     return Note(did=Did.REMOVED, text=f"{policy.label} at {entry.revision}" + (f": {why}" if why else ""))
 
 
-def _warnings(manifest: Manifest, composed: Composition) -> list[Note]:
+def _warnings(manifest: Manifest, composed: Composition, candidates: Iterable[PolicyId], given: Given) -> list[Note]:
     workload = manifest.workload
+    policies = [given.policies[policy] for policy in candidates]
+    namespace, entries = given.namespace(workload.id.namespace), record_of(workload.record).entries
     found: list[tuple[WarningReason, str]] = [
         *(
             (WarningReason.INVALID_MARK, message)
             for message in invalid_marks(
-                workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations
+                workload.labels,
+                workload.annotations,
+                workload.pod_labels,
+                workload.pod_annotations,
+                sidecars={sidecar.name for policy in policies for sidecar in policy.sidecars}
+                | {item.name for item in record_of(workload.record).items if item.list == INIT_CONTAINERS},
+            )
+        ),
+        *(
+            (WarningReason.OPT_OUT_FORBIDDEN, message)
+            for policy in policies
+            for message in without_effect(workload, namespace, _wishes(manifest, given), policy, entries.get(policy.id))
+        ),
+        *(
+            (WarningReason.OVERRIDE_IGNORED, message)
+            for policy in policies
+            for message in ignored_overrides(
+                given.revisions[policy.id], _wishes(manifest, given), policy, entries.get(policy.id)
             )
         ),
         *((WarningReason.ENV_KEPT, f"{item} is the application's own and stays") for item in composed.env_kept),
+        *((WarningReason.METADATA_KEPT, f"{item} is the owner's own and stays") for item in composed.metadata_kept),
         *(
             (
                 WarningReason.UNKNOWN_CONTAINER,
@@ -288,7 +333,7 @@ def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given
         after=at(composed.template, "spec"),
         ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
         provided=provided,
-        annotations=at(manifest.template, "metadata", "annotations"),
+        annotations=at(composed.template, "metadata", "annotations"),
         emptied=manifest.workload.content.claims.emptied,
         progress_deadline=given.policies[policy].rollout.progress_deadline_seconds,
         own_deadline=manifest.workload.deadline,

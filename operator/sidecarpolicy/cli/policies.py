@@ -1,10 +1,10 @@
-"""The policies, namespaces and autoscalers that files hold, as the operator would see them in a cluster."""
+"""The policies and what else decides that files hold, as the operator would see it in a cluster."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.locating import located
@@ -15,6 +15,7 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
+from sidecarpolicy.core.record import PULL_SECRETS
 from sidecarpolicy.core.rendering import lacks_gate, offline
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import invalid_marks
@@ -31,7 +32,8 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"
 class Given:
     """What decides: the policies, what they inject, the namespaces whose labels are known, and the autoscalers.
 
-    *default_namespace* is that of manifests without one.
+    *pull_secrets*: those of ServiceAccounts, by namespace and name. *default_namespace* is that of manifests without
+    one.
     """
 
     policies: Mapping[PolicyId, Policy]
@@ -39,6 +41,7 @@ class Given:
     namespaces: Mapping[str, Namespace]
     autoscalers: Sequence[Autoscaler]
     default_namespace: str
+    pull_secrets: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def namespace(self, name: str) -> Namespace:
         """The namespace *name*, with what the API server says of every one where no more is known."""
@@ -69,17 +72,22 @@ class Given:
 def given(policy_files: Sequence[File], manifests: Sequence[File], *, default_namespace: str) -> Given:
     """Return what files declare; raise BadInput with every problem of every policy.
 
-    Policies are taken from *policy_files* alone, Namespaces and HorizontalPodAutoscalers from both.
+    Policies are taken from *policy_files* alone, Namespaces, ServiceAccounts and HorizontalPodAutoscalers from both.
     """
     problems: list[str] = []
     namespaces: dict[str, Namespace] = {}
     scalers: list[Object] = []
     deployments: list[Object] = []
+    pull_secrets: dict[tuple[str, str], tuple[str, ...]] = {}
     for found in (each for file in (*policy_files, *manifests) for each in file.objects()):
         if (found.api_version, found.kind) == ("v1", "Namespace"):
             namespace, wrong = _namespace(found.value)
             problems += [located(found, problem) for problem in wrong]
             namespaces[namespace.name] = namespace
+        elif (found.api_version, found.kind) == ("v1", "ServiceAccount"):
+            root = Cursor(found.value, "")
+            pull_secrets[_identity(found.value, default_namespace)] = _pull_secrets(root)
+            problems += [located(found, problem) for problem in root.problems]
         elif found.kind == "HorizontalPodAutoscaler":
             scalers.append(found)
         elif found.kind in KINDS:
@@ -96,7 +104,16 @@ def given(policy_files: Sequence[File], manifests: Sequence[File], *, default_na
         namespaces=namespaces,
         autoscalers=sorted(autoscalers, key=lambda each: each.name),
         default_namespace=default_namespace,
+        pull_secrets=pull_secrets,
     )
+
+
+def _pull_secrets(root: Cursor) -> tuple[str, ...]:
+    root.field("metadata").mapping()
+    secrets = list(root.field(PULL_SECRETS).entries())
+    for each in secrets:
+        each.mapping()
+    return tuple(name for each in secrets if (name := each.field("name").text()))
 
 
 def _policies(files: Sequence[File], default_namespace: str) -> tuple[dict[PolicyId, Policy], list[str]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.offline import Result
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, PULL_SECRETS, VOLUME_MOUNTS, VOLUMES, ItemKey
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.manifests import BadInput, Edits, File, Object, Unspliceable, parse
@@ -83,7 +83,7 @@ def _is_ours(*bodies: Json) -> Callable[[tuple[str, ...]], bool]:
 
     def ours(trail: tuple[str, ...]) -> bool:
         listed, name = trail[-2:]
-        if listed in (INIT_CONTAINERS, VOLUMES):
+        if listed in (INIT_CONTAINERS, VOLUMES, PULL_SECRETS):
             return ItemKey(listed, name) in items
         return listed in (ENV, VOLUME_MOUNTS) and ItemKey(listed, name, trail[-3]) in items
 

@@ -36,6 +36,7 @@ from sidecarpolicy.engine.resources import (
     POLICIES,
     REPLICA_SETS,
     REVISIONS,
+    SERVICE_ACCOUNTS,
 )
 
 OF_AUTOSCALERS = "whether a sidecar without requests would stop an autoscaler"
@@ -192,6 +193,7 @@ def _what_should_be(found: Snapshot, reach: str, operator_namespace: str) -> lis
     ]
     if reach and reach != operator_namespace:
         fills.append(found.fill(REVISIONS, operator_namespace, what="what cluster policies inject, and so override"))
+    fills.append(found.fill(SERVICE_ACCOUNTS, reach, what="pull secrets of ServiceAccounts"))
     return fills
 
 

@@ -16,12 +16,20 @@ from types import MappingProxyType
 from typing import Any
 
 from sidecarpolicy import names
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey
+from sidecarpolicy.core.pod_metadata import metadata_items
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, METADATA, PULL_SECRETS, VOLUME_MOUNTS, VOLUMES, ItemKey
 from sidecarpolicy.core.tree import Json, at, items
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 CLIENT_SIDE_APPLY = "kubectl apply"
-IDENTITY = {INIT_CONTAINERS: "name", VOLUMES: "name", ENV: "name", VOLUME_MOUNTS: "mountPath"}
+IDENTITY = {
+    INIT_CONTAINERS: "name",
+    VOLUMES: "name",
+    ENV: "name",
+    VOLUME_MOUNTS: "mountPath",
+    PULL_SECRETS: "name",
+    **dict.fromkeys(METADATA, "name"),
+}
 
 # Field managers, by prefix, of tools that write what their owner declares, and nothing by hand: a field of theirs in an
 # item says that their owner declares an item of that name.
@@ -91,7 +99,7 @@ class Claims:
                 yield entry, manager
 
     def _owned(self, entry: Json) -> Iterator[ItemKey]:
-        return _owned(at(entry, "fieldsV1", *(f"f:{key}" for key in self._template), "f:spec"))
+        return _owned(at(entry, "fieldsV1", *(f"f:{key}" for key in self._template)))
 
 
 NO_CLAIMS = Claims()
@@ -102,8 +110,9 @@ def claims_of(metadata: Mapping[str, Any], template: Sequence[str] = ("spec", "t
     return Claims(metadata, template)
 
 
-def template_items(spec: Mapping[str, Any]) -> Iterator[tuple[ItemKey, Json]]:
-    """Yield every item of a Pod *spec* that could be one of ours, with its key."""
+def template_items(template: Json) -> Iterator[tuple[ItemKey, Json]]:
+    """Yield every item of a Pod *template* that could be one of ours, with its key."""
+    spec = at(template, "spec")
     init_containers = items(spec, INIT_CONTAINERS)
     for item in init_containers:
         yield ItemKey(INIT_CONTAINERS, item["name"]), item
@@ -114,21 +123,29 @@ def template_items(spec: Mapping[str, Any]) -> Iterator[tuple[ItemKey, Json]]:
             yield ItemKey(ENV, item["name"], container["name"]), item
         for item in items(container, VOLUME_MOUNTS):
             yield ItemKey(VOLUME_MOUNTS, item["mountPath"], container["name"]), item
+    for item in items(spec, PULL_SECRETS):
+        yield ItemKey(PULL_SECRETS, item.get("name", "")), item
+    for listed in METADATA:
+        for item in metadata_items(template, listed):
+            yield ItemKey(listed, item["name"]), item
 
 
 def _declared(last_applied: str | None, template: Sequence[str]) -> Iterator[ItemKey]:
     """Yield the items that kubectl's annotation declares; a mangled one declares nothing, as kubectl itself has it."""
     try:
         manifest = json.loads(last_applied or "{}")
-        yield from (key for key, _ in template_items(at(manifest, *template, "spec")))
+        yield from (key for key, _ in template_items(at(manifest, *template)))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return
 
 
 def _emptied(last_applied: str, template: Sequence[str]) -> Iterator[tuple[str, str]]:
     try:
-        spec = at(json.loads(last_applied), *template, "spec")
-        yield from ((listed, "") for listed in (INIT_CONTAINERS, VOLUMES) if listed in spec and spec[listed] is None)
+        pod = at(json.loads(last_applied), *template)
+        metadata, spec = at(pod, "metadata"), at(pod, "spec")
+        yield from ((listed, "") for listed in METADATA if listed in metadata and metadata[listed] is None)
+        lists = (INIT_CONTAINERS, VOLUMES, PULL_SECRETS)
+        yield from ((listed, "") for listed in lists if listed in spec and spec[listed] is None)
         for container in (*items(spec, INIT_CONTAINERS), *items(spec, "containers")):
             for listed in (ENV, VOLUME_MOUNTS):
                 if listed in container and container[listed] is None:
@@ -138,8 +155,13 @@ def _emptied(last_applied: str, template: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def _owned(fields: Mapping[str, Any]) -> Iterator[ItemKey]:
-    """Yield the items in which a managedFields entry owns something."""
-    for listed in (INIT_CONTAINERS, VOLUMES):
+    """Yield the items in which a managedFields entry owns something; *fields*: those of the Pod template."""
+    for listed in METADATA:
+        for path in at(fields, "f:metadata", f"f:{listed}"):
+            if path.startswith("f:"):
+                yield ItemKey(listed, path[2:])
+    fields = at(fields, "f:spec")
+    for listed in (INIT_CONTAINERS, VOLUMES, PULL_SECRETS):
         for name, _ in _keyed(at(fields, f"f:{listed}"), "name"):
             yield ItemKey(list=listed, name=name)
     for containers in (INIT_CONTAINERS, "containers"):

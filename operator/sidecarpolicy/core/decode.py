@@ -21,24 +21,23 @@ from dataclasses import replace
 from typing import Any
 
 from sidecarpolicy import names
+from sidecarpolicy.core.decode_additions import overridable, override_max, pod_metadata, pull_secrets
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.ordering import cycle
 from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, Rollout, Sidecar
 from sidecarpolicy.core.ports import claimed_ports
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
-from sidecarpolicy.core.record import normpath
+from sidecarpolicy.core.record import METADATA, PULL_SECRETS, normpath
 from sidecarpolicy.core.restarts import with_restart
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
+from sidecarpolicy.core.syntax import dns_label, label_key, label_value, unique, unique_values
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
-from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, Position, Removal, Role, Strategy
+from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, OptOut, Position, Removal, Role, Strategy
 
 MOST_SIDECARS = 16
 MOST_REVISIONS = 100
 MOST_CANARY_GROUPS = 8
 INT32 = 2**31 - 1
-DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 PERCENT = re.compile(r"(100|[1-9][0-9]?)%")
 SELECTION = re.compile(r"spec\.(namespaceSelector|selector)\b")
 
@@ -47,9 +46,12 @@ VOLUME_SOURCES = frozenset(
     {"emptyDir", "configMap", "secret", "projected", "downwardAPI", "csi", "persistentVolumeClaim"}
 )
 SPEC_FIELDS = frozenset(
-    {"selector", "priority", "sidecars", "volumes", "application", "rollout", "deletionPolicy", "revisionHistoryLimit"}
+    {"selector", "priority", "sidecars", "volumes", "application", "podMetadata", "imagePullSecrets", "rollout"}
+    | {"optOut", "deletionPolicy", "revisionHistoryLimit"}
 )
-SIDECAR_FIELDS = frozenset({"name", "role", "position", "startAfter", "startup", "podReadiness", "container"})
+# What owners may set anew is the policy's word as it is now, and no part of a revision.
+PERMISSIONS = frozenset({"overridable", "overrideMax"})
+SIDECAR_FIELDS = PERMISSIONS | {"name", "role", "position", "startAfter", "startup", "podReadiness", "container"}
 # Those of a core/v1 Container that people who come from Deployments write beside `container` instead of into it.
 CONTAINER_FIELDS = frozenset(
     {"image", "imagePullPolicy", "command", "args", "workingDir", "ports", "env", "envFrom", "resources"}
@@ -91,6 +93,7 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         metadata.field("name").wrong("must be given")
     spec = root.field("spec")
     spec.mapping(allowed=SPEC_FIELDS | ({"namespaceSelector"} if cluster_wide else set()))
+    selector = _required_selector(spec.field("selector"))
     policy = Policy(
         id=PolicyId(
             kind=kind,
@@ -101,13 +104,16 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         generation=metadata.field("generation").integer(1, least=0, most=2**63 - 1),
         created=metadata.field("creationTimestamp").text(),
         deleting=not metadata.field("deletionTimestamp").absent,
-        selector=_required_selector(spec.field("selector")),
+        selector=selector,
         namespace_selector=_required_selector(spec.field("namespaceSelector")) if cluster_wide else None,
         priority=spec.field("priority").integer(0, least=-INT32 - 1, most=INT32),
         sidecars=_sidecars(spec.field("sidecars"), spec.field("volumes")),
         volumes=_volumes(spec.field("volumes")),
         application=_application(spec.field("application"), spec.field("volumes")),
+        pod_metadata=pod_metadata(spec.field("podMetadata"), selector),
+        pull_secrets=pull_secrets(spec.field(PULL_SECRETS)),
         rollout=_rollout(spec.field("rollout"), cluster_wide=cluster_wide),
+        opt_out=spec.field("optOut").choice(OptOut.ALLOWED),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),
         revision_history_limit=spec.field("revisionHistoryLimit").integer(10, least=0, most=MOST_REVISIONS),
         words=with_restart(author_words(without_nulls(spec.mapping())), metadata.value) if not root.problems else {},
@@ -122,8 +128,8 @@ class InvalidPolicy(InvalidInput):
     """A policy that cannot be used. *readable* is the rest of it, where at least its selection is clear.
 
     So what an earlier spec injected can be kept in order on the workloads that this one selects. Where it is not clear
-    how its rollout goes, or what becomes of its sidecars in the end, the most careful is taken: nothing more is rolled
-    out, nothing goes back, and nothing is removed without an approval.
+    how its rollout goes, whether owners may opt out, or what becomes of its sidecars in the end, the most careful is
+    taken: nothing more is rolled out, nothing goes back, and nothing is removed without an approval, nor by an owner.
     """
 
     def __init__(self, problems: tuple[Problem, ...], policy: Policy) -> None:
@@ -132,6 +138,8 @@ class InvalidPolicy(InvalidInput):
         unclear = any(place in ("metadata", "spec") or SELECTION.match(place) for place in places)
         if any(place.startswith(("spec.rollout", "spec.deletionPolicy")) for place in places):
             policy = replace(policy, rollout=careful(policy.rollout))
+        if any(place.startswith("spec.optOut") for place in places):
+            policy = replace(policy, rollout=careful(policy.rollout), opt_out=OptOut.FORBIDDEN)
         self.readable = None if unclear else policy
 
 
@@ -166,49 +174,28 @@ def decode_selector(cursor: Cursor) -> Selector:
     requirements = [_has_label(labels, key) for key in sorted(labels.mapping())]
     for expression in cursor.field("matchExpressions").entries():
         operator = expression.field("operator").choice(Operator.IN)
-        values = frozenset(_label_value(value) for value in expression.field("values").entries())
+        values = frozenset(label_value(value) for value in expression.field("values").entries())
         takes_values = operator in (Operator.IN, Operator.NOT_IN)
         if expression.field("operator").absent:
             expression.field("operator").wrong(f"must be one of {', '.join(Operator)}")
         elif takes_values != bool(values):
             must = "must not be empty" if takes_values else "must be empty"
             expression.field("values").wrong(f"{must} when the operator is {operator}")
-        key = _label_key(expression.field("key"))
+        key = label_key(expression.field("key"))
         requirements.append(Requirement(key=key, operator=operator, values=values))
     return Selector(requirements=tuple(requirements))
 
 
 def _has_label(labels: Cursor, key: str) -> Requirement:
-    _label_key(Cursor(key, labels.path, labels.problems))
-    return Requirement(key=key, operator=Operator.IN, values=frozenset({_label_value(labels.field(key))}))
-
-
-def _label_key(cursor: Cursor) -> str:
-    key = cursor.text()
-    if not LABEL_KEY.fullmatch(key):
-        cursor.wrong(f"must be the key of a label, not {key!r}")
-    return key
-
-
-def _label_value(cursor: Cursor) -> str:
-    value = cursor.text()
-    if cursor.absent or not LABEL_VALUE.fullmatch(value):
-        cursor.wrong(f"must be the value of a label, not {cursor.value!r}")
-    return value
-
-
-def _dns_label(cursor: Cursor) -> str:
-    name = cursor.text()
-    if not DNS_LABEL.fullmatch(name):
-        cursor.wrong(f"must be a DNS label (lower-case letters, digits and '-', at most 63), not {name!r}")
-    return name
+    label_key(Cursor(key, labels.path, labels.problems))
+    return Requirement(key=key, operator=Operator.IN, values=frozenset({label_value(labels.field(key))}))
 
 
 def _sidecars(cursor: Cursor, volumes: Cursor) -> tuple[Sidecar, ...]:
     sidecars = tuple(_sidecar(entry) for entry in cursor.entries())
     if not 1 <= len(sidecars) <= MOST_SIDECARS:
         cursor.wrong(f"must hold between 1 and {MOST_SIDECARS} sidecars, not {len(sidecars)}")
-    _unique(cursor, "name")
+    unique(cursor, "name")
     _order_is_possible(cursor, sidecars)
     taken: dict[tuple[str, int, str], str] = {}
     for entry, sidecar in zip(cursor.entries(), sidecars, strict=True):
@@ -226,15 +213,17 @@ def _sidecars(cursor: Cursor, volumes: Cursor) -> tuple[Sidecar, ...]:
 def _sidecar(cursor: Cursor) -> Sidecar:
     cursor.mapping(allowed=SIDECAR_FIELDS, inside={"container": CONTAINER_FIELDS})
     role = cursor.field("role").choice(Role.CUSTOM)
-    _unique_values(cursor.field("startAfter"))
+    unique_values(cursor.field("startAfter"))
     return Sidecar(
-        name=_dns_label(cursor.field("name")),
+        name=dns_label(cursor.field("name")),
         role=role,
         position=cursor.field("position").choice(ROLES[role].position),
         startup=cursor.field("startup").choice(ROLES[role].startup),
         pod_readiness=cursor.field("podReadiness").choice(ROLES[role].pod_readiness),
-        start_after=tuple(_dns_label(entry) for entry in cursor.field("startAfter").entries()),
+        start_after=tuple(dns_label(entry) for entry in cursor.field("startAfter").entries()),
         container=_container(cursor.field("container")),
+        overridable=overridable(cursor.field("overridable")),
+        override_max=override_max(cursor.field("overrideMax")),
     )
 
 
@@ -282,11 +271,11 @@ def _order_is_possible(cursor: Cursor, sidecars: tuple[Sidecar, ...]) -> None:
 
 
 def _volumes(cursor: Cursor) -> tuple[Json, ...]:
-    _unique(cursor, "name")
+    unique(cursor, "name")
     volumes = tuple(without_nulls(entry.mapping()) for entry in cursor.entries())
     for entry, volume in zip(cursor.entries(), volumes, strict=True):
         sources = sorted(set(volume) - {"name"})
-        _dns_label(entry.field("name"))
+        dns_label(entry.field("name"))
         if len(sources) != 1 or sources[0] not in VOLUME_SOURCES:
             entry.wrong(f"must have exactly one of {', '.join(sorted(VOLUME_SOURCES))}, not {sources or 'none'}")
     return volumes
@@ -318,18 +307,18 @@ def _application(cursor: Cursor, volumes: Cursor) -> Application:
     cursor.mapping(allowed=APPLICATION_FIELDS)
     env, mounts = cursor.field("env"), cursor.field("volumeMounts")
     for listed, key in ((env, "name"), (mounts, "mountPath")):
-        _unique(listed, key)
+        unique(listed, key)
         for entry in listed.entries():
             if not entry.field(key).text():
                 entry.field(key).wrong("must be given")
     _mounts_are_provided(mounts, volumes)
     _mounts_are_apart(mounts)
-    _unique_values(cursor.field("containers"))
+    unique_values(cursor.field("containers"))
     init = cursor.field("initContainers").text("None")
     if init not in ("None", "All"):
         cursor.field("initContainers").wrong(f"must be one of None, All, not {init!r}")
     return Application(
-        containers=tuple(_dns_label(entry) for entry in cursor.field("containers").entries()),
+        containers=tuple(dns_label(entry) for entry in cursor.field("containers").entries()),
         init_containers=init == "All",
         env=tuple(without_nulls(entry.mapping()) for entry in env.entries()),
         volume_mounts=tuple(without_nulls(entry.mapping()) for entry in mounts.entries()),
@@ -358,7 +347,7 @@ def _rollout(cursor: Cursor, *, cluster_wide: bool) -> Rollout:
 
 
 def _canary(cursor: Cursor, *, cluster_wide: bool) -> tuple[CanaryGroup, ...]:
-    _unique(cursor, "name")
+    unique(cursor, "name")
     groups = tuple(_canary_group(entry, cluster_wide=cluster_wide) for entry in cursor.entries())
     if len(groups) > MOST_CANARY_GROUPS:
         cursor.wrong(f"must hold at most {MOST_CANARY_GROUPS} groups, not {len(groups)}")
@@ -375,7 +364,7 @@ def _canary_group(cursor: Cursor, *, cluster_wide: bool) -> CanaryGroup:
     if not namespaces.absent and selector.absent:
         namespaces.wrong("must go with a selector; {} selects everything there")
     return CanaryGroup(
-        name=_dns_label(cursor.field("name")),
+        name=dns_label(cursor.field("name")),
         selector=None if selector.absent else decode_selector(selector.strict),
         namespace_selector=None if namespaces.absent else decode_selector(namespaces.strict),
         most=None if most.absent else _share(most, 1),
@@ -394,23 +383,6 @@ def _share(cursor: Cursor, default: int | float) -> int | float:
     return cursor.integer(1, least=1, most=INT32)
 
 
-def _unique_values(cursor: Cursor) -> None:
-    seen: list[Any] = []
-    for entry in cursor.entries():
-        if entry.value in seen:
-            entry.wrong(f"must not appear twice: {entry.value!r}")
-        seen.append(entry.value)
-
-
-def _unique(cursor: Cursor, key: str) -> None:
-    seen: set[Any] = set()
-    for entry in cursor.entries():
-        value = entry.field(key).value
-        if isinstance(value, str) and value in seen:
-            entry.field(key).wrong(f"must not appear twice: {value!r}")
-        seen.add(value) if isinstance(value, str) else None
-
-
 def author_words(spec: Mapping[str, Any]) -> Json:
     """Return what of *spec* shapes a Pod template, without values that equal their default.
 
@@ -426,6 +398,8 @@ def author_words(spec: Mapping[str, Any]) -> Json:
         "sidecars": [_sidecar_words(sidecar) for sidecar in items(spec, "sidecars")],
         "volumes": items(spec, "volumes"),
         "application": _without_empty(application),
+        "podMetadata": _without_empty({listed: at(spec, "podMetadata", listed) for listed in METADATA}),
+        PULL_SECRETS: items(spec, PULL_SECRETS),
     }
     return _without_empty(words)
 
@@ -444,7 +418,11 @@ def _sidecar_words(sidecar: Json) -> Json:
         for port in items(container, "ports")
         if isinstance(port, dict)  # anything else is for the API server to refuse
     ]
-    kept = {key: value for key, value in sidecar.items() if key in SIDECAR_FIELDS and value != defaults.get(key)}
+    kept = {
+        key: value
+        for key, value in sidecar.items()
+        if key in SIDECAR_FIELDS - PERMISSIONS and value != defaults.get(key)
+    }
     return _without_empty({**kept, "container": with_items(container, "ports", ports)})
 
 

@@ -14,14 +14,18 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sidecarpolicy.core.adjusting import adjusted
 from sidecarpolicy.core.claims import IDENTITY, NO_CLAIMS, Claims, template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.likeness import is_as_it_should_be, moved
 from sidecarpolicy.core.ordering import precedence, start_order
+from sidecarpolicy.core.pod_metadata import metadata_items, with_metadata
 from sidecarpolicy.core.record import (
     ENV,
     INIT_CONTAINERS,
+    METADATA,
     NOTHING_NOTED,
+    PULL_SECRETS,
     VOLUME_MOUNTS,
     VOLUMES,
     Entry,
@@ -53,15 +57,17 @@ def nothing_known(policy: PolicyId, revision: str) -> Revision | None:
 class Composition:
     """The template and record as they should be, and what the owner should know.
 
-    *env_kept*: variables that the application sets itself. *yielded*: env and mounts in its containers that were ours,
-    and of which somebody else has written another value since; they are the owner's now. *left_behind*: items that were
-    to go but that somebody else has changed or claimed; they are the owner's now. *unknown_containers*: names in
-    `application.containers` that the application does not have.
+    *env_kept*: variables that the application sets itself. *metadata_kept*: labels and annotations that it has with
+    another value. *yielded*: what was ours in what is the application's own, and of which somebody else has written
+    another value since; they are the owner's now. *left_behind*: items that were to go but that somebody else has
+    changed or claimed; they are the owner's now. *unknown_containers*: names in `application.containers` that the
+    application does not have.
     """
 
     template: Json
     record: Record
     env_kept: tuple[ItemKey, ...] = ()
+    metadata_kept: tuple[ItemKey, ...] = ()
     yielded: tuple[ItemKey, ...] = ()
     left_behind: tuple[ItemKey, ...] = ()
     unknown_containers: tuple[str, ...] = ()
@@ -100,7 +106,7 @@ def compose(
     does.
     """
     work = _Work(
-        at(template, "spec"),
+        template,
         record,
         assigned,
         known=known,
@@ -111,12 +117,15 @@ def compose(
     )
     spec = with_items(work.spec, INIT_CONTAINERS, work.init_containers())
     spec = with_items(spec, VOLUMES, work.volumes())
+    spec = work.with_pull_secrets(spec)
     spec = with_items(spec, "containers", [work.with_additions(each) for each in items(work.spec, "containers")])
-    template = with_restarts(template, record, work.assigned, work.held.keys() | orphaned)
+    composed = {**template, "spec": spec} if spec != work.spec else template
+    composed = with_restarts(work.with_metadata(composed), record, work.assigned, work.held.keys() | orphaned)
     return Composition(
-        template={**template, "spec": spec} if spec != work.spec else template,
-        record=work.new_record(spec, joining, notes),
+        template=composed,
+        record=work.new_record(composed, joining, notes),
         env_kept=tuple(sorted(work.env_kept)),
+        metadata_kept=tuple(sorted(work.metadata_kept)),
         yielded=tuple(sorted(work.yielded)),
         left_behind=tuple(sorted(work.left_behind)),
         unknown_containers=tuple(sorted(work.unknown_containers())),
@@ -140,7 +149,7 @@ class _Work:
 
     def __init__(
         self,
-        spec: Json,
+        template: Json,
         record: Record,
         assigned: Mapping[PolicyId, Revision],
         *,
@@ -150,20 +159,22 @@ class _Work:
         abandoned: frozenset[PolicyId],
         orphaned: frozenset[PolicyId],
     ) -> None:
-        self.spec, self.record, self.known, self.claims = spec, record, known, claims
-        self.live = dict(template_items(spec))
+        self.spec, self.record, self.known, self.claims = at(template, "spec"), record, known, claims
+        self.live = dict(template_items(template))
         self.held = {policy: record.entries[policy] for policy in held if policy in record.entries}
         self.orphaned = {policy: record.entries[policy] for policy in orphaned if policy in record.entries}
         self.assigned = sorted(
             (each for policy, each in assigned.items() if policy not in held | orphaned), key=precedence
         )
         self.env_kept: set[ItemKey] = set()
+        self.metadata_kept: set[ItemKey] = set()
         self.yielded: set[ItemKey] = set()
         self.left_behind = set(self._left_behind(claims))
         self.adopted = {
             revision.policy: frozenset(each.name for each in revision.sidecars if self._is_adopted(revision, each.name))
             for revision in self.assigned
         }
+        self.left_behind |= self._no_more_provided(claims)
         self.taken_over = frozenset(self._taken_over(abandoned)) if abandoned else frozenset()
         self.held_items = _items_of(self.held.values())
         # What a policy shares with one that stays is not the owner's when it is orphaned.
@@ -214,11 +225,23 @@ class _Work:
                 if item in claims.owners or (edited and item in claims.touched):
                     yield item
 
+    def _no_more_provided(self, claims: Claims) -> set[ItemKey]:
+        """Items in what is the owner's own that a policy has at another revision now without, and that they declare."""
+        found: set[ItemKey] = set()
+        for revision in self.assigned:
+            entry = self.record.entries.get(revision.policy)
+            if entry is not None and (entry.revision, entry.adjustment) != (revision.name, revision.adjustment):
+                found |= {item for item in entry.items & self.live.keys() if item.yields and item in claims.owners}
+        return found - {item for each in self.assigned for item, _ in self._provides(each)} if found else found
+
     def _recorded(self, policy: PolicyId, entry: Entry, item: ItemKey) -> Json | None:
-        """The canonical form that the recorded revision gives *item*, where that revision is known."""
-        assigned = next((each for each in self.assigned if (each.policy, each.name) == (policy, entry.revision)), None)
-        revision = assigned or self.known(policy, entry.revision)
-        return canonical_item(revision, item) if revision else None
+        """The canonical form that the recorded revision, as its owner adjusted it, gives *item*, where it is known."""
+        wanted = (policy, entry.revision, entry.adjustment)
+        assigned = next((each for each in self.assigned if (each.policy, each.name, each.adjustment) == wanted), None)
+        if assigned is not None:
+            return canonical_item(assigned, item)
+        stored = self.known(policy, entry.revision)
+        return canonical_item(adjusted(stored, entry.adjustment), item) if stored is not None else None
 
     def _old(self, item: ItemKey) -> Json | None:
         candidates = (
@@ -258,10 +281,13 @@ class _Work:
             ):
                 for addition in additions:
                     yield ItemKey(listed, addition[IDENTITY[listed]], container["name"]), addition
+        for name in revision.pull_secrets:
+            yield ItemKey(PULL_SECRETS, name), {"name": name}
+        yield from revision.pod_metadata.items
 
     def _offer(self, revision: Revision, item: ItemKey, canonical: Json) -> None:
         """Note that *revision* provides *item*, unless the application has its own."""
-        if item.container and item in self.live and item in self.ours and self._is_another_value(item, canonical):
+        if item.yields and item in self.live and item in self.ours and self._is_another_value(item, canonical):
             self.ours.discard(item)
             self.yielded.add(item)
         if item in self.live and item not in self.ours:
@@ -269,6 +295,8 @@ class _Work:
                 self.provided[revision.policy].add(item)  # shared: whoever goes first must not take it away
             elif item.list == ENV:
                 self.env_kept.add(item)
+            elif item.list in METADATA and self.live[item] != canonical:
+                self.metadata_kept.add(item)
             return
         self.provided[revision.policy].add(item)
         content = self.live.get(item)
@@ -281,7 +309,7 @@ class _Work:
         self.wanted.setdefault(item, content)
 
     def _is_another_value(self, item: ItemKey, canonical: Json) -> bool:
-        """Whether somebody else has written *item*, in a container of the application, as they want it.
+        """Whether somebody else has written *item*, in what is the application's own, as they want it.
 
         Before injection it would be theirs; so it is afterwards. What only admission changed belongs to nobody.
         """
@@ -340,6 +368,21 @@ class _Work:
         """The Pod's volumes: ours in place, new ones at the end (their order means nothing)."""
         return self._listed(items(self.spec, VOLUMES), VOLUMES)
 
+    def with_pull_secrets(self, spec: Json) -> Json:
+        """Return *spec* with the pull secrets that it should have of ours."""
+        live = items(spec, PULL_SECRETS)
+        content = self._listed(live, PULL_SECRETS)
+        return with_items(spec, PULL_SECRETS, content) if content != live else spec
+
+    def with_metadata(self, template: Json) -> Json:
+        """Return *template* with the labels and annotations that it should have of ours."""
+        for listed in METADATA:
+            live = metadata_items(template, listed)
+            content = self._listed(live, listed)
+            if content != live:
+                template = with_metadata(template, listed, content)
+        return template
+
     def with_additions(self, container: Json) -> Json:
         """Return one of the application's containers with the env and mounts that it should have of ours."""
         for listed in (ENV, VOLUME_MOUNTS):
@@ -360,7 +403,7 @@ class _Work:
         ours = iter(wanted)
         result: list[Json] = []
         for each in live:
-            if ItemKey(listed, each[identity], container) not in self.ours:
+            if ItemKey(listed, each.get(identity, ""), container) not in self.ours:
                 result.append(each)
             elif (content := next(ours, None)) is not None:
                 result.append(content)
@@ -371,8 +414,8 @@ class _Work:
         present = {each["name"] for each in items(self.spec, "containers")}
         return {name for revision in self.assigned for name in revision.application.containers} - present
 
-    def new_record(self, spec: Json, joining: frozenset[PolicyId], notes: Mapping[PolicyId, Note]) -> Record:
-        """What is ours on *spec*, the finished one."""
+    def new_record(self, template: Json, joining: frozenset[PolicyId], notes: Mapping[PolicyId, Note]) -> Record:
+        """What is ours on *template*, the finished one."""
         entries = dict(self.held)
         orphaned = self.record.orphaned | self.handed_over
         for revision in self.assigned:
@@ -382,6 +425,7 @@ class _Work:
                 items=frozenset(self.provided[revision.policy]),
                 adopted=self.adopted[revision.policy],
                 joined=revision.policy in joining or bool(old and old.joined and old.revision == revision.name),
+                adjustment=revision.adjustment,
                 note=notes.get(revision.policy)
                 or (old.note if old and old.revision == revision.name else NOTHING_NOTED),
             )
@@ -391,7 +435,7 @@ class _Work:
         return replace(
             self.record,
             entries={policy: entries[policy] for policy in sorted(entries)},
-            orphaned=(orphaned - self.ours) & {key for key, _ in template_items(spec)} if orphaned else orphaned,
+            orphaned=(orphaned - self.ours) & {key for key, _ in template_items(template)} if orphaned else orphaned,
         )
 
 
@@ -421,6 +465,10 @@ def canonical_item(revision: Revision, item: ItemKey) -> Json | None:
             return sidecar.container if sidecar else None
         case "volumes":
             return revision.volume(item.name)
+        case "imagePullSecrets":
+            return {"name": item.name} if item.name in revision.pull_secrets else None
+        case "labels" | "annotations":
+            return dict(revision.pod_metadata.items).get(item)
         case "env":
             additions = revision.application.env
         case _:
@@ -428,14 +476,14 @@ def canonical_item(revision: Revision, item: ItemKey) -> Json | None:
     return next((each for each in additions if each[IDENTITY[item.list]] == item.name), None)
 
 
-def rebuilt(spec: Json, record: Record, claims: Claims, revisions: Sequence[Revision]) -> Record:
+def rebuilt(template: Json, record: Record, claims: Claims, revisions: Sequence[Revision]) -> Record:
     """Return *record* with an entry for each policy whose entry was lost, as far as that can be known.
 
     Only for items that one of *revisions* (of policies that select the workload now, the newest first) makes exactly
-    so, and whose key our field manager owns; and only where all of its sidecars are there.
+    so, and whose key our field manager owns; and only where it has sidecars for them, and all of those are there.
     """
     entries = dict(record.entries)
-    live = dict(template_items(spec))
+    live = dict(template_items(template))
     for revision in revisions:
         if revision.policy in entries:
             continue
@@ -449,8 +497,10 @@ def rebuilt(spec: Json, record: Record, claims: Claims, revisions: Sequence[Revi
             and is_as_it_should_be(content, canonical)
         }
         sidecars = {ItemKey(INIT_CONTAINERS, sidecar.name) for sidecar in revision.sidecars}
-        if sidecars <= found:
-            entries[revision.policy] = Entry(revision=revision.name, items=frozenset(found))
+        if sidecars and sidecars <= found:
+            entries[revision.policy] = Entry(
+                revision=revision.name, items=frozenset(found), adjustment=revision.adjustment
+            )
     return replace(record, entries=entries)
 
 

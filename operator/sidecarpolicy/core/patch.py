@@ -1,4 +1,4 @@
-"""One JSON Patch per change, per workload (RFC 6902): guards, whole lists, annotations one by one, the record.
+"""One JSON Patch per change, per workload (RFC 6902): guards, whole lists, single labels and annotations, the record.
 
 Whole-list replacement keeps the exact order and records ownership only for what changed; SSA would put our items after
 the application's init containers. The guard is on `generation`, which moves with every change of spec or annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sidecarpolicy import names
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, METADATA, PULL_SECRETS, VOLUME_MOUNTS, VOLUMES
 from sidecarpolicy.core.tree import Json, at, items
 
 
@@ -61,7 +61,6 @@ def template_and_record_changes(
     """Return the same operations without the tests: for an object that nobody else can write meanwhile."""
     return [
         *_template_changes(before, after, path),
-        *_annotation_changes(before, after, path),
         *_record_change(annotated, record, new_record),
     ]
 
@@ -70,8 +69,10 @@ def _template_changes(before: Json, after: Json, path: Sequence[str]) -> list[Js
     old, new = at(before, "spec"), at(after, "spec")
     base = f"/{'/'.join(path)}/spec"
     return [
+        *_metadata_changes(f"/{'/'.join(path)}/metadata", before.get("metadata"), after.get("metadata")),
         *_list_change(f"{base}/{INIT_CONTAINERS}", items(old, INIT_CONTAINERS), items(new, INIT_CONTAINERS)),
         *_list_change(f"{base}/{VOLUMES}", items(old, VOLUMES), items(new, VOLUMES)),
+        *_list_change(f"{base}/{PULL_SECRETS}", items(old, PULL_SECRETS), items(new, PULL_SECRETS)),
         *(
             change
             for index, (was, becomes) in enumerate(zip(items(old, "containers"), items(new, "containers"), strict=True))
@@ -83,30 +84,28 @@ def _template_changes(before: Json, after: Json, path: Sequence[str]) -> list[Js
     ]
 
 
-def _annotation_changes(before: Json, after: Json, path: Sequence[str]) -> list[Json]:
-    """Return what turns the annotations of the Pod template into what they are to be, each by itself."""
-    old, new = at(before, "metadata", "annotations"), at(after, "metadata", "annotations")
-    if old == new:
-        return []
-    base = f"/{'/'.join(path)}/metadata"
-    if not at(before, "metadata"):
-        return [{"op": "add", "path": base, "value": {"annotations": new}}]
+def _metadata_changes(path: str, old: Json | None, new: Json | None) -> list[Json]:
     if not old or not new:
-        return [_change_of(f"{base}/annotations", new)]
+        return [_entry_change(path, new or None)] if old or new else []
     return [
-        _change_of(f"{base}/annotations/{_escaped(key)}", new.get(key))
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
+        change for listed in METADATA for change in _entry_changes(f"{path}/{listed}", at(old, listed), at(new, listed))
     ]
 
 
-def _change_of(path: str, value: Any) -> Json:
-    return {"op": "remove", "path": path} if value in (None, {}) else {"op": "add", "path": path, "value": value}
+def _entry_changes(path: str, old: Json, new: Json) -> list[Json]:
+    if not old or not new:
+        return [_entry_change(path, new or None)] if old or new else []
+    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    return [_entry_change(f"{path}/{_escaped(name)}", new.get(name)) for name in changed]
 
 
-def _escaped(key: str) -> str:
-    """Return *key* as a step of a JSON Pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")
+def _entry_change(path: str, new: Any) -> Json:
+    """Put *new* at *path*, None for nothing; to add where there is something replaces it (RFC 6902, 4.1)."""
+    return {"op": "add", "path": path, "value": new} if new is not None else {"op": "remove", "path": path}
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _list_change(path: str, old: Sequence[Any], new: Sequence[Any]) -> list[Json]:
@@ -118,7 +117,7 @@ def _list_change(path: str, old: Sequence[Any], new: Sequence[Any]) -> list[Json
 
 
 def _record_change(annotated: bool, record: str | None, new_record: str) -> list[Json]:
-    path = "/metadata/annotations/" + _escaped(names.RECORD)
+    path = f"/metadata/annotations/{_escaped(names.RECORD)}"
     if (record or "") == new_record and not (record is not None and not new_record):
         return []
     if not new_record:

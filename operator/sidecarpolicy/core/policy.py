@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from math import floor
 
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.selection import Selector
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.names import (
     Approval,
     DeletionPolicy,
     OnFailure,
+    OptOut,
     PodReadiness,
     Position,
     Removal,
@@ -69,7 +71,10 @@ ROLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """One sidecar of a policy. *container* is a core/v1 Container without name and restartPolicy."""
+    """One sidecar of a policy. *container* is a core/v1 Container without name and restartPolicy.
+
+    *overridable*: paths that owners may set anew, and *override_max* how much of a resource at most (quantities).
+    """
 
     name: str
     role: Role
@@ -78,6 +83,8 @@ class Sidecar:
     pod_readiness: PodReadiness
     start_after: tuple[str, ...] = ()
     container: Json = field(default_factory=dict)
+    overridable: tuple[str, ...] = ()
+    override_max: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -153,7 +160,8 @@ class Policy:
 
     *words* is everything in the spec that shapes a Pod template, as the author wrote it, without values that equal
     their default, and the restart that its annotation asks for; the revision's hash is taken over it. *created* is
-    RFC 3339 text, which sorts as time does.
+    RFC 3339 text, which sorts as time does. *opt_out*: whether owners may keep its sidecars out; like what they may
+    override it shapes no template by itself, and is not in *words*.
     *unknown*: paths of fields that this version does not know, as a newer CRD may fill them in.
     """
 
@@ -168,7 +176,10 @@ class Policy:
     sidecars: tuple[Sidecar, ...]
     volumes: tuple[Json, ...] = ()
     application: Application = Application()
+    pod_metadata: PodMetadata = NO_METADATA
+    pull_secrets: tuple[str, ...] = ()
     rollout: Rollout = Rollout()
+    opt_out: OptOut = OptOut.ALLOWED
     deletion_policy: DeletionPolicy = DeletionPolicy.REMOVE
     revision_history_limit: int = 10
     words: Json = field(default_factory=dict)

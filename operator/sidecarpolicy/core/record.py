@@ -13,16 +13,34 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sidecarpolicy.core.adjustment import UNADJUSTED, Account, Adjustment
 from sidecarpolicy.core.field_conflicts import NOT_UNDONE, Undone
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.overrides import read
+from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.times import seconds_of, timestamp
 from sidecarpolicy.core.tree import compact
 
 INIT_CONTAINERS, VOLUMES, ENV, VOLUME_MOUNTS = "initContainers", "volumes", "env", "volumeMounts"
+METADATA = LABELS, ANNOTATIONS = "labels", "annotations"
+PULL_SECRETS = "imagePullSecrets"
+
+WHAT = {
+    INIT_CONTAINERS: "init container",
+    VOLUMES: "volume",
+    ENV: "env",
+    VOLUME_MOUNTS: "mount",
+    LABELS: "label",
+    ANNOTATIONS: "annotation",
+    PULL_SECRETS: "image pull secret",
+}
+
+# Lists whose items are told by their name alone; the others are of a container of the application.
+OF_TEMPLATE = (INIT_CONTAINERS, VOLUMES, PULL_SECRETS, *METADATA)
 
 
 class ItemKey(NamedTuple):
-    """One item of a Pod template: an init container, a volume, or an env or mount of *container*.
+    """One item of a Pod template: an init container, a volume, a label, …, or an env or mount of *container*.
 
     A named tuple, because it is hashed more often than anything else here.
     """
@@ -31,9 +49,13 @@ class ItemKey(NamedTuple):
     name: str
     container: str = ""
 
+    @property
+    def yields(self) -> bool:
+        """Whether the owner's word on it goes before ours, at any time: it is in what they wrote themselves."""
+        return bool(self.container) or self.list in (*METADATA, PULL_SECRETS)
+
     def __str__(self) -> str:
-        what = {INIT_CONTAINERS: "init container", VOLUMES: "volume", ENV: "env", VOLUME_MOUNTS: "mount"}[self.list]
-        return f"{what} {self.name!r}" + (f" of container {self.container!r}" if self.container else "")
+        return f"{WHAT[self.list]} {self.name!r}" + (f" of container {self.container!r}" if self.container else "")
 
 
 def place_of(item: ItemKey) -> ItemKey:
@@ -78,7 +100,8 @@ class Entry:
     """What one policy has on a Deployment; *revision* is empty where only a note is left of it.
 
     *items* are ours to change and remove; *adopted* are sidecars that the owner wrote, equal to ours. *joined* is
-    true where the policy came to a new workload outside of its budget (that rollout is the owner's own).
+    true where the policy came to a new workload outside of its budget (that rollout is the owner's own). *adjustment*:
+    what the owner has changed of the revision there.
     """
 
     revision: str
@@ -86,6 +109,7 @@ class Entry:
     items: frozenset[ItemKey] = frozenset()
     adopted: frozenset[str] = frozenset()
     joined: bool = False
+    adjustment: Adjustment = UNADJUSTED
 
     def names(self, listed: str) -> frozenset[str]:
         """The names of its items in *listed*."""
@@ -118,7 +142,7 @@ def parse(text: str | None) -> Record:
             entries={PolicyId.parse(key): _entry(value) for key, value in data["policies"].items()},
             orphaned=_items(data.get("orphaned", {})),
         )
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, InvalidInput) as error:
         raise Mangled(str(error)) from error
 
 
@@ -132,6 +156,7 @@ def text_of(record: Record) -> str:
             **_listed(entry.items),
             **({"adopted": sorted(entry.adopted)} if entry.adopted else {}),
             **({"joined": True} if entry.joined else {}),
+            **_adjusted(entry.adjustment),
             **_noted(entry.note),
         }
         for policy, entry in record.entries.items()
@@ -146,6 +171,7 @@ def _entry(value: Mapping[str, Any]) -> Entry:
         items=_items(value),
         adopted=frozenset(_text(name) for name in _list(value.get("adopted", []))),
         joined=value.get("joined", False) is True,
+        adjustment=_adjustment(value),
         note=Note(
             previous=_text(value["previous"]) if "previous" in value else "",
             unhealthy_before=value.get("unhealthyBefore", False) is True,
@@ -155,6 +181,37 @@ def _entry(value: Mapping[str, Any]) -> Entry:
             stepped=_time(value["stepped"]) if "stepped" in value else 0.0,
         ),
     )
+
+
+def _adjustment(value: Mapping[str, Any]) -> Adjustment:
+    if not any(key in value for key in ("skipped", "overrides", "account", "refused")):
+        return UNADJUSTED
+    account = value.get("account")
+    return Adjustment(
+        skipped=frozenset(_text(name) for name in _list(value.get("skipped", []))),
+        overrides=tuple(
+            (_text(name), read(compact(each))) for name, each in sorted(value.get("overrides", {}).items())
+        ),
+        account=Account(
+            name=_text(account["name"]),
+            secrets=tuple(_text(name) for name in _list(account.get("secrets", []))),
+        )
+        if account is not None
+        else None,
+        refused=frozenset(_text(mark) for mark in _list(value.get("refused", []))),
+    )
+
+
+def _adjusted(adjustment: Adjustment) -> dict[str, Any]:
+    account = adjustment.account
+    overrides = {name: json.loads(each) for name, each in adjustment.overrides}
+    secrets = {"secrets": list(account.secrets)} if account is not None and account.secrets else {}
+    return {
+        **({"skipped": sorted(adjustment.skipped)} if adjustment.skipped else {}),
+        **({"overrides": overrides} if overrides else {}),
+        **({"account": {"name": account.name, **secrets}} if account is not None else {}),
+        **({"refused": sorted(adjustment.refused)} if adjustment.refused else {}),
+    }
 
 
 def _undone(value: Mapping[str, Any]) -> Undone:
@@ -187,11 +244,7 @@ def _noted(note: Note) -> dict[str, Any]:
 
 
 def _items(value: Mapping[str, Any]) -> frozenset[ItemKey]:
-    flat = {
-        ItemKey(list=listed, name=_text(name))
-        for listed in (INIT_CONTAINERS, VOLUMES)
-        for name in _list(value.get(listed, []))
-    }
+    flat = {ItemKey(list=listed, name=_text(name)) for listed in OF_TEMPLATE for name in _list(value.get(listed, []))}
     nested = {
         ItemKey(list=listed, name=_text(name), container=_text(container))
         for listed in (ENV, VOLUME_MOUNTS)

@@ -20,6 +20,7 @@ from math import ceil
 from typing import Any
 
 from sidecarpolicy.core.policy import Application, Policy, Sidecar
+from sidecarpolicy.core.record import METADATA, PULL_SECRETS
 from sidecarpolicy.core.restarts import WORD
 from sidecarpolicy.core.revision import InjectedSidecar, Revision, revision_name
 from sidecarpolicy.core.tree import Json, at, items
@@ -97,14 +98,19 @@ def canonical_request(policy: Policy, namespace: str) -> Json:
         "initContainers": [render(sidecar) for sidecar in policy.sidecars],
         "containers": [placeholder],
         "volumes": list(policy.volumes),
+        **({PULL_SECRETS: [{"name": name} for name in policy.pull_secrets]} if policy.pull_secrets else {}),
         **_rest_of_pod(policy),
     }
     return {
         "apiVersion": "v1",
         "kind": "PodTemplate",
         "metadata": {"generateName": "sidecarpolicy-dry-run-", "namespace": namespace},
-        "template": {"metadata": {}, "spec": spec},
+        "template": {"metadata": _metadata(policy), "spec": spec},
     }
+
+
+def _metadata(policy: Policy) -> Json:
+    return {listed: dict(found) for listed in METADATA if (found := policy.pod_metadata.of(listed))}
 
 
 def _rest_of_pod(policy: Policy) -> Json:
@@ -213,6 +219,8 @@ def _revision(
             env=tuple(env),
             volume_mounts=tuple(mounts),
         ),
+        pod_metadata=policy.pod_metadata,
+        pull_secrets=policy.pull_secrets,
         restarted=policy.words.get(WORD, ""),
     )
 

@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.likeness import LIST_KEYS
 from sidecarpolicy.core.lists import entries_of
+from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
+from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, PULL_SECRETS
 from sidecarpolicy.core.times import is_timestamp
 from sidecarpolicy.core.tree import Json, at, compact
 from sidecarpolicy.names import Position, Role
@@ -55,7 +58,8 @@ class InjectedSidecar:
 class Revision:
     """What one version of a policy injects. *created* is when the policy was created (RFC 3339).
 
-    *restarted*: when the author had everything restarted with it, empty for never (see `restarts`).
+    *restarted*: when the author had everything restarted with it, empty for never (see `restarts`). *adjustment*: what
+    the owner of one workload has changed of it there (see `adjusting`); none of what is stored.
     """
 
     policy: PolicyId
@@ -65,7 +69,10 @@ class Revision:
     sidecars: tuple[InjectedSidecar, ...]
     volumes: tuple[Json, ...] = ()
     application: Application = Application()
+    pod_metadata: PodMetadata = NO_METADATA
+    pull_secrets: tuple[str, ...] = ()
     restarted: str = ""
+    adjustment: Adjustment = UNADJUSTED
 
     def sidecar(self, name: str) -> InjectedSidecar | None:
         """The sidecar of that name, if it has one."""
@@ -171,9 +178,15 @@ def to_controller_revision(stored: StoredRevision, *, policy: Policy, namespace:
                 "env": list(revision.application.env),
                 "volumeMounts": list(revision.application.volume_mounts),
             },
+            **({"podMetadata": _metadata_data(revision.pod_metadata)} if revision.pod_metadata else {}),
+            **({PULL_SECRETS: list(revision.pull_secrets)} if revision.pull_secrets else {}),
             **({"restartedAt": revision.restarted} if revision.restarted else {}),
         },
     }
+
+
+def _metadata_data(metadata: PodMetadata) -> Json:
+    return {listed: dict(metadata.of(listed)) for listed in METADATA}
 
 
 def from_controller_revision(body: Mapping[str, Any]) -> StoredRevision:
@@ -224,8 +237,17 @@ def _revision(data: Cursor) -> Revision:
             env=_keyed(application.field("env"), *LIST_KEYS["env"]),
             volume_mounts=_keyed(application.field("volumeMounts"), *LIST_KEYS["volumeMounts"]),
         ),
+        pod_metadata=PodMetadata(
+            labels=_texts(data.field("podMetadata").field(LABELS)),
+            annotations=_texts(data.field("podMetadata").field(ANNOTATIONS)),
+        ),
+        pull_secrets=tuple(_given(each) for each in data.field(PULL_SECRETS).entries()),
         restarted=_restarted(data.field("restartedAt")),
     )
+
+
+def _texts(cursor: Cursor) -> dict[str, str]:
+    return {name: cursor.field(name).text() for name in cursor.mapping()}
 
 
 def _policy(cursor: Cursor) -> PolicyId:

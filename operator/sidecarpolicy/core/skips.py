@@ -7,27 +7,48 @@ higher precedence may override one of lower.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import OPT_OUT, invalid_skips, skip_mark, unknown_sidecar
+from sidecarpolicy.core.adjustment import Account
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, needs_requests, requests
 from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import application_containers, canonical_item
 from sidecarpolicy.core.likeness import is_as_it_should_be
+from sidecarpolicy.core.opt_out import let_in, opts_out
 from sidecarpolicy.core.ordering import precedence, why_first
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUMES, ItemKey, Record, place_of
+from sidecarpolicy.core.record import (
+    ENV,
+    INIT_CONTAINERS,
+    LABELS,
+    METADATA,
+    PULL_SECRETS,
+    VOLUME_MOUNTS,
+    VOLUMES,
+    Entry,
+    ItemKey,
+    Record,
+    place_of,
+)
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Namespace, Workload
 from sidecarpolicy.names import SkipReason
 
 # Where an owner of a Deployment may set what.
-MARKS = {names.INJECT: "label", names.ALLOW_DOWNTIME: "annotation", names.PIN: "annotation"}
+MARKS = {
+    names.INJECT: "label",
+    names.ALLOW_DOWNTIME: "annotation",
+    names.PIN: "annotation",
+    names.SKIP: "annotation",
+}
+OVERRIDES = {f"{names.OVERRIDE}<sidecar>": "annotation"}
 TRUTH = ("true", "false")
 
 # What of ours a Pod template has.
@@ -36,7 +57,11 @@ RESTART = ("annotation", names.RESTARTED_AT)
 # How a Pod asks for a node by its operating system (k8s.io/api/core/v1, LabelOSStable).
 OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
 
+# Two policies may both provide one of these where it is the same.
+SHARED = (VOLUMES, PULL_SECRETS, *METADATA)
+
 NO_MARKS: Mapping[str, str] = {}
+NOTHING = Entry(revision="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +95,13 @@ class Subject:
     where that is not what they want to inject. *inspected*: policies whose failed rollout is left on it for
     inspection. *autoscalers*: those that scale it. *driven_by*: the Rollout that takes its template from it, if any.
     *operator_namespace*: where the operator itself runs, empty where that is not known. *emptied*: see `Claims`.
+    *binding*: policies that forbid to opt out of them. *skipped*: names of sidecars that its owner leaves out.
+    *account*: whose pull secrets its Pods get, None where they have some of their own.
     """
 
     workload: Workload
     namespace: Namespace
-    spec: Json
+    template: Json
     record: Record
     owners: Mapping[ItemKey, str] = field(default_factory=dict)
     missing: frozenset[PolicyId] = frozenset()
@@ -85,33 +112,24 @@ class Subject:
     driven_by: str = ""
     operator_namespace: str = ""
     emptied: frozenset[tuple[str, str]] = frozenset()
-
-    @property
-    def let_in(self) -> bool | None:
-        """What its owner says about sidecars on the Deployment or in its Pod template; None where they say nothing."""
-        says = [value for _, value in self.marks if value in ("true", "false")]
-        return says[0] == "true" if says else None
-
-    @property
-    def marks(self) -> Iterator[tuple[str, str]]:
-        """Where the owner's mark stands, the one that counts first, and its value."""
-        for where, marks in (
-            ("the Deployment has the label", self.workload.labels),
-            ("its Pod template has the label", self.workload.pod_labels),
-            ("its Pod template has the annotation", self.workload.pod_annotations),
-        ):
-            if (value := marks.get(names.INJECT)) is not None:
-                yield where, value
+    binding: frozenset[PolicyId] = frozenset()
+    skipped: frozenset[str] = frozenset()
+    account: Account | None = None
 
     def is_injected(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
         return ItemKey(list=INIT_CONTAINERS, name=name) in self.record.items
 
+    @property
+    def spec(self) -> Json:
+        """The Pod's spec."""
+        return at(self.template, "spec")
+
     @cached_property
     def application(self) -> dict[ItemKey, Json]:
         """Every item of the Pod spec that is not ours."""
         ours = self.record.items
-        return {key: item for key, item in template_items(self.spec) if key not in ours}
+        return {key: item for key, item in template_items(self.template) if key not in ours}
 
     @cached_property
     def application_mounts(self) -> dict[ItemKey, Json]:
@@ -121,7 +139,7 @@ class Subject:
     @cached_property
     def live(self) -> dict[ItemKey, Json]:
         """Every item of the Pod spec, whosever it is."""
-        return dict(template_items(self.spec))
+        return dict(template_items(self.template))
 
     def equals(self, item: ItemKey, revision: Revision) -> bool:
         """Whether *item* is there and as *revision* makes it."""
@@ -158,16 +176,20 @@ def terminating(subject: Subject, revision: Revision, above: Sequence[Revision])
 
 
 def opted_out(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
-    """Its owner says so, on the Deployment or in its Pod template or, unless they say otherwise, on the namespace."""
-    if subject.let_in is False:
-        where = next(where for where, value in subject.marks if value == "false")
-        return Skip(reason=SkipReason.OPTED_OUT, message=f'{where} {names.INJECT}: "false"', removes=True)
-    if subject.let_in is None and subject.namespace.labels.get(names.INJECT) == "false":
-        return Skip(
-            reason=SkipReason.OPTED_OUT,
-            message=f'namespace {subject.namespace.name} has the label {names.INJECT}: "false"',
-            removes=True,
-        )
+    """Its owner says so, on the Deployment or in its Pod template or, unless they say otherwise, on the namespace.
+
+    Whoever leaves every sidecar of a policy out by name has opted out of it. What is there of the policy goes at once
+    where its owner leaves that out; where a new revision has none of it any more, that is a step like any other.
+    """
+    entry = subject.record.entries.get(revision.policy, NOTHING)
+    refused = entry.adjustment.refused
+    may_opt_out = revision.policy not in subject.binding and OPT_OUT not in refused
+    if may_opt_out and (where := opts_out(subject.workload, subject.namespace)):
+        return Skip(reason=SkipReason.OPTED_OUT, message=where, removes=True)
+    left_out = {name for name in subject.skipped if skip_mark(name) not in refused}
+    if not revision.sidecars and (entry.names(INIT_CONTAINERS) | entry.adopted) <= left_out:
+        message = f"the annotation {names.SKIP} names every sidecar of the policy"
+        return Skip(reason=SkipReason.OPTED_OUT, message=message, removes=True)
     return None
 
 
@@ -177,7 +199,7 @@ def is_protected(subject: Subject, revision: Revision, above: Sequence[Revision]
     its_own = namespace.name == subject.operator_namespace
     if not revision.policy.cluster_wide or not (its_own or namespace.name.startswith(names.KUBERNETES_NAMESPACES)):
         return None
-    if subject.let_in or namespace.labels.get(names.INJECT) == "true":
+    if let_in(subject.workload) or namespace.labels.get(names.INJECT) == "true":
         return None
     whose = "the operator's own" if its_own else "Kubernetes' own"
     return Skip(
@@ -210,7 +232,7 @@ def _shared(subject: Subject, revision: Revision, other: Revision) -> str | None
         {place_of(item): content for item, content in _provides(subject, each).items()} for each in (revision, other)
     )
     for item in sorted(mine.keys() & theirs.keys()):
-        if item.list != VOLUMES or mine[item] != theirs[item]:
+        if item.list not in SHARED or mine[item] != theirs[item]:
             return f"{item} comes from"
     for field_name, number, protocol in sorted(_ports(revision) & _ports(other)):
         return f"{field_name} {number}/{protocol} is taken by"
@@ -228,7 +250,7 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
 
     entry = subject.record.entries.get(revision.policy)
     for item in sorted(entry.items if entry else ()):
-        if item in subject.owners and not item.container:  # in the application's own containers ours yields
+        if item in subject.owners and not item.yields:
             yield refuse(f"{item} is ours and {subject.owners[item]!r} declares it too; one of them must rename it")
     regular = {each["name"]: each for each in items(subject.spec, "containers")}
     for sidecar in revision.sidecars:
@@ -241,6 +263,9 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
             f"the application has its own container {sidecar.name!r}{left} with image {own.get('image')!r}; "
             f"the policy's has image {sidecar.container.get('image')!r}"
         )
+    for label in sorted(revision.pod_metadata.labels.keys() & subject.workload.selector_keys):
+        if ItemKey(LABELS, label) not in subject.application:
+            yield refuse(f"the Deployment's own selector asks for the label {label!r}, which the policy would add")
     for item, ours in _provides(subject, revision).items():
         if item.list == VOLUMES and item in subject.application:
             yield refuse(
@@ -294,6 +319,18 @@ def is_emptied(subject: Subject, revision: Revision, above: Sequence[Revision]) 
             "would be refused because our mounts need it; take the key out of the manifest and apply it",
         )
     return None
+
+
+def hides_pull_secrets(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """Its Pods would lose the pull secrets of their ServiceAccount, which cannot be read."""
+    account = subject.account
+    if not revision.pull_secrets or account is None or account.secrets is not None or subject.applied(revision):
+        return None
+    return Skip(
+        reason=SkipReason.PULL_SECRETS_UNREADABLE,
+        message=f"ServiceAccount {account.name!r} is not there or cannot be read; Kubernetes gives its pull secrets "
+        "only to Pods that have none, so they have to be written beside those of the policy",
+    )
 
 
 def has_controller(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
@@ -421,6 +458,7 @@ CHECKS: tuple[Check, ...] = (
     name_is_taken,
     port_is_taken,
     is_emptied,
+    hides_pull_secrets,
     has_controller,
     is_driven,
     is_paused,
@@ -472,30 +510,41 @@ def invalid_marks(
     annotations: Mapping[str, str],
     pod_labels: Mapping[str, str] = NO_MARKS,
     pod_annotations: Mapping[str, str] = NO_MARKS,
+    sidecars: Collection[str] | None = None,
 ) -> list[str]:
     """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
 
-    *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` means anything, and
-    where a restart of ours stands.
+    *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` and
+    `sidecars.dev/skip` mean anything, and where a restart of ours stands. *sidecars*: the names that there are to skip,
+    None where that is not known.
     """
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
         for key, value in sorted(marks.items()):
             if not key.startswith(f"{names.GROUP}/") or key == names.RECORD:
                 continue
-            if MARKS.get(key) != what:
-                known = ", ".join(f"{kind} {name}" for name, kind in sorted(MARKS.items()))
+            if what == "annotation" and key.startswith(names.OVERRIDE):
+                sidecar = key.removeprefix(names.OVERRIDE)
+                found += [f"annotation {key}: {sentence}" for sentence in unknown_sidecar(sidecar, sidecars)]
+            elif MARKS.get(key) != what:
+                known = ", ".join(f"{kind} {name}" for name, kind in sorted((MARKS | OVERRIDES).items()))
                 found.append(f"{what} {key}: is not known; known are {known}")
             elif key == names.PIN:
                 found += [f"annotation {key}: {sentence}" for sentence in pins_of(value).problems]
+            elif key == names.SKIP:
+                found += [f"annotation {key}: {sentence}" for sentence in invalid_skips(value, sidecars)]
             elif value not in TRUTH:
                 found.append(_untrue(f"{what} {key}", value))
     for what, marks in (("label", pod_labels), ("annotation", pod_annotations)):
         for key, value in sorted(marks.items()):
             if key == names.INJECT and value not in TRUTH:
                 found.append(_untrue(f"{what} {key} of the Pod template", value))
+            elif (what, key) == ("annotation", names.SKIP):
+                where = f"annotation {key} of the Pod template"
+                found += [f"{where}: {sentence}" for sentence in invalid_skips(value, sidecars)]
             elif key != names.INJECT and key.startswith(f"{names.GROUP}/") and (what, key) != RESTART:
-                found.append(f"{what} {key} of the Pod template: is not known; known is {names.INJECT}")
+                known = f"known are {names.INJECT} and the annotation {names.SKIP}"
+                found.append(f"{what} {key} of the Pod template: is not known; {known}")
     return found
 
 
@@ -513,6 +562,8 @@ def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:
     """Every item that *revision* would have on this workload."""
     provided = {ItemKey(list=INIT_CONTAINERS, name=sidecar.name): sidecar.container for sidecar in revision.sidecars}
     provided |= {ItemKey(list=VOLUMES, name=volume["name"]): volume for volume in revision.volumes}
+    provided |= {ItemKey(list=PULL_SECRETS, name=name): {"name": name} for name in revision.pull_secrets}
+    provided |= dict(revision.pod_metadata.items)
     adopted = {each.name for each in revision.sidecars if subject.adopted(revision, each.name)}
     for container in application_containers(
         subject.spec, revision, lambda name: subject.is_injected(name) or name in adopted

@@ -17,7 +17,8 @@ from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import driver_among
 from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.record import Mangled, Record, parse
+from sidecarpolicy.core.pod_metadata import owners_labels
+from sidecarpolicy.core.record import LABELS, Mangled, Record, parse
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, items, packed, unpacked
 
@@ -118,12 +119,13 @@ _contents = _Contents()
 class Workload:
     """What matters of a workload, whatever its kind.
 
-    *annotations* and *pod_annotations*, those of its Pod template, are the ones under our group alone. *record* is the
-    text of our annotation, None where it is absent. *writers* are the field managers that are not ours.
-    *controller*: who made it, as `kind/name`. *driven_by*: who else rolls its template out. *takes_down*: why a change
-    takes all its Pods down at once, empty where it does not. *deadline*: its own time without progress, None for none,
-    and *min_ready*: how long a ready Pod waits until it counts, in seconds. *created*: seconds since the epoch.
-    *template*: where in the object its Pod template is. *own*: what its kind alone knows (see `kinds`).
+    *pod_labels*: those of its Pod template that no policy has added. *selector_keys*: labels that its own selector asks
+    for by an expression. *annotations* and *pod_annotations*, those of its Pod template, are the ones under our group
+    alone. *record* is the text of our annotation, None where it is absent. *writers* are the field managers that are
+    not ours. *controller*: who made it, as `kind/name`. *driven_by*: who else rolls its template out. *takes_down*: why
+    a change takes all its Pods down at once, empty where it does not. *deadline*: its own time without progress, None
+    for none, and *min_ready*: how long a ready Pod waits until it counts, in seconds. *created*: seconds since the
+    epoch. *template*: where in the object its Pod template is. *own*: what its kind alone knows (see `kinds`).
     """
 
     id: WorkloadId
@@ -148,6 +150,7 @@ class Workload:
     body: bytes
     writers: tuple[Writer, ...] = ()
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
+    selector_keys: frozenset[str] = frozenset()
 
     @property
     def content(self) -> Content:
@@ -193,7 +196,7 @@ def workload_parts(
         version=int(metadata["resourceVersion"]),
         generation=metadata["generation"],
         labels=at(metadata, "labels"),
-        pod_labels=at(body, *template, "metadata", "labels"),
+        pod_labels=labels_of_owner(at(body, *template, "metadata", "labels"), annotations.get(names.RECORD)),
         annotations=_marks(annotations),
         pod_annotations=_marks(at(body, *template, "metadata", "annotations")),
         annotated=bool(annotations),
@@ -213,7 +216,13 @@ def workload_parts(
         own=own,
         body=kept.body if kept is not None else _body_of(body, template, managed),
         writers=kept.writers if kept is not None else writers,
+        selector_keys=frozenset(each["key"] for each in items(at(body, "spec", "selector"), "matchExpressions")),
     )
+
+
+def labels_of_owner(labels: Mapping[str, str], record: str | None) -> Mapping[str, str]:
+    """Return those of a Pod template's *labels* that are not ours by the *record*'s text."""
+    return owners_labels(labels, record_of(record)) if record and f'"{LABELS}"' in record else labels
 
 
 def _marks(annotations: Mapping[str, str]) -> Mapping[str, str]:

@@ -48,6 +48,8 @@ SERVER_PATHS = (
     (re.compile(r"template\.spec\.initContainers\[(\d+)\]"), r"spec.sidecars[\1].container"),
     (re.compile(r"template\.spec\.containers\[0\]"), "spec.application"),
     (re.compile(r"template\.spec\.volumes"), "spec.volumes"),
+    (re.compile(r"template\.spec\.imagePullSecrets"), "spec.imagePullSecrets"),
+    (re.compile(r"template\.(labels|annotations)"), r"spec.podMetadata.\1"),
 )
 
 

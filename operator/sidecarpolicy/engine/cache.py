@@ -12,6 +12,7 @@ is kept of that: a term begins by looking at everything.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,9 @@ from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_del
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.pull_secrets import secrets_in
 from sidecarpolicy.core.reading import InvalidInput
+from sidecarpolicy.core.record import PULL_SECRETS
 from sidecarpolicy.core.revision import (
     StoredRevision,
     current_revision,
@@ -43,6 +46,7 @@ from sidecarpolicy.engine.resources import (
     POLICIES,
     REVISIONS,
     ROLLOUTS,
+    SERVICE_ACCOUNTS,
     WORKLOADS,
 )
 from sidecarpolicy.names import DeletionPolicy
@@ -116,8 +120,16 @@ def cached_policy(body: Json) -> CachedPolicy:
 def _reach(cached: CachedPolicy) -> tuple[object, ...]:
     """What of a policy object matters for where its workloads stand."""
     policy = cached.policy
-    of_spec = (policy.selector, policy.namespace_selector, policy.rollout) if policy is not None else None
+    of_spec = (
+        (policy.selector, policy.namespace_selector, policy.rollout, policy.opt_out, _overridable(policy))
+        if policy is not None
+        else None
+    )
     return (of_spec, cached.deleting, cached.uid)
+
+
+def _overridable(policy: Policy) -> list[tuple[object, ...]]:
+    return [(each.name, each.overridable, each.override_max) for each in policy.sidecars if each.overridable]
 
 
 @dataclass(slots=True)
@@ -164,6 +176,8 @@ class Cache:
         self.operator_namespace = operator_namespace
         self.listener: Listener | None = None
         self.has_admission: bool | None = None  # whether workloads are reviewed while they are written; None: unknown
+        self.accounts_needed = asyncio.Event()
+        """Set once a policy or a stored revision has pull secrets: then those of ServiceAccounts matter."""
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
@@ -178,6 +192,7 @@ class Cache:
         self._autoscalers: dict[WorkloadId, dict[str, Autoscaler]] = defaultdict(dict)
         self._scaled_by: dict[str, WorkloadId] = {}
         self._rollouts: dict[Name, Driven] = {}
+        self._pull_secrets: dict[Name, tuple[str, ...]] = {}
         self._drivers: dict[WorkloadId, str] = {}
         self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
         self._cluster_policies: dict[PolicyId, CachedPolicy] = {}
@@ -206,6 +221,10 @@ class Cache:
     def driver(self, workload: WorkloadId) -> str:
         """Who else rolls the template of *workload* out (an Argo Rollout), or nothing."""
         return self._drivers.get(workload, "")
+
+    def pull_secrets(self, namespace: str, account: str) -> tuple[str, ...] | None:
+        """The names of a ServiceAccount's pull secrets; None where it is not there, or may not be read."""
+        return self._pull_secrets.get((namespace, account))
 
     def revisions(self, policy: PolicyId) -> Sequence[StoredRevision]:
         """All stored revisions of *policy*."""
@@ -364,6 +383,8 @@ class Cache:
             self._revision(name, body)
         elif resource == ROLLOUTS:
             self._rollout(name, driven_from(body) if body is not None else None)
+        elif resource == SERVICE_ACCOUNTS:
+            self._account(name, secrets_in(body) if body is not None else None)
         elif resource == AUTOSCALERS:
             self._autoscaler(name, autoscaler_from(body) if body is not None else None)
         elif resource == NAMESPACES:
@@ -429,6 +450,24 @@ class Cache:
             for each in sorted({each.scales for each in (old, new) if each is not None} & self.workloads.keys()):
                 self._tell_workload(each)
 
+    def _account(self, name: Name, new: tuple[str, ...] | None) -> None:
+        old = self._pull_secrets.pop(name, None)
+        if new is not None:
+            self._pull_secrets[name] = new
+        if old != new:
+            for workload in self._in_namespace.get(name[0], {}).values():
+                if PULL_SECRETS in (workload.record or "") or any(
+                    map(self._pulls, self._selecting.get(workload.id, ()))
+                ):
+                    self._tell_workload(workload.id)
+
+    def _pulls(self, policy: PolicyId) -> bool:
+        """Whether *policy* brings pull secrets."""
+        cached, update = self.policies.get(policy), self.update_revision(policy)
+        if update is not None and update.revision.pull_secrets:
+            return True
+        return cached is not None and cached.policy is not None and bool(cached.policy.pull_secrets)
+
     def _rollout(self, name: Name, new: Driven | None) -> None:
         old = self._rollouts.pop(name, None)
         if new is not None:
@@ -473,6 +512,8 @@ class Cache:
                 touched |= {owner} if owner is not None else set()
             else:
                 policy = stored.revision.policy
+                if stored.revision.pull_secrets:
+                    self.accounts_needed.set()
                 # Anybody may have written one elsewhere, and would choose what every namespace gets.
                 if name[0] == (policy.namespace or self.operator_namespace):
                     found = self._revisions.setdefault(policy, _Revisions())
@@ -504,6 +545,8 @@ class Cache:
         among.pop(identity, None)
         if new is not None:
             self.policies[identity] = among[identity] = new
+            if new.policy is not None and new.policy.pull_secrets:
+                self.accounts_needed.set()
         self._tell_policy(identity)
         if old is not None and new is not None and _reach(old) == _reach(new):
             return  # what it injects reaches workloads by its revisions

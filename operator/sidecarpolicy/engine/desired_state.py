@@ -12,6 +12,7 @@ from sidecarpolicy.core.record import NOTHING_NOTED
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Judgement
 from sidecarpolicy.names import SkipReason
@@ -48,7 +49,7 @@ def desired_on(
             held.add(policy)
         else:
             name = step.revision if step is not None and step.revision is not None else entry.revision
-            revision = context.revision(policy, name)
+            revision = _revision(policy, name, judgement, context)
             if revision is None:
                 held.add(policy)
             else:
@@ -56,7 +57,7 @@ def desired_on(
     for policy, step in steps.items():
         if policy in judgement.record.entries or policy in resting or step.revision is None:
             continue
-        revision = context.revision(policy, step.revision)
+        revision = _revision(policy, step.revision, judgement, context)
         selected = policy in judgement.verdicts
         if revision is not None and selected and _may_have(judgement.verdicts[policy], step):
             assigned[policy] = revision
@@ -68,6 +69,12 @@ def desired_on(
         orphaned=orphaned & judgement.record.entries.keys(),
         joining=frozenset(policy for policy, step in steps.items() if step.joins),
     )
+
+
+def _revision(policy: PolicyId, name: str, judgement: Judgement, context: Context) -> Revision | None:
+    """Look a stored revision up, as the owner of the judged workload adjusts it."""
+    stored = context.revision(policy, name)
+    return as_adjusted(stored, judgement.wishes, judgement.record, context) if stored is not None else None
 
 
 def _may_have(verdict: Skip | None, step: Step | None) -> bool:
@@ -105,7 +112,7 @@ def _with_the_overridden(
         verdict = judgement.verdicts.get(policy)
         if verdict is None or verdict.overridden_by is None or verdict.overridden_by in above:
             continue
-        revision = context.revision(policy, entry.revision)
+        revision = _revision(policy, entry.revision, judgement, context)
         if revision is None:
             held = held | {policy}
         else:

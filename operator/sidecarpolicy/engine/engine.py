@@ -41,7 +41,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.operator_namespace)
-        self.reflectors = reflectors_of_everything(self.api, self.cache)
+        self.reflectors = reflectors_of_everything(self.api, self.cache, self.cache.accounts_needed)
 
     @property
     def problems(self) -> Sequence[str]:

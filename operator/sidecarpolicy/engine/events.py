@@ -25,7 +25,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.port import Events, ObjectRef
 from sidecarpolicy.engine.prepare import Prepared, undone_by
-from sidecarpolicy.names import EventReason, Reason, SkipReason
+from sidecarpolicy.names import EventReason, OptOut, Reason, SkipReason
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,9 @@ class Teller:
                     context.revision(policy, old.revision) if old else None, prepared.desired.assigned.get(policy)
                 )
                 what = f"{new.revision} of {policy.label}: {images}"
-                if old is not None and old.revision == new.revision:
+                if old is not None and old.revision == new.revision and old.adjustment.effect != new.adjustment.effect:
+                    what = f"{what}; from now on {new.adjustment}"
+                elif old is not None and old.revision == new.revision:
                     what = f"repaired {what}{_repaired(prepared, policy)}"
             else:
                 reason = EventReason.REMOVED
@@ -170,7 +172,9 @@ class Teller:
         ):
             return
         what = f"{conflict.by} keeps undoing {conflict.what}"
-        message = f'{what} of {cached.id.label}; the label {names.INJECT}: "false" would keep that out'
+        message = f"{what} of {cached.id.label}"
+        if cached.policy is None or cached.policy.opt_out is OptOut.ALLOWED:
+            message += f'; the label {names.INJECT}: "false" would keep that out'
         self.on_workload(workload, EventReason.FIELD_CONFLICT, message, warning=True)
         self.on_policy(cached.id, EventReason.FIELD_CONFLICT, f"{workload.id}: {what}", warning=True)
 

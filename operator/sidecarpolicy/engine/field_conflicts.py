@@ -27,6 +27,7 @@ from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.record import Entry, ItemKey, Record
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.engine.adjusted import readjusted_on
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import composed_on, desired_on
 from sidecarpolicy.engine.memory import Judgement, Mutation, Written
@@ -58,11 +59,13 @@ def reverted_on(workload: Workload, judgement: Judgement, kept: Json, context: C
     *kept* is the template as the record has it.
     """
     recorded = record_of(workload.record).entries
+    readjusted = readjusted_on(judgement, context)
     found = {
-        policy: Reverted(items=items, before=_known(policy, recorded.get(policy), workload, context))
+        policy: Reverted(items=items - readjusted, before=_known(policy, recorded.get(policy), workload, context))
         for policy, items in drifted(workload.content.template, judgement.record, kept).items()
+        if items - readjusted
     }
-    live = {key for key, _ in template_items(at(workload.content.template, "spec"))}
+    live = {key for key, _ in template_items(workload.content.template)}
     for policy, was in _written(workload, context).items():
         if was.revision != (recorded[policy].revision if policy in recorded else ""):
             found[policy] = Reverted(
@@ -151,7 +154,7 @@ def remember(
     """Keep in mind what has just been written on *workload*, as it was before, and what the server made of it."""
     recorded = record_of(workload.record).entries
     stored = record_of(at(answer, "metadata", "annotations").get(names.RECORD)).entries
-    live = {key for key, _ in template_items(at(answer, "spec", "template", "spec"))}
+    live = {key for key, _ in template_items(at(answer, *workload.template))}
     kept = context.memory.of(workload.id).written
     for policy in {*recorded, *record.entries} - untouched:
         entry = record.entries.get(policy, Entry(revision=""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sidecarpolicy.core.adjusting import NO_WISHES, Wishes
 from sidecarpolicy.core.arithmetic.change import Finding
 from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.field_conflicts import Undone
@@ -80,12 +81,15 @@ class Mutation:
 class Judgement:
     """The verdict on every policy that selects one workload, and the record as far as it can be rebuilt.
 
+    *wishes*: what its owner wants adjusted of what is injected.
+
     The template is not kept: ten thousand decoded ones are too much. `Workload.content` decodes it where it is needed.
     """
 
     record: Record
     missing: frozenset[PolicyId]
     verdicts: Mapping[PolicyId, Skip | None]
+    wishes: Wishes = NO_WISHES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from sidecarpolicy.core.ordering import start_order
 from sidecarpolicy.core.progress import observed
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.engine.adjusted import as_recorded
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Diagnosed
 from sidecarpolicy.engine.port import Api
@@ -53,9 +54,10 @@ async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:
     for pod in pods[:1]:
         name = at(pod, "metadata")["name"]
         events += await api.list_in(EVENTS, workload.id.namespace, field_selector=f"regarding.name={name}")
+    record = record_of(workload.record)
     revisions = [
-        revision
-        for policy, entry in record_of(workload.record).entries.items()
+        as_recorded(revision, record)
+        for policy, entry in record.entries.items()
         if (revision := context.revision(policy, entry.revision)) is not None
     ]
     ours = [sidecar.name for _, sidecar in start_order(revisions)]

@@ -16,6 +16,7 @@ from sidecarpolicy.core.record import INIT_CONTAINERS
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload
+from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Judgement, Preflight
 
@@ -32,7 +33,10 @@ def preflight(
     *assigned* and *held*: what the workload is to carry now.
     """
     coming = {
-        policy: (stored.revision, cached.policy.rollout.progress_deadline_seconds)
+        policy: (
+            as_adjusted(stored.revision, judgement.wishes, judgement.record, context),
+            cached.policy.rollout.progress_deadline_seconds,
+        )
         for policy, skip in judgement.verdicts.items()
         if skip is None
         and (cached := context.cache.policies.get(policy)) is not None
@@ -43,9 +47,9 @@ def preflight(
         workload.body,
         workload.record,
         judgement,
-        {policy: revision.name for policy, revision in assigned.items()},
+        {policy: (revision.name, revision.adjustment) for policy, revision in assigned.items()},
         held,
-        {policy: (revision.name, deadline) for policy, (revision, deadline) in coming.items()},
+        {policy: (revision.name, revision.adjustment, deadline) for policy, (revision, deadline) in coming.items()},
         (workload.deadline, workload.min_ready),
     )
     remembered = context.memory.of(workload.id)
@@ -61,8 +65,9 @@ def preflight(
             other for other, skip in judgement.verdicts.items() if skip is not None and skip.overridden_by == policy
         }
         there = judgement.record.entries.get(policy)
-        if there is not None and there.revision == revision.name and not overridden:
-            after, provided = spec, there.items
+        as_is = there is not None and (there.revision, there.adjustment) == (revision.name, revision.adjustment)
+        if there is not None and as_is and not overridden:
+            after, provided = content.template, there.items
         else:
             composed = compose(
                 content.template,
@@ -73,13 +78,13 @@ def preflight(
                 held=held - overridden - {policy},
                 abandoned=judgement.missing,
             )
-            after, provided = at(composed.template, "spec"), composed.record.entries[policy].items
+            after, provided = composed.template, composed.record.entries[policy].items
         change = Change(
             now=spec,
-            after=after,
+            after=at(after, "spec"),
             ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
             provided=provided,
-            annotations=at(content.template, "metadata", "annotations"),
+            annotations=at(after, "metadata", "annotations"),
             emptied=content.claims.emptied,
             progress_deadline=deadline,
             own_deadline=workload.deadline,

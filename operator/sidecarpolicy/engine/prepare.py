@@ -11,24 +11,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import ignored_overrides
 from sidecarpolicy.core.drift import drifted
 from sidecarpolicy.core.field_conflicts import Decision, Wait
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition
+from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import ItemKey, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import invalid_marks, invalid_namespace_mark
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
+from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import Desired, composed_on, desired_on
 from sidecarpolicy.engine.field_conflicts import decisions_on, mutation_of, noted
 from sidecarpolicy.engine.memory import Inspected, Judgement
 from sidecarpolicy.engine.preflight import preflight
-from sidecarpolicy.engine.skip_verdicts import judged
+from sidecarpolicy.engine.skip_verdicts import binding_on, judged
 from sidecarpolicy.names import SkipReason, Strategy, WarningReason
 
 NO_STEPS: Mapping[PolicyId, Step] = {}
@@ -59,9 +63,11 @@ class Prepared:
 
     @property
     def is_repair(self) -> bool:
-        """Whether the patch only mends: no policy comes, goes or changes its revision."""
-        before = {policy: entry.revision for policy, entry in self.judgement.record.entries.items()}
-        after = {policy: entry.revision for policy, entry in self.composed.record.entries.items()}
+        """Whether the patch only mends: no policy comes, goes or changes its revision, and no owner adjusts one."""
+        before, after = (
+            {policy: (entry.revision, entry.adjustment.effect) for policy, entry in record.entries.items()}
+            for record in (self.judgement.record, self.composed.record)
+        )
         return before == after and self.changes_pods
 
 
@@ -144,7 +150,6 @@ def undone_by(prepared: Prepared) -> Mapping[PolicyId, frozenset[ItemKey]]:
 
 def settled_key(workload: Workload, judgement: Judgement, context: Context) -> object:
     """What decides whether *workload* is in order without any step; equal keys, equal answers."""
-    cache = context.cache
     entries = []
     for policy, entry in judgement.record.entries.items():
         verdict = judgement.verdicts.get(policy)
@@ -153,8 +158,11 @@ def settled_key(workload: Workload, judgement: Judgement, context: Context) -> o
             verdict.overridden_by,
             verdict.reason is SkipReason.PINNED and verdict.pinned_to,
         )
-        known = cache.revision(policy, entry.revision) is not None
-        entries.append((policy, entry.revision, effect, policy in judgement.missing, known))
+        stored = context.revision(policy, entry.revision)
+        adjustment = None
+        if stored is not None:
+            adjustment = as_adjusted(stored, judgement.wishes, judgement.record, context).adjustment
+        entries.append((policy, entry.revision, effect, policy in judgement.missing, adjustment))
     return (workload.uid, workload.record, workload.body, entries)
 
 
@@ -174,9 +182,17 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
         and not _goes_at_once(policy, update.revision, judgement, context)
     )
     of_namespace = context.cache.namespace(workload.id.namespace).labels.get(names.INJECT)
-    marks = (workload.labels, workload.annotations, of_namespace, mutation_of(workload, context) is not None)
+    mutated, allowed = mutation_of(workload, context) is not None, _allowed_on(workload, judgement, context)
+    marks = (workload.labels, workload.annotations, of_namespace, mutated, allowed)
     concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
     return Inspected(concerned=concerned, coming=coming, marks=marks)
+
+
+def _allowed_on(workload: Workload, judgement: Judgement, context: Context) -> object:
+    """What decides what the policies that select *workload* let its owner adjust."""
+    if judgement.wishes.overrides:
+        return [(cached.id, cached.generation) for cached in context.cache.selecting(workload)]
+    return binding_on(workload, context)
 
 
 def is_inspected(workload: Workload, judgement: Judgement, context: Context) -> bool:
@@ -203,7 +219,11 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
     common = [
         Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=where)
         for sentence in invalid_marks(
-            workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations
+            workload.labels,
+            workload.annotations,
+            workload.pod_labels,
+            workload.pod_annotations,
+            sidecars=sidecars_on(judgement, context),
         )
     ]
     namespace = context.cache.namespace(workload.id.namespace)
@@ -230,9 +250,22 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
         if policy not in context.cache.policies:
             continue
         own = list(common)
+        cached = context.cache.policies[policy]
+        if policy in judgement.verdicts and cached.policy is not None:
+            own += (
+                Warned(reason=WarningReason.OPT_OUT_FORBIDDEN, message=sentence, where=where)
+                for sentence in without_effect(
+                    workload, namespace, judgement.wishes, cached.policy, judgement.record.entries.get(policy)
+                )
+            )
+            own += (
+                Warned(reason=WarningReason.OVERRIDE_IGNORED, message=sentence, where=where)
+                for sentence in overrides_ignored_on(policy, cached.policy, judgement, context)
+            )
         entry, revision = composed.record.entries.get(policy), desired.assigned.get(policy)
         if revision is not None and entry is not None:
             own += _of_composition(revision, composed, where)
+            own += _of_account(revision, judgement, where)
         own += (Warned(reason=each.reason, message=each.message, where=where) for each in to_come.get(policy, ()))
         remembered = context.memory.of_policy(policy)
         remembered.uninspected.discard(workload.id)
@@ -246,6 +279,36 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
     return frozenset(changed)
 
 
+def overrides_ignored_on(policy: PolicyId, wanted: Policy, judgement: Judgement, context: Context) -> list[str]:
+    """Return sentences about overrides of the judged workload that have no effect on the policy's update revision."""
+    update = context.cache.update_revision(policy)
+    if update is None or not judgement.wishes.overrides:
+        return []
+    entry = judgement.record.entries.get(policy)
+    return list(ignored_overrides(update.revision, judgement.wishes, wanted, entry))
+
+
+def sidecars_on(judgement: Judgement, context: Context) -> frozenset[str]:
+    """The names of all sidecars that the judged workload has or may get."""
+    stored = [
+        *(context.cache.update_revision(policy) for policy in judgement.verdicts),
+        *(context.cache.revision(policy, entry.revision) for policy, entry in judgement.record.entries.items()),
+    ]
+    return frozenset(sidecar.name for each in stored if each is not None for sidecar in each.revision.sidecars)
+
+
+def _of_account(revision: Revision, judgement: Judgement, where: str) -> list[Warned]:
+    """Say so where an owner has dropped their own pull secrets while those of the ServiceAccount cannot be read."""
+    account = judgement.wishes.account
+    if account is None or account.secrets is not None or not revision.pull_secrets or revision.adjustment.account:
+        return []
+    message = (
+        f"ServiceAccount {account.name!r} is not there or cannot be read; while the Pod template has only pull secrets "
+        "of policies, Pods get none of its"
+    )
+    return [Warned(reason=WarningReason.PULL_SECRETS_HIDDEN, message=message, where=where)]
+
+
 def _of_composition(revision: Revision, composed: Composition, where: str) -> list[Warned]:
     env = {each["name"] for each in revision.application.env}
     kept = [
@@ -254,6 +317,13 @@ def _of_composition(revision: Revision, composed: Composition, where: str) -> li
         )
         for item in composed.env_kept
         if item.name in env
+    ]
+    kept += [
+        Warned(
+            reason=WarningReason.METADATA_KEPT, message=f"its Pod template has another {item}; it is kept", where=where
+        )
+        for item in composed.metadata_kept
+        if item.name in revision.pod_metadata.of(item.list)
     ]
     unknown = [
         Warned(

@@ -8,7 +8,8 @@ It is client-go's reflector without its store. The rules:
   So there is after an outage, that is where reconnecting failed too: what comes back then may be older data, and a
   watch from a version that does not exist yet would be silent without an error.
 - A kind that is not served is waited for, at the start as well as later (its CRD went away): that is a problem to be
-  told, never an empty collection. Only an *optional* kind counts as empty while it is not served.
+  told, never an empty collection. Only an *optional* kind counts as empty while it is not served, and one that *may be
+  forbidden* while it may not be read and never could: what was read once stays, should the right go.
 - Errors back off (1 s … 30 s, with jitter) and are told once each until all is well again.
 
 It never holds up the loop for long: putting away thousands of objects it lets others run after every few. It measures
@@ -24,17 +25,26 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from sidecarpolicy.engine.port import Api, ApiError, Json, NotFound, Resource, Transient
-from sidecarpolicy.engine.resources import LABEL_SELECTORS, OPTIONAL, WATCHED
+from sidecarpolicy.engine.resources import (
+    LABEL_SELECTORS,
+    MAY_BE_FORBIDDEN,
+    OPTIONAL,
+    POLICIES,
+    REVISIONS,
+    SERVICE_ACCOUNTS,
+    WATCHED,
+)
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE: Final = 1.0  # seconds after the first failure; doubled after each
 LONGEST_PAUSE: Final = 30.0
 LIVED: Final = 1.0  # seconds; a watch that ended sooner, having told nothing, counts as a failure
+FORBIDDEN: Final = 403
 SLICE: Final = 32  # objects after which others may run: some milliseconds (a loop's clock may stand still meanwhile)
 
 
@@ -61,7 +71,8 @@ class Sink(Protocol):
 class Reflector:
     """Keeps *sink* up to date with all objects of *resource*. `run` it as a task; use it in one loop only.
 
-    *optional*: while the API server does not serve the kind, there are none of it. *jitter* gives numbers in [0, 1).
+    *optional*: while the API server does not serve the kind, there are none of it. *may_be_forbidden*: nor as long as
+    it may not be read. *jitter* gives numbers in [0, 1).
     """
 
     def __init__(
@@ -72,10 +83,12 @@ class Reflector:
         *,
         label_selector: str = "",
         optional: bool = False,
+        may_be_forbidden: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._api, self.resource, self._sink = api, resource, sink
         self._selector, self._optional, self._jitter = label_selector, optional, jitter
+        self._may_be_forbidden, self._forbidden, self._was_read = may_be_forbidden, False, False
         self.what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
         self.synced = asyncio.Event()
         """Set once the first LIST is in the sink."""
@@ -83,6 +96,8 @@ class Reflector:
         """When the LIST began that the present state rests on, by the loop's clock (seconds)."""
         self.problem = ""
         """What keeps the state from being current, for people; empty if nothing does."""
+        self._needed: asyncio.Event | None = None
+        self._after: Sequence[Reflector] = ()
         self._version = ""  # where the next watch begins
         self._failures = 0  # in a row
         self._told: set[str] = set()  # errors that were logged and are not over
@@ -92,8 +107,17 @@ class Reflector:
         self._opened_at = math.inf  # when it told its first event, bookmarks included …
         self._heard = False  # … and whether it told of a change
 
+    def postpone(self, needed: asyncio.Event, after: Sequence[Reflector]) -> None:
+        """Do not begin before somebody has *needed* it.
+
+        Where nobody has by the time that those in *after* have their first LIST, that counts as an empty one.
+        """
+        self._needed, self._after = needed, after
+
     async def refresh(self) -> None:
         """Return when a LIST that began after this call is in the sink; calls that wait together share one."""
+        if self._needed is not None and not self._needed.is_set():
+            return
         loop = asyncio.get_running_loop()
         done = loop.create_future()
         self._waiting.append(done)
@@ -106,6 +130,7 @@ class Reflector:
     async def run(self) -> None:
         """Work until cancelled."""
         try:
+            await self._wait_until_needed()
             while True:
                 if await self._list():
                     while await self._watch():
@@ -113,6 +138,15 @@ class Reflector:
         finally:
             for waiting in self._waiting:
                 waiting.cancel()
+
+    async def _wait_until_needed(self) -> None:
+        if self._needed is None:
+            return
+        for each in self._after:
+            await each.synced.wait()
+        if not self._needed.is_set():
+            self.synced.set()
+            await self._needed.wait()
 
     async def _list(self) -> bool:
         """LIST into the sink; return whether there is now something to watch, after a pause if not."""
@@ -125,7 +159,7 @@ class Reflector:
             self._version = await self._put_away()
         except ApiError as error:
             served = False
-            if not (self._optional and isinstance(error, NotFound)):
+            if not self._stands_for_none(error):
                 self._waiting[:0] = serving
                 self._fail(error)
                 await self._pause(error)
@@ -136,6 +170,9 @@ class Reflector:
             self._waiting[:0] = serving
             raise
         self._sink.end(self.resource, self._version)
+        if served and self._forbidden and not self._was_read:
+            log.info("%s: may be read now", self.what)
+        self._was_read = self._was_read or served
         self.begun_at = began
         self._recover()
         self.synced.set()
@@ -145,6 +182,17 @@ class Reflector:
         if not served:
             await self._sleep(LONGEST_PAUSE)
         return served
+
+    def _stands_for_none(self, error: ApiError) -> bool:
+        """Whether a LIST that fails so means that there are none."""
+        if error.status != FORBIDDEN or not self._may_be_forbidden:
+            return self._optional and isinstance(error, NotFound)
+        if self._was_read:
+            return False
+        if not self._forbidden:
+            log.warning("%s; going on without %s", error, self.what)
+        self._forbidden = True
+        return True
 
     async def _put_away(self) -> str:
         """Put every object of a LIST into the sink, page by page; return the collection's version."""
@@ -245,18 +293,24 @@ class Reflector:
                 await self._asked.wait()
 
 
-def reflectors_of_everything(api: Api, sink: Sink) -> dict[Resource, Reflector]:
-    """Return one for each kind that a process keeps in its cache, in the order in which they are listed."""
-    return {
+def reflectors_of_everything(api: Api, sink: Sink, accounts_needed: asyncio.Event) -> dict[Resource, Reflector]:
+    """Return one for each kind that a process keeps in its cache, in the order in which they are listed.
+
+    *accounts_needed*: set once a policy or a stored revision needs ServiceAccounts; they are not listed before.
+    """
+    found = {
         resource: Reflector(
             api,
             resource,
             sink,
             label_selector=LABEL_SELECTORS.get(resource, ""),
             optional=resource in OPTIONAL,
+            may_be_forbidden=resource in MAY_BE_FORBIDDEN,
         )
         for resource in WATCHED
     }
+    found[SERVICE_ACCOUNTS].postpone(accounts_needed, [found[each] for each in (*POLICIES.values(), REVISIONS)])
+    return found
 
 
 def problems_of(reflectors: Iterable[Reflector]) -> list[str]:

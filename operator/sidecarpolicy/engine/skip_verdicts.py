@@ -5,21 +5,27 @@ Everything here is a function of what is cached; nothing is written and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from sidecarpolicy import names
+from sidecarpolicy.core.adjusting import Wishes, wishes_of
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
+from sidecarpolicy.core.opt_out import opts_out
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.progress import facts_of
+from sidecarpolicy.core.pull_secrets import account_on
+from sidecarpolicy.core.record import PULL_SECRETS, Record
 from sidecarpolicy.core.restarts import has_restart
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Pin, Subject, judge
-from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.engine.adjusted import as_adjusted, as_recorded
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Judgement
-from sidecarpolicy.names import OnFailure
+from sidecarpolicy.names import OnFailure, OptOut
 
 
 def judged(workload: Workload, context: Context) -> Judgement:
@@ -33,8 +39,11 @@ def judged(workload: Workload, context: Context) -> Judgement:
         return remembered.judged[1]
     remembered.stale = False
     pins = _pins(workload, context)
-    candidates, leaving = _revisions_on(workload, pins, context)
     record = record_of(workload.record)
+    candidates, leaving = _revisions_on(workload, pins, context)
+    wishes = _wishes(workload, record, candidates, context)
+    candidates = [as_adjusted(each, wishes, record, context) for each in candidates]
+    binding = binding_on(workload, context)
     inspected = _inspected(workload, context) if record.entries else frozenset()
     namespace = cache.namespace(workload.id.namespace)
     missing = frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id))
@@ -43,8 +52,9 @@ def judged(workload: Workload, context: Context) -> Judgement:
     key = (
         (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
         workload.body,
-        [each.name for each in candidates],
-        [each.name for each in leaving],
+        [(each.name, each.adjustment) for each in candidates],
+        [(each.name, each.adjustment) for each in leaving],
+        (wishes, binding),
         namespace,
         missing,
         inspected,
@@ -55,22 +65,21 @@ def judged(workload: Workload, context: Context) -> Judgement:
     if remembered.judged is not None and remembered.judged[0] == key:
         return remembered.judged[1]
     content = workload.content
-    spec = at(content.template, "spec")
     if any(each.policy not in record.entries for each in candidates) and content.claims.ours:
         stored = [
-            stored.revision
+            as_adjusted(stored.revision, wishes, record, context)
             for each in candidates
             for stored in sorted(cache.revisions(each.policy), key=lambda stored: stored.number, reverse=True)
             if has_restart(content.template, stored.revision)
         ]
-        record = rebuilt(spec, record, content.claims, stored)
+        record = rebuilt(content.template, record, content.claims, stored)
     if foreign := {policy for policy in missing if not policy.cluster_wide and policy.namespace != namespace.name}:
         record = given_up(record, foreign, content.claims)
         missing &= record.entries.keys()
     subject = Subject(
         workload=workload,
         namespace=namespace,
-        spec=spec,
+        template=content.template,
         record=record,
         owners=content.claims.owners if record.entries else {},
         missing=missing,
@@ -80,8 +89,11 @@ def judged(workload: Workload, context: Context) -> Judgement:
         driven_by=driver,
         operator_namespace=cache.operator_namespace,
         emptied=content.claims.emptied,
+        binding=binding,
+        skipped=wishes.skipped,
+        account=wishes.account,
     )
-    judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving))
+    judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving), wishes=wishes)
     remembered.judged = (key, judgement)
     return judgement
 
@@ -99,6 +111,26 @@ def _pins(workload: Workload, context: Context) -> Mapping[PolicyId, Pin]:
             stored = context.cache.revision(cached.id, asked)
             found[cached.id] = Pin(asked=asked, revision=stored.revision.name if stored else None)
     return found
+
+
+def _wishes(workload: Workload, record: Record, candidates: Sequence[Revision], context: Context) -> Wishes:
+    """What the owner of *workload* wants adjusted, and what it brings along for *candidates* or what it has."""
+    wishes = wishes_of(workload.annotations, workload.pod_annotations)
+    if opts_out(workload, context.cache.namespace(workload.id.namespace)):
+        wishes = replace(wishes, opts_out=True)
+    if not any(each.pull_secrets for each in candidates) and PULL_SECRETS not in (workload.record or ""):
+        return wishes
+    secrets = partial(context.cache.pull_secrets, workload.id.namespace)
+    return replace(wishes, account=account_on(workload.content.template, record, secrets))
+
+
+def binding_on(workload: Workload, context: Context) -> frozenset[PolicyId]:
+    """The policies that select *workload* and that its owner may not opt out of."""
+    return frozenset(
+        cached.id
+        for cached in context.cache.selecting(workload)
+        if cached.policy is not None and cached.policy.opt_out is OptOut.FORBIDDEN
+    )
 
 
 def _inspected(workload: Workload, context: Context) -> frozenset[PolicyId]:
@@ -121,6 +153,7 @@ def _revisions_on(
     workload: Workload, pins: Mapping[PolicyId, Pin], context: Context
 ) -> tuple[list[Revision], list[Revision]]:
     """What the policies that select *workload* want on it, and what others still have there."""
+    record = record_of(workload.record)
     candidates = []
     for cached in context.cache.selecting(workload):
         pin = pins.get(cached.id)
@@ -131,8 +164,8 @@ def _revisions_on(
             candidates.append(update.revision)
     selecting = {each.policy for each in candidates}
     leaving = [
-        revision
-        for policy, entry in record_of(workload.record).entries.items()
+        as_recorded(revision, record)
+        for policy, entry in record.entries.items()
         if policy not in selecting
         and context.cache.may_act(policy, workload.id)
         and (revision := context.revision(policy, entry.revision)) is not None

@@ -161,7 +161,7 @@ class WorkloadPass:
         if mends(workload.content.template, prepared.composed.template, template, undone):
             remembered.mutation = None
             return True
-        there = {key for key, _ in template_items(at(template, "spec"))}
+        there = {key for key, _ in template_items(template)}
         remembered.mutation = Mutation(
             body=workload.body,
             missing={policy: gone for policy, taken in undone.items() if (gone := taken - there)},

@@ -23,9 +23,9 @@ class Change:
     """One policy comes to a workload, or is there: the Pod spec as it is *now*, and as it is *after* composition.
 
     *ours*: names of the init containers of *after* that the policy puts there; *provided*: all of its items.
-    *annotations*: those of the Pod template; *emptied*: see `Claims`. *progress_deadline*: the policy's, and
-    *own_deadline* the workload's own (None for none); *own_wait*: how long a Pod that is ready waits until it counts,
-    by the workload's own minReadySeconds. All in seconds.
+    *annotations*: those of the Pod template, ours among them; *emptied*: see `Claims`. *progress_deadline*: the
+    policy's, and *own_deadline* the workload's own (None for none); *own_wait*: how long a Pod that is ready waits
+    until it counts, by the workload's own minReadySeconds. All in seconds.
     """
 
     now: Json
