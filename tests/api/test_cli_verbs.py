@@ -363,6 +363,8 @@ def test_explain_tells_what_a_deployment_runs_and_what_it_gets(fleet: Fleet, ver
         "policy": f"SidecarPolicy {fleet.namespace}/web",
         "revision": first,
         "sidecars": ["proxy"],
+        "skipped": [],
+        "overridden": [],
         "maxConcurrent": "10%",
         "runs": first,
         "state": "updated",

@@ -209,7 +209,10 @@ async def test_warnings_are_the_last_to_be_dropped(api: HttpApi, cart: ObjectRef
 async def test_a_fan_out_is_written_at_a_pace_and_warnings_first(
     api: HttpApi, cart: ObjectRef, server: localcluster.Cluster
 ) -> None:
-    """However many there are: in no second more than the rate and what a quiet time has saved."""
+    """However many there are: in no second more than the rate and what a quiet time has saved.
+
+    A request is on its way for a while, so a few more than were sent in a second may arrive in one.
+    """
     rate = 20
     async with recording(api, rate=float(rate), at_once=rate) as recorder:
         for number in range(90):
@@ -224,7 +227,7 @@ async def test_a_fan_out_is_written_at_a_pace_and_warnings_first(
             await asyncio.sleep(0.05)
     requests = await requests_on_events(server, cart, count=90)
     times = [when for when, _ in requests]
-    assert max(sum(begin <= each < begin + 1 for each in times) for begin in times) <= 2 * rate
+    assert max(sum(begin <= each < begin + 1 for each in times) for begin in times) <= 2 * rate + rate // 2
     assert '"name":"d80.' in requests[0][1]
 
 
