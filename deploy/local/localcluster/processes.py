@@ -36,9 +36,11 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs; a zombie does not."""
+        """Whether it still runs; a zombie does not, unless threads of it are still ending: they hold its ports."""
         stat = _stat(self.pid)
-        return stat is not None and stat[0] not in "ZX" and stat[1] == self.started and self.boot == boot()
+        if stat is None or stat[1] != self.started or self.boot != boot():
+            return False
+        return stat[0] not in "ZX" or _threads(self.pid) > 1
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal if the process is alive; otherwise do nothing."""
@@ -130,6 +132,14 @@ def reap(processes: Iterable[Process]) -> None:
 
 def _living(processes: Iterable[Process]) -> list[Process]:
     return [process for process in processes if process.alive]
+
+
+def _threads(pid: int) -> int:
+    """Return how many threads a process id has, a dead first one included."""
+    try:
+        return sum(1 for _ in (_PROC / str(pid) / "task").iterdir())
+    except OSError:
+        return 0
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
