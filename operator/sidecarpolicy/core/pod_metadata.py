@@ -69,9 +69,14 @@ def metadata_items(template: Json, listed: str) -> list[Json]:
 
 
 def with_metadata(template: Json, listed: str, content: Sequence[Json]) -> Json:
-    """Return *template* with *content* as its labels or annotations; without the key where that is empty."""
-    metadata = {**at(template, "metadata"), listed: {each["name"]: each["value"] for each in content}}
-    if not content:
+    """Return *template* with the items *content* as its labels or annotations."""
+    return with_values(template, listed, {each["name"]: each["value"] for each in content})
+
+
+def with_values(template: Json, listed: str, values: Mapping[str, str]) -> Json:
+    """Return *template* with *values* as its labels or annotations; without the key where there are none."""
+    metadata = {**at(template, "metadata"), listed: values}
+    if not values:
         del metadata[listed]
     if metadata:
         return {**template, "metadata": metadata}

@@ -20,7 +20,8 @@ from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.lists import entries_of, policy_of
 from sidecarpolicy.core.pins import pinned_name
-from sidecarpolicy.core.record import Record
+from sidecarpolicy.core.pod_metadata import with_values
+from sidecarpolicy.core.record import ANNOTATIONS, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.times import is_timestamp, seconds_of, timestamp
 from sidecarpolicy.core.tree import Json, at
@@ -80,7 +81,8 @@ def with_restarts(
     after += [f"{name}@{time}" for name, time in sorted(times.items()) if time]
     if sorted(after) == sorted(before):
         return template
-    return _annotated(template, annotations, ",".join(after))
+    others = {key: each for key, each in annotations.items() if key != names.RESTARTED_AT or after}
+    return with_values(template, ANNOTATIONS, others | ({names.RESTARTED_AT: ",".join(after)} if after else {}))
 
 
 def has_restart(template: Json, revision: Revision) -> bool:
@@ -89,13 +91,3 @@ def has_restart(template: Json, revision: Revision) -> bool:
     name = pinned_name(revision.policy)
     found = next((each.partition("@")[2] for each in entries_of(text) if policy_of(each) == name), "")
     return found == revision.restarted
-
-
-def _annotated(template: Json, annotations: Json, value: str) -> Json:
-    changed = {key: each for key, each in annotations.items() if key != names.RESTARTED_AT or value}
-    if value:
-        changed[names.RESTARTED_AT] = value
-    metadata = {**at(template, "metadata"), "annotations": changed}
-    if not changed:
-        del metadata["annotations"]
-    return {**template, "metadata": metadata}
