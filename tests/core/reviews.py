@@ -108,6 +108,18 @@ class Cluster(Seen):
         identity = WorkloadId(namespace=body["metadata"]["namespace"], name=body["metadata"]["name"])
         return list(prepare(self.cache.workloads[identity], NO_STEPS, self.context).operations)
 
+    def settled(self, body: Json) -> Json:
+        """*body* after what the operator writes on it without any step, and then writes no more."""
+        template, record = self.operate(body)
+        metadata = body["metadata"]
+        after = {
+            **body,
+            "metadata": metadata | {"annotations": metadata["annotations"] | {names.RECORD: record}},
+            "spec": body["spec"] | {"template": template},
+        }
+        assert self.writes(after) == []
+        return after
+
     def as_cached(self, body: Json) -> Json:
         """*body* with what the API server numbers, as it was put last."""
         identity = WorkloadId(namespace=body["metadata"]["namespace"], name=body["metadata"]["name"])

@@ -159,19 +159,6 @@ def with_marks(body: Json, labels: Json | None = None, **annotations: str) -> Js
     }
 
 
-def after_writes(cluster: Cluster, body: Json) -> Json:
-    """*body* after what the operator writes on it without any step, and then writes no more."""
-    template, record = cluster.operate(body)
-    metadata = body["metadata"]
-    after = {
-        **body,
-        "metadata": metadata | {"annotations": metadata["annotations"] | {names.RECORD: record}},
-        "spec": body["spec"] | {"template": template},
-    }
-    assert cluster.writes(after) == []
-    return after
-
-
 def after_step(cluster: Cluster, body: Json, revision: Revision) -> Json:
     """*body* after the step of a rollout that brings *revision*."""
     cluster.put(DEPLOYMENTS, body)
@@ -183,10 +170,10 @@ def after_step(cluster: Cluster, body: Json, revision: Revision) -> Json:
 def test_skipping_costs_no_step_of_a_rollout_nor_does_taking_it_back(cluster: Cluster) -> None:
     body = injected(cluster)
     assert cluster.writes(body) == []
-    without = after_writes(cluster, with_marks(body, skip="logger"))
+    without = cluster.settled(with_marks(body, skip="logger"))
     assert names_on(template_of(without)) == ["proxy"]
     del without["metadata"]["annotations"][names.SKIP]
-    assert names_on(template_of(after_writes(cluster, without))) == ["proxy", "logger"]
+    assert names_on(template_of(cluster.settled(without))) == ["proxy", "logger"]
 
 
 def test_admission_takes_a_skipped_sidecar_out_in_the_owners_own_write(cluster: Cluster) -> None:
@@ -219,11 +206,11 @@ def test_who_must_not_opt_out_is_told_so(cluster: Cluster) -> None:
 
 
 def test_what_is_left_out_when_that_is_forbidden_comes_with_the_next_revision(cluster: Cluster) -> None:
-    body = after_writes(cluster, with_marks(injected(cluster), skip="logger"))
+    body = cluster.settled(with_marks(injected(cluster), skip="logger"))
     told = cluster.put(POLICIES[names.POLICY], a_policy(sidecars=[PROXY, LOGGER], optOut="Forbidden"))
     assert cluster.cache.workloads.keys() <= told
     assert cluster.writes(body) == []
-    more = after_writes(cluster, with_marks(body, skip="logger,proxy"))
+    more = cluster.settled(with_marks(body, skip="logger,proxy"))
     assert template_of(more) == template_of(body)
     newer = a_sidecar("proxy", role="Proxy", container={"image": "example.test/proxy:2"})
     revision = cluster.roll_out(a_policy(sidecars=[newer, LOGGER], optOut="Forbidden"), number=2)
@@ -236,14 +223,14 @@ def test_what_was_refused_waits_for_the_next_revision_when_it_is_allowed(cluster
     allowing = forbidding | {"optOut": "Allowed"}
     for labels, marks in (({names.INJECT: "false"}, {}), ({}, {"skip": "logger"}), ({}, {"skip": "proxy,logger"})):
         cluster.put(POLICIES[names.POLICY], a_policy(sidecars=[PROXY, LOGGER], **forbidding))
-        body = after_writes(cluster, with_marks(cluster.admit(a_deployment()), labels=labels, **marks))
+        body = cluster.settled(with_marks(cluster.admit(a_deployment()), labels=labels, **marks))
         assert sorted(names_on(template_of(body))) == ["logger", "proxy"]
         cluster.put(POLICIES[names.POLICY], a_policy(sidecars=[PROXY, LOGGER], **allowing))
         assert cluster.writes(body) == []
         assert "which SidecarPolicy shop/web allows by now" in str(
             cluster.review(body, cluster.as_cached(body)).warnings
         )
-        unmarked = after_writes(cluster, with_marks(body) if labels else without_skip(body))
+        unmarked = cluster.settled(with_marks(body) if labels else without_skip(body))
         assert "refused" not in record_on(unmarked)
         template, _ = cluster.operate(with_marks(unmarked, labels=labels, **marks))
         assert names_on(template) == ([] if labels or marks["skip"] == "proxy,logger" else ["proxy"])
@@ -257,7 +244,7 @@ def without_skip(body: Json) -> Json:
 
 def test_opting_out_that_was_refused_and_is_allowed_has_its_effect_after_the_next_revision(cluster: Cluster) -> None:
     cluster.put(POLICIES[names.POLICY], a_policy(sidecars=[PROXY, LOGGER], optOut="Forbidden"))
-    body = after_writes(cluster, with_marks(cluster.admit(a_deployment()), labels={names.INJECT: "false"}))
+    body = cluster.settled(with_marks(cluster.admit(a_deployment()), labels={names.INJECT: "false"}))
     newer = a_sidecar("proxy", role="Proxy", container={"image": "example.test/proxy:2"})
     revision = cluster.roll_out(a_policy(sidecars=[newer, LOGGER]), number=2)
     assert cluster.writes(body) == []
@@ -266,7 +253,7 @@ def test_opting_out_that_was_refused_and_is_allowed_has_its_effect_after_the_nex
 
 
 def test_a_revision_without_the_others_removes_nothing_that_its_owner_has_not_skipped(cluster: Cluster) -> None:
-    body = after_writes(cluster, with_marks(injected(cluster), skip="logger"))
+    body = cluster.settled(with_marks(injected(cluster), skip="logger"))
     revision = cluster.roll_out(a_policy(sidecars=[LOGGER], rollout={"paused": True}), number=2)
     assert cluster.writes(body) == []
     moved = after_step(cluster, body, revision)
@@ -284,6 +271,6 @@ def test_whoever_skips_what_is_not_there_in_the_template_is_told_in_the_answer(c
 
 
 def test_a_skip_is_no_repair_of_what_somebody_has_undone(cluster: Cluster) -> None:
-    body = after_writes(cluster, with_marks(injected(cluster), skip="logger"))
+    body = cluster.settled(with_marks(injected(cluster), skip="logger"))
     assert "undone" not in record_on(body)
     assert record_of(record_on(body)).entries[WEB].adjustment.skipped == {"logger"}

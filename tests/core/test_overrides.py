@@ -268,19 +268,6 @@ def asking(body: Json, value: Any | None) -> Json:
     }
 
 
-def settled(cluster: Cluster, body: Json) -> Json:
-    """*body* after what the operator writes on it without any step, and then writes no more."""
-    template, record = cluster.operate(body)
-    metadata = body["metadata"]
-    after = {
-        **body,
-        "metadata": metadata | {"annotations": metadata["annotations"] | {names.RECORD: record}},
-        "spec": body["spec"] | {"template": template},
-    }
-    assert cluster.writes(after) == []
-    return after
-
-
 def sidecar_of(body: Json) -> Json:
     """The sidecar of a Deployment."""
     found: Json = template_of(body)["spec"]["initContainers"][0]
@@ -290,7 +277,7 @@ def sidecar_of(body: Json) -> Json:
 def test_it_costs_no_step_and_counts_as_nobodys_undoing(cluster: Cluster) -> None:
     body = cluster.admit(a_deployment())
     for value in (MORE_MEMORY, DEBUG, MORE_MEMORY | DEBUG, None):
-        body = settled(cluster, asking(body, value))
+        body = cluster.settled(asking(body, value))
         assert "undone" not in record_on(body)
         assert record_of(record_on(body)).entries[WEB].revision == offline(decoded(POLICY)).name
     assert sidecar_of(body) == sidecar_of(cluster.admit(a_deployment()))
@@ -305,11 +292,11 @@ def test_it_is_no_repair(cluster: Cluster) -> None:
 
 
 def test_what_somebody_else_does_to_it_is_repaired_to_what_its_owner_wants(cluster: Cluster) -> None:
-    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    body = cluster.settled(asking(cluster.admit(a_deployment()), MORE_MEMORY))
     template = template_of(body)
     edited = sidecar_of(body) | {"resources": {"limits": {"memory": "1Gi"}}}
     spec = template["spec"] | {"initContainers": [edited]}
-    repaired = settled(cluster, {**body, "spec": body["spec"] | {"template": {**template, "spec": spec}}})
+    repaired = cluster.settled({**body, "spec": body["spec"] | {"template": {**template, "spec": spec}}})
     assert sidecar_of(repaired) == sidecar_of(body)
     assert '"undone":{"count":1' in record_on(repaired)
 
@@ -325,7 +312,7 @@ def test_admission_brings_it_in_the_owners_own_write(cluster: Cluster) -> None:
 
 
 def test_a_policy_that_forbids_it_by_now_changes_it_with_the_next_revision(cluster: Cluster) -> None:
-    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    body = cluster.settled(asking(cluster.admit(a_deployment()), MORE_MEMORY))
     narrower = a_policy(sidecars=[a_sidecar(container=CONTAINER, overridable=["env.LOG_LEVEL"])])
     told = cluster.put(POLICIES[names.POLICY], narrower)
     assert cluster.cache.workloads.keys() <= told
@@ -341,7 +328,7 @@ def test_a_policy_that_forbids_it_by_now_changes_it_with_the_next_revision(clust
 def test_a_policy_that_allows_it_by_now_brings_it_with_the_next_revision(cluster: Cluster) -> None:
     plain = a_policy(sidecars=[a_sidecar(container=CONTAINER)])
     cluster.roll_out(plain)
-    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    body = cluster.settled(asking(cluster.admit(a_deployment()), MORE_MEMORY))
     assert sidecar_of(body)["resources"] == CONTAINER["resources"]
     cluster.put(POLICIES[names.POLICY], POLICY)
     assert cluster.writes(body) == []
@@ -355,16 +342,16 @@ def test_a_policy_that_allows_it_by_now_brings_it_with_the_next_revision(cluster
 
 def test_what_an_owner_asks_for_after_it_was_allowed_comes_at_once(cluster: Cluster) -> None:
     cluster.roll_out(a_policy(sidecars=[a_sidecar(container=CONTAINER)]))
-    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    body = cluster.settled(asking(cluster.admit(a_deployment()), MORE_MEMORY))
     cluster.put(POLICIES[names.POLICY], POLICY)
-    anew = settled(cluster, asking(body, MORE_MEMORY | DEBUG))
+    anew = cluster.settled(asking(body, MORE_MEMORY | DEBUG))
     assert sidecar_of(anew)["resources"]["limits"] == {"memory": "256Mi"}
     assert "refused" not in record_on(anew)
 
 
 def test_what_was_refused_comes_with_the_owners_own_restart_of_the_pods(cluster: Cluster) -> None:
     cluster.roll_out(a_policy(sidecars=[a_sidecar(container=CONTAINER)]))
-    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    body = cluster.settled(asking(cluster.admit(a_deployment()), MORE_MEMORY))
     cluster.put(POLICIES[names.POLICY], POLICY)
     template = template_of(body)
     newer = [{**each, "image": "example.test/app:2"} for each in template["spec"]["containers"]]
@@ -375,7 +362,7 @@ def test_what_was_refused_comes_with_the_owners_own_restart_of_the_pods(cluster:
 
 
 def test_an_override_in_effect_is_not_said_to_be_ignored_while_a_revision_is_to_come(cluster: Cluster) -> None:
-    body = settled(cluster, asking(cluster.admit(a_deployment()), MORE_MEMORY))
+    body = cluster.settled(asking(cluster.admit(a_deployment()), MORE_MEMORY))
     entry = record_of(record_on(body)).entries[WEB]
     newer = decoded(a_policy(sidecars=[a_sidecar(container=CONTAINER | {"image": "example.test/proxy:2"})]))
     assert offline(newer).name != entry.revision
