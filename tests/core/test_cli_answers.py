@@ -12,7 +12,6 @@ import yaml
 from click.testing import CliRunner, Result
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.check import version_of
 from sidecarpolicy.cli.list import carried_by, table_of
 from sidecarpolicy.cli.main import main
 from sidecarpolicy.cli.operator_seen import Lease, OperatorSeen, lease_of, stop_of
@@ -20,6 +19,7 @@ from sidecarpolicy.cli.revisions import difference
 from sidecarpolicy.cli.text import Table, age, wrapped
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.nodes import version_of
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.record import INIT_CONTAINERS, Entry, ItemKey, Note, Record, text_of
 from sidecarpolicy.core.tree import Json

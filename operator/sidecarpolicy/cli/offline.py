@@ -106,6 +106,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         binding=frozenset(policy for policy in candidates if given.policies[policy].opt_out is OptOut.FORBIDDEN),
         skipped=_wishes(manifest, given).skipped,
         account=_wishes(manifest, given).account,
+        nodes=given.nodes.eligible(workload.node_demand),
     )
     verdicts = judge(subject, revisions.values())
     kept = {policy for policy, skip in verdicts.items() if skip is not None and not skip.removes}

@@ -32,6 +32,7 @@ from sidecarpolicy.engine.resources import (
     DEPLOYMENTS,
     LABEL_SELECTORS,
     NAMESPACES,
+    NODES,
     OPTIONAL,
     POLICIES,
     REPLICA_SETS,
@@ -39,6 +40,7 @@ from sidecarpolicy.engine.resources import (
     SERVICE_ACCOUNTS,
 )
 
+OF_NODES = "whether a node is too old for native sidecars"
 OF_AUTOSCALERS = "whether a sidecar without requests would stop an autoscaler"
 
 
@@ -194,6 +196,7 @@ def _what_should_be(found: Snapshot, reach: str, operator_namespace: str) -> lis
     if reach and reach != operator_namespace:
         fills.append(found.fill(REVISIONS, operator_namespace, what="what cluster policies inject, and so override"))
     fills.append(found.fill(SERVICE_ACCOUNTS, reach, what="pull secrets of ServiceAccounts"))
+    fills.append(found.fill(NODES, what=OF_NODES))
     return fills
 
 

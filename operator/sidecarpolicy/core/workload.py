@@ -17,6 +17,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import driver_among
 from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.nodes import ANYWHERE, demand_of
 from sidecarpolicy.core.pod_metadata import owners_labels
 from sidecarpolicy.core.record import LABELS, Mangled, Record, parse
 from sidecarpolicy.core.times import seconds_of
@@ -126,6 +127,7 @@ class Workload:
     a change takes all its Pods down at once, empty where it does not. *deadline*: its own time without progress, None
     for none, and *min_ready*: how long a ready Pod waits until it counts, in seconds. *created*: seconds since the
     epoch. *template*: where in the object its Pod template is. *own*: what its kind alone knows (see `kinds`).
+    *node_demand*: what its Pods demand of a node (see `nodes`).
     """
 
     id: WorkloadId
@@ -151,6 +153,7 @@ class Workload:
     writers: tuple[Writer, ...] = ()
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
     selector_keys: frozenset[str] = frozenset()
+    node_demand: str = ANYWHERE
 
     @property
     def content(self) -> Content:
@@ -217,6 +220,7 @@ def workload_parts(
         body=kept.body if kept is not None else _body_of(body, template, managed),
         writers=kept.writers if kept is not None else writers,
         selector_keys=frozenset(each["key"] for each in items(at(body, "spec", "selector"), "matchExpressions")),
+        node_demand=kept.node_demand if kept is not None else demand_of(at(body, *template, "spec")),
     )
 
 

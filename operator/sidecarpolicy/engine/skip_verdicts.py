@@ -49,6 +49,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
     missing = frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id))
     autoscalers = cache.autoscalers(workload.id)
     driver = cache.driver(workload.id)
+    nodes = cache.eligible(workload)
     key = (
         (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
         workload.body,
@@ -61,6 +62,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
         pins,
         autoscalers,
         driver,
+        nodes,
     )
     if remembered.judged is not None and remembered.judged[0] == key:
         return remembered.judged[1]
@@ -92,6 +94,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
         binding=binding,
         skipped=wishes.skipped,
         account=wishes.account,
+        nodes=nodes,
     )
     judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving), wishes=wishes)
     remembered.judged = (key, judgement)
