@@ -183,6 +183,7 @@ class SkipReason(StrEnum):
     BREAKS_AUTOSCALING = "BreaksAutoscaling"
     WINDOWS_NODE = "WindowsNode"
     NODE_TOO_OLD = "NodeTooOld"
+    POD_SECURITY = "PodSecurity"
 
 
 class WarningReason(StrEnum):

@@ -48,13 +48,14 @@ class Case:
     driven_by: str
     pull_secrets: dict[str, tuple[str, ...]]
     nodes: Nodes
+    refused: str
 
     @classmethod
     def read(cls, folder: Path) -> Case:
         """Read *folder*."""
         before = list(yaml.safe_load_all((folder / "before.yaml").read_text()))
         namespaces = [namespace_from(each) for each in before if each["kind"] == "Namespace"]
-        inspected = folder / "inspected.txt"
+        inspected, refused = folder / "inspected.txt", folder / "refused.txt"
         nodes = Nodes()
         for each in before:
             if each["kind"] == "Node":
@@ -76,6 +77,7 @@ class Case:
                 each["metadata"]["name"]: secrets_in(each) for each in before if each["kind"] == "ServiceAccount"
             },
             nodes=nodes,
+            refused=refused.read_text().strip() if refused.exists() else "",
         )
 
     @property
@@ -125,6 +127,7 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
         skipped=wishes.skipped,
         account=wishes.account,
         nodes=case.nodes.eligible(workload.node_demand),
+        violations=dict.fromkeys(revisions, case.refused) if case.refused else {},
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}

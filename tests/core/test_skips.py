@@ -48,6 +48,7 @@ def a_subject(
             "emptied",
             "account",
             "nodes",
+            "violations",
         )
         if name in deployment
     }
@@ -488,6 +489,7 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     high = a_revision(name="high", priority=1, cluster=True)
     everything["record"] = Record(entries={high.policy: Entry(revision=high.name)})
     above: tuple[Revision, ...] = (high,)
+    everything["violations"] = {revision.policy: 'violates PodSecurity "restricted:latest": privileged'}
     everything["pins"] = {revision.policy: Pin(asked="web-0123456789", revision=None)}
     everything["inspected"] = frozenset({high.policy})
     seen: list[str] = []
@@ -531,6 +533,8 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["pod"] = {"containers": [{"name": "app", "image": "a"}]}
     look()
     everything["nodes"] = NO_NODE
+    look()
+    everything["violations"] = {}
     look()
     assert seen == [*(reason.value for reason in SkipReason), ""]
 

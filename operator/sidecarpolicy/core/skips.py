@@ -95,6 +95,7 @@ class Subject:
     *operator_namespace*: where the operator itself runs, empty where that is not known. *emptied*: see `Claims`.
     *binding*: policies that forbid to opt out of them. *skipped*: names of sidecars that its owner leaves out.
     *account*: whose pull secrets its Pods get, None where they have some of their own. *nodes*: where they may land.
+    *violations*: what the API server says of a Pod there with the sidecars of a policy, where it would not have it.
     """
 
     workload: Workload
@@ -114,6 +115,7 @@ class Subject:
     skipped: frozenset[str] = frozenset()
     account: Account | None = None
     nodes: Eligible = NOTHING_SEEN
+    violations: Mapping[PolicyId, str] = field(default_factory=dict)
 
     def is_injected(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
@@ -467,6 +469,14 @@ def meets_an_old_kubelet(subject: Subject, revision: Revision, above: Sequence[R
     )
 
 
+def violates_pod_security(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """Its namespace enforces a Pod Security Standard that the sidecars do not meet: its Pods would be refused."""
+    words = subject.violations.get(revision.policy)
+    if words is None or subject.applied(revision):
+        return None
+    return Skip(reason=SkipReason.POD_SECURITY, message=f"with the sidecars its Pods would be refused: {words}")
+
+
 CHECKS: tuple[Check, ...] = (
     terminating,
     opted_out,  # the owner's word comes first
@@ -485,6 +495,7 @@ CHECKS: tuple[Check, ...] = (
     breaks_autoscaling,
     runs_on_windows,
     meets_an_old_kubelet,
+    violates_pod_security,
 )
 
 

@@ -36,6 +36,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.observe import fleet_of
+from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict
 from sidecarpolicy.engine.retries import OF_POLICIES
@@ -201,11 +202,13 @@ class PolicyPass:
     teller: Teller
     reporter: Reporter
     observed: Callable[[], Awaitable[None]]
+    pod_security: PodSecurity
 
     async def run(self, identity: PolicyId) -> float | None:
         """Do what is due, and report; return when to look again (seconds since the epoch), None where nothing waits."""
         remembered = self.context.memory.of_policy(identity)
         await self.observed()
+        again = await self.pod_security.ask_again(identity)
         await self._diagnose(remembered)
         waits = remembered.retry_at - self.context.now() if remembered.failures else 0.0
         if not 0.0 < waits <= OF_POLICIES.last:  # more than that: our clock was ahead then
@@ -219,6 +222,8 @@ class PolicyPass:
         state = rollout_state(cached, remembered, self.context)
         now = plan(state, fleet_of(identity, self.context))
         moments += [each for each in (now.looks_again,) if each is not None]
+        if again is not None:
+            moments.append(again)
         if remembered.fleet.to_diagnose:
             moments.append(state.now + LOOK_AGAIN)
         if remembered.unwritten:
