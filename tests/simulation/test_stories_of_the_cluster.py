@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from sidecarpolicy.core.tree import Json, items
+from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import Rejected, Resource
-from sidecarpolicy.engine.resources import NAMESPACES, NODES, PODS
+from sidecarpolicy.engine.resources import NAMESPACES, NODES, POD_TEMPLATES, PODS
 from tests.builders import a_node
 from tests.simulation.faults import Fault, while_
 from tests.simulation.fleets import EVERYWHERE, TENTH, a_world, an_updated_world, everywhere, thirty, ticks
@@ -155,4 +155,28 @@ def test_an_old_node_that_joins_stops_a_rollout_where_it_is_until_it_is_upgraded
     told = a_node("old", kubelet="v1.34.0")["status"]
     world.server.merge_patch(NODES, "", "old", {"status": told}, subresource="status")
     until(world, lambda: everywhere(world, "web-b"))
+    until(world, lambda: world.settled().startswith("RolloutComplete"))
+
+
+def test_a_cluster_that_drops_native_sidecars_is_told_and_asked_again_after_its_upgrade() -> None:
+    world = World(thirty(), TENTH)
+
+    def drop(verb: str, resource: Resource, before: Json | None, after: Json) -> Json:
+        if resource != POD_TEMPLATES:
+            return after
+        spec = at(after, "template", "spec")
+        kept = [
+            {key: value for key, value in each.items() if key != "restartPolicy"}
+            for each in items(spec, "initContainers")
+        ]
+        return {**after, "template": {**after["template"], "spec": {**spec, "initContainers": kept}}}
+
+    world.server.admission.append(drop)
+    until(world, lambda: world.settled().startswith("UnsupportedCluster"))
+    conditions = {each["type"]: each["status"] for each in world.status["conditions"]}
+    assert conditions == {"Accepted": "True", "Ready": "False", "Stalled": "True"}
+    for _ in range(10):
+        assert world.tick() == []
+    world.server.admission.remove(drop)
+    until(world, lambda: everywhere(world, "web-a"))
     until(world, lambda: world.settled().startswith("RolloutComplete"))

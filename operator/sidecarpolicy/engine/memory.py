@@ -141,7 +141,8 @@ class WorkloadMemory:
 class PolicyMemory:
     """What is remembered of one policy, and its fleet.
 
-    *accepted*: the generation that *rejection* is about. *problem*: why the newest generation could not be accepted or
+    *accepted*: the generation that *rejection* is about. *asks_again*: when a cluster that is too old for it is asked
+    again, in seconds since the epoch. *problem*: why the newest generation could not be accepted or
     something else of the policy could not be written yet. *halted_by*: the failures that halted the rollout, and
     why. *explained*: why workloads failed, also when they have been rolled back since. *told*: the failures of which
     there has been an Event. *admitted*: what Pod Security says of its revisions, by name; *not_admitted*: the noes.
@@ -151,6 +152,7 @@ class PolicyMemory:
     accepted: int = -1
     rejection: Rejection | None = None
     canonical: dict[str, Revision | Rejection] = field(default_factory=dict)
+    asks_again: float = 0.0
     problem: str = ""
     failures: int = 0
     retry_at: float = 0.0

@@ -27,6 +27,7 @@ from sidecarpolicy.engine.acceptance import (
     Hindered,
     accept,
     canonical_form,
+    is_unsupported,
     needs_canonical_form,
     revisions_namespace,
     without_finalizer,
@@ -52,6 +53,9 @@ UNREADABLE = careful(Rollout())
 
 # So many writes about one policy are made in one pass; what remains is the next one's.
 MOST_WRITES = 20
+
+# A cluster that does not know native sidecars is asked again after this many seconds: it may have been upgraded.
+UNSUPPORTED_SECONDS = 600.0
 
 # So many late workloads are looked at in one pass.
 MOST_DIAGNOSED = 5
@@ -224,6 +228,8 @@ class PolicyPass:
         moments += [each for each in (now.looks_again,) if each is not None]
         if again is not None:
             moments.append(again)
+        if is_unsupported(remembered.rejection):
+            moments.append(max(remembered.asks_again, state.now + 1.0))
         if remembered.fleet.to_diagnose:
             moments.append(state.now + LOOK_AGAIN)
         if remembered.unwritten:
@@ -261,6 +267,7 @@ class PolicyPass:
             if cached.policy is not None and needs_canonical_form(cached, remembered, context):
                 name = revision_name(identity, cached.policy.words)
                 remembered.canonical = {name: await canonical_form(cached.policy, self.api, context)}
+                remembered.asks_again = context.now() + UNSUPPORTED_SECONDS
                 continue  # the policy may have changed meanwhile
             note_backoffs(remembered, context.now())
             # Where no workload is concerned none was observed since the update revision changed.
