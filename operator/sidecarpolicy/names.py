@@ -211,6 +211,7 @@ class WarningReason(StrEnum):
     HOST_PORT = "HostPort"
     LOCAL_STORAGE = "LocalStorage"
     WAITS_FOR_MESH = "WaitsForMesh"
+    INJECTOR_ORDER = "InjectorOrder"
     NODE_TOO_OLD = "NodeTooOld"
     NODES_UNKNOWN = "NodesUnknown"
     NATIVE_SIDECARS_BETA = "NativeSidecarsBeta"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import ignored_overrides
+from sidecarpolicy.core.arithmetic.injectors import calling
 from sidecarpolicy.core.drift import drifted
 from sidecarpolicy.core.field_conflicts import Decision, Wait
 from sidecarpolicy.core.identity import PolicyId
@@ -182,7 +183,8 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
         and (update := context.cache.update_revision(policy)) is not None
         and not _goes_at_once(policy, update.revision, judgement, context)
     )
-    of_namespace = context.cache.namespace(workload.id.namespace).labels.get(names.INJECT)
+    labels = context.cache.namespace(workload.id.namespace).labels
+    of_namespace = (labels.get(names.INJECT), calling(labels))
     mutated, allowed = mutation_of(workload, context) is not None, _allowed_on(workload, judgement, context)
     marks = (workload.labels, workload.annotations, of_namespace, mutated, allowed, context.cache.eligible(workload))
     concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
