@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import Rejected, Resource
 from sidecarpolicy.engine.resources import NAMESPACES, NODES, POD_TEMPLATES, PODS
+from sidecarpolicy.names import EventReason
 from tests.builders import a_node
-from tests.simulation.faults import Fault, while_
+from tests.simulation.faults import Fault, Request, while_
 from tests.simulation.fleets import EVERYWHERE, TENTH, a_world, an_updated_world, everywhere, thirty, ticks
+from tests.simulation.operator import Told
 from tests.simulation.stories import Deployment, World, established
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
@@ -48,6 +52,11 @@ def until(world: World, holds: Callable[[], bool], most: int = 200) -> None:
 def relabel(world: World, namespace: str, level: str) -> None:
     """Somebody sets the label by which a namespace enforces a standard."""
     world.server.merge_patch(NAMESPACES, "", namespace, {"metadata": {"labels": {ENFORCE: level}}})
+
+
+def skips_told(world: World) -> list[Told]:
+    """The Events about skipped workloads so far."""
+    return [each for each in world.operator.told if each.reason == EventReason.SKIPPED]
 
 
 def test_a_namespace_that_would_refuse_the_pods_is_asked_once_and_nothing_is_tried_there() -> None:
@@ -98,6 +107,80 @@ def test_each_revision_is_asked_about_by_itself_and_a_fan_out_asks_once() -> Non
     world.edit("web-c")
     until(world, lambda: everywhere(world, "web-c"))
     assert standard.asked == 2
+
+
+def test_a_no_stands_while_it_cannot_be_asked_again() -> None:
+    world = a_world(thirty())
+    standard = Standard(world, "shop")
+    until(world, lambda: world.counts() == {"skipped": 30})
+    before = standard.asked
+    world.cluster.faults.rules.append(while_(lambda request: request.resource == PODS, Fault.FORBIDDEN))
+    for _ in range(2 * TEN_MINUTES):
+        assert world.tick() == []
+        assert world.counts() == {"skipped": 30}
+    world.cluster.faults.rules.clear()
+    ticks(world, TEN_MINUTES + 5)
+    assert standard.asked == 2 * before
+    assert world.counts() == {"skipped": 30}
+
+
+def test_what_was_refused_without_the_sidecars_too_is_asked_again_later() -> None:
+    world = a_world(thirty())
+    standard = Standard(world, "shop", owners=True)
+    until(world, lambda: everywhere(world, "web-a"))
+    ticks(world, TEN_MINUTES)
+    standard.owners = False  # the webhook that added what was refused is gone
+    late = Deployment("late", ticks=50)
+    world.arrive(late)
+    until(world, lambda: world.counts() == {"updated": 30, "skipped": 1})
+    assert late.revision is None
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_after_a_restart_the_noes_are_asked_for_again_before_anything_else_is_told(paused: bool) -> None:
+    elsewhere = [established(f"far-{number}", namespace=f"far-{number}") for number in range(12)]
+    world = a_world([*thirty(), *elsewhere], policy=EVERYWHERE)
+    standard = Standard(world, *(each.namespace for each in elsewhere))
+    until(world, lambda: world.counts() == {"updated": 30, "skipped": 12})
+    if paused:
+        world.rollout = replace(TENTH, paused=True)
+        ticks(world, 3)
+    said, asked, told = world.status, standard.asked, len(skips_told(world))
+    statuses: list[Json] = []
+    world.server.observers.append(lambda change: statuses.append(at(change.after, "status", "targets")))
+    world.operator.crash()
+    until(world, lambda: standard.asked >= asked + 24)
+    ticks(world, 3)
+    assert {each.get("skipped", 12) for each in statuses} <= {12}
+    assert world.status["skipped"] == said["skipped"]
+    assert world.settled().startswith("RolloutComplete")
+    assert len(skips_told(world)) == told
+
+
+def test_where_asking_again_takes_long_the_policy_is_reported_all_the_same() -> None:
+    elsewhere = [established(f"far-{number:02}", namespace=f"far-{number:02}") for number in range(20)]
+    world = a_world(elsewhere, policy=EVERYWHERE)
+    Standard(world, *(each.namespace for each in elsewhere))
+    until(world, lambda: world.counts() == {"skipped": 20})
+    slow: list[float] = []
+
+    def times_out(request: Request) -> bool:
+        if request.resource == PODS and request.verb == "create":
+            slow.append(request.at)
+            return True
+        return False
+
+    world.cluster.faults.rules.append(while_(times_out, Fault.TIMEOUT_BEFORE))
+    until(world, lambda: bool(slow), TEN_MINUTES + 5)
+    world.rollout = replace(TENTH, paused=True)
+    until(world, lambda: world.status["observedGeneration"] == world.generation, 5)
+    ticks(world, TEN_MINUTES)
+    assert len(slow) < 100  # a few at a time, and longer apart each time
+    assert world.counts() == {"skipped": 20}
+    world.cluster.faults.rules.clear()
+    world.cluster.invariants.closed.clear()
+    world.rollout = TENTH
+    until(world, lambda: everywhere(world, "web-a"))
 
 
 def test_without_the_right_to_ask_it_goes_on_without_asking() -> None:

@@ -271,7 +271,11 @@ class Cache:
         """Every workload where *policy* may act: those of its namespace, or all."""
         if policy.cluster_wide:
             return list(self.workloads.values())
-        return list(self._in_namespace.get(policy.namespace, {}).values())
+        return self.workloads_in(policy.namespace)
+
+    def workloads_in(self, namespace: str) -> Iterable[Workload]:
+        """Every workload of *namespace*."""
+        return list(self._in_namespace.get(namespace, {}).values())
 
     def selects(self, policy: Policy, workload: Workload) -> bool:
         """Whether *policy* selects *workload* now."""

@@ -146,6 +146,8 @@ class PolicyMemory:
     something else of the policy could not be written yet. *halted_by*: the failures that halted the rollout, and
     why. *explained*: why workloads failed, also when they have been rolled back since. *told*: the failures of which
     there has been an Event. *admitted*: what Pod Security says of its revisions, by name; *not_admitted*: the noes.
+    *to_ask*: what the status was written with and is not known in this term, None where nobody has looked yet; until
+    *restores_until* nothing is reported because of that.
     """
 
     fleet: Fleet = field(default_factory=Fleet)
@@ -168,6 +170,8 @@ class PolicyMemory:
     uninspected: set[WorkloadId] = field(default_factory=set)
     admitted: dict[str, dict[Question, Admitted]] = field(default_factory=dict)
     not_admitted: set[Question] = field(default_factory=set)
+    to_ask: dict[Question, None] | None = None
+    restores_until: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)

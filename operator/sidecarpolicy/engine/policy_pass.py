@@ -212,7 +212,6 @@ class PolicyPass:
         """Do what is due, and report; return when to look again (seconds since the epoch), None where nothing waits."""
         remembered = self.context.memory.of_policy(identity)
         await self.observed()
-        again = await self.pod_security.ask_again(identity)
         await self._diagnose(remembered)
         waits = remembered.retry_at - self.context.now() if remembered.failures else 0.0
         if not 0.0 < waits <= OF_POLICIES.last:  # more than that: our clock was ahead then
@@ -226,8 +225,6 @@ class PolicyPass:
         state = rollout_state(cached, remembered, self.context)
         now = plan(state, fleet_of(identity, self.context))
         moments += [each for each in (now.looks_again,) if each is not None]
-        if again is not None:
-            moments.append(again)
         if is_unsupported(remembered.rejection):
             moments.append(max(remembered.asks_again, state.now + 1.0))
         if remembered.fleet.to_diagnose:
@@ -235,8 +232,9 @@ class PolicyPass:
         if remembered.unwritten:
             limit = state.rollout.progress_deadline_seconds
             moments += [since + limit for since, _ in remembered.unwritten.values() if since + limit > state.now]
-        due = await self.reporter.report(cached, state, now)
-        return min((*moments, *([due] if due is not None else [])), default=None)
+        due = None if self.pod_security.restores(cached) else await self.reporter.report(cached, state, now)
+        again = await self.pod_security.ask_again(identity)  # last: it may take long, and what it finds is told
+        return min((*moments, *(each for each in (due, again) if each is not None)), default=None)
 
     async def _try(self, identity: PolicyId, remembered: PolicyMemory) -> float:
         """Write what is due; return for how many seconds nothing is tried again. What is in the way is remembered."""

@@ -55,7 +55,8 @@ def judged(workload: Workload, context: Context) -> Judgement:
     questions = {
         each.policy: question(each, workload.id.namespace, workload.pod_settings)
         for each in candidates
-        if each.policy not in record.entries or record.entries[each.policy].revision != each.name
+        if each.sidecars  # its owner may leave all of them out
+        and (each.policy not in record.entries or record.entries[each.policy].revision != each.name)
     }
     violations = {
         policy: known.words
