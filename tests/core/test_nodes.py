@@ -119,7 +119,7 @@ def test_without_a_node_that_fits_nothing_is_known() -> None:
     assert eligible(a_node(kubelet=OLD), spec={"nodeSelector": {"no.such": "node"}}) == NO_NODE
 
 
-@pytest.mark.parametrize("text", ["", "fake", "kwok-v0.7.0", "unknown"])
+@pytest.mark.parametrize("text", ["", "fake", "kwok-v0.7.0", "v0.7.0", "unknown"])
 def test_a_version_that_cannot_be_read_skips_nothing(text: str) -> None:
     assert eligible(a_node(kubelet=text)) == Eligible(known=True)
 
@@ -185,10 +185,11 @@ def test_what_is_kept_by_difference_is_what_is_counted_anew(moves: list[Any]) ->
         before = {demand: kept.eligible(demand) for demand in DEMANDS}
         if isinstance(move, str):
             there.pop(move, None)
-            changed = kept.put(move, None)
+            kept.put(move, None)
         else:
             there[move["metadata"]["name"]] = move
-            changed = kept.put(move["metadata"]["name"], node_from(move))
+            kept.put(move["metadata"]["name"], node_from(move))
+        changed = kept.changes()
         anew = Nodes()
         for each in there.values():
             anew.put(each["metadata"]["name"], node_from(each))
@@ -304,15 +305,54 @@ def test_five_thousand_nodes_cost_a_look_up_per_deployment() -> None:
     assert time.perf_counter() - began < 0.5  # ten thousand scans would take a minute and more
 
 
+def test_a_new_demand_is_held_against_each_sort_of_node_and_not_against_each_node() -> None:
+    known = Nodes()
+    for number in range(5000):
+        labels = {"kubernetes.io/hostname": f"node-{number}", "pool": f"pool-{number % 10}"}
+        known.put(f"node-{number}", node_from(a_node(f"node-{number}", kubelet=BETA, labels=labels)))
+    tolerating = [demand_of({"tolerations": [{"key": "team", "value": f"team-{each}"}]}) for each in range(1000)]
+    in_pools = [demand_of({"nodeSelector": {"pool": f"pool-{each}"}}) for each in range(10)]
+    began = time.perf_counter()
+    for demand in [*tolerating, *in_pools]:
+        known.hold(demand)
+        assert known.eligible(demand).beta is not None
+    assert time.perf_counter() - began < 2.5  # a thousand scans would take a minute and more
+
+
+def test_the_first_node_of_a_list_does_not_decide_alone() -> None:
+    seen = a_fleet()
+    seen.forget(NODES, "", "node-1")
+    judge_all(seen)
+    seen.cache.begin(NODES)
+    windows = a_node("windows")
+    windows["status"]["nodeInfo"]["operatingSystem"] = "windows"
+    assert seen.put(NODES, windows) == set()
+    assert judge_all(seen)["cart"].verdicts[WEB] is None
+    seen.put(NODES, a_node("linux"))
+    seen.cache.end(NODES, "100000")
+    assert judge_all(seen)["cart"].verdicts[WEB] is None
+    assert seen.cache.eligible(seen.cache.workloads[CART]) == Eligible(known=True)
+
+
+@pytest.mark.parametrize(
+    "key", ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "node.cilium.io/agent-not-ready"]
+)
+def test_a_taint_that_passes_keeps_nobody_out(key: str) -> None:
+    node = a_node("old", kubelet=OLD)
+    node["spec"] = {"taints": [{"key": key, "effect": "NoSchedule"}]}
+    assert Demand.read(ANYWHERE).fits(node_from(node))
+
+
 def test_an_upgrade_of_all_nodes_in_order_changes_the_answer_seldom() -> None:
     known = Nodes()
     for number in range(1000):
         known.put(f"node-{number:04}", node_from(a_node(f"node-{number:04}", kubelet=OLD)))
     known.hold(ANYWHERE)
     known.eligible(ANYWHERE)
-    told = sum(
-        bool(known.put(f"node-{number:04}", node_from(a_node(f"node-{number:04}", kubelet="v1.34.0"))))
-        for number in range(1000)
-    )
+    known.changes()
+    told = 0
+    for number in range(1000):
+        known.put(f"node-{number:04}", node_from(a_node(f"node-{number:04}", kubelet="v1.34.0")))
+        told += bool(known.changes())
     assert known.eligible(ANYWHERE) == Eligible(known=True)
     assert told < 30

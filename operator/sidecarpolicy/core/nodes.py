@@ -6,10 +6,11 @@ stable.
 
 A Pod may land where its `nodeSelector`, its required node affinity and its tolerations allow it, as the scheduler has
 it (component-helpers, scheduling/corev1). What a template demands of a node is a text: equal demands are equal texts,
-and a fleet of thousands has a few. Taints under `node.kubernetes.io/` do not count, nor does a cordon: they come and
-go with the state of a node, and a Pod may land there an hour later.
+and a fleet of thousands has a few. PASSING_TAINTS do not count, nor does a cordon: they come and go with the state of
+a node, and a Pod may land there an hour later. Tolerations with `Gt` or `Lt` (behind a feature gate) tolerate nothing.
 
-Not in it: room on a node, Pod affinity and topology spread, which decide among nodes and forbid none for good.
+Not in it: what admission adds (the scheduling of a RuntimeClass, the node selector of a namespace); and room on a node,
+Pod affinity and topology spread, which decide among nodes and forbid none for good.
 """
 
 from __future__ import annotations
@@ -33,8 +34,19 @@ UNREADABLE: Version = (0, 0)
 
 OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
 
-# Taints that tell the state of a node, set and taken away by Kubernetes itself.
-PASSING_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+# How the keys of taints begin that tell the state of a node, and go again: Kubernetes' own, and those of what scales a
+# cluster or sets its network up (cluster-autoscaler, Karpenter, Cilium).
+PASSING_TAINTS = (
+    "node.kubernetes.io/",
+    "node.cloudprovider.kubernetes.io/",
+    "ToBeDeletedByClusterAutoscaler",
+    "DeletionCandidateOfClusterAutoscaler",
+    "ignore-taint.cluster-autoscaler.kubernetes.io/",
+    "startup-taint.cluster-autoscaler.kubernetes.io/",
+    "status-taint.cluster-autoscaler.kubernetes.io/",
+    "karpenter.sh/",
+    "node.cilium.io/",
+)
 KEEPS_OUT = ("NoSchedule", "NoExecute")
 
 ANYWHERE = ""
@@ -42,9 +54,9 @@ ANYWHERE = ""
 
 
 def version_of(text: str) -> Version:
-    """Return major and minor of `v1.37.2-gke.100`; UNREADABLE for what is no version."""
+    """Return major and minor of `v1.37.2-gke.100`; UNREADABLE for what is no version, `v0.7.0` of a fake among it."""
     found = re.match(r"v?(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else UNREADABLE
+    return (int(found[1]), int(found[2])) if found and int(found[1]) else UNREADABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +163,23 @@ class Demand:
         """Decode what `demand_of` returned."""
         return cls(json.loads(text) if text else {})
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The keys of labels by which it tells nodes apart."""
+        named = {each.get("key", "") for term in self._terms for each in items(term, "matchExpressions")}
+        return frozenset(named | (self.asked.get("labels") or {}).keys())
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The nodes that it calls by name."""
+        fields = (each for term in self._terms for each in items(term, "matchFields"))
+        named = {str(value) for each in fields for value in each.get("values") or ()}
+        return frozenset(named | ({self.asked["name"]} if self.asked.get("name") is not None else set()))
+
+    @property
+    def _terms(self) -> list[Json]:
+        return self.asked.get("terms") or []
+
     def fits(self, node: Node) -> bool:
         """Whether a Pod may land on *node*."""
         if (name := self.asked.get("name")) is not None:  # it is bound already, and no scheduler looks at it
@@ -158,8 +187,7 @@ class Demand:
         labels: Mapping[str, str] = self.asked.get("labels") or {}
         if any(node.labels.get(key) != value for key, value in labels.items()):
             return False
-        terms: list[Json] = self.asked.get("terms") or []
-        if terms and not any(_holds(term, node) for term in terms):
+        if self._terms and not any(_holds(term, node) for term in self._terms):
             return False
         tolerations: list[Json] = self.asked.get("tolerations") or []
         return all(any(_tolerates(each, taint) for each in tolerations) for taint in node.taints)

@@ -372,6 +372,8 @@ class Cache:
         for namespace, name in gone:
             self.forget(resource, namespace, name)
         collection.deleted = {name: when for name, when in collection.deleted.items() if when > at_version}
+        if resource == NODES:
+            self._tell_nodes()
 
     def drop(self, resource: Resource, body: Json) -> None:
         """Forget a deleted object, unless another one of its name is cached."""
@@ -474,9 +476,17 @@ class Cache:
                 self._tell_workload(each)
 
     def _node(self, name: str, new: Node | None) -> None:
-        """Take a node in: most that is told of one (its heartbeat, its load) concerns no workload at all."""
+        """Take a node in: most that is told of one (its heartbeat, its load) concerns no workload at all.
+
+        While a LIST is under way nobody is told, or the first node of it would decide alone.
+        """
+        self._nodes.put(name, new)
+        if self._collections[NODES].listed is None:
+            self._tell_nodes()
+
+    def _tell_nodes(self) -> None:
         saw = self._nodes.seen
-        changed = self._nodes.put(name, new)
+        changed = self._nodes.changes()
         if changed:
             for workload in self.workloads.values():
                 if workload.node_demand in changed:
