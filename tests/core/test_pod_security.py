@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sidecarpolicy import names
 from sidecarpolicy.core.adjustment import Adjustment
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.pod_security import (
@@ -52,7 +53,7 @@ def test_the_pod_has_the_sidecars_and_a_placeholder_that_every_standard_allows()
 
 
 def test_what_a_template_says_for_all_containers_is_asked_with_it_and_nothing_else() -> None:
-    settings = {"securityContext": {"runAsNonRoot": True}, "hostUsers": False}
+    settings = {"securityContext": {"runAsNonRoot": True}, "hostUsers": False, "runtimeClassName": "gvisor"}
     spec = asked_of(settings | {"hostNetwork": True, "serviceAccountName": "cart"})
     assert {key: spec.get(key) for key in settings} == settings
     assert "hostNetwork" not in spec
@@ -81,6 +82,11 @@ def test_a_sidecar_that_an_owner_leaves_out_is_another_question() -> None:
     asked = question(left, "shop", NO_SETTINGS)
     assert asked != question(REVISION, "shop", NO_SETTINGS)
     assert [each["name"] for each in a_pod(asked, REVISION)["spec"]["initContainers"]] == ["logger"]
+
+
+def test_where_an_owner_leaves_every_sidecar_out_nothing_is_asked() -> None:
+    seen, context = seen_with(annotations={names.SKIP: "proxy"})
+    assert judged(seen.cache.workloads[CART], context).questions == {}
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from sidecarpolicy.core.tree import Json, at, compact
 # Labels of a namespace by which it enforces a standard (k8s.io/pod-security-admission/api).
 ENFORCE, ENFORCE_VERSION = "pod-security.kubernetes.io/enforce", "pod-security.kubernetes.io/enforce-version"
 
-# What of a Pod's spec decides about all of its containers.
-FOR_ALL = ("securityContext", "hostUsers", "os")
+# What of a Pod's spec decides about all of its containers. Pod Security exempts whole runtime classes.
+FOR_ALL = ("securityContext", "hostUsers", "os", "runtimeClassName")
 
 NO_SETTINGS = ""
 """The settings of a template that says nothing for all containers."""
