@@ -171,6 +171,13 @@ def test_kube_system_is_refused_with_a_sentence() -> None:
         template(namespace="kube-system")
 
 
+def test_where_others_grant_rights_the_rule_about_dry_runs_is_there_all_the_same() -> None:
+    kinds = {key[0] for key in by_key(objects(template("--set=rbac.create=false"))) if key[2].endswith("-dry-runs")}
+    assert kinds == {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    asks_nobody = by_key(objects(template("--set=podSecurity.ask=false")))
+    assert not any(key[2].endswith("-dry-runs") for key in asks_nobody)
+
+
 def test_a_servicemonitor_without_its_service_is_refused_with_a_sentence() -> None:
     with pytest.raises(HelmFailed, match=r"needs metrics\.service"):
         template("--set=metrics.serviceMonitor.enabled=true", "--set=metrics.service=false")
