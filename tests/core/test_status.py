@@ -36,8 +36,8 @@ from sidecarpolicy.names import (
     Strategy,
     WarningReason,
 )
+from tests.core.fleets import Everything, a_fleet
 from tests.core.objects import START, WEB
-from tests.core.world import Everything, a_fleet
 
 CRD = Path(__file__).parent.parent.parent / "crds/sidecarpolicies.yaml"
 NOW = START + 3600
