@@ -135,7 +135,8 @@ def test_the_switch_is_on_with_every_value_but_false(value: str | None, stop: st
 
 
 @pytest.mark.parametrize(
-    ("text", "version"), [("v1.37.2", (1, 37)), ("v1.29.1-eks-abc", (1, 29)), ("1.30+", (1, 30)), ("", (0, 0))]
+    ("text", "version"),
+    [("v1.37.2", (1, 37)), ("v1.29.1-eks-abc", (1, 29)), ("1.30+", (1, 30)), ("0.2.0", (0, 2)), ("", (0, 0))],
 )
 def test_versions_are_read_as_vendors_write_them(text: str, version: tuple[int, int]) -> None:
     assert version_of(text) == version

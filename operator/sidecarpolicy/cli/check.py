@@ -21,7 +21,7 @@ from sidecarpolicy.cli.policy_names import command, with_namespace
 from sidecarpolicy.cli.standing import awaited_by
 from sidecarpolicy.cli.text import age, painted, plural, show, width, wrapped
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.nodes import NATIVE, SETTLED, version_of
+from sidecarpolicy.core.nodes import NATIVE, SETTLED, UNREADABLE, kubelet_version, version_of
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, NODES, POLICIES, SECRETS
@@ -211,8 +211,8 @@ def _nodes(cluster: Cluster, section: str) -> Findings:
         yield Finding(section=section, result=Result.WARNING, message="there is no node yet")
         return
     kubelets = {each["metadata"]["name"]: str(at(each, "status", "nodeInfo").get("kubeletVersion")) for each in nodes}
-    old = [name for name, version in kubelets.items() if version_of(version) < NATIVE]
-    beta = [name for name, version in kubelets.items() if NATIVE <= version_of(version) < SETTLED]
+    old = [name for name, text in kubelets.items() if UNREADABLE < kubelet_version(text) < NATIVE]
+    beta = [name for name, text in kubelets.items() if NATIVE <= kubelet_version(text) < SETTLED]
     if old:
         yield Finding(
             section=section,

@@ -54,9 +54,15 @@ ANYWHERE = ""
 
 
 def version_of(text: str) -> Version:
-    """Return major and minor of `v1.37.2-gke.100`; UNREADABLE for what is no version, `v0.7.0` of a fake among it."""
+    """Return major and minor of `v1.37.2-gke.100`; UNREADABLE for what is no version."""
     found = re.match(r"v?(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found and int(found[1]) else UNREADABLE
+    return (int(found[1]), int(found[2])) if found else UNREADABLE
+
+
+def kubelet_version(text: str) -> Version:
+    """Return major and minor of a kubelet; UNREADABLE also for 0.x, which is the version of what plays one."""
+    version = version_of(text)
+    return version if version[0] else UNREADABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +78,7 @@ class Node:
     @property
     def version(self) -> Version:
         """The kubelet's major and minor."""
-        return version_of(self.kubelet)
+        return kubelet_version(self.kubelet)
 
     @property
     def rank(self) -> tuple[Version, int, str]:
@@ -123,7 +129,7 @@ class Eligible:
     @property
     def too_old(self) -> Kubelet | None:
         """One that does not have native sidecars, if there is one."""
-        return self.oldest if self.oldest is not None and version_of(self.oldest.text) < NATIVE else None
+        return self.oldest if self.oldest is not None and kubelet_version(self.oldest.text) < NATIVE else None
 
     @property
     def beta(self) -> Kubelet | None:
