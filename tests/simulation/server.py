@@ -28,6 +28,7 @@ from sidecarpolicy.engine.port import (
 )
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
+    CONFIG_MAPS,
     DEPLOYMENTS,
     EVENTS,
     NAMESPACES,
@@ -37,6 +38,7 @@ from sidecarpolicy.engine.resources import (
     REPLICA_SETS,
     REVISIONS,
     ROLLOUTS,
+    SECRETS,
     SERVICE_ACCOUNTS,
 )
 from sidecarpolicy.kube.lease import LEASES
@@ -59,6 +61,8 @@ EVERY_RESOURCE = (
     PODS,
     EVENTS,
     POD_TEMPLATES,
+    CONFIG_MAPS,
+    SECRETS,
     LEASES,
 )
 CLUSTER_SCOPED = frozenset({NAMESPACES, POLICIES[names.CLUSTER_POLICY]})

@@ -8,6 +8,7 @@ from enum import StrEnum
 from math import isinf
 
 from sidecarpolicy import names
+from sidecarpolicy.core.configs import NO_CONFIG, Config, ConfigObject, is_older, older
 from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import Facts, kind_of
@@ -69,6 +70,11 @@ class Target:
     revision at which its owner wants it, where that is another than the update's. *deselected_by_owner*: its owner took
     it out of the selection, so that it needs nobody's approval to lose what it has. *conflict*: another writer keeps
     undoing what the policy has on it. *backoff*: the last write of it failed, and nothing is tried for a while.
+
+    *config*: what its Pods have read of what the policy's `restartOn` names. *changed*: which of that is another by now
+    than what the update revision was rolled out with here; then *revision* is an older state of it (see `configs`).
+    *attempt*: under what a failure of just that is noted. *proves_config*: it was restarted since restarts because of
+    changes began, and has completed and soaked.
     """
 
     workload: WorkloadId
@@ -99,6 +105,15 @@ class Target:
     deselected_by_owner: bool = False
     conflict: FieldConflict | None = None
     backoff: Backoff | None = None
+    config: Config = NO_CONFIG
+    changed: tuple[ConfigObject, ...] = ()
+    attempt: str = ""
+    proves_config: bool = False
+
+    @property
+    def by_config(self) -> bool:
+        """Whether the last step here, or the one that was rolled back, was made for a changed configuration alone."""
+        return is_older(self.revision if self.rolled_back else self.note.previous)
 
     @property
     def not_before(self) -> float:
@@ -142,6 +157,9 @@ def target(
     deselected_by_owner: bool = False,
     backoff: Backoff | None = None,
     cleared_at: float = 0.0,
+    changed: tuple[ConfigObject, ...] = (),
+    config_state: str = "",
+    config_since: float = 0.0,
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
@@ -149,7 +167,8 @@ def target(
     noted now. *current* is the revision that was rolled out completely last; it has soaked. *busy_until*: when the soak
     of another policy's rollout on it ends. *group* and *deselected_by_owner* are passed on. *backoff*: a write of it
     that failed; one that is over by *now* is as good as none. *cleared_at*: when its Pods were looked at and none of
-    ours was to blame.
+    ours was to blame. *changed*: what of its configuration is another by now, *config_state*: what tells the content of
+    now from any other. *config_since*: since when workloads restart because of such changes, 0 while none does.
 
     Nothing is remembered between two calls: objects and the time decide, so a restart at any moment changes nothing.
     """
@@ -157,8 +176,12 @@ def target(
     revision = (entry.revision or None) if entry else None
     note = entry.note if entry else NOTHING_NOTED
     facts = facts_of(policy, workload, children, rollout, now)
+    by_config = revision is not None and is_config_step(revision, note, config_since)
     # What was taken out is watched as what was put in; where a note is left of it, it was rolled back.
-    soaks = entry is None if revision is None else revision != current
+    soaks = entry is None if revision is None else revision != current or by_config
+    if changed and revision is not None and revision == update:
+        revision = older(revision)
+    own_attempt = f"{attempt}+{config_state}" if attempt and config_state else attempt
     # An owner's change on top of ours holds our slot until it is over, or late; then it is the owner's, unless one of
     # our containers is to blame. It proves nothing.
     on_top = soaks and facts.on_top and not facts.ours
@@ -183,9 +206,11 @@ def target(
     soaking = ours and facts.arrived and now < soaked and not (facts.empty or joined or released)
     suspect = (late and (joined or on_top)) or (ours and doubtful and not late)
     failing = late and not suspect
-    rolled_back = bool(attempt) and note.failed == attempt and revision != update
+    rolled_back = bool(attempt) and note.failed in (attempt, own_attempt) and revision != update
     # What comes to a new workload waits for nobody, but for another policy's own rollout there: it would hide that.
     waits = facts.moving and not (facts.new and revision is None and not busy_until)
+    # Where the newest rollout is another's, what the policy has there was rolled out before.
+    evidence = (facts.arrived or not ours) and not soaking and revision == update and not facts.empty
     found = Target(
         workload=workload.id,
         state=_state(skip, revision, update, moving=under_way or soaking, failed=failing or rolled_back),
@@ -195,8 +220,7 @@ def target(
         holds_slot=(under_way or soaking) and not joined and not facts.empty,
         busy=(joined or not under_way) and (waits or now < busy_until),
         new=facts.new,
-        # Where the newest rollout is another's, what the policy has there was rolled out before.
-        evidence=(facts.arrived or not ours) and not soaking and revision == update and not facts.empty,
+        evidence=evidence,
         available=revision is not None and facts.available,
         looks_again=_next(
             (soaked if soaking else None, None if late else deadline, busy_until, facts.new_until, facts.gives_up), now
@@ -215,8 +239,17 @@ def target(
         group=group,
         pinned_to=skip.pinned_to if skip else None,
         deselected_by_owner=deselected_by_owner,
+        config=entry.config if entry is not None else NO_CONFIG,
+        changed=changed if is_older(revision) else (),
+        attempt=own_attempt,
+        proves_config=evidence and by_config,
     )
     return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
+
+
+def is_config_step(revision: str, note: Note, since: float) -> bool:
+    """Whether a workload at *revision* was restarted because of its configuration, since such restarts began."""
+    return since > 0 and note.previous == older(revision) and note.stepped >= int(since)
 
 
 def soak_ends(

@@ -52,7 +52,7 @@ OVERRIDES = {f"{names.OVERRIDE}<sidecar>": "annotation"}
 TRUTH = ("true", "false")
 
 # What of ours a Pod template has.
-RESTART = ("annotation", names.RESTARTED_AT)
+OF_TEMPLATES = frozenset({("annotation", names.RESTARTED_AT), ("annotation", names.CONFIG)})
 
 # How a Pod asks for a node by its operating system (k8s.io/api/core/v1, LabelOSStable).
 OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
@@ -542,7 +542,7 @@ def invalid_marks(
             elif (what, key) == ("annotation", names.SKIP):
                 where = f"annotation {key} of the Pod template"
                 found += [f"{where}: {sentence}" for sentence in invalid_skips(value, sidecars)]
-            elif key != names.INJECT and key.startswith(f"{names.GROUP}/") and (what, key) != RESTART:
+            elif key != names.INJECT and key.startswith(f"{names.GROUP}/") and (what, key) not in OF_TEMPLATES:
                 known = f"known are {names.INJECT} and the annotation {names.SKIP}"
                 found.append(f"{what} {key} of the Pod template: is not known; {known}")
     return found

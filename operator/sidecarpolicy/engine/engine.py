@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.engine.cache import Cache
+from sidecarpolicy.engine.config_watches import ConfigWatches
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.metrics import Metrics
 from sidecarpolicy.engine.port import Api, Events, Leadership, Resource
@@ -36,12 +37,14 @@ class Engine:
     metrics: Metrics = field(default_factory=Metrics)
     cache: Cache = field(init=False)
     reflectors: Mapping[Resource, Reflector] = field(init=False)
+    configs: ConfigWatches = field(init=False)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     term: Term | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.operator_namespace)
         self.reflectors = reflectors_of_everything(self.api, self.cache, self.cache.accounts_needed)
+        self.configs = ConfigWatches(self.api, self.cache)
 
     @property
     def problems(self) -> Sequence[str]:
@@ -53,6 +56,7 @@ class Engine:
         async with asyncio.TaskGroup() as tasks:
             for reflector in self.reflectors.values():
                 tasks.create_task(reflector.run())
+            tasks.create_task(self.configs.run())
             tasks.create_task(self._lead_for_ever())
             tasks.create_task(self._sync_for_ever())
             await asyncio.gather(*(each.synced.wait() for each in self.reflectors.values()))
@@ -84,6 +88,7 @@ class Engine:
         await self.synced.wait()
         stale = [each for each in self.reflectors.values() if each.begun_at < gained_at]
         await asyncio.gather(*(each.refresh() for each in stale))
+        await self.configs.refresh(gained_at)
         context = Context(cache=self.cache, now=self.api.now, limits=self.limits)
         self.term = Term(
             api=self.api,

@@ -28,7 +28,7 @@ from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
 from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.context import Context
-from sidecarpolicy.engine.desired_state import Desired, composed_on, desired_on
+from sidecarpolicy.engine.desired_state import Desired, composed_on, config_on, desired_on
 from sidecarpolicy.engine.field_conflicts import decisions_on, mutation_of, noted
 from sidecarpolicy.engine.memory import Inspected, Judgement
 from sidecarpolicy.engine.preflight import preflight
@@ -63,9 +63,12 @@ class Prepared:
 
     @property
     def is_repair(self) -> bool:
-        """Whether the patch only mends: no policy comes, goes or changes its revision, and no owner adjusts one."""
+        """Whether the patch only mends: no policy comes, goes, changes or restarts, and no owner adjusts one."""
         before, after = (
-            {policy: (entry.revision, entry.adjustment.effect) for policy, entry in record.entries.items()}
+            {
+                policy: (entry.revision, entry.adjustment.effect, entry.config.restart)
+                for policy, entry in record.entries.items()
+            }
             for record in (self.judgement.record, self.composed.record)
         )
         return before == after and self.changes_pods
@@ -162,7 +165,8 @@ def settled_key(workload: Workload, judgement: Judgement, context: Context) -> o
         adjustment = None
         if stored is not None:
             adjustment = as_adjusted(stored, judgement.wishes, judgement.record, context).adjustment
-        entries.append((policy, entry.revision, effect, policy in judgement.missing, adjustment))
+        config = config_on(policy, judgement)
+        entries.append((policy, entry.revision, effect, policy in judgement.missing, adjustment, config))
     return (workload.uid, workload.record, workload.body, entries)
 
 

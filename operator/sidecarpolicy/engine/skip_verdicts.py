@@ -11,6 +11,7 @@ from functools import partial
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import Wishes, wishes_of
+from sidecarpolicy.core.configs import Wanted
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
 from sidecarpolicy.core.opt_out import opts_out
@@ -49,6 +50,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
     missing = frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id))
     autoscalers = cache.autoscalers(workload.id)
     driver = cache.driver(workload.id)
+    configs = _configs(workload, record, context)
     key = (
         (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
         workload.body,
@@ -61,10 +63,13 @@ def judged(workload: Workload, context: Context) -> Judgement:
         pins,
         autoscalers,
         driver,
+        configs,
     )
     if remembered.judged is not None and remembered.judged[0] == key:
         return remembered.judged[1]
     content = workload.content
+    if configs and content.claims.record_is_declared:
+        configs = {}  # what is recorded there would be taken back, again and again
     if any(each.policy not in record.entries for each in candidates) and content.claims.ours:
         stored = [
             as_adjusted(stored.revision, wishes, record, context)
@@ -93,7 +98,13 @@ def judged(workload: Workload, context: Context) -> Judgement:
         skipped=wishes.skipped,
         account=wishes.account,
     )
-    judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving), wishes=wishes)
+    judgement = Judgement(
+        record=record,
+        missing=missing,
+        verdicts=judge(subject, candidates, leaving),
+        wishes=wishes,
+        configs=configs,
+    )
     remembered.judged = (key, judgement)
     return judgement
 
@@ -122,6 +133,18 @@ def _wishes(workload: Workload, record: Record, candidates: Sequence[Revision], 
         return wishes
     secrets = partial(context.cache.pull_secrets, workload.id.namespace)
     return replace(wishes, account=account_on(workload.content.template, record, secrets))
+
+
+def _configs(workload: Workload, record: Record, context: Context) -> dict[PolicyId, Wanted]:
+    """What the policies that select *workload* restart it for; of one that names nothing only where it has before."""
+    found = {}
+    for cached in context.cache.selecting(workload):
+        entry = record.entries.get(cached.id)
+        if cached.policy is None or cached.problems:
+            continue
+        if cached.policy.restart_on or (entry is not None and entry.config.hashes):
+            found[cached.id] = context.cache.configs(cached.policy, workload.id.namespace)
+    return found
 
 
 def binding_on(workload: Workload, context: Context) -> frozenset[PolicyId]:

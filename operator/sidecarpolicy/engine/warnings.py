@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from sidecarpolicy import names
+from sidecarpolicy.core.configs import SECRET
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import dropped_fields, lacks_gate
 from sidecarpolicy.core.revision import approvals, revision_name
@@ -12,6 +14,7 @@ from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.times import is_timestamp
 from sidecarpolicy.engine.cache import CachedPolicy
+from sidecarpolicy.engine.config_watches import RESOURCES
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.names import Strategy, WarningReason
 
@@ -78,7 +81,28 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
             "is another"
         )
         found.append(Warned(reason=WarningReason.NEEDS_ADMISSION, message=message, where="spec.rollout.strategy"))
-    return found + _unknown_names(cached.policy, context)
+    return [*found, *_configs(cached.policy, context), *_unknown_names(cached.policy, context)]
+
+
+def _configs(policy: Policy, context: Context) -> Iterator[Warned]:
+    """What of `restartOn` cannot be read, or is nowhere."""
+    for config in policy.restart_on.objects:
+        where = f"spec.restartOn.{'secrets' if config.kind == SECRET else 'configMaps'}"
+        if problem := context.cache.unreadable_config(config):
+            resource = RESOURCES[config.kind].plural
+            yield Warned(
+                reason=WarningReason.CONFIG_UNREADABLE,
+                message=f"no Pod restarts when {config} changes: the operator needs the verbs list and watch on "
+                f"{resource} (chart: {where.removeprefix('spec.')}: true): {cause(problem)}",
+                where=where,
+            )
+        elif context.cache.is_config_there(config, policy.id.namespace) is False:
+            place = f"namespace {policy.id.namespace}" if policy.id.namespace else "any namespace"
+            yield Warned(
+                reason=WarningReason.CONFIG_NOT_FOUND,
+                message=f"{config} is not in {place}; no Pod restarts before it is, and has changed",
+                where=where,
+            )
 
 
 def _unknown_names(policy: Policy, context: Context) -> list[Warned]:

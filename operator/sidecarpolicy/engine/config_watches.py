@@ -1,0 +1,117 @@
+"""Watches of the ConfigMaps and Secrets that policies name in `restartOn`, and of no others.
+
+One watch for each name, over all namespaces (`fieldSelector=metadata.name=…`, by which the API server keeps an index):
+a cluster may hold ten thousand Secrets of which two are named. It begins when a policy names it, and ends when none
+does any more. Of an object nothing stays but the hash of its content (`core.configs.hash_of`), by namespace; it is
+never logged.
+
+Where the operator may not read them that is told in the statuses, and it goes on without: what was read before stays
+as it was, and it is tried again. A term of leadership begins with fresh reads of these as well; what cannot be read
+then within a while is not known, so that nobody rolls out by a watch that lags.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from sidecarpolicy.core.configs import CONFIG_MAP, SECRET, ConfigObject, hash_of
+from sidecarpolicy.engine.cache import Cache
+from sidecarpolicy.engine.port import Api, Json, Resource
+from sidecarpolicy.engine.reflector import Reflector
+from sidecarpolicy.engine.resources import CONFIG_MAPS, SECRETS
+
+RESOURCES = {CONFIG_MAP: CONFIG_MAPS, SECRET: SECRETS}
+
+# So long, in seconds, a term waits for fresh reads; without them it begins as if nothing were known.
+FRESH_SECONDS = 10.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Hashes:
+    """Where the objects of one name go: their hashes into the *cache*, and nothing else anywhere."""
+
+    cache: Cache
+    config: ConfigObject
+    listed: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+
+    def begin(self, resource: Resource) -> None:
+        """A LIST begins."""
+        self.listed = set()
+
+    def put(self, resource: Resource, body: Json) -> None:
+        """An object as it is now."""
+        namespace = body["metadata"]["namespace"]
+        self.listed.add(namespace)
+        self.known.add(namespace)
+        self.cache.note_config(self.config, namespace, hash_of(self.config.kind, body))
+
+    def drop(self, resource: Resource, body: Json) -> None:
+        """It was deleted."""
+        self._forget(body["metadata"]["namespace"])
+
+    def end(self, resource: Resource, version: str) -> None:
+        """The LIST is complete; without a version it stands for one that is not allowed."""
+        for namespace in self.known - self.listed if version else ():
+            self._forget(namespace)
+        verb = f"cannot list {resource.plural} at the cluster scope"
+        self.cache.note_configs_listed(self.config, "" if version else verb)
+
+    def _forget(self, namespace: str) -> None:
+        self.listed.discard(namespace)
+        self.known.discard(namespace)
+        self.cache.note_config(self.config, namespace, None)
+
+
+class ConfigWatches:
+    """All of them, in one process. `run` it as a task."""
+
+    def __init__(self, api: Api, cache: Cache) -> None:
+        self._api, self._cache = api, cache
+        self._watches: dict[ConfigObject, tuple[Reflector, asyncio.Task[None]]] = {}
+
+    @property
+    def watched(self) -> Sequence[ConfigObject]:
+        """What is watched now."""
+        return sorted(self._watches)
+
+    async def run(self) -> None:
+        """Watch what is named, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._cache.configs_named.clear()
+                self._adapt(tasks)
+                await self._cache.configs_named.wait()
+
+    def _adapt(self, tasks: asyncio.TaskGroup) -> None:
+        named = self._cache.named_configs()
+        for config in self._watches.keys() - named:
+            self._watches.pop(config)[1].cancel()
+            self._cache.forget_config(config)
+        for config in sorted(named - self._watches.keys()):
+            reflector = Reflector(
+                self._api,
+                RESOURCES[config.kind],
+                _Hashes(cache=self._cache, config=config),
+                field_selector=f"metadata.name={config.name}",
+                may_be_forbidden=True,
+            )
+            reflector.what = f"{reflector.resource.plural} named {config.name}"
+            reflector.on_forbidden = partial(self._cache.note_configs_listed, config)
+            self._watches[config] = reflector, tasks.create_task(reflector.run())
+
+    async def refresh(self, since: float) -> None:
+        """Return when all of them rest on a LIST that began after *since* (by the loop's clock), or are forgotten."""
+        await asyncio.sleep(0)  # what has just been named is being watched by now
+        stale = {config: each for config, (each, _) in self._watches.items() if each.begun_at < since}
+        if not stale:
+            return
+        reads = {config: asyncio.ensure_future(each.refresh()) for config, each in stale.items()}
+        await asyncio.wait(reads.values(), timeout=FRESH_SECONDS)
+        for config, read in reads.items():
+            if not read.done() or read.cancelled():
+                read.cancel()
+                self._cache.forget_config(config)
