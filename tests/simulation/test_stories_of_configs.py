@@ -12,16 +12,17 @@ from sidecarpolicy import names
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import parse
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.engine.resources import CONFIG_MAPS, EVENTS, REPLICA_SETS, SECRETS
+from sidecarpolicy.engine.resources import CONFIG_MAPS, REPLICA_SETS, SECRETS
 from sidecarpolicy.names import DeletionPolicy, OnFailure, Removal, Strategy
-from tests.simulation.fleets import EVERYWHERE, TENTH, a_world, everywhere, thirty
-from tests.simulation.stories import NAMESPACE, Deployment, World, established
+from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, thirty
+from tests.simulation.stories import Deployment, World, established
 
+SHOP = "shop"
 CONFIG: Json = {"restartOn": {"configMaps": ["otel"]}}
 GOES_BACK = replace(TENTH, on_failure=OnFailure.ROLLBACK)
 
 
-def write(world: World, content: str, *, namespace: str = NAMESPACE, resource: object = CONFIG_MAPS) -> None:
+def write(world: World, content: str, *, namespace: str = SHOP, resource: object = CONFIG_MAPS) -> None:
     """Somebody writes the object `otel`."""
     assert resource in (CONFIG_MAPS, SECRETS)
     before = world.server.find(resource, namespace, "otel")  # type: ignore[arg-type]
@@ -74,10 +75,14 @@ def run_counting(world: World, number: int = 200) -> int:
 def told(world: World, reason: str) -> list[str]:
     """What Events of that reason say of the policy."""
     return [
-        each["note"]
-        for each in world.server.every(EVENTS)
-        if each["reason"] == reason and at(each, "regarding")["kind"] == world.policy.kind
+        each.message for each in world.operator.told if each.reason == reason and each.about.kind == world.policy.kind
     ]
+
+
+def start_again(world: World) -> None:
+    """The operator ends in the midst of whatever it does, and another process takes over."""
+    world.operator.crash()
+    world.operator.start()
 
 
 def test_naming_a_config_map_restarts_nothing() -> None:
@@ -123,7 +128,7 @@ def test_an_operator_that_starts_again_at_any_point_restarts_nothing_more(tick: 
     write(world, "2")
     for _ in range(tick):
         world.tick()
-    world.cluster.crash(world.operator.name)
+    start_again(world)
     assert run_counting(world) <= 3
     assert set(versions(world).values()) == {2}
     assert world.settled().startswith("RolloutComplete")
@@ -131,22 +136,18 @@ def test_an_operator_that_starts_again_at_any_point_restarts_nothing_more(tick: 
 
 def test_content_that_breaks_the_first_goes_back_and_restarts_no_other_until_it_is_edited() -> None:
     world = a_running_world(GOES_BACK)
-    (first, *_) = sorted(world.deployments, key=lambda each: each.name != "app-23")
+    world[FIRST].breaks = frozenset({"web-a"})
     write(world, "2")
-    world.tick()
-    (name,) = (name for name, text in restarts(world).items() if text)
-    first = world[name]
-    first.healthy = False
     run_counting(world)
     assert restarted(world) == 0, "back to the template it had"
     settled = world.settled()
     assert settled.startswith("RolledBack")
     assert "edit the policy or ConfigMap otel in namespace shop" in settled
     assert len([number for number in versions(world).values() if number > 1]) == 1
-    world.cluster.crash(world.operator.name)
+    start_again(world)
     run_counting(world, 40)
     assert restarted(world) == 0, "a halt outlives the operator"
-    first.healthy = True
+    world[FIRST].breaks = frozenset()
     write(world, "3")
     run_counting(world)
     assert restarted(world) == 30
@@ -179,12 +180,12 @@ def test_content_that_is_edited_while_it_is_rolled_out_reaches_everybody() -> No
 
 def test_a_deleted_config_map_restarts_nothing_and_one_made_anew_only_with_other_content() -> None:
     world = a_running_world()
-    world.server.delete(CONFIG_MAPS, NAMESPACE, "otel")
+    world.server.delete(CONFIG_MAPS, SHOP, "otel")
     run_counting(world, 20)
     write(world, "1")
     run_counting(world, 20)
     assert set(versions(world).values()) == {1}
-    world.server.delete(CONFIG_MAPS, NAMESPACE, "otel")
+    world.server.delete(CONFIG_MAPS, SHOP, "otel")
     write(world, "2")
     run_counting(world)
     assert set(versions(world).values()) == {2}
