@@ -14,7 +14,7 @@ from sidecarpolicy.core.record import parse
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import CONFIG_MAPS, REPLICA_SETS, SECRETS
 from sidecarpolicy.names import DeletionPolicy, OnFailure, Removal, Strategy
-from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, thirty
+from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, tell, thirty
 from tests.simulation.stories import Deployment, World, established
 
 SHOP = "shop"
@@ -302,3 +302,17 @@ def test_an_orphaned_deployment_keeps_its_template() -> None:
     world.delete()
     run_counting(world, 20)
     assert versions(world) == before
+
+
+def test_an_edit_that_breaks_one_is_told_as_a_story() -> None:
+    deployments = [established(f"app-{number:02}", revision="web-a") for number in range(1, 13)]
+    world = World(deployments, replace(GOES_BACK, max_concurrent=3), current="web-a", spec=CONFIG)
+    write(world, "1")
+    world.run()
+    write(world, "2")
+    world.run()
+    for each in deployments:
+        each.breaks = frozenset({"web-a"})
+    write(world, "3")
+    world.run()
+    tell(world, "config-map-edited")

@@ -287,6 +287,7 @@ def _progress(report: Report) -> str:
     before = report.unavailable_before
     sick = f"; {before} {_verb(before, 'was', 'were')} not available before" if before else ""
     changed = f"; {changed_configs(report.changed)}" if report.changed else ""
+    head += " with the configuration of now" if report.changed and report.state.update else ""
     return everything + head + (f"; {', '.join(parts)}" if parts else "") + changed + sick
 
 
