@@ -180,7 +180,10 @@ def test_content_that_breaks_the_first_halts_goes_back_and_begins_again_when_it_
     readable.wait("RolloutComplete", timeout=60)
 
 
-def test_without_the_rights_everything_else_works_and_the_status_says_what_to_grant(fleet: Fleet) -> None:
+def test_without_the_rights_everything_else_works_and_the_status_says_what_to_grant(
+    fleet: Fleet, operator: Operator
+) -> None:
+    operator.restart()  # a watch outlives the right with which it was opened
     fleet.apply(a_config_map(fleet, "one"), a_secret(fleet, "one"), *carts(fleet, 2))
     fleet.apply(the_policy(fleet, restartOn={"configMaps": ["otel-config"], "secrets": ["otel-token"]}))
     fleet.wait("RolloutComplete")
