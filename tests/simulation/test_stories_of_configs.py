@@ -12,7 +12,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import parse
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.engine.resources import CONFIG_MAPS, REPLICA_SETS, SECRETS
+from sidecarpolicy.engine.resources import CONFIG_MAPS, REPLICA_SETS, REVISIONS, SECRETS
 from sidecarpolicy.names import DeletionPolicy, OnFailure, Removal, Strategy
 from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, tell, thirty
 from tests.simulation.stories import Deployment, World, established
@@ -128,7 +128,12 @@ def test_an_operator_that_starts_again_at_any_point_restarts_nothing_more(tick: 
     write(world, "2")
     for _ in range(tick):
         world.tick()
+    since = [each["metadata"]["annotations"].get(names.CONFIG_SINCE) for each in world.server.every(REVISIONS)]
     start_again(world)
+    world.tick()
+    assert since == [
+        each["metadata"]["annotations"].get(names.CONFIG_SINCE) for each in world.server.every(REVISIONS)
+    ], "who has gone first is still known"
     assert run_counting(world) <= 3
     assert set(versions(world).values()) == {2}
     assert world.settled().startswith("RolloutComplete")

@@ -256,6 +256,10 @@ class Cache:
         found = {each: self._configs.get(each, {}).get(namespace) for each in named}
         return Wanted(named=named, known={each: value for each, value in found.items() if value is not None})
 
+    def configs_are_listed(self, policy: Policy) -> bool:
+        """Whether all that *policy* restarts for has been listed, or it is known that it cannot be."""
+        return all(each in self._configs for each in policy.restart_on.objects)
+
     def is_config_there(self, config: ConfigObject, namespace: str) -> bool | None:
         """Whether there is one of that name in *namespace* (empty: in any); None where that is not known."""
         if config not in self._configs or config in self._unreadable_configs:

@@ -72,6 +72,7 @@ class ConfigWatches:
     def __init__(self, api: Api, cache: Cache) -> None:
         self._api, self._cache = api, cache
         self._watches: dict[ConfigObject, tuple[Reflector, asyncio.Task[None]]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
 
     @property
     def watched(self) -> Sequence[ConfigObject]:
@@ -80,13 +81,13 @@ class ConfigWatches:
 
     async def run(self) -> None:
         """Watch what is named, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as self._tasks:
             while True:
-                self._cache.configs_named.clear()
-                self._adapt(tasks)
+                self._adapt(self._tasks)
                 await self._cache.configs_named.wait()
 
     def _adapt(self, tasks: asyncio.TaskGroup) -> None:
+        self._cache.configs_named.clear()
         named = self._cache.named_configs()
         for config in self._watches.keys() - named:
             self._watches.pop(config)[1].cancel()
@@ -105,7 +106,8 @@ class ConfigWatches:
 
     async def refresh(self, since: float) -> None:
         """Return when all of them rest on a LIST that began after *since* (by the loop's clock), or are forgotten."""
-        await asyncio.sleep(0)  # what has just been named is being watched by now
+        if self._tasks is not None:
+            self._adapt(self._tasks)  # what has just been named is watched, too
         stale = {config: each for config, (each, _) in self._watches.items() if each.begun_at < since}
         if not stale:
             return

@@ -150,7 +150,7 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
         workloads = "1 workload restarts" if count == 1 else f"{count} workloads restart within the budget"
         why = f"{changed_configs(sorted(fleet.tally(counting.CHANGED)))}: {workloads}"
         return _mark(update, cached.id, context, changes, why), EventReason.CONFIG_CHANGED
-    if now.config_ends:
+    if now.config_ends and context.cache.configs_are_listed(cached.policy):
         return _mark(update, cached.id, context, {names.CONFIG_SINCE: None}, "every workload has restarted"), None
     return (write, None) if (write := _prune(cached, update, context)) is not None else None
 
