@@ -142,7 +142,7 @@ def _configs(workload: Workload, record: Record, context: Context) -> dict[Polic
         entry = record.entries.get(cached.id)
         if cached.policy is None or cached.problems:
             continue
-        if cached.policy.restart_on or (entry is not None and entry.config.hashes):
+        if cached.policy.restart_on or (entry is not None and entry.config):
             found[cached.id] = context.cache.configs(cached.policy, workload.id.namespace)
     return found
 
