@@ -29,9 +29,9 @@ from sidecarpolicy.core.configs import (
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.injection import compose, eject, inject
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.record import Entry, Mangled, Note, Record, parse, text_of
+from sidecarpolicy.core.record import INIT_CONTAINERS, Entry, ItemKey, Mangled, Note, Record, parse, text_of
 from sidecarpolicy.core.rendering import offline
-from sidecarpolicy.core.revision import Halt, halt_text
+from sidecarpolicy.core.revision import Halt, Revision, halt_text
 from sidecarpolicy.core.revision import _halt as halt_of
 from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.tree import Json, at
@@ -293,18 +293,19 @@ def test_it_is_no_part_of_a_revision() -> None:
 CONFIGS = st.sampled_from([None, NO_CONFIG, a_config(otel="1"), a_config("x", otel="1"), a_config("y", otel="2")])
 
 
-@st.composite
-def configured(draw: st.DrawFn) -> list[Any]:
-    """Revisions with what their Pods have read."""
-    return [replace(each, config=draw(CONFIGS)) for each in draw(revisions())]
+@given(x=templates(), policies=revisions(), e=edits(), data=st.data())
+def test_ejecting_undoes_every_restart(x: Json, policies: list[Revision], e: Edit, data: st.DataObject) -> None:
+    def configured() -> list[Revision]:
+        return [replace(each, config=data.draw(CONFIGS)) for each in policies]
 
-
-@given(x=templates(), before=configured(), after=configured(), e=edits())
-def test_ejecting_undoes_every_restart(x: Json, before: list[Any], after: list[Any], e: Edit) -> None:
-    one, record = inject(x, before, Record())
-    two, record_of_two = inject(one, after, record)
-    assert inject(two, after, record_of_two) == (two, record_of_two)
-    assert eject(e(two), record_of_two) == e(x)
+    one, record_of_one = inject(x, configured(), Record())
+    after = configured()
+    two, record = inject(one, after, record_of_one)
+    assert inject(two, after, record) == (two, record)
+    assert eject(two, record) == x
+    adopted = {ItemKey(INIT_CONTAINERS, name) for entry in record.entries.values() for name in entry.adopted}
+    ours = record.items | adopted
+    assert eject(e(two, ours), record)["spec"] == e(x, ours)["spec"]
 
 
 @given(hashes=st.dictionaries(st.sampled_from(["otel", "vault"]), st.sampled_from("123")), data=st.data())
