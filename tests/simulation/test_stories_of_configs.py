@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sidecarpolicy import names
+from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import parse
 from sidecarpolicy.core.tree import Json, at, items
@@ -18,6 +19,7 @@ from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywher
 from tests.simulation.stories import Deployment, World, established
 
 SHOP = "shop"
+LOG = PolicyId(kind=names.POLICY, namespace=SHOP, name="log")
 CONFIG: Json = {"restartOn": {"configMaps": ["otel"]}}
 GOES_BACK = replace(TENTH, on_failure=OnFailure.ROLLBACK)
 
@@ -321,3 +323,25 @@ def test_an_edit_that_breaks_one_is_told_as_a_story() -> None:
     write(world, "3")
     world.run()
     tell(world, "config-map-edited")
+
+
+def test_two_policies_that_name_one_object_restart_one_after_the_other() -> None:
+    deployments = [established(f"app-{number:02}", revision="web-a") for number in range(4)]
+    web = World(deployments, replace(TENTH, max_concurrent=4), current="web-a", spec=CONFIG)
+    log = World([], replace(TENTH, max_concurrent=4), policy=LOG, update="log-a", cluster=web.cluster, spec=CONFIG)
+    write(web, "1")
+
+    def run_both() -> None:
+        for _ in range(60):
+            web.cluster_tick()
+            moved = [each.deployment for each in (*web.note(), *log.note())]
+            assert len(moved) == len(set(moved)), "each rollout is one policy's"
+
+    run_both()
+    before = versions(web)
+    assert restarted(web) == 0
+    write(web, "2")
+    run_both()
+    assert all(text.count("@") == 2 for text in restarts(web).values())
+    assert versions(web) == {name: number + 2 for name, number in before.items()}
+    assert all(world.settled().startswith("RolloutComplete") for world in (web, log))
