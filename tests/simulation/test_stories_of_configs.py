@@ -27,11 +27,11 @@ GOES_BACK = replace(TENTH, on_failure=OnFailure.ROLLBACK)
 def write(world: World, content: str, *, namespace: str = SHOP, resource: object = CONFIG_MAPS) -> None:
     """Somebody writes the object `otel`."""
     assert resource in (CONFIG_MAPS, SECRETS)
-    before = world.server.find(resource, namespace, "otel")  # type: ignore[arg-type]
+    before = world.server.find(resource, namespace, "otel")
     if before is None:
-        world.server.create(resource, namespace, {"metadata": {"name": "otel"}, "data": {"a": content}})  # type: ignore[arg-type]
+        world.server.create(resource, namespace, {"metadata": {"name": "otel"}, "data": {"a": content}})
     else:
-        world.server.update(resource, before, {**before, "data": {"a": content}})  # type: ignore[arg-type]
+        world.server.update(resource, before, {**before, "data": {"a": content}})
 
 
 def a_running_world(rollout: Rollout = TENTH, *, spec: Json = CONFIG, **fields: object) -> World:
