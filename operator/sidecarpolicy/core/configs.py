@@ -13,6 +13,8 @@ an object that is not there, or may not be read, the last hash stays.
 might hold until a hash fits, a Secret's is keyed (HMAC) with its uid: 122 random bits of the API server's that whoever
 may not read the Secret does not see. A Secret that is deleted and made anew has another uid, and counts as changed.
 What is in a ConfigMap is no secret: its hash has no key, and the same content has the same however often it is made.
+Each begins with the way in which it was made (`FORMAT`): one that was made in another way says nothing, and is as good
+as none.
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ CONFIG_MAP, SECRET = "ConfigMap", "Secret"
 
 # Hexadecimal digits of a hash: 64 bits, far more than it takes to tell two contents apart.
 DIGITS = 16
+
+# How hashes are made; to change that is to change this.
+FORMAT = "1."
+
 TOKEN_DIGITS = 10
 
 # No revision's name has this in it.
@@ -112,14 +118,15 @@ def hash_of(kind: str, body: Mapping[str, Any]) -> str:
     """Return the hash of the content of a ConfigMap or Secret; of nothing else that is in the object."""
     if kind == SECRET:
         key = at(body, "metadata").get("uid") or ""
-        return hmac.new(key.encode(), compact(at(body, "data")).encode(), hashlib.sha256).hexdigest()[:DIGITS]
-    content = compact([at(body, "data"), at(body, "binaryData")])
-    return hashlib.sha256(content.encode()).hexdigest()[:DIGITS]
+        made = hmac.new(key.encode(), compact(at(body, "data")).encode(), hashlib.sha256).hexdigest()
+    else:
+        made = hashlib.sha256(compact([at(body, "data"), at(body, "binaryData")]).encode()).hexdigest()
+    return FORMAT + made[:DIGITS]
 
 
 def changed(config: Config, wanted: Wanted) -> tuple[ConfigObject, ...]:
     """Return the named objects whose content is another than the recorded one."""
-    recorded = dict(config.hashes)
+    recorded = _comparable(config, wanted)
     return tuple(
         each for each in wanted.named if each in recorded and wanted.known.get(each, recorded[each]) != recorded[each]
     )
@@ -127,7 +134,7 @@ def changed(config: Config, wanted: Wanted) -> tuple[ConfigObject, ...]:
 
 def kept(config: Config, wanted: Wanted) -> Config:
     """Return *config* where no Pod restarts: what is newly named is recorded, what is not named any more is not."""
-    hashes = {**wanted.known, **dict(config.hashes)}
+    hashes = {**wanted.known, **_comparable(config, wanted)}
     return replace(config, hashes=_hashes(hashes, wanted))
 
 
@@ -152,6 +159,15 @@ def state_of(config: Config, wanted: Wanted) -> str:
     return _digest(_json(hashes)) if hashes else ""
 
 
+def _comparable(config: Config, wanted: Wanted) -> Hashes:
+    """The recorded hashes but those that were made in another way than the known one."""
+    return {each: value for each, value in config.hashes if _format(wanted.known.get(each, value)) == _format(value)}
+
+
+def _format(value: str) -> str:
+    return value.rpartition(".")[0]
+
+
 def _hashes(hashes: Hashes, wanted: Wanted) -> tuple[tuple[ConfigObject, str], ...]:
     return tuple((each, hashes[each]) for each in wanted.named if each in hashes)
 
@@ -167,6 +183,16 @@ def _digest(value: object) -> str:
 def older(revision: str) -> str:
     """Return what a plan calls *revision* on a workload whose configuration has changed since."""
     return revision + _OLDER
+
+
+def with_state(attempt: str, state: str) -> str:
+    """Return under what a failure of *attempt* is noted that is one of a content, told by its *state*, alone."""
+    return f"{attempt}{_OLDER}{state}"
+
+
+def is_of_config(failed: str) -> bool:
+    """Whether `with_state` made what a failure is noted under."""
+    return _OLDER in failed
 
 
 def plain(revision: str) -> str:
