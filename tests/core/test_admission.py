@@ -386,3 +386,30 @@ def test_a_record_that_is_applied_from_git_is_left_as_it_is() -> None:
     cluster.cache.note_config(OTEL, "shop", "1")
     assert cluster.writes(from_git) == []
     assert cluster.writes(admitted) != []
+
+
+@pytest.mark.parametrize("webhook_knows", [True, False])
+@pytest.mark.parametrize("revision", [ONE, TWO])
+def test_what_waits_for_its_owner_has_the_configuration_of_now_after_its_owners_change(
+    webhook_knows: bool, revision: Json
+) -> None:
+    cluster = Cluster()
+    waiting: Json = {"restartOn": {"configMaps": ["otel"]}, "rollout": {"strategy": "OnNextChange"}}
+    cluster.roll_out(a_policy(sidecars=[ONE], **waiting))
+    cluster.cache.note_config(OTEL, "shop", "1")
+    admitted = cluster.admit(a_deployment())
+    _, record = cluster.operate(admitted)
+    annotations = admitted["metadata"]["annotations"] | {names.RECORD: record}
+    old = stored(cluster, {**admitted, "metadata": admitted["metadata"] | {"annotations": annotations}})
+    if revision is not ONE:
+        cluster.roll_out(a_policy(sidecars=[revision], **waiting), number=2, complete=False)
+    cluster.cache.note_config(OTEL, "shop", "2")
+    if not webhook_knows:
+        cluster.cache.forget_config(OTEL)
+    changed = cluster.admit(with_image(old, "app:2"), old)
+    cluster.cache.note_config(OTEL, "shop", "2")
+    template, record = cluster.operate(changed)
+    assert template == template_of(changed), "no second rollout"
+    assert dict(record_of(record).entries[WEB].config.hashes) == {OTEL: "2"}
+    labeled = with_labels(old, team="a")
+    assert record_on(cluster.admit(labeled, old)) == record_on(old), "no Pod has read anything anew"

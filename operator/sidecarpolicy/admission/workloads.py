@@ -83,6 +83,9 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
             subject, judgement, proposal, context, joins=changes, joins_all=changes and takes_down
         )
     composed = composed_on(subject, judgement, desired_on(judgement, steps, context), steps, context)
+    new_record = composed.record
+    if changes and not proposal.created:
+        new_record = _without_what_is_read_anew(new_record, subject, judgement, context, joins_all=takes_down)
     if is_mangled(workload.record) and not composed.record:
         return Reviewed(warnings=tuple(_warnings(proposal, judgement, context)))
     if not proposal.dry_run:
@@ -97,7 +100,7 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
                 path=workload.template,
                 annotated=workload.annotated,
                 record=workload.record,
-                new_record=text_of(composed.record),
+                new_record=text_of(new_record),
             )
         ),
         warnings=tuple(_warnings(proposal, judgement, context)),
@@ -180,6 +183,26 @@ def _steps_of_changed(
         if step is not None and (entry is None or _moves(step, entry)):
             found[cached.id] = step
     return found
+
+
+def _without_what_is_read_anew(
+    record: Record, subject: Workload, judgement: Judgement, context: Context, *, joins_all: bool
+) -> Record:
+    """Return *record* without hashes of what the Pods of an owner's change read anew, where a policy waits for that.
+
+    The webhook does not know the content. The operator notes that of now, as it does of what it has no hash of.
+    """
+    entries = dict(record.entries)
+    for cached in context.cache.selecting(subject):
+        entry = entries.get(cached.id)
+        if entry is None or cached.policy is None:
+            continue
+        if joins_all or cached.policy.rollout.strategy is Strategy.ON_NEXT_CHANGE:
+            wanted = judgement.configs.get(cached.id)
+            known = wanted.known if wanted is not None else {}
+            hashes = tuple((each, value) for each, value in entry.config.hashes if known.get(each) == value)
+            entries[cached.id] = replace(entry, config=replace(entry.config, hashes=hashes))
+    return replace(record, entries=entries)
 
 
 def _moves(step: Step, entry: Entry) -> bool:
