@@ -212,6 +212,7 @@ class Cache:
         self._pull_secrets: dict[Name, tuple[str, ...]] = {}
         self._configs: dict[ConfigObject, dict[str, str]] = {}
         self._named_by: dict[ConfigObject, set[PolicyId]] = {}
+        self._listed_configs: set[ConfigObject] = set()
         self._unreadable_configs: dict[ConfigObject, str] = {}
         self._drivers: dict[WorkloadId, str] = {}
         self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
@@ -250,6 +251,10 @@ class Cache:
         """The ConfigMaps and Secrets that policies restart for, by name."""
         return frozenset(self._named_by)
 
+    def is_named_for_all(self, config: ConfigObject) -> bool:
+        """Whether a ClusterSidecarPolicy restarts for it."""
+        return any(each.cluster_wide for each in self._named_by.get(config, ()))
+
     def configs(self, policy: Policy, namespace: str) -> Wanted:
         """What *policy* restarts for in *namespace*, and the hashes of what is there and can be read."""
         named = policy.restart_on.objects
@@ -258,16 +263,19 @@ class Cache:
 
     def configs_are_listed(self, policy: Policy) -> bool:
         """Whether all that *policy* restarts for has been listed, or it is known that it cannot be."""
-        return all(each in self._configs for each in policy.restart_on.objects)
+        return all(
+            each in self._listed_configs or each in self._unreadable_configs for each in policy.restart_on.objects
+        )
 
     def is_config_there(self, config: ConfigObject, namespace: str) -> bool | None:
         """Whether there is one of that name in *namespace* (empty: in any); None where that is not known."""
-        if config not in self._configs or config in self._unreadable_configs:
+        if config not in self._listed_configs or config in self._unreadable_configs:
             return None
-        return namespace in self._configs[config] if namespace else bool(self._configs[config])
+        known = self._configs.get(config, {})
+        return namespace in known if namespace else bool(known)
 
     def unreadable_config(self, config: ConfigObject) -> str:
-        """Why the content of *config* is not known in any namespace, in the API server's words; empty where it is."""
+        """Why the content of *config* is not known in any namespace, for people; empty where it is."""
         return self._unreadable_configs.get(config, "")
 
     def revisions(self, policy: PolicyId) -> Sequence[StoredRevision]:
@@ -366,21 +374,30 @@ class Cache:
         for policy in sorted(naming):
             self._tell_policy(policy)
 
-    def note_configs_listed(self, config: ConfigObject, problem: str) -> None:
-        """Take in that all of a name have been listed, or why they cannot be: what was known of them stays then."""
-        known = config in self._configs
-        self._configs.setdefault(config, {})
-        if known and self._unreadable_configs.get(config, "") == problem:
+    def note_configs_listed(self, config: ConfigObject) -> None:
+        """Take in that all of a name have been listed."""
+        if config not in self._listed_configs:
+            self._listed_configs.add(config)
+            self._tell_those_that_name(config)
+        self.note_configs_problem(config, "")
+
+    def note_configs_problem(self, config: ConfigObject, problem: str) -> None:
+        """Take in why those of a name cannot be read, or (empty) that they can: what was known of them stays."""
+        if self._unreadable_configs.get(config, "") == problem:
             return
         self._unreadable_configs.pop(config, None)
         if problem:
             self._unreadable_configs[config] = problem
+        self._tell_those_that_name(config)
+
+    def _tell_those_that_name(self, config: ConfigObject) -> None:
         for policy in sorted(self._named_by.get(config, ())):
             self._tell_policy(policy)
 
     def forget_config(self, config: ConfigObject) -> None:
         """Forget all that is known of those of a name: nobody watches them any more, or it may be out of date."""
         self._unreadable_configs.pop(config, None)
+        self._listed_configs.discard(config)
         for namespace in list(self._configs.get(config, {})):
             self.note_config(config, namespace, None)
         self._configs.pop(config, None)

@@ -2,10 +2,12 @@
 
 One watch for each name, over all namespaces (`fieldSelector=metadata.name=…`, by which the API server keeps an index):
 a cluster may hold ten thousand Secrets of which two are named. It begins when a policy names it, and ends when none
-does any more. Of an object nothing stays but the hash of its content (`core.configs.hash_of`), by namespace; it is
-never logged.
+does any more. Each holds a connection, and anybody who may write a policy may name what there is not: so they have
+connections of their own, and no more than `MOST_WATCHED` names are watched, those of ClusterSidecarPolicies first. The
+rest is told in the statuses. Of an object nothing stays but the hash of its content (`core.configs.hash_of`), by
+namespace; it is never logged.
 
-Where the operator may not read them that is told in the statuses, and it goes on without: what was read before stays
+Where they cannot be read that is told in the statuses, and it goes on without: what was read before stays
 as it was, and it is tried again. A term of leadership begins with fresh reads of these as well; what cannot be read
 then within a while is not known, so that nobody rolls out by a watch that lags.
 """
@@ -15,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from sidecarpolicy.core.configs import CONFIG_MAP, SECRET, ConfigObject, hash_of
 from sidecarpolicy.engine.cache import Cache
@@ -27,6 +28,9 @@ RESOURCES = {CONFIG_MAP: CONFIG_MAPS, SECRET: SECRETS}
 
 # So long, in seconds, a term waits for fresh reads; without them it begins as if nothing were known.
 FRESH_SECONDS = 10.0
+
+# So many names are watched at most, each with a connection.
+MOST_WATCHED = 256
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,8 +61,19 @@ class _Hashes:
         """The LIST is complete; without a version it stands for one that is not allowed."""
         for namespace in self.known - self.listed if version else ():
             self._forget(namespace)
-        verb = f"cannot list {resource.plural} at the cluster scope"
-        self.cache.note_configs_listed(self.config, "" if version else verb)
+        if version:
+            self.cache.note_configs_listed(self.config)
+        else:
+            self.note_problem(f"cannot list {resource.plural} at the cluster scope", True)
+
+    def note_problem(self, problem: str, forbidden: bool) -> None:
+        """They cannot be read, for want of a right or for anything else; or (empty) they can again."""
+        if forbidden:
+            kind = self.config.kind
+            switch = f"restartOn.{'secrets' if kind == SECRET else 'configMaps'}"
+            verbs = f"the verbs list and watch on {RESOURCES[kind].plural} (chart: {switch}: true)"
+            problem = f"the operator needs {verbs}: {problem}"
+        self.cache.note_configs_problem(self.config, problem)
 
     def _forget(self, namespace: str) -> None:
         self.listed.discard(namespace)
@@ -67,11 +82,15 @@ class _Hashes:
 
 
 class ConfigWatches:
-    """All of them, in one process. `run` it as a task."""
+    """All of them, in one process. `run` it as a task.
 
-    def __init__(self, api: Api, cache: Cache) -> None:
-        self._api, self._cache = api, cache
+    *api*: one that nothing else waits for. *most*: so many names are watched.
+    """
+
+    def __init__(self, api: Api, cache: Cache, *, most: int = MOST_WATCHED) -> None:
+        self._api, self._cache, self._most = api, cache, most
         self._watches: dict[ConfigObject, tuple[Reflector, asyncio.Task[None]]] = {}
+        self._left: frozenset[ConfigObject] = frozenset()  # too many
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -92,16 +111,24 @@ class ConfigWatches:
         for config in self._watches.keys() - named:
             self._watches.pop(config)[1].cancel()
             self._cache.forget_config(config)
-        for config in sorted(named - self._watches.keys()):
+        waiting = sorted(named - self._watches.keys(), key=lambda each: (not self._cache.is_named_for_all(each), each))
+        free = self._most - len(self._watches)
+        for config in self._left - named:
+            self._cache.forget_config(config)
+        self._left = frozenset(waiting[free:])
+        for config in self._left:
+            self._cache.note_configs_problem(config, f"no more than {self._most} names of all policies are watched")
+        for config in waiting[:free]:
+            hashes = _Hashes(cache=self._cache, config=config)
             reflector = Reflector(
                 self._api,
                 RESOURCES[config.kind],
-                _Hashes(cache=self._cache, config=config),
+                hashes,
                 field_selector=f"metadata.name={config.name}",
                 may_be_forbidden=True,
             )
             reflector.what = f"{reflector.resource.plural} named {config.name}"
-            reflector.on_forbidden = partial(self._cache.note_configs_listed, config)
+            reflector.on_problem = hashes.note_problem
             self._watches[config] = reflector, tasks.create_task(reflector.run())
 
     async def refresh(self, since: float) -> None:
@@ -117,3 +144,4 @@ class ConfigWatches:
             if not read.done() or read.cancelled():
                 read.cancel()
                 self._cache.forget_config(config)
+                self._cache.note_configs_problem(config, f"no answer to a LIST within {FRESH_SECONDS:g} s, as yet")

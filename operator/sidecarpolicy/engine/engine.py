@@ -25,7 +25,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Engine:
-    """Create it inside the running loop, then `run` it. *sync_period*: seconds between two full LISTs of everything."""
+    """Create it inside the running loop, then `run` it.
+
+    *sync_period*: seconds between two full LISTs of everything. *configs_api*: for the watches of what policies name in
+    `restartOn`, if not the same as for all else.
+    """
 
     api: Api
     events: Events
@@ -35,6 +39,7 @@ class Engine:
     workers: int = 16
     sync_period: float = 600.0
     metrics: Metrics = field(default_factory=Metrics)
+    configs_api: Api | None = None
     cache: Cache = field(init=False)
     reflectors: Mapping[Resource, Reflector] = field(init=False)
     configs: ConfigWatches = field(init=False)
@@ -44,7 +49,7 @@ class Engine:
     def __post_init__(self) -> None:
         self.cache = Cache(self.operator_namespace)
         self.reflectors = reflectors_of_everything(self.api, self.cache, self.cache.accounts_needed)
-        self.configs = ConfigWatches(self.api, self.cache)
+        self.configs = ConfigWatches(self.configs_api or self.api, self.cache)
 
     @property
     def problems(self) -> Sequence[str]:

@@ -100,8 +100,8 @@ class Reflector:
         """When the LIST began that the present state rests on, by the loop's clock (seconds)."""
         self.problem = ""
         """What keeps the state from being current, for people; empty if nothing does."""
-        self.on_forbidden: Callable[[str], None] | None = None
-        """Told why it may not be read any more, and nothing (empty) when it may again."""
+        self.on_problem: Callable[[str, bool], None] | None = None
+        """Told what the problem is, and whether it is the right to read; nothing (empty) when it is over."""
         self._needed: asyncio.Event | None = None
         self._after: Sequence[Reflector] = ()
         self._version = ""  # where the next watch begins
@@ -180,7 +180,7 @@ class Reflector:
             log.info("%s: may be read now", self.what)
         self._was_read = self._was_read or served
         self.begun_at = began
-        self._recover()
+        self._recover(served=served)
         self.synced.set()
         for waiting in serving:
             if not waiting.done():
@@ -272,17 +272,18 @@ class Reflector:
         """Count a failure and say what the problem is, in the log once until all is well again."""
         self._failures += 1
         self.problem = f"the API server does not serve {self.what}" if isinstance(error, NotFound) else str(error)
-        if error.status == FORBIDDEN and self.on_forbidden is not None:
-            self.on_forbidden(self.problem)
+        forbidden = error.status == FORBIDDEN
+        if self.on_problem is not None and (forbidden or not quietly):
+            self.on_problem(self.problem, forbidden)
         kind = f"{type(error).__name__} {error.status}"
         level = logging.DEBUG if quietly or kind in self._told else logging.WARNING
         if level == logging.WARNING:
             self._told.add(kind)
         log.log(level, "%s; trying until it works", self.problem)
 
-    def _recover(self) -> None:
-        if self.problem and self.on_forbidden is not None:
-            self.on_forbidden("")
+    def _recover(self, *, served: bool = True) -> None:
+        if self.problem and served and self.on_problem is not None:
+            self.on_problem("", False)
         self.problem = ""
         if self._told:
             self._told.clear()

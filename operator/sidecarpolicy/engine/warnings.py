@@ -14,7 +14,6 @@ from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.times import is_timestamp
 from sidecarpolicy.engine.cache import CachedPolicy
-from sidecarpolicy.engine.config_watches import RESOURCES
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.names import Strategy, WarningReason
 
@@ -89,13 +88,8 @@ def _configs(policy: Policy, context: Context) -> Iterator[Warned]:
     for config in policy.restart_on.objects:
         where = f"spec.restartOn.{'secrets' if config.kind == SECRET else 'configMaps'}"
         if problem := context.cache.unreadable_config(config):
-            resource = RESOURCES[config.kind].plural
-            yield Warned(
-                reason=WarningReason.CONFIG_UNREADABLE,
-                message=f"no Pod restarts when {config} changes: the operator needs the verbs list and watch on "
-                f"{resource} (chart: {where.removeprefix('spec.')}: true): {cause(problem)}",
-                where=where,
-            )
+            message = f"no Pod restarts when {config} changes, as long as it cannot be read: {cause(problem)}"
+            yield Warned(reason=WarningReason.CONFIG_UNREADABLE, message=message, where=where)
         elif context.cache.is_config_there(config, policy.id.namespace) is False:
             place = f"namespace {policy.id.namespace}" if policy.id.namespace else "any namespace"
             yield Warned(
