@@ -224,6 +224,7 @@ class WarningReason(StrEnum):
     DROPPED_FIELD = "DroppedField"
     CONFIG_UNREADABLE = "ConfigUnreadable"
     CONFIG_NOT_FOUND = "ConfigNotFound"
+    CONFIG_NOT_NOTED = "ConfigNotNoted"
 
 
 class Reason(StrEnum):

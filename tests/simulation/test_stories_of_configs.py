@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,11 +10,12 @@ from dataclasses import replace
 import pytest
 
 from sidecarpolicy import names
+from sidecarpolicy.core.claims import LAST_APPLIED
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import parse
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.engine.resources import CONFIG_MAPS, REPLICA_SETS, REVISIONS, SECRETS
+from sidecarpolicy.engine.resources import CONFIG_MAPS, DEPLOYMENTS, REPLICA_SETS, REVISIONS, SECRETS
 from sidecarpolicy.names import DeletionPolicy, OnFailure, Removal, Strategy
 from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, tell, thirty
 from tests.simulation.stories import Deployment, World, established
@@ -345,3 +347,139 @@ def test_two_policies_that_name_one_object_restart_one_after_the_other() -> None
     assert all(text.count("@") == 2 for text in restarts(web).values())
     assert versions(web) == {name: number + 2 for name, number in before.items()}
     assert all(world.settled().startswith("RolloutComplete") for world in (web, log))
+
+
+def a_running_cluster(rollout: Rollout, fleet: list[Deployment], spaces: str) -> World:
+    """Deployments in several namespaces that all run web-a, and have read their own ConfigMap."""
+    world = a_world(fleet, rollout, current="web-a", policy=EVERYWHERE, spec=CONFIG)
+    for space in spaces:
+        write(world, "1", namespace=space)
+    world.run()
+    assert world.settled().startswith("RolloutComplete")
+    return world
+
+
+def break_all(world: World, *, broken: bool = True) -> None:
+    """Let no Pod come up that starts from now on, or all."""
+    for each in world.deployments:
+        each.breaks = frozenset({"web-a"} if broken else ())
+
+
+def since(world: World) -> list[str]:
+    """Since when workloads restart, where that is written down."""
+    found = [at(each, "metadata", "annotations").get(names.CONFIG_SINCE) for each in world.server.every(REVISIONS)]
+    return [each for each in found if each]
+
+
+@pytest.mark.parametrize("on_failure", [OnFailure.ROLLBACK, OnFailure.HALT])
+def test_one_goes_first_again_after_a_failure_within_max_failures(on_failure: OnFailure) -> None:
+    fleet = [established(f"a-{number}", revision="web-a", namespace="a") for number in range(3)]
+    fleet += [established(f"{space}-0", revision="web-a", namespace=space) for space in "bcdefgh"]
+    rollout = replace(TENTH, on_failure=on_failure, max_concurrent=8, max_failures=1, progress_deadline_seconds=60)
+    world = a_running_cluster(rollout, fleet, "abcdefgh")
+    world["a-1"].breaks = frozenset({"web-a"})
+    write(world, "2", namespace="a")
+    for _ in range(60):
+        world.tick()
+        if world["a-1"].note.failed:
+            world["a-1"].breaks = frozenset()
+    run_counting(world, 60)
+    assert "a-1" in world.settled()
+    if on_failure is OnFailure.ROLLBACK:
+        assert since(world) == []
+    break_all(world)
+    before = versions(world)
+    for space in "bcdefgh":
+        write(world, "2", namespace=space)
+    run_counting(world, 60)
+    assert sum(versions(world)[f"{space}-0"] > before[f"{space}-0"] for space in "bcdefgh") == 1
+
+
+def test_one_that_waits_for_its_owner_keeps_no_namespace_from_having_one_first() -> None:
+    fleet = [established(f"{space}-0", revision="web-a", namespace=space) for space in "abcdefgh"]
+    fleet.append(established("a-1", revision="web-a", namespace="a"))
+    world = a_running_cluster(replace(GOES_BACK, max_concurrent=8), fleet, "abcdefgh")
+    world["a-1"].breaks = frozenset({"web-a"})
+    world["a-1"].hotfix()
+    world.tick()
+    write(world, "2", namespace="a")
+    run_counting(world, 40)
+    assert restarts(world)["a-0"] and not restarts(world)["a-1"]
+    assert since(world) == []
+    break_all(world)
+    before = versions(world)
+    for space in "bcdefgh":
+        write(world, "2", namespace=space)
+    run_counting(world, 20)
+    assert sum(versions(world)[f"{space}-0"] > before[f"{space}-0"] for space in "bcdefgh") == 1
+
+
+def test_a_rollback_that_cannot_complete_keeps_no_other_namespace_waiting() -> None:
+    fleet = [established(f"{space}-0", revision="web-a", namespace=space, replicas=4) for space in "abcdefgh"]
+    rollout = replace(GOES_BACK, max_concurrent=8, max_failures=1, progress_deadline_seconds=60)
+    world = a_running_cluster(rollout, fleet, "abcdefgh")
+    world["a-0"].breaks = frozenset({"web-a"})
+    write(world, "2", namespace="a")
+    run_counting(world, 60)
+    assert world["a-0"].note.failed and not world["a-0"].complete
+    for space in "bcdefgh":
+        write(world, "2", namespace=space)
+    run_counting(world)
+    assert restarted(world) == 7
+
+
+def test_content_that_is_edited_back_after_a_halt_ends_it_for_good() -> None:
+    fleet = [established(f"app-{number}", revision="web-a", replicas=4) for number in range(3)]
+    rollout = replace(GOES_BACK, min_ready_seconds=10, progress_deadline_seconds=60)
+    world = World(fleet, rollout, current="web-a", spec=CONFIG)
+    write(world, "1")
+    world.run()
+    break_all(world)
+    write(world, "2")
+    run_counting(world, 120)
+    assert world.settled().startswith("RolledBack")
+    write(world, "1")
+    for _ in range(4):
+        world.tick()
+    break_all(world, broken=False)
+    run_counting(world, 60)
+    assert world.settled().startswith("RolloutComplete")
+    assert len(told(world, "RolloutHalted")) == 1
+    write(world, "3")
+    run_counting(world)
+    assert restarted(world) == 3
+
+
+def test_a_secret_that_changes_beside_it_ends_no_halt_that_a_config_map_brought() -> None:
+    both: Json = {"restartOn": {"configMaps": ["otel"], "secrets": ["otel"]}}
+    world = World(thirty(revision="web-a"), GOES_BACK, current="web-a", spec=both)
+    write(world, "1")
+    write(world, "1", resource=SECRETS)
+    world.run()
+    break_all(world)
+    write(world, "2")
+    run_counting(world)
+    assert world.settled().startswith("RolledBack")
+    assert "ConfigMap otel in namespace shop" in world.settled()
+    write(world, "2", resource=SECRETS)
+    run_counting(world, 40)
+    assert len(told(world, "RolloutHalted")) == 1
+    assert world.settled().startswith("RolledBack")
+    break_all(world, broken=False)
+    write(world, "3")
+    run_counting(world)
+    assert restarted(world) == 30
+
+
+def test_deployments_whose_records_are_applied_from_a_file_are_told_to_restart_for_nothing() -> None:
+    world = a_running_world()
+    for name in ("app-01", "app-02"):
+        body = world[name].body
+        applied = json.dumps({"metadata": {"annotations": {names.RECORD: world[name].record}}})
+        annotations = body["metadata"]["annotations"] | {LAST_APPLIED: applied}
+        world.server.update(DEPLOYMENTS, body, {**body, "metadata": body["metadata"] | {"annotations": annotations}})
+    write(world, "2")
+    run_counting(world)
+    assert restarted(world) == 28
+    (warning,) = [each for each in items(world.status, "warnings") if each["reason"] == "ConfigNotNoted"]
+    assert "2 Deployments do not restart when a configuration changes" in warning["message"]

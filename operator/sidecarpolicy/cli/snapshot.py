@@ -57,7 +57,8 @@ class Snapshot:
         self._recall_refusals(cached)
         if cached.policy is not None and cached.policy.restart_on:
             self.notes.append(
-                "what restartOn names is not read: Deployments that are still to restart count as updated"
+                "what restartOn names is not read: Deployments that are still to restart, or were taken back, count as "
+                "updated"
             )
         concerned = self.context.cache.concerned_with(cached.id)
         for identity in concerned:

@@ -42,7 +42,7 @@ MOVING_IN = "moving in"  # namespace; those in flight that have not failed
 UPDATED_IN = "updated in"  # namespace
 BEHIND_IN = "behind in"  # namespace; those that are to get the update revision
 CHANGED = "changed"  # (namespace, ConfigObject); those that are to restart because of it
-PROVEN_IN = "proven in"  # namespace; those that completed the update revision with their configuration of now
+PROVEN_IN = "proven in"  # namespace; those of CONFIG_PROVEN
 
 AVAILABLE = "available"
 EVIDENCE = "evidence"
@@ -61,6 +61,9 @@ UNHEALTHY_BEFORE = "unhealthy before"
 UNAVAILABLE_BEFORE = "unavailable before"  # and it is not available now
 CONFIG_BEHIND = "config behind"  # they are to restart because of their configuration
 CONFIG_PROVEN = "config proven"  # they have, since such restarts began
+CONFIG_DECLARED = "config declared"  # they never do, because somebody applies their records
+CONFIG_MOVING = "config moving"  # they do now
+CONFIG_FAILING = "config failing"  # they have failed of it, and nothing has been done about it yet
 RECORDED = "recorded"  # the policy is in the record, be it only with a note
 
 # Names of listings.
@@ -108,6 +111,8 @@ def additions_of(each: Target, *, wanted: bool, update: str | None) -> Additions
     listings: list[tuple[Hashable, tuple[Any, ...]]] = []
     # What was unhealthy before fails for no reason of ours, and a removal that was tried is never undone.
     released = (each.failing and each.is_its_owners) or (not wanted and not each.recorded and state is State.FAILED)
+    # Pods that start for a rollback read the content that failed: the next edit heals them, and is not to wait for it.
+    released = released or (wanted and each.goes_back_late)
     slot = each.holds_slot and not released
     late = each.late_since is not None
     if slot:
@@ -154,10 +159,12 @@ def _selected(
         tallies.append((COUNT, AVAILABLE))
     if each.evidence:
         tallies.append((COUNT, EVIDENCE))
-        if each.config:
-            tallies.append((PROVEN_IN, namespace))
     if each.proves_config:
-        tallies.append((COUNT, CONFIG_PROVEN))
+        tallies += ((COUNT, CONFIG_PROVEN), (PROVEN_IN, namespace))
+    if each.declared and each.skip is None:
+        tallies.append((COUNT, CONFIG_DECLARED))
+    if each.restarts and slot:
+        tallies.append((COUNT, CONFIG_FAILING if each.failing else CONFIG_MOVING))
     if each.note.unhealthy_before:
         tallies.append((COUNT, UNHEALTHY_BEFORE))
         if not each.available:

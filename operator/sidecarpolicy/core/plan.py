@@ -9,7 +9,9 @@ With the strategy OnNextChange nothing is updated from here: a workload gets the
 next change, by admission (`step_with_owner`).
 
 Where what `restartOn` names has changed, workloads that have the update revision restart: one first as well, then one
-first in each namespace, for each has content of its own. It begins when that is written down (`config_begins`).
+first in each namespace, for each has content of its own. It begins when that is written down (`config_begins`), and is
+over when none can be restarted and none is on its way (`config_ends`): what has to wait for something else (an owner's
+rollout, a conflict, a namespace that is left alone) goes first once more when it can.
 
 `plan` says how a policy stands and why the rest waits. `steps` gives what is to be written next, one by one, so that
 whoever writes takes one and asks again: a step is never older than what was written before it.
@@ -18,11 +20,11 @@ whoever writes takes one and asks again: a step is never older than what was wri
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sidecarpolicy.core import counting
 from sidecarpolicy.core.canary_groups import Stage, empty_groups, stage_of
-from sidecarpolicy.core.configs import NO_CONFIG, Config, older
+from sidecarpolicy.core.configs import NO_CONFIG, Config, is_older, older
 from sidecarpolicy.core.counting import CONFIG, PIN, REMOVE, UPDATE
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -100,8 +102,8 @@ class Plan:
     which no more sidecars are taken out, empty where nothing waits for one. *acts*: there are steps to take now.
     *completes*: every target that is not skipped has the update revision, one at least with running replicas, no halt
     stands, and that is not written down yet. *stranded*: failed ones that cannot be rolled back, because what they had
-    is not stored any more. *config_begins*: workloads are to restart because their configuration has changed, and that
-    is not written down yet; *config_ends*: all have, and it still is.
+    is not stored any more. *config_begins*: workloads can restart because their configuration has changed, and that
+    is not written down yet; *config_ends*: none can, and none does, and it still is.
     """
 
     budget: int = 1
@@ -141,11 +143,11 @@ def plan(state: RolloutState, fleet: Fleet) -> Plan:
         and not state.deleting
         and state.update not in (None, state.current),
         stranded=_stranded(state, fleet),
-        config_begins=not state.config_since
-        and fleet.count(counting.CONFIG_BEHIND) > 0
-        and not (limits.still or state.stopped or state.deleting)
-        and state.rollout.strategy is not Strategy.ON_NEXT_CHANGE,
-        config_ends=state.config_since > 0 and not unfinished and not (state.stopped or state.deleting),
+        config_begins=not state.config_since and _restarts(state, fleet, limits),
+        config_ends=state.config_since > 0
+        and not (fleet.count(counting.CONFIG_MOVING) or fleet.count(counting.CONFIG_FAILING))
+        and not (state.stopped or state.deleting)
+        and not _restarts(state, fleet, limits),
         looks_again=_looks_again(state, fleet),
         counts=counts,
     )
@@ -255,7 +257,10 @@ class _Limits:
         self.updates = 1 if self.first else self.full
         # Each namespace has content of its own: one goes first in all of them, and one in each.
         self.one_a_namespace = not at_once
-        self.configs = self.updates if at_once or fleet.count(counting.CONFIG_PROVEN) else 1
+        # One that has failed and stays as it is (onFailure Halt) keeps its slot, and more go one by one.
+        failing = fleet.count(counting.CONFIG_FAILING)
+        proven = fleet.count(counting.CONFIG_PROVEN) > 0 and not failing
+        self.configs = self.updates if at_once or proven else min(self.updates, 1 + failing)
         self.first_config = fleet.count(counting.CONFIG_BEHIND) > 0 and self.configs < self.full
         go_on = state.removal_proven or at_once or removal_approval(state.generation, stuck=True) in state.approved
         self.removals = self.full if go_on else 1
@@ -483,6 +488,15 @@ def _closed(state: RolloutState, fleet: Fleet, ahead: _Ahead) -> tuple[_Closed |
     return (is_resting, is_tried) if state.backoffs else (None, None)
 
 
+def _restarts(state: RolloutState, fleet: Fleet, limits: _Limits) -> bool:
+    """Whether there is one that can restart because its configuration has changed, now or when those before it have."""
+    if limits.still or state.stopped or state.deleting or state.rollout.strategy is Strategy.ON_NEXT_CHANGE:
+        return False
+    resting, _ = _closed(state, fleet, nothing := _Ahead(fleet, ()))
+    queues = [queue for each in fleet.queues(CONFIG).values() for queue in each.values()]
+    return any(_pick(queue, nothing, resting) is not None for queue in queues)
+
+
 def _config(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
     """Restart one whose configuration has changed: in the order of updates, one first, and one first in its namespace.
 
@@ -519,6 +533,8 @@ def _config(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
 
 def _to_update(each: Target, state: RolloutState, why: str, *, takes_slot: bool) -> Step:
     note = _note_before(each, state.update)
+    if is_older(each.revision):  # a leader whose clock is behind is not to write one from before the restarts began
+        note = replace(note, stepped=float(int(state.config_since)))
     return Step(workload=each.workload, revision=state.update, takes_slot=takes_slot, note=note, why=why)
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from math import isinf
 
 from sidecarpolicy import names
-from sidecarpolicy.core.configs import NO_CONFIG, Config, ConfigObject, is_older, older
+from sidecarpolicy.core.configs import NO_CONFIG, Config, ConfigObject, is_of_config, is_older, older, with_state
 from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import Facts, kind_of
@@ -73,8 +73,9 @@ class Target:
 
     *config*: what its Pods have read of what the policy's `restartOn` names. *changed*: which of that is another by now
     than what the update revision was rolled out with here; then *revision* is an older state of it (see `configs`).
-    *attempt*: under what a failure of just that is noted. *proves_config*: it was restarted since restarts because of
-    changes began, and has completed and soaked.
+    *attempt*: under what a failure of just that is noted. *restarts*: its last step was a restart since restarts
+    because of changes began; *proves_config*: and it has completed and soaked. *declared*: it never
+    restarts so, because somebody applies its record, and would take back what is noted there.
     """
 
     workload: WorkloadId
@@ -108,12 +109,27 @@ class Target:
     config: Config = NO_CONFIG
     changed: tuple[ConfigObject, ...] = ()
     attempt: str = ""
+    restarts: bool = False
     proves_config: bool = False
+    declared: bool = False
+
+    @property
+    def goes_back_late(self) -> bool:
+        """Whether it failed with a changed configuration, and the rollout that takes it back has failed as well."""
+        return self.failing and is_of_config(self.note.failed)
 
     @property
     def by_config(self) -> bool:
         """Whether the last step here, or the one that was rolled back, was made for a changed configuration alone."""
         return is_older(self.revision if self.rolled_back else self.note.previous)
+
+    @property
+    def to_blame(self) -> tuple[ConfigObject, ...]:
+        """Of what the content was another than before in the step `by_config`."""
+        if self.rolled_back:
+            return self.changed
+        before = dict(self.note.config.hashes)
+        return tuple(each for each, value in self.config.hashes if before.get(each, value) != value)
 
     @property
     def not_before(self) -> float:
@@ -138,6 +154,8 @@ class Target:
     @property
     def counts(self) -> bool:
         """Whether it counts against maxFailures."""
+        if self.goes_back_late and not self.rolled_back:  # its failure was counted before the content was edited
+            return False
         return self.state is State.FAILED and not (self.not_counted or self.outdated or self.is_its_owners)
 
 
@@ -160,6 +178,7 @@ def target(
     changed: tuple[ConfigObject, ...] = (),
     config_state: str = "",
     config_since: float = 0.0,
+    declared: bool = False,
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
@@ -168,7 +187,8 @@ def target(
     of another policy's rollout on it ends. *group* and *deselected_by_owner* are passed on. *backoff*: a write of it
     that failed; one that is over by *now* is as good as none. *cleared_at*: when its Pods were looked at and none of
     ours was to blame. *changed*: what of its configuration is another by now, *config_state*: what tells the content of
-    now from any other. *config_since*: since when workloads restart because of such changes, 0 while none does.
+    now from any other. *declared* is passed on. *config_since*: since when workloads restart because of such changes, 0
+    while none does.
 
     Nothing is remembered between two calls: objects and the time decide, so a restart at any moment changes nothing.
     """
@@ -180,7 +200,7 @@ def target(
     course = _course(facts, entry, rollout, current=None if by_config else current, now=now, cleared_at=cleared_at)
     if changed and revision is not None and revision == update:
         revision = older(revision)
-    own_attempt = f"{attempt}+{config_state}" if attempt and config_state else attempt
+    own_attempt = with_state(attempt, config_state) if attempt and config_state else attempt
     rolled_back = bool(attempt) and note.failed in (attempt, own_attempt) and revision != update
     # What comes to a new workload waits for nobody, but for another policy's own rollout there: it would hide that.
     waits = facts.moving and not (facts.new and revision is None and not busy_until)
@@ -216,7 +236,9 @@ def target(
         config=entry.config if entry is not None else NO_CONFIG,
         changed=changed if is_older(revision) else (),
         attempt=own_attempt,
+        restarts=by_config,
         proves_config=evidence and by_config,
+        declared=declared,
     )
     return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
 

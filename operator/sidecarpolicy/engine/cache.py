@@ -180,6 +180,7 @@ class _Revisions:
         update, current = self.update, self.current
         return (
             (update.revision.name, update.attempt, update.halt is not None, update.completed) if update else None,
+            update.config_since if update else 0.0,
             current.revision.name if current else None,
         )
 

@@ -85,7 +85,8 @@ class Judgement:
     """The verdict on every policy that selects one workload, and the record as far as it can be rebuilt.
 
     *wishes*: what its owner wants adjusted of what is injected. *configs*: what policies restart it for, and what is
-    known of that now; of a policy that is not in it what is recorded stays.
+    known of that now; of a policy that is not in it what is recorded stays. *declared*: policies that would restart it,
+    were not its record applied by somebody.
 
     The template is not kept: ten thousand decoded ones are too much. `Workload.content` decodes it where it is needed.
     """
@@ -95,6 +96,7 @@ class Judgement:
     verdicts: Mapping[PolicyId, Skip | None]
     wishes: Wishes = NO_WISHES
     configs: Mapping[PolicyId, Wanted] = field(default_factory=dict)
+    declared: frozenset[PolicyId] = frozenset()
 
     def changed(self, policy: PolicyId) -> tuple[ConfigObject, ...]:
         """What of the configuration of *policy* is another than the workload's Pods have read."""

@@ -153,6 +153,7 @@ def _target(
         changed=judgement.changed(identity) if wanted and not is_pinned(judgement.verdicts.get(identity)) else (),
         config_state=_config_state(identity, judgement),
         config_since=update.config_since if update is not None else 0.0,
+        declared=identity in judgement.declared,
     )
     found = _explained(found, cached, workload, context)
     if (conflict := conflict_of(identity, workload, context, removing=not wanted)) is not None:

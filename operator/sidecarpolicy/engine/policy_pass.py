@@ -158,12 +158,17 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
 def _configs_that_halt(
     remembered: PolicyMemory, policy: Policy, context: Context
 ) -> tuple[tuple[str, tuple[tuple[ConfigObject, str], ...]], ...]:
-    """The hashes of now where nothing but a change of a configuration failed; nothing where something else did too."""
+    """The hashes of what had changed, where nothing but that failed; nothing where something else did too."""
     counted = [each for each in remembered.fleet.failed if each.counts]
     if not all(each.by_config for each in counted):
         return ()
     namespaces = sorted({each.workload.namespace for each in counted})[:MOST_HALTING]
-    return tuple((each, tuple(sorted(context.cache.configs(policy, each).known.items()))) for each in namespaces)
+    found = []
+    for namespace in namespaces:
+        known = context.cache.configs(policy, namespace).known
+        changed = {config for each in counted if each.workload.namespace == namespace for config in each.to_blame}
+        found.append((namespace, tuple(sorted((each, value) for each, value in known.items() if each in changed))))
+    return tuple(found)
 
 
 def _edited_since(halt: Halt, policy: Policy, context: Context) -> list[tuple[str, ConfigObject]]:

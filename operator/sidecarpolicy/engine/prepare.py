@@ -115,7 +115,7 @@ def _stamped(step: Step, now: float) -> Step:
     """Return *step* with the time at which it is written noted, where a rollout of ours begins with it."""
     if step.revision is None or step.joins or step.orphans:
         return step
-    return replace(step, note=replace(step.note, stepped=float(int(now))))
+    return replace(step, note=replace(step.note, stepped=max(step.note.stepped, float(int(now)))))
 
 
 def _operations(workload: Workload, template: Json, record: str) -> list[Json]:

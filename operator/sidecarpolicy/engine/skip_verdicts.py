@@ -68,7 +68,8 @@ def judged(workload: Workload, context: Context) -> Judgement:
     if remembered.judged is not None and remembered.judged[0] == key:
         return remembered.judged[1]
     content = workload.content
-    if configs and content.claims.record_is_declared:
+    declared = frozenset(configs) if configs and content.claims.record_is_declared else frozenset()
+    if declared:
         configs = {}  # what is recorded there would be taken back, again and again
     if any(each.policy not in record.entries for each in candidates) and content.claims.ours:
         stored = [
@@ -104,6 +105,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
         verdicts=judge(subject, candidates, leaving),
         wishes=wishes,
         configs=configs,
+        declared=declared,
     )
     remembered.judged = (key, judgement)
     return judgement

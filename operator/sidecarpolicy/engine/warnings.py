@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from sidecarpolicy import names
+from sidecarpolicy.core import counting
 from sidecarpolicy.core.configs import SECRET
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import dropped_fields, lacks_gate
@@ -80,7 +81,21 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
             "is another"
         )
         found.append(Warned(reason=WarningReason.NEEDS_ADMISSION, message=message, where="spec.rollout.strategy"))
-    return [*found, *_configs(cached.policy, context), *_unknown_names(cached.policy, context)]
+    found += [*_configs(cached.policy, context), *_declared(cached.policy, context)]
+    return found + _unknown_names(cached.policy, context)
+
+
+def _declared(policy: Policy, context: Context) -> list[Warned]:
+    """How many workloads never restart for what `restartOn` names."""
+    count = context.memory.of_policy(policy.id).fleet.count(counting.CONFIG_DECLARED)
+    if not count:
+        return []
+    workloads = "1 Deployment does" if count == 1 else f"{count} Deployments do"
+    message = (
+        f"{workloads} not restart when a configuration changes: what was injected is applied from a file, the "
+        f"annotation {names.RECORD} too, in which the operator would note it"
+    )
+    return [Warned(reason=WarningReason.CONFIG_NOT_NOTED, message=message, where="spec.restartOn")]
 
 
 def _configs(policy: Policy, context: Context) -> Iterator[Warned]:
