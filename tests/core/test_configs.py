@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecarpolicy import names
+from sidecarpolicy.core import counting
 from sidecarpolicy.core.claims import claims_of
 from sidecarpolicy.core.configs import (
     NO_CONFIG,
@@ -27,7 +28,12 @@ from sidecarpolicy.core.configs import (
     state_of,
 )
 from sidecarpolicy.core.decode import decode_policy
+from sidecarpolicy.core.fleet import Fleet
+from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.injection import compose, eject, inject
+from sidecarpolicy.core.plan import RolloutState, steps
+from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.progress import State, Target, is_config_step
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.record import INIT_CONTAINERS, Entry, ItemKey, Mangled, Note, Record, parse, text_of
 from sidecarpolicy.core.rendering import offline
@@ -35,6 +41,7 @@ from sidecarpolicy.core.revision import Halt, Revision, halt_text
 from sidecarpolicy.core.revision import _halt as halt_of
 from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.engine.prepare import _stamped
 from tests.builders import a_policy
 from tests.core.objects import WEB
 from tests.core.strategies import Edit, edits, revisions, templates
@@ -326,3 +333,31 @@ def test_a_step_leaves_nothing_changed_and_a_second_one_changes_nothing(hashes: 
     assert advanced(after, known) == kept(after, known) == after
     assert (after.restart != config.restart) == bool(changed(config, known))
     assert changed(kept(config, known), known) == changed(config, known)
+
+
+# Restarts: who proves, and since when
+
+CART = Target(workload=WorkloadId(namespace="shop", name="cart"), state=State.UPDATED, revision="web-1")
+
+
+def test_only_a_restart_since_such_restarts_began_proves_its_namespace() -> None:
+    new = replace(CART, evidence=True, config=a_config(otel="1"))
+    proven = (counting.PROVEN_IN, "shop")
+    assert proven not in counting.additions_of(new, wanted=True, update="web-1").tallies
+    assert proven in counting.additions_of(replace(new, proves_config=True), wanted=True, update="web-1").tallies
+
+
+@pytest.mark.parametrize(("clock", "stepped"), [(995.0, 1000.0), (1007.9, 1007.0)])
+def test_a_leader_whose_clock_is_behind_restarts_nothing_before_such_restarts_began(
+    clock: float, stepped: float
+) -> None:
+    behind = replace(CART, state=State.PENDING, revision=older("web-1"), changed=(OTEL,))
+    state = RolloutState(
+        policy=WEB, rollout=Rollout(), update="web-1", current="web-1", stored={"web-1"}, config_since=1000.5
+    )
+    fleet = Fleet("web-1")
+    fleet.put(behind, wanted=True)
+    (step,) = steps(state, fleet, {})
+    note = _stamped(step, clock).note
+    assert note.stepped == stepped
+    assert is_config_step("web-1", note, state.config_since)
