@@ -79,6 +79,14 @@ APPROVE = f"{GROUP}/approve"
 # set it: a comma list of `<policy>@<that time>`.
 RESTARTED_AT = f"{GROUP}/restarted-at"
 
+# Annotation on a Pod template, where we set it: a comma list of `<policy>@<hash>`, one entry for each policy for whose
+# `restartOn` its Pods were restarted.
+CONFIG = f"{GROUP}/config"
+
+# Annotation of a ControllerRevision that holds the update revision: since when workloads restart because what the
+# policy's `restartOn` names has changed. It goes when all of them have.
+CONFIG_SINCE = f"{GROUP}/config-since"
+
 # Why a workload failed whose change the API server would not have, in `status.failures`.
 REFUSED = "Refused"
 
@@ -220,6 +228,9 @@ class WarningReason(StrEnum):
     UNKNOWN_FIELD = "UnknownField"
     NEEDS_ADMISSION = "NeedsAdmission"
     DROPPED_FIELD = "DroppedField"
+    CONFIG_UNREADABLE = "ConfigUnreadable"
+    CONFIG_NOT_FOUND = "ConfigNotFound"
+    CONFIG_NOT_NOTED = "ConfigNotNoted"
 
 
 class Reason(StrEnum):
@@ -258,6 +269,7 @@ class EventReason(StrEnum):
     ROLLED_BACK = "RolledBack"
     HALTED = "RolloutHalted"
     RESUMED = "RolloutResumed"
+    CONFIG_CHANGED = "ConfigChanged"
     STOPPED = "Stopped"
     STARTED = "Started"
     LEFT_TO_OWNER = "LeftToOwner"

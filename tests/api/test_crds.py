@@ -103,6 +103,7 @@ ACCEPTED = {
     ),
     "pull secrets": a_policy(imagePullSecrets=[{"name": "vendor"}, {"name": "my.registry"}]),
     "nobody may opt out": a_policy(optOut="Forbidden"),
+    "restarts for a configuration": a_policy(restartOn={"configMaps": ["otel.v1"], "secrets": ["vault-token"]}),
     "what owners may override": a_policy(
         sidecars=[
             a_sidecar(
@@ -134,6 +135,9 @@ REFUSED = {
     ),
     "a pull secret twice": (a_policy(imagePullSecrets=[{"name": "a"}, {"name": "a"}]), "Duplicate value"),
     "no name of a Secret": (a_policy(imagePullSecrets=[{"name": "A"}]), "must be the name of a Secret"),
+    "restarts for nothing": (a_policy(restartOn={}), "must name a ConfigMap or a Secret"),
+    "restarts for no name": (a_policy(restartOn={"secrets": ["A"]}), "must be the name of a Secret"),
+    "restarts for one name twice": (a_policy(restartOn={"configMaps": ["a", "a"]}), "Duplicate value"),
     "another word for opting out": (a_policy(optOut="Never"), 'Unsupported value: "Never"'),
     "a path that cannot be overridden": (
         a_policy(sidecars=[a_sidecar(overridable=["image"])]),

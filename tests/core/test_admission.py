@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 from sidecarpolicy import names
 from sidecarpolicy.admission.proposal import NotReviewable, proposal_from
 from sidecarpolicy.core.claims import LAST_APPLIED
+from sidecarpolicy.core.configs import ConfigObject, Wanted, advanced
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.injection import inject
+from sidecarpolicy.core.record import text_of
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
@@ -329,3 +333,83 @@ def test_what_would_go_down_joins_with_its_owners_change(cluster: Cluster) -> No
 def test_what_cannot_be_reviewed_is_said(changes: Json) -> None:
     with pytest.raises(NotReviewable):
         proposal_from(a_request(a_deployment()) | changes)
+
+
+# Configurations that policies restart for
+
+OTEL = ConfigObject("ConfigMap", "otel")
+
+
+@pytest.mark.parametrize("webhook_knows", [True, False])
+def test_a_new_deployment_is_not_restarted_for_the_configuration_that_its_first_pods_read(webhook_knows: bool) -> None:
+    cluster = Cluster()
+    cluster.roll_out(a_policy(sidecars=[ONE], restartOn={"configMaps": ["otel"]}))
+    if webhook_knows:
+        cluster.cache.note_config(OTEL, "shop", "1")
+    admitted = cluster.admit(a_deployment())
+    if webhook_knows:
+        assert cluster.writes(admitted) == [], "the operator afterwards"
+    cluster.cache.note_config(OTEL, "shop", "1")
+    template, record = cluster.operate(admitted)
+    assert template == template_of(admitted)
+    assert dict(record_of(record).entries[WEB].config.hashes) == {OTEL: "1"}
+
+
+def test_undoing_a_rollout_does_not_undo_a_restart_for_a_configuration(cluster: Cluster) -> None:
+    cluster.roll_out(a_policy(sidecars=[THREE], restartOn={"configMaps": ["otel"]}), number=3)
+    cluster.cache.note_config(OTEL, "shop", "1")
+    before = stored(cluster, cluster.admit(a_deployment()))
+    record = record_of(record_on(before))
+    entry = record.entries[WEB]
+    config = advanced(entry.config, Wanted(named=(OTEL,), known={OTEL: "2"}))
+    revision = cluster.cache.update_revision(WEB)
+    assert revision is not None
+    template, after = inject(template_of(before), [replace(revision.revision, config=config)], record)
+    annotations = before["metadata"]["annotations"] | {names.RECORD: text_of(after)}
+    restarted = {
+        **before,
+        "metadata": before["metadata"] | {"annotations": annotations},
+        "spec": before["spec"] | {"template": template},
+    }
+    cluster.cache.note_config(OTEL, "shop", "2")
+    undone = cluster.admit(before, restarted)
+    assert (template_of(undone), record_on(undone)) == (template_of(restarted), record_on(restarted))
+
+
+def test_a_record_that_is_applied_from_git_is_left_as_it_is() -> None:
+    cluster = Cluster()
+    cluster.roll_out(a_policy(sidecars=[ONE], restartOn={"configMaps": ["otel"]}))
+    admitted = cluster.admit(a_deployment())
+    applied = {"metadata": {"annotations": {names.RECORD: record_on(admitted)}}}
+    annotations = admitted["metadata"]["annotations"] | {LAST_APPLIED: json.dumps(applied)}
+    from_git = {**admitted, "metadata": admitted["metadata"] | {"annotations": annotations}}
+    cluster.cache.note_config(OTEL, "shop", "1")
+    assert cluster.writes(from_git) == []
+    assert cluster.writes(admitted) != []
+
+
+@pytest.mark.parametrize("webhook_knows", [True, False])
+@pytest.mark.parametrize("revision", [ONE, TWO])
+def test_what_waits_for_its_owner_has_the_configuration_of_now_after_its_owners_change(
+    webhook_knows: bool, revision: Json
+) -> None:
+    cluster = Cluster()
+    waiting: Json = {"restartOn": {"configMaps": ["otel"]}, "rollout": {"strategy": "OnNextChange"}}
+    cluster.roll_out(a_policy(sidecars=[ONE], **waiting))
+    cluster.cache.note_config(OTEL, "shop", "1")
+    admitted = cluster.admit(a_deployment())
+    _, record = cluster.operate(admitted)
+    annotations = admitted["metadata"]["annotations"] | {names.RECORD: record}
+    old = stored(cluster, {**admitted, "metadata": admitted["metadata"] | {"annotations": annotations}})
+    if revision is not ONE:
+        cluster.roll_out(a_policy(sidecars=[revision], **waiting), number=2, complete=False)
+    cluster.cache.note_config(OTEL, "shop", "2")
+    if not webhook_knows:
+        cluster.cache.forget_config(OTEL)
+    changed = cluster.admit(with_image(old, "app:2"), old)
+    cluster.cache.note_config(OTEL, "shop", "2")
+    template, record = cluster.operate(changed)
+    assert template == template_of(changed), "no second rollout"
+    assert dict(record_of(record).entries[WEB].config.hashes) == {OTEL: "2"}
+    labeled = with_labels(old, team="a")
+    assert record_on(cluster.admit(labeled, old)) == record_on(old), "no Pod has read anything anew"

@@ -65,6 +65,7 @@ NOT_OF_A_REVISION: list[Json] = [
     {},
     {"optOut": "Allowed"},
     {"optOut": "Forbidden"},
+    {"restartOn": {"configMaps": ["otel-config"], "secrets": ["otel-token"]}},
     {"podMetadata": {}},
     {"imagePullSecrets": []},
     {"podMetadata": {"labels": {}}},

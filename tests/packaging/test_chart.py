@@ -32,6 +32,7 @@ from tests.packaging.rendering import (
 
 EXPECTED = Path(__file__).parent / "expected"
 SETS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
+SWITCHED_ON = ("--set=restartOn.configMaps=true", "--set=restartOn.secrets=true")
 # What Helm's objects say about Helm, and kustomize's need not.
 HELMS = {
     "helm.sh/chart",
@@ -107,6 +108,28 @@ def test_the_rule_about_dry_runs_follows_the_operator_wherever_kustomize_puts_it
     assert re.search(condition[1], f"system:serviceaccount:{subject['namespace']}:{subject['name']}")
     for other in ("system:serviceaccount:platform:default", "system:serviceaccount:platform:sidecarpolicy-webhook"):
         assert not re.search(condition[1], other)
+
+
+def test_helm_and_kustomize_let_the_operator_read_the_same_where_that_is_switched_on(tmp_path: Path) -> None:
+    components = [ROOT / "deploy/base/restart-on" / each for each in ("config-maps", "secrets")]
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "components": [os.path.relpath(each, tmp_path.resolve()) for each in components],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    kubectl = binaries.require(["kubectl"])["kubectl"]
+    made = subprocess.run([str(kubectl), "kustomize", str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    on, off = (by_key(objects(template(*values))) for values in (SWITCHED_ON, ()))
+    added = by_key(_without_helms_own(each) for key, each in on.items() if key not in off)
+    assert len(added) == 4
+    assert added == by_key(_without_helms_own(each) for each in objects(made))
+
+
+def test_without_the_switch_nobody_may_read_config_maps_and_secrets_of_workloads(kustomized: str) -> None:
+    roles = [each for each in objects(kustomized) if each["kind"] == "ClusterRole"]
+    readable = {resource for role in roles for rule in role.get("rules", ()) for resource in rule.get("resources", ())}
+    assert readable and not readable & {"configmaps", "secrets", "*"}
 
 
 def test_kustomizes_kinds_are_those_of_the_repository(kustomized: str) -> None:

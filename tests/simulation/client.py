@@ -76,11 +76,14 @@ class Client:
 
     # The port
 
-    async def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Page]:
+    async def list(
+        self, resource: Resource, *, label_selector: str = "", field_selector: str = ""
+    ) -> AsyncIterator[Page]:
         """Pages of one snapshot."""
 
         def look() -> tuple[Sequence[Json], str]:
-            return self.server.every(resource, label_selector=label_selector), str(self.server.version)
+            found = self.server.every(resource, label_selector=label_selector)
+            return [each for each in found if _is_named(each, field_selector)], str(self.server.version)
 
         found, version = await self._request("list", resource, "", "", look)
         for begin in range(0, max(1, len(found)), self.page):
@@ -89,7 +92,7 @@ class Client:
             yield Page(items=found[begin : begin + self.page], resource_version=version)
 
     async def watch(
-        self, resource: Resource, *, label_selector: str = "", resource_version: str
+        self, resource: Resource, *, label_selector: str = "", field_selector: str = "", resource_version: str
     ) -> AsyncGenerator[WatchEvent, None]:
         """What changed since, as it comes."""
         version = int(resource_version)
@@ -106,6 +109,8 @@ class Client:
             if self.cuts != cuts:
                 raise Transient(verb="watch", what=resource.plural, message="the connection was cut")
             for version, kind, body in told:  # noqa: B007  # the last one is where to go on
+                if not _is_named(body, field_selector):
+                    continue
                 if self.unheard is None or not self.unheard(resource, kind, body):
                     yield WatchEvent(type=kind, object=body)
                     if self.twice:
@@ -306,6 +311,11 @@ class Client:
     async def _crash(self, request: Request) -> None:
         self.faults.crash(request.process)
         await asyncio.Event().wait()  # until this is cancelled with everything else
+
+
+def _is_named(body: Json, field_selector: str) -> bool:
+    assert not field_selector or field_selector.startswith("metadata.name=")
+    return not field_selector or body["metadata"]["name"] == field_selector.partition("=")[2]
 
 
 def _quietly(act: Callable[[], Any]) -> None:

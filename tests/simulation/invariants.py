@@ -26,6 +26,9 @@ from tests.simulation.faults import Request
 from tests.simulation.server import Change, Place, Server
 
 # Requests of one process in one minute, beside ten for each Deployment: more is a hot loop.
+# What the operator writes on a Pod template of restarts.
+OUR_RESTARTS = frozenset({names.RESTARTED_AT, names.CONFIG})
+
 MOST_REQUESTS = 300
 
 # So long may a request be on its way, in seconds.
@@ -423,7 +426,7 @@ def owners_part(body: Json) -> Json:
         pod["initContainers"] = inits
     annotations = {key: value for key, value in at(metadata, "annotations").items() if key != names.RECORD}
     of_pods = at(template, "metadata")
-    restarts = {key: value for key, value in at(of_pods, "annotations").items() if key != names.RESTARTED_AT}
+    restarts = {key: value for key, value in at(of_pods, "annotations").items() if key not in OUR_RESTARTS}
     of_pods = {key: value for key, value in of_pods.items() if key != "annotations"} | (
         {"annotations": restarts} if restarts else {}
     )

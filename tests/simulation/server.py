@@ -28,6 +28,7 @@ from sidecarpolicy.engine.port import (
 )
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
+    CONFIG_MAPS,
     DEPLOYMENTS,
     EVENTS,
     NAMESPACES,
@@ -38,6 +39,7 @@ from sidecarpolicy.engine.resources import (
     REPLICA_SETS,
     REVISIONS,
     ROLLOUTS,
+    SECRETS,
     SERVICE_ACCOUNTS,
 )
 from sidecarpolicy.kube.lease import LEASES
@@ -61,6 +63,8 @@ EVERY_RESOURCE = (
     PODS,
     EVENTS,
     POD_TEMPLATES,
+    CONFIG_MAPS,
+    SECRETS,
     LEASES,
 )
 CLUSTER_SCOPED = frozenset({NAMESPACES, NODES, POLICIES[names.CLUSTER_POLICY]})

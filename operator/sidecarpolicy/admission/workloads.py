@@ -18,11 +18,12 @@ from sidecarpolicy import names
 from sidecarpolicy.admission.proposal import Proposal, asked_anew, owner_changes, restored_record, with_record
 from sidecarpolicy.admission.room import Room
 from sidecarpolicy.core.claims import template_items
+from sidecarpolicy.core.configs import is_older
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import template_and_record_changes
 from sidecarpolicy.core.plan import RolloutState, Step, step_of_new, step_with_owner
-from sidecarpolicy.core.record import Record, text_of
+from sidecarpolicy.core.record import Entry, Record, text_of
 from sidecarpolicy.core.revision import revision_name
 from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.text_limits import cause
@@ -82,6 +83,9 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
             subject, judgement, proposal, context, joins=changes, joins_all=changes and takes_down
         )
     composed = composed_on(subject, judgement, desired_on(judgement, steps, context), steps, context)
+    new_record = composed.record
+    if changes and not proposal.created:
+        new_record = _without_what_is_read_anew(new_record, subject, judgement, context, joins_all=takes_down)
     if is_mangled(workload.record) and not composed.record:
         return Reviewed(warnings=tuple(_warnings(proposal, judgement, context)))
     if not proposal.dry_run:
@@ -96,7 +100,7 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
                 path=workload.template,
                 annotated=workload.annotated,
                 record=workload.record,
-                new_record=text_of(composed.record),
+                new_record=text_of(new_record),
             )
         ),
         warnings=tuple(_warnings(proposal, judgement, context)),
@@ -171,12 +175,41 @@ def _steps_of_changed(
             continue
         step = None
         if joins_all or (joins and cached.policy.rollout.strategy is Strategy.ON_NEXT_CHANGE):
-            step = step_with_owner(_state(cached, context), subject.id, recorded.entries.get(cached.id))
+            changed = bool(judgement.changed(cached.id))
+            entry = recorded.entries.get(cached.id)
+            step = step_with_owner(_state(cached, context), subject.id, entry, changed=changed)
         step = step or _step_back(cached.id, recorded, subject)
         entry = judgement.record.entries.get(cached.id)
-        if step is not None and (entry is None or entry.revision != step.revision):
+        if step is not None and (entry is None or _moves(step, entry)):
             found[cached.id] = step
     return found
+
+
+def _without_what_is_read_anew(
+    record: Record, subject: Workload, judgement: Judgement, context: Context, *, joins_all: bool
+) -> Record:
+    """Return *record* without hashes of what the Pods of an owner's change read anew, where a policy waits for that.
+
+    The webhook does not know the content. The operator notes that of now, as it does of what it has no hash of.
+    """
+    entries = dict(record.entries)
+    for cached in context.cache.selecting(subject):
+        entry = entries.get(cached.id)
+        if entry is None or cached.policy is None:
+            continue
+        if joins_all or cached.policy.rollout.strategy is Strategy.ON_NEXT_CHANGE:
+            wanted = judgement.configs.get(cached.id)
+            known = wanted.known if wanted is not None else {}
+            hashes = tuple((each, value) for each, value in entry.config.hashes if known.get(each) == value)
+            entries[cached.id] = replace(entry, config=replace(entry.config, hashes=hashes))
+    return replace(record, entries=entries)
+
+
+def _moves(step: Step, entry: Entry) -> bool:
+    """Whether *step* brings another revision than *entry* has, or another configuration."""
+    if step.config is None:
+        return entry.revision != step.revision or is_older(step.note.previous)
+    return entry.revision != step.revision or entry.config.restart != step.config.restart
 
 
 def _step_back(policy: PolicyId, recorded: Record, subject: Workload) -> Step | None:
@@ -185,7 +218,9 @@ def _step_back(policy: PolicyId, recorded: Record, subject: Workload) -> Step | 
     if entry is None or not entry.revision:
         return None
     why = "as recorded"
-    return Step(workload=subject.id, revision=entry.revision, joins=entry.joined, note=entry.note, why=why)
+    return Step(
+        workload=subject.id, revision=entry.revision, joins=entry.joined, note=entry.note, config=entry.config, why=why
+    )
 
 
 def _warnings(proposal: Proposal, judgement: Judgement, context: Context) -> Iterator[str]:

@@ -59,6 +59,11 @@ class Snapshot:
         """Return where each target of *cached* stands, late ones with what their Pods say."""
         self._recall_refusals(cached)
         self._note_asked(cached)
+        if cached.policy is not None and cached.policy.restart_on:
+            self.notes.append(
+                "what restartOn names is not read: Deployments that are still to restart, or were taken back, count as "
+                "updated"
+            )
         concerned = self.context.cache.concerned_with(cached.id)
         for identity in concerned:
             observe(identity, self.context)

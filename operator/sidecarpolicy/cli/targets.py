@@ -12,6 +12,7 @@ from sidecarpolicy.cli.asking import Asked, asks_cluster, output_option, policy_
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.cli.snapshot import needs_namespaces, snapshot
 from sidecarpolicy.cli.text import UNSEEN, Cell, Table, plural, several_namespaces, show, width
+from sidecarpolicy.core.configs import plain
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.progress import State, Target
@@ -81,7 +82,7 @@ def _row(each: Target, state: str, fleet: Fleet) -> Row:
         reason, message = each.skip.reason.value, each.skip.message
     elif not message and each.busy and each.revision != fleet.update:
         message = "waits for another rollout of this Deployment"
-    return Row(workload=each.workload, state=state, revision=each.revision or "", reason=reason, message=message)
+    return Row(workload=each.workload, state=state, revision=plain(each.revision or ""), reason=reason, message=message)
 
 
 def _json(identity: PolicyId, rows: Sequence[Row], notes: Sequence[str]) -> Json:

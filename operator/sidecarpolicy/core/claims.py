@@ -69,6 +69,16 @@ class Claims:
         }
 
     @cached_property
+    def record_is_declared(self) -> bool:
+        """Whether somebody applies the record itself: a file with what was injected into it before."""
+        for entry, manager in self._others:
+            declares = entry.get("operation") == "Apply" or manager.startswith(DECLARING)
+            if declares and f"f:{names.RECORD}" in at(entry, "fieldsV1", "f:metadata", "f:annotations"):
+                return True
+        text = at(self._metadata, "annotations").get(LAST_APPLIED) or ""
+        return names.RECORD in text and names.RECORD in _annotations_declared(text)
+
+    @cached_property
     def emptied(self) -> frozenset[tuple[str, str]]:
         """Lists that kubectl's annotation gives without a value, with the container that each is of.
 
@@ -137,6 +147,13 @@ def _declared(last_applied: str | None, template: Sequence[str]) -> Iterator[Ite
         yield from (key for key, _ in template_items(at(manifest, *template)))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return
+
+
+def _annotations_declared(last_applied: str) -> Json:
+    try:
+        return at(json.loads(last_applied), "metadata", "annotations")
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _emptied(last_applied: str, template: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from sidecarpolicy.core.configs import is_older, plain
 from sidecarpolicy.core.picking import Order, digest
 from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.names import Reason
@@ -40,6 +41,8 @@ SLOTS_IN = "slots in"  # namespace
 MOVING_IN = "moving in"  # namespace; those in flight that have not failed
 UPDATED_IN = "updated in"  # namespace
 BEHIND_IN = "behind in"  # namespace; those that are to get the update revision
+CHANGED = "changed"  # (namespace, ConfigObject); those that are to restart because of it
+PROVEN_IN = "proven in"  # namespace; those of CONFIG_PROVEN
 
 AVAILABLE = "available"
 EVIDENCE = "evidence"
@@ -56,6 +59,11 @@ REMOVALS_UNAPPROVED = "removals unapproved"  # not the owner's wish
 WITH_REPLICAS = "with replicas"  # selected, not skipped, not empty, and not rolled back: one of them goes first
 UNHEALTHY_BEFORE = "unhealthy before"
 UNAVAILABLE_BEFORE = "unavailable before"  # and it is not available now
+CONFIG_BEHIND = "config behind"  # they are to restart because of their configuration
+CONFIG_PROVEN = "config proven"  # they have, since such restarts began
+CONFIG_DECLARED = "config declared"  # they never do, because somebody applies their records
+CONFIG_MOVING = "config moving"  # they do now
+CONFIG_FAILING = "config failing"  # they have failed of it, and nothing has been done about it yet
 RECORDED = "recorded"  # the policy is in the record, be it only with a note
 
 # Names of listings.
@@ -73,6 +81,7 @@ HANDOVER = "handover"
 
 # Kinds of queues.
 UPDATE = "update"
+CONFIG = "config"
 PIN = "pin"
 REMOVE = "remove"
 
@@ -102,6 +111,8 @@ def additions_of(each: Target, *, wanted: bool, update: str | None) -> Additions
     listings: list[tuple[Hashable, tuple[Any, ...]]] = []
     # What was unhealthy before fails for no reason of ours, and a removal that was tried is never undone.
     released = (each.failing and each.is_its_owners) or (not wanted and not each.recorded and state is State.FAILED)
+    # Pods that start for a rollback read the content that failed: the next edit heals them, and is not to wait for it.
+    released = released or (wanted and each.goes_back_late)
     slot = each.holds_slot and not released
     late = each.late_since is not None
     if slot:
@@ -111,9 +122,9 @@ def additions_of(each: Target, *, wanted: bool, update: str | None) -> Additions
     if each.recorded:
         tallies.append((COUNT, RECORDED))
     if each.revision is not None:
-        tallies += ((COUNT, BEARING), (USE, each.revision))
+        tallies += ((COUNT, BEARING), (USE, plain(each.revision)))
     if note.previous:
-        tallies.append((USE, note.previous))
+        tallies.append((USE, plain(note.previous)))
     if each.pinned_to:
         tallies.append((USE, each.pinned_to))
     if late:
@@ -148,6 +159,12 @@ def _selected(
         tallies.append((COUNT, AVAILABLE))
     if each.evidence:
         tallies.append((COUNT, EVIDENCE))
+    if each.proves_config:
+        tallies += ((COUNT, CONFIG_PROVEN), (PROVEN_IN, namespace))
+    if each.declared and each.skip is None:
+        tallies.append((COUNT, CONFIG_DECLARED))
+    if each.restarts and slot:
+        tallies.append((COUNT, CONFIG_FAILING if each.failing else CONFIG_MOVING))
     if each.note.unhealthy_before:
         tallies.append((COUNT, UNHEALTHY_BEFORE))
         if not each.available:
@@ -184,10 +201,15 @@ def _selected(
     if failed_here:
         return None
     tallies.append((BEHIND_IN, namespace))
+    if each.changed:
+        tallies.append((COUNT, CONFIG_BEHIND))
+        tallies += ((CHANGED, (namespace, changed)) for changed in each.changed)
     if fresh and idle and not each.rolled_back and not each.busy:
         listings.append((JOINING, (digest(str(each.workload)),)))
     if each.busy or not idle:
         return None
+    if is_older(each.revision):
+        return CONFIG, order, False, ""
     return UPDATE, order, fresh, MEMBER if each.rolled_back and not each.group else each.group
 
 

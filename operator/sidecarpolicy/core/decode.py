@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from sidecarpolicy import names
-from sidecarpolicy.core.decode_additions import overridable, override_max, pod_metadata, pull_secrets
+from sidecarpolicy.core.decode_additions import overridable, override_max, pod_metadata, pull_secrets, restart_on
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.ordering import cycle
 from sidecarpolicy.core.policy import ROLES, Application, CanaryGroup, Policy, Rollout, Sidecar
@@ -47,7 +47,7 @@ VOLUME_SOURCES = frozenset(
 )
 SPEC_FIELDS = frozenset(
     {"selector", "priority", "sidecars", "volumes", "application", "podMetadata", "imagePullSecrets", "rollout"}
-    | {"optOut", "deletionPolicy", "revisionHistoryLimit"}
+    | {"restartOn", "optOut", "deletionPolicy", "revisionHistoryLimit"}
 )
 # What owners may set anew is the policy's word as it is now, and no part of a revision.
 PERMISSIONS = frozenset({"overridable", "overrideMax"})
@@ -112,6 +112,7 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         application=_application(spec.field("application"), spec.field("volumes")),
         pod_metadata=pod_metadata(spec.field("podMetadata"), selector),
         pull_secrets=pull_secrets(spec.field(PULL_SECRETS)),
+        restart_on=restart_on(spec.field("restartOn")),
         rollout=_rollout(spec.field("rollout"), cluster_wide=cluster_wide),
         opt_out=spec.field("optOut").choice(OptOut.ALLOWED),
         deletion_policy=spec.field("deletionPolicy").choice(DeletionPolicy.REMOVE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sidecarpolicy.core.configs import RestartOn
 from sidecarpolicy.core.overrides import OVERRIDABLE, amount_problem
 from sidecarpolicy.core.pod_metadata import PodMetadata, reserved
 from sidecarpolicy.core.reading import Cursor
@@ -12,6 +13,7 @@ from sidecarpolicy.core.syntax import DNS_NAME, LABEL_KEY, label_value, unique, 
 MOST_METADATA = 32
 LONGEST_ANNOTATION = 4096
 MOST_PULL_SECRETS = 16
+MOST_CONFIGS = 16
 LONGEST_NAME = 253
 LONGEST_PATH = 256
 MOST_OVERRIDABLE = 32
@@ -43,6 +45,31 @@ def pull_secrets(cursor: Cursor) -> tuple[str, ...]:
         found.append(name)
     if len(found) > MOST_PULL_SECRETS:
         cursor.wrong(f"must hold at most {MOST_PULL_SECRETS} secrets, not {len(found)}")
+    return tuple(found)
+
+
+def restart_on(cursor: Cursor) -> RestartOn:
+    """Return `spec.restartOn`."""
+    cursor.mapping(allowed=frozenset({"configMaps", "secrets"}))
+    found = RestartOn(
+        config_maps=_object_names(cursor.field("configMaps"), "ConfigMap"),
+        secrets=_object_names(cursor.field("secrets"), "Secret"),
+    )
+    if not (cursor.absent or found or cursor.problems):
+        cursor.wrong("must name a ConfigMap or a Secret")
+    return found
+
+
+def _object_names(cursor: Cursor, kind: str) -> tuple[str, ...]:
+    unique_values(cursor)
+    found = []
+    for entry in cursor.entries():
+        name = entry.text()
+        if not DNS_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+            entry.wrong(f"must be the name of a {kind}, not {name!r}")
+        found.append(name)
+    if len(found) > MOST_CONFIGS:
+        cursor.wrong(f"must hold at most {MOST_CONFIGS} names, not {len(found)}")
     return tuple(found)
 
 

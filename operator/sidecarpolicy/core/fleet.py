@@ -379,7 +379,10 @@ class Fleet:
     # What is picked.
 
     def queues(self, kind: str) -> Mapping[Order, Mapping[tuple[bool, str], Queue]]:
-        """What may be picked: UPDATE by (is new, canary group), PIN by (is new, where to), REMOVE by (left, "")."""
+        """What may be picked, by a flag and a detail.
+
+        UPDATE by (is new, canary group), CONFIG by (False, ""), PIN by (is new, where to), REMOVE by (left, "").
+        """
         return self._queues.get(kind, _NO_QUEUES)
 
     # When time alone changes something.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from sidecarpolicy.core.adjusting import adjusted
 from sidecarpolicy.core.claims import IDENTITY, NO_CLAIMS, Claims, template_items
+from sidecarpolicy.core.configs import NO_CONFIG, Config
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.likeness import is_as_it_should_be, moved
 from sidecarpolicy.core.ordering import precedence, start_order
@@ -33,7 +34,7 @@ from sidecarpolicy.core.record import (
     Note,
     Record,
 )
-from sidecarpolicy.core.restarts import with_restarts
+from sidecarpolicy.core.restarts import config_restart_on, with_config_restarts, with_restarts
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.names import Position
@@ -120,7 +121,9 @@ def compose(
     spec = work.with_pull_secrets(spec)
     spec = with_items(spec, "containers", [work.with_additions(each) for each in items(work.spec, "containers")])
     composed = {**template, "spec": spec} if spec != work.spec else template
-    composed = with_restarts(work.with_metadata(composed), record, work.assigned, work.held.keys() | orphaned)
+    staying = work.held.keys() | orphaned
+    composed = with_restarts(work.with_metadata(composed), record, work.assigned, staying)
+    composed = with_config_restarts(composed, record, work.assigned, staying)
     return Composition(
         template=composed,
         record=work.new_record(composed, joining, notes),
@@ -420,14 +423,18 @@ class _Work:
         orphaned = self.record.orphaned | self.handed_over
         for revision in self.assigned:
             old = self.record.entries.get(revision.policy)
+            same = old is not None and old.revision == revision.name
+            recorded = old.config if old is not None else NO_CONFIG
+            config = revision.config if revision.config is not None else recorded
             entries[revision.policy] = Entry(
                 revision=revision.name,
                 items=frozenset(self.provided[revision.policy]),
                 adopted=self.adopted[revision.policy],
-                joined=revision.policy in joining or bool(old and old.joined and old.revision == revision.name),
+                joined=revision.policy in joining
+                or bool(old and old.joined and same and recorded.restart == config.restart),
                 adjustment=revision.adjustment,
-                note=notes.get(revision.policy)
-                or (old.note if old and old.revision == revision.name else NOTHING_NOTED),
+                config=config,
+                note=notes.get(revision.policy) or (old.note if old is not None and same else NOTHING_NOTED),
             )
         for policy, note in notes.items():
             if note.failed and policy not in entries:
@@ -499,7 +506,10 @@ def rebuilt(template: Json, record: Record, claims: Claims, revisions: Sequence[
         sidecars = {ItemKey(INIT_CONTAINERS, sidecar.name) for sidecar in revision.sidecars}
         if sidecars and sidecars <= found:
             entries[revision.policy] = Entry(
-                revision=revision.name, items=frozenset(found), adjustment=revision.adjustment
+                revision=revision.name,
+                items=frozenset(found),
+                adjustment=revision.adjustment,
+                config=Config(restart=config_restart_on(template, revision.policy)),
             )
     return replace(record, entries=entries)
 

@@ -8,6 +8,11 @@ Nothing is remembered between plans: a restart changes nothing.
 With the strategy OnNextChange nothing is updated from here: a workload gets the update revision with its owner's
 next change, by admission (`step_with_owner`).
 
+Where what `restartOn` names has changed, workloads that have the update revision restart: one first as well, then one
+first in each namespace, for each has content of its own. It begins when that is written down (`config_begins`), and is
+over when none can be restarted and none is on its way (`config_ends`): what has to wait for something else (an owner's
+rollout, a conflict, a namespace that is left alone) goes first once more when it can.
+
 `plan` says how a policy stands and why the rest waits. `steps` gives what is to be written next, one by one, so that
 whoever writes takes one and asks again: a step is never older than what was written before it.
 """
@@ -15,11 +20,12 @@ whoever writes takes one and asks again: a step is never older than what was wri
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sidecarpolicy.core import counting
 from sidecarpolicy.core.canary_groups import Stage, empty_groups, stage_of
-from sidecarpolicy.core.counting import PIN, REMOVE, UPDATE
+from sidecarpolicy.core.configs import NO_CONFIG, Config, is_older, older
+from sidecarpolicy.core.counting import CONFIG, PIN, REMOVE, UPDATE
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
@@ -37,7 +43,8 @@ class Step:
     """One workload moves to *revision* (None: what it has of the policy goes), for *why*.
 
     *joins*: it is new, and takes no slot. *orphans*: what it has stays, and belongs to its owner from now on.
-    *takes_slot*: from now on it is in flight, if it was not.
+    *takes_slot*: from now on it is in flight, if it was not. *config*: what its Pods have read from then on; None: what
+    there is to read now.
     """
 
     workload: WorkloadId
@@ -46,6 +53,7 @@ class Step:
     orphans: bool = False
     takes_slot: bool = False
     note: Note = NOTHING_NOTED
+    config: Config | None = None
     why: str
 
 
@@ -60,7 +68,8 @@ class RolloutState:
     under it. *backoffs*: namespaces whose own trouble made a workload fail; *now* (seconds since the epoch) tells which
     of them are left alone and which have one workload tried at a time. *stopped*: by the emergency switch; no workload
     is changed. *generation*: the policy's, for approvals; *approved*: what its author has approved. *removal_proven*: a
-    removal has completed and soaked since this leader leads (see `proves_removal`).
+    removal has completed and soaked since this leader leads (see `proves_removal`). *config_since*: since when
+    workloads restart because their configuration has changed, 0 while none does.
     """
 
     policy: PolicyId
@@ -80,6 +89,7 @@ class RolloutState:
     generation: int = 0
     approved: frozenset[str] = frozenset()
     removal_proven: bool = False
+    config_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +102,8 @@ class Plan:
     which no more sidecars are taken out, empty where nothing waits for one. *acts*: there are steps to take now.
     *completes*: every target that is not skipped has the update revision, one at least with running replicas, no halt
     stands, and that is not written down yet. *stranded*: failed ones that cannot be rolled back, because what they had
-    is not stored any more.
+    is not stored any more. *config_begins*: workloads can restart because their configuration has changed, and that
+    is not written down yet; *config_ends*: none can, and none does, and it still is.
     """
 
     budget: int = 1
@@ -105,6 +116,8 @@ class Plan:
     acts: bool = False
     completes: bool = False
     stranded: tuple[WorkloadId, ...] = ()
+    config_begins: bool = False
+    config_ends: bool = False
     looks_again: float | None = None
     counts: dict[State, int] = field(default_factory=dict)
 
@@ -117,7 +130,7 @@ def plan(state: RolloutState, fleet: Fleet) -> Plan:
     return Plan(
         budget=limits.removals if state.deleting else limits.updates,
         in_flight=fleet.slots,
-        first_is_done=limits.first_is_done,
+        first_is_done=limits.first_is_done and not limits.first_config,
         halts=limits.halts,
         stage=limits.stage,
         empty_groups=empty_groups(state.rollout.canary, fleet),
@@ -130,6 +143,11 @@ def plan(state: RolloutState, fleet: Fleet) -> Plan:
         and not state.deleting
         and state.update not in (None, state.current),
         stranded=_stranded(state, fleet),
+        config_begins=not state.config_since and _restarts(state, fleet, limits),
+        config_ends=state.config_since > 0
+        and not (fleet.count(counting.CONFIG_MOVING) or fleet.count(counting.CONFIG_FAILING))
+        and not (state.stopped or state.deleting)
+        and not _restarts(state, fleet, limits),
         looks_again=_looks_again(state, fleet),
         counts=counts,
     )
@@ -187,17 +205,24 @@ def step_of_new(
     return Step(workload=workload, revision=state.update, takes_slot=True, note=note, why="new workload")
 
 
-def step_with_owner(state: RolloutState, workload: WorkloadId, entry: Entry | None) -> Step | None:
+def step_with_owner(
+    state: RolloutState, workload: WorkloadId, entry: Entry | None, *, changed: bool = False
+) -> Step | None:
     """Return the step of *workload* that goes along with a change of its owner's, for admission to carry out.
 
-    *entry*: what its record has of the policy. That rollout is the owner's own: it takes no slot, and its failure is
-    not the policy's unless one of our containers is to blame.
+    *entry*: what its record has of the policy; *changed*: its configuration is another by now. That rollout is the
+    owner's own: it takes no slot, and its failure is not the policy's unless one of our containers is to blame.
     """
     if state.stopped or state.deleting or state.update is None or state.rollout.paused or state.frozen or state.halted:
         return None
-    if entry is not None and (entry.revision == state.update or entry.note.failed == state.attempt):
+    if entry is not None and entry.note.failed.partition("+")[0] == state.attempt:
         return None
-    note = Note(previous=entry.revision if entry is not None else "", stepped=float(int(state.now)))
+    if entry is not None and entry.revision == state.update and not changed:
+        return None
+    previous, config = (entry.revision, entry.config) if entry is not None else ("", NO_CONFIG)
+    if previous == state.update:
+        previous = older(previous)
+    note = Note(previous=previous, config=config, stepped=float(int(state.now)))
     return Step(workload=workload, revision=state.update, joins=True, note=note, why="the owner's own change")
 
 
@@ -230,6 +255,13 @@ class _Limits:
         self.first_is_done = state.tried or fleet.evidence > 0
         self.first = not self.first_is_done and not at_once
         self.updates = 1 if self.first else self.full
+        # Each namespace has content of its own: one goes first in all of them, and one in each.
+        self.one_a_namespace = not at_once
+        # One that has failed and stays as it is (onFailure Halt) keeps its slot, and more go one by one.
+        failing = fleet.count(counting.CONFIG_FAILING)
+        proven = fleet.count(counting.CONFIG_PROVEN) > 0 and not failing
+        self.configs = self.updates if at_once or proven else min(self.updates, 1 + failing)
+        self.first_config = fleet.count(counting.CONFIG_BEHIND) > 0 and self.configs < self.full
         go_on = state.removal_proven or at_once or removal_approval(state.generation, stuck=True) in state.approved
         self.removals = self.full if go_on else 1
         exceeded = fleet.counted > rollout.max_failures
@@ -309,7 +341,7 @@ def _next(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> 
     if state.update is not None and not state.deleting:
         step = _rollback(state, fleet, ahead) or _join(state, fleet, ahead) or _pin(state, fleet, limits, ahead)
         if step is None and not limits.still and state.rollout.strategy is not Strategy.ON_NEXT_CHANGE:
-            step = _update(state, fleet, limits, ahead)
+            step = _update(state, fleet, limits, ahead) or _config(state, fleet, limits, ahead)
     if step is None and (state.deleting or not limits.still):
         step = _removal(state, fleet, limits, ahead)
     return step
@@ -348,7 +380,8 @@ def _rollback_of(each: Target, state: RolloutState) -> Step:
         workload=each.workload,
         revision=each.note.previous or None,
         takes_slot=each.health is not Health.EMPTY,
-        note=Note(failed=state.attempt, not_counted=each.not_counted),
+        note=Note(failed=each.attempt if each.by_config else state.attempt, not_counted=each.not_counted),
+        config=each.note.config,
         why=f"rolled back, {each.reason}: {each.message}",
     )
 
@@ -414,19 +447,7 @@ def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
             if not (new and joining) and (open_ is None or group in open_)
         ]
 
-    def is_resting(namespace: str) -> bool:
-        backoff = state.backoffs.get(namespace)
-        return backoff is not None and backoff.waits(state.now)
-
-    def is_tried(namespace: str) -> bool:
-        """One at a time, until one has completed; what has failed there already is not waited for."""
-        backoff = state.backoffs.get(namespace)
-        if backoff is None or backoff.is_over:
-            return False
-        moving = fleet.tally(counting.MOVING_IN).get(namespace, 0) + ahead.load.get(namespace, 0)
-        return backoff.waits(state.now) or moving > 0
-
-    resting, tried = (is_resting, is_tried) if state.backoffs else (None, None)
+    resting, tried = _closed(state, fleet, ahead)
     why = "first one" if limits.first else "next within the budget"
     if stage is not None and stage.name:
         why = f"{why} of canary group {stage.name!r}"
@@ -446,8 +467,74 @@ def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
     return _to_update(_target(fleet, min(found)), state, "has no Pods", takes_slot=False) if found else None
 
 
+_Closed = Callable[[str], bool]
+
+
+def _closed(state: RolloutState, fleet: Fleet, ahead: _Ahead) -> tuple[_Closed | None, _Closed | None]:
+    """Return which namespaces are left alone, and in which besides nothing more is begun now."""
+
+    def is_resting(namespace: str) -> bool:
+        backoff = state.backoffs.get(namespace)
+        return backoff is not None and backoff.waits(state.now)
+
+    def is_tried(namespace: str) -> bool:
+        """One at a time, until one has completed; what has failed there already is not waited for."""
+        backoff = state.backoffs.get(namespace)
+        if backoff is None or backoff.is_over:
+            return False
+        moving = fleet.tally(counting.MOVING_IN).get(namespace, 0) + ahead.load.get(namespace, 0)
+        return backoff.waits(state.now) or moving > 0
+
+    return (is_resting, is_tried) if state.backoffs else (None, None)
+
+
+def _restarts(state: RolloutState, fleet: Fleet, limits: _Limits) -> bool:
+    """Whether there is one that can restart because its configuration has changed, now or when those before it have."""
+    if limits.still or state.stopped or state.deleting or state.rollout.strategy is Strategy.ON_NEXT_CHANGE:
+        return False
+    resting, _ = _closed(state, fleet, nothing := _Ahead(fleet, ()))
+    queues = [queue for each in fleet.queues(CONFIG).values() for queue in each.values()]
+    return any(_pick(queue, nothing, resting) is not None for queue in queues)
+
+
+def _config(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:
+    """Restart one whose configuration has changed: in the order of updates, one first, and one first in its namespace.
+
+    What is in flight already goes on to the newest content without waiting for that.
+    """
+    if not state.config_since or not (waiting := fleet.queues(CONFIG)):
+        return None
+    resting, tried = _closed(state, fleet, ahead)
+
+    def is_closed(namespace: str) -> bool:
+        if tried is not None and tried(namespace):
+            return True
+        proven = fleet.tally(counting.PROVEN_IN).get(namespace, 0)
+        moving = fleet.tally(counting.SLOTS_IN).get(namespace, 0) + ahead.load.get(namespace, 0)
+        return limits.one_a_namespace and not proven and moving > 0
+
+    def picked(order: Order, closed: _Closed | None) -> Picked | None:
+        queues = waiting.get(order, _NO_QUEUES).values()
+        return min((each for queue in queues if (each := _pick(queue, ahead, closed)) is not None), default=None)
+
+    why = "first one with its configuration of now" if limits.configs == 1 else "its configuration has changed"
+    if fleet.slots_at_update + ahead.at_update < limits.configs:
+        free = fleet.slots + ahead.slots < limits.configs
+        for order in WITH_PODS:
+            if not free and order not in HOLDERS:
+                continue
+            if (found := picked(order, tried if order in HOLDERS else is_closed)) is not None:
+                return _to_update(_target(fleet, found), state, why, takes_slot=True)
+    if any(picked(order, resting) is not None for order in WITH_PODS) or fleet.slots + ahead.slots:
+        return None
+    found = picked(Order.EMPTY, resting)
+    return _to_update(_target(fleet, found), state, "has no Pods", takes_slot=False) if found is not None else None
+
+
 def _to_update(each: Target, state: RolloutState, why: str, *, takes_slot: bool) -> Step:
     note = _note_before(each, state.update)
+    if is_older(each.revision):  # a leader whose clock is behind is not to write one from before the restarts began
+        note = replace(note, stepped=float(int(state.config_since)))
     return Step(workload=each.workload, revision=state.update, takes_slot=takes_slot, note=note, why=why)
 
 
@@ -458,11 +545,14 @@ def _note_before(each: Target, update: str | None) -> Note:
     rolled back is on its way to just that.
     """
     if each.under_way and not each.new:
-        before = (each.revision or "") if each.note.failed else each.note.previous
+        goes_back = bool(each.note.failed)
+        before = (each.revision or "") if goes_back else each.note.previous
         previous = before if before != update else ""
-        return Note(previous=previous, unhealthy_before=each.note.unhealthy_before)
+        config = each.config if goes_back else each.note.config
+        return Note(previous=previous, config=config, unhealthy_before=each.note.unhealthy_before)
     # Never to have been available is to be unhealthy, be it because it is new.
-    return Note(previous=each.revision or "", unhealthy_before=each.health is Health.UNHEALTHY)
+    unhealthy = each.health is Health.UNHEALTHY
+    return Note(previous=each.revision or "", config=each.config, unhealthy_before=unhealthy)
 
 
 def _removal(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -> Step | None:

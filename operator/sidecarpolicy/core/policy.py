@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import floor
 
+from sidecarpolicy.core.configs import NO_RESTARTS, RestartOn
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.selection import Selector
@@ -161,7 +162,8 @@ class Policy:
     *words* is everything in the spec that shapes a Pod template, as the author wrote it, without values that equal
     their default, and the restart that its annotation asks for; the revision's hash is taken over it. *created* is
     RFC 3339 text, which sorts as time does. *opt_out*: whether owners may keep its sidecars out; like what they may
-    override it shapes no template by itself, and is not in *words*.
+    override it shapes no template by itself, and is not in *words*. *restart_on* is not either: of that the content
+    counts, which is in each workload's namespace.
     *unknown*: paths of fields that this version does not know, as a newer CRD may fill them in.
     """
 
@@ -178,6 +180,7 @@ class Policy:
     application: Application = Application()
     pod_metadata: PodMetadata = NO_METADATA
     pull_secrets: tuple[str, ...] = ()
+    restart_on: RestartOn = NO_RESTARTS
     rollout: Rollout = Rollout()
     opt_out: OptOut = OptOut.ALLOWED
     deletion_policy: DeletionPolicy = DeletionPolicy.REMOVE

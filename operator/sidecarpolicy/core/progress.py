@@ -8,6 +8,7 @@ from enum import StrEnum
 from math import isinf
 
 from sidecarpolicy import names
+from sidecarpolicy.core.configs import NO_CONFIG, Config, ConfigObject, is_of_config, is_older, older, with_state
 from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import Facts, kind_of
@@ -60,6 +61,12 @@ class Target:
     revision at which its owner wants it, where that is another than the update's. *deselected_by_owner*: its owner took
     it out of the selection, so that it needs nobody's approval to lose what it has. *conflict*: another writer keeps
     undoing what the policy has on it. *backoff*: the last write of it failed, and nothing is tried for a while.
+
+    *config*: what its Pods have read of what the policy's `restartOn` names. *changed*: which of that is another by now
+    than what the update revision was rolled out with here; then *revision* is an older state of it (see `configs`).
+    *attempt*: under what a failure of just that is noted. *restarts*: its last step was a restart since restarts
+    because of changes began; *proves_config*: and it has completed and soaked. *declared*: it never
+    restarts so, because somebody applies its record, and would take back what is noted there.
     """
 
     workload: WorkloadId
@@ -90,6 +97,30 @@ class Target:
     deselected_by_owner: bool = False
     conflict: FieldConflict | None = None
     backoff: Backoff | None = None
+    config: Config = NO_CONFIG
+    changed: tuple[ConfigObject, ...] = ()
+    attempt: str = ""
+    restarts: bool = False
+    proves_config: bool = False
+    declared: bool = False
+
+    @property
+    def goes_back_late(self) -> bool:
+        """Whether it failed with a changed configuration, and the rollout that takes it back has failed as well."""
+        return self.failing and is_of_config(self.note.failed)
+
+    @property
+    def by_config(self) -> bool:
+        """Whether the last step here, or the one that was rolled back, was made for a changed configuration alone."""
+        return is_older(self.revision if self.rolled_back else self.note.previous)
+
+    @property
+    def to_blame(self) -> tuple[ConfigObject, ...]:
+        """Of what the content was another than before in the step `by_config`."""
+        if self.rolled_back:
+            return self.changed
+        before = dict(self.note.config.hashes)
+        return tuple(each for each, value in self.config.hashes if before.get(each, value) != value)
 
     @property
     def not_before(self) -> float:
@@ -114,6 +145,8 @@ class Target:
     @property
     def counts(self) -> bool:
         """Whether it counts against maxFailures."""
+        if self.goes_back_late and not self.rolled_back:  # its failure was counted before the content was edited
+            return False
         return self.state is State.FAILED and not (self.not_counted or self.outdated or self.is_its_owners)
 
 
@@ -133,6 +166,10 @@ def target(
     deselected_by_owner: bool = False,
     backoff: Backoff | None = None,
     cleared_at: float = 0.0,
+    changed: tuple[ConfigObject, ...] = (),
+    config_state: str = "",
+    config_since: float = 0.0,
+    declared: bool = False,
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
@@ -140,7 +177,9 @@ def target(
     noted now. *current* is the revision that was rolled out completely last; it has soaked. *busy_until*: when the soak
     of another policy's rollout on it ends. *group* and *deselected_by_owner* are passed on. *backoff*: a write of it
     that failed; one that is over by *now* is as good as none. *cleared_at*: when its Pods were looked at and none of
-    ours was to blame.
+    ours was to blame. *changed*: what of its configuration is another by now, *config_state*: what tells the content of
+    now from any other. *declared* is passed on. *config_since*: since when workloads restart because of such changes, 0
+    while none does.
 
     Nothing is remembered between two calls: objects and the time decide, so a restart at any moment changes nothing.
     """
@@ -148,11 +187,17 @@ def target(
     revision = (entry.revision or None) if entry else None
     note = entry.note if entry else NOTHING_NOTED
     facts = facts_of(policy, workload, children, rollout, now)
-    course = _course(facts, entry, rollout, current=current, now=now, cleared_at=cleared_at)
-    rolled_back = bool(attempt) and note.failed == attempt and revision != update
+    by_config = revision is not None and is_config_step(revision, note, config_since)
+    course = _course(facts, entry, rollout, current=None if by_config else current, now=now, cleared_at=cleared_at)
+    if changed and revision is not None and revision == update:
+        revision = older(revision)
+    own_attempt = with_state(attempt, config_state) if attempt and config_state else attempt
+    rolled_back = bool(attempt) and note.failed in (attempt, own_attempt) and revision != update
     # What comes to a new workload waits for nobody, but for another policy's own rollout there: it would hide that.
     waits = facts.moving and not (facts.new and revision is None and not busy_until)
     moving, failed = course.under_way or course.soaking, course.failing or rolled_back
+    # Where the newest rollout is another's, what the policy has there was rolled out before.
+    evidence = (facts.arrived or not course.ours) and not course.soaking and revision == update and not facts.empty
     found = Target(
         workload=workload.id,
         state=_state(skip, revision, update, moving=moving, failed=failed),
@@ -162,8 +207,7 @@ def target(
         holds_slot=moving and not course.joined and not facts.empty,
         busy=(course.joined or not course.under_way) and (waits or now < busy_until),
         new=facts.new,
-        # Where the newest rollout is another's, what the policy has there was rolled out before.
-        evidence=(facts.arrived or not course.ours) and not course.soaking and revision == update and not facts.empty,
+        evidence=evidence,
         available=revision is not None and facts.available,
         looks_again=_next((*course.moments, busy_until, facts.new_until, facts.gives_up), now),
         late_since=(course.last or facts.refused_since) if course.late and not course.released else None,
@@ -180,6 +224,12 @@ def target(
         group=group,
         pinned_to=skip.pinned_to if skip else None,
         deselected_by_owner=deselected_by_owner,
+        config=entry.config if entry is not None else NO_CONFIG,
+        changed=changed if is_older(revision) else (),
+        attempt=own_attempt,
+        restarts=by_config,
+        proves_config=evidence and by_config,
+        declared=declared,
     )
     return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
 
@@ -245,6 +295,11 @@ def _course(
         suspect=suspect,
         moments=(soaked if soaking else None, None if late else deadline),
     )
+
+
+def is_config_step(revision: str, note: Note, since: float) -> bool:
+    """Whether a workload at *revision* was restarted because of its configuration, since such restarts began."""
+    return since > 0 and note.previous == older(revision) and note.stepped >= int(since)
 
 
 def soak_ends(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sidecarpolicy.core.adjustment import UNADJUSTED, Account, Adjustment
+from sidecarpolicy.core.configs import NO_CONFIG, Config, ConfigObject
 from sidecarpolicy.core.field_conflicts import NOT_UNDONE, Undone
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.overrides import read
@@ -76,15 +77,17 @@ class Mangled(ValueError):
 class Note:
     """What a step of a rollout writes down because reality does not show it afterwards.
 
-    *previous*: the revision that the workload had before (empty: none), to go back to. *unhealthy_before*: it was
-    unhealthy when the step was made, so its failure is not ours. *failed*: `<revision>#<attempt>` that failed here and
-    was rolled back. *not_counted*: the cause was the namespace's, and does not count against maxFailures. *undone*: how
-    often another writer undid what is here, and when it was put back last. *stepped*: when the step was written, in
-    whole seconds since the epoch (0: not said); ReplicaSets do not show whether an owner's change that followed found
-    the rollout of this one over.
+    *previous*: the revision that the workload had before (empty: none), to go back to, and *config* what its Pods had
+    read then. *unhealthy_before*: it was unhealthy when the step was made, so its failure is not ours. *failed*:
+    `<revision>#<attempt>` that failed here and was rolled back, with what tells the content that failed from others
+    (`+<hash>`) where nothing else was new. *not_counted*: the cause was the namespace's, and does not count against
+    maxFailures. *undone*: how often another writer undid what is here, and when it was put back last. *stepped*: when
+    the step was written, in whole seconds since the epoch (0: not said); ReplicaSets do not show whether an owner's
+    change that followed found the rollout of this one over.
     """
 
     previous: str = ""
+    config: Config = NO_CONFIG
     unhealthy_before: bool = False
     failed: str = ""
     not_counted: bool = False
@@ -101,7 +104,7 @@ class Entry:
 
     *items* are ours to change and remove; *adopted* are sidecars that the owner wrote, equal to ours. *joined* is
     true where the policy came to a new workload outside of its budget (that rollout is the owner's own). *adjustment*:
-    what the owner has changed of the revision there.
+    what the owner has changed of the revision there. *config*: what its Pods have read of what `restartOn` names.
     """
 
     revision: str
@@ -110,6 +113,7 @@ class Entry:
     adopted: frozenset[str] = frozenset()
     joined: bool = False
     adjustment: Adjustment = UNADJUSTED
+    config: Config = NO_CONFIG
 
     def names(self, listed: str) -> frozenset[str]:
         """The names of its items in *listed*."""
@@ -157,6 +161,7 @@ def text_of(record: Record) -> str:
             **({"adopted": sorted(entry.adopted)} if entry.adopted else {}),
             **({"joined": True} if entry.joined else {}),
             **_adjusted(entry.adjustment),
+            **_configured("config", entry.config),
             **_noted(entry.note),
         }
         for policy, entry in record.entries.items()
@@ -172,8 +177,10 @@ def _entry(value: Mapping[str, Any]) -> Entry:
         adopted=frozenset(_text(name) for name in _list(value.get("adopted", []))),
         joined=value.get("joined", False) is True,
         adjustment=_adjustment(value),
+        config=_config(value.get("config")),
         note=Note(
             previous=_text(value["previous"]) if "previous" in value else "",
+            config=_config(value.get("previousConfig")),
             unhealthy_before=value.get("unhealthyBefore", False) is True,
             failed=_text(value["failed"]) if "failed" in value else "",
             not_counted=value.get("excused", False) is True,
@@ -214,6 +221,19 @@ def _adjusted(adjustment: Adjustment) -> dict[str, Any]:
     }
 
 
+def _config(value: Mapping[str, Any] | None) -> Config:
+    if value is None:
+        return NO_CONFIG
+    hashes = {ConfigObject.parse(key): _text(each) for key, each in value.get("hashes", {}).items()}
+    return Config(hashes=tuple(sorted(hashes.items())), restart=_text(value["restart"]) if "restart" in value else "")
+
+
+def _configured(key: str, config: Config) -> dict[str, Any]:
+    hashes = {"hashes": {each.key: value for each, value in config.hashes}} if config.hashes else {}
+    restart = {"restart": config.restart} if config.restart else {}
+    return {key: {**hashes, **restart}} if config else {}
+
+
 def _undone(value: Mapping[str, Any]) -> Undone:
     count = value["count"]
     if type(count) is not int or count < 1:
@@ -229,7 +249,7 @@ def _time(value: object) -> float:
 
 
 def _noted(note: Note) -> dict[str, Any]:
-    return {
+    return _configured("previousConfig", note.config) | {
         key: value
         for key, value in (
             ("previous", note.previous),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecarpolicy.core import counting
+from sidecarpolicy.core.configs import ConfigObject
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import Plan, RolloutState
@@ -92,6 +93,11 @@ class Report:
     def recorded(self) -> int:
         """How many have the policy in their record, selected or not, be it only with a note."""
         return self.fleet.count(counting.RECORDED)
+
+    @property
+    def changed(self) -> Sequence[tuple[str, ConfigObject]]:
+        """What has changed of what `restartOn` names, by namespace, while workloads are still to restart for it."""
+        return sorted(self.fleet.tally(counting.CHANGED))
 
     # Failures
 

@@ -9,6 +9,9 @@ On a Deployment the time stands in an annotation of the Pod template, the one th
 `<policy>@<time>`, one entry for each policy that has a restart there. It comes and goes with the step that moves the
 Deployment from one revision to another. It is never repaired: whoever took it away has restarted the Pods by that
 already, and putting it back would do so once more.
+
+A restart because what a policy's `restartOn` names has changed (see `configs`) is the same with another annotation:
+there the entry holds a hash, and it comes with the step that the policy makes within one revision as well.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sidecarpolicy import names
+from sidecarpolicy.core.configs import NO_CONFIG
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.lists import entries_of, policy_of
 from sidecarpolicy.core.pins import pinned_name
@@ -64,25 +68,57 @@ def with_restarts(
     A revision that is there already leaves the template as it is. The entries of *staying* policies stay; those of
     others that the record names go with their policy; what else stands there is not ours.
     """
+    times: dict[PolicyId, str | None] = {}
+    for revision in assigned:
+        entry = record.entries.get(revision.policy)
+        there = entry is not None and entry.revision == revision.name
+        times[revision.policy] = None if there else revision.restarted
+    return _with_entries(template, names.RESTARTED_AT, record, times, staying)
+
+
+def with_config_restarts(
+    template: Json, record: Record, assigned: Collection[Revision], staying: Collection[PolicyId]
+) -> Json:
+    """Return *template* likewise with the restarts because a configuration has changed."""
+    restarts: dict[PolicyId, str | None] = {}
+    for revision in assigned:
+        entry = record.entries.get(revision.policy)
+        recorded = entry.config if entry is not None else NO_CONFIG
+        config = revision.config if revision.config is not None else recorded
+        there = entry is not None and entry.revision != "" and recorded.restart == config.restart
+        restarts[revision.policy] = None if there else config.restart
+    return _with_entries(template, names.CONFIG, record, restarts, staying)
+
+
+def _with_entries(
+    template: Json, key: str, record: Record, values: Mapping[PolicyId, str | None], staying: Collection[PolicyId]
+) -> Json:
+    """Return *template* with *values* in the annotation *key*: empty for no entry, None for whatever is there."""
     annotations = at(template, "metadata", "annotations")
-    text = annotations.get(names.RESTARTED_AT) or ""
-    if not text and not any(revision.restarted for revision in assigned):
+    text = annotations.get(key) or ""
+    if not text and not any(values.values()):
         return template
     leaving = {pinned_name(policy) for policy in record.entries} - {pinned_name(policy) for policy in staying}
-    times = dict.fromkeys(leaving, "")
-    for revision in assigned:
-        entry, name = record.entries.get(revision.policy), pinned_name(revision.policy)
-        if entry is not None and entry.revision == revision.name:
-            times.pop(name, None)
+    wanted = dict.fromkeys(leaving, "")
+    for policy, value in values.items():
+        name = pinned_name(policy)
+        if value is None:
+            wanted.pop(name, None)
         else:
-            times[name] = revision.restarted
+            wanted[name] = value
     before = text.split(",") if text else []
-    after = [each for each in before if policy_of(each.strip()) not in times]
-    after += [f"{name}@{time}" for name, time in sorted(times.items()) if time]
+    after = [each for each in before if policy_of(each.strip()) not in wanted]
+    after += [f"{name}@{value}" for name, value in sorted(wanted.items()) if value]
     if sorted(after) == sorted(before):
         return template
-    others = {key: each for key, each in annotations.items() if key != names.RESTARTED_AT or after}
-    return with_values(template, ANNOTATIONS, others | ({names.RESTARTED_AT: ",".join(after)} if after else {}))
+    others = {name: each for name, each in annotations.items() if name != key or after}
+    return with_values(template, ANNOTATIONS, others | ({key: ",".join(after)} if after else {}))
+
+
+def config_restart_on(template: Json, policy: PolicyId) -> str:
+    """Return what *template* shows of the last restart because a configuration of *policy* has changed."""
+    text, name = at(template, "metadata", "annotations").get(names.CONFIG) or "", pinned_name(policy)
+    return next((each.partition("@")[2] for each in entries_of(text) if policy_of(each) == name), "")
 
 
 def has_restart(template: Json, revision: Revision) -> bool:

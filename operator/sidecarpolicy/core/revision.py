@@ -18,6 +18,7 @@ from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
+from sidecarpolicy.core.configs import Config, ConfigObject
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.likeness import LIST_KEYS
 from sidecarpolicy.core.lists import entries_of
@@ -25,7 +26,7 @@ from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
 from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, PULL_SECRETS
-from sidecarpolicy.core.times import is_timestamp
+from sidecarpolicy.core.times import is_timestamp, seconds_of
 from sidecarpolicy.core.tree import Json, at, compact
 from sidecarpolicy.names import Position, Role
 
@@ -59,7 +60,8 @@ class Revision:
     """What one version of a policy injects. *created* is when the policy was created (RFC 3339).
 
     *restarted*: when the author had everything restarted with it, empty for never (see `restarts`). *adjustment*: what
-    the owner of one workload has changed of it there (see `adjusting`); none of what is stored.
+    the owner of one workload has changed of it there (see `adjusting`); none of what is stored. *config*: what the Pods
+    of one workload have read with it (see `configs`); None: as its record says.
     """
 
     policy: PolicyId
@@ -73,6 +75,7 @@ class Revision:
     pull_secrets: tuple[str, ...] = ()
     restarted: str = ""
     adjustment: Adjustment = UNADJUSTED
+    config: Config | None = None
 
     def sidecar(self, name: str) -> InjectedSidecar | None:
         """The sidecar of that name, if it has one."""
@@ -85,11 +88,16 @@ class Revision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halt:
-    """Why and since when a rollout is halted; *id* is `<revision>#<attempt>`, so no two halts share one."""
+    """Why and since when a rollout is halted; *id* is `<revision>#<attempt>`, so no two halts share one.
+
+    *configs*: where nothing but a change of what `restartOn` names was rolled out on what failed: the hashes then, by
+    namespace. Where one is another now, the halt is over.
+    """
 
     id: str
     reason: str
     since: str
+    configs: tuple[tuple[str, tuple[tuple[ConfigObject, str], ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +106,8 @@ class StoredRevision:
 
     *number*: the highest is the update revision; taken up again it becomes the highest again. *completion*: the highest
     is the current revision; 0 for one that was never rolled out completely. *version*: its resourceVersion. *attempt*
-    counts how often it has become the update revision or was resumed: a failure counts for one attempt.
+    counts how often it has become the update revision or was resumed: a failure counts for one attempt. *config_since*:
+    since when workloads restart because their configuration has changed, 0 while none does (seconds since the epoch).
     *approved*: what the author has approved while it was the update revision (`canary/<group>@<revision>`,
     `removal@<generation>`).
     """
@@ -111,6 +120,7 @@ class StoredRevision:
     completion: int = 0
     version: str = ""
     attempt: int = 1
+    config_since: float = 0.0
     halt: Halt | None = None
     approved: frozenset[str] = frozenset()
 
@@ -209,6 +219,7 @@ def from_controller_revision(body: Mapping[str, Any]) -> StoredRevision:
             completion=int(annotations.get(names.COMPLETION, "1" if annotations.get(names.COMPLETED) else "0")),
             version=metadata.get("resourceVersion", ""),
             attempt=int(annotations.get(names.ATTEMPT, "1")),
+            config_since=seconds_of(annotations.get(names.CONFIG_SINCE)),
             halt=_halt(annotations.get(names.HALT)),
             approved=approvals(annotations.get(names.APPROVED, "")),
         )
@@ -334,14 +345,21 @@ def approvals(text: str) -> frozenset[str]:
 
 def halt_text(halt: Halt) -> str:
     """The value of the annotation that holds *halt*."""
-    return compact({"id": halt.id, "reason": halt.reason, "since": halt.since})
+    configs = {namespace: {each.key: value for each, value in hashes} for namespace, hashes in halt.configs}
+    return compact(
+        {"id": halt.id, "reason": halt.reason, "since": halt.since, **({"configs": configs} if configs else {})}
+    )
 
 
 def _halt(text: str | None) -> Halt | None:
     if not text:
         return None
     data = json.loads(text)
-    return Halt(id=data["id"], reason=data["reason"], since=data["since"])
+    configs = tuple(
+        (namespace, tuple(sorted((ConfigObject.parse(key), value) for key, value in hashes.items())))
+        for namespace, hashes in sorted(data.get("configs", {}).items())
+    )
+    return Halt(id=data["id"], reason=data["reason"], since=data["since"], configs=configs)
 
 
 def update_revision(stored: Sequence[StoredRevision]) -> StoredRevision | None:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
 from sidecarpolicy import names
+from sidecarpolicy.core.configs import ConfigObject, plain
 from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.core.report import Report
+from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.names import OnFailure, Reason, Strategy
@@ -109,13 +111,22 @@ def _budget_exceeded(report: Report) -> Readiness | None:
         return None
     back = report.state.rollout.on_failure is OnFailure.ROLLBACK
     outcome = (_unrecoverable(report) or "rolled back") if back else "left for inspection"
+    edits = "edit the policy"
+    if report.halt is not None and (halted := halted_by(report.halt)):
+        namespace, config = halted[0]
+        edits += f" or {config} in namespace {namespace}{_and_more(halted)}"
     return Readiness(
         ready="False",
         reason=Reason.ROLLED_BACK if back else Reason.ROLLOUT_HALTED,
-        message=f"edit the policy, or set the annotation {names.RESUME}: {report.state.attempt} to try again; "
+        message=f"{edits}, or set the annotation {names.RESUME}: {report.state.attempt} to try again; "
         f"{_progress(report)}; {_worst(report)}; {outcome} (maxFailures: {report.state.rollout.max_failures})",
         stalled=True,
     )
+
+
+def halted_by(halt: Halt) -> list[tuple[str, ConfigObject]]:
+    """What may be edited to end *halt*, by namespace; nothing where only the policy can be."""
+    return [(namespace, each) for namespace, hashes in halt.configs for each, _ in hashes]
 
 
 def _no_slot_left(report: Report) -> Readiness | None:
@@ -275,7 +286,15 @@ def _progress(report: Report) -> str:
     head = head + report.state.update if report.state.update else "no accepted revision yet"
     before = report.unavailable_before
     sick = f"; {before} {_verb(before, 'was', 'were')} not available before" if before else ""
-    return everything + head + (f"; {', '.join(parts)}" if parts else "") + sick
+    changed = f"; {changed_configs(report.changed)}" if report.changed else ""
+    head += " with the configuration of now" if report.changed and report.state.update else ""
+    return everything + head + (f"; {', '.join(parts)}" if parts else "") + changed + sick
+
+
+def changed_configs(found: Sequence[tuple[str, ConfigObject]]) -> str:
+    """`ConfigMap otel-config changed in namespace shop`, of several the first."""
+    namespace, config = found[0]
+    return f"{config} changed in namespace {namespace}{_and_more(found)}"
 
 
 def _carried(report: Report) -> str:
@@ -365,7 +384,7 @@ def _unrecoverable(report: Report) -> str:
     found = report.unrecoverable
     if not found:
         return ""
-    lost = found[0].note.previous
+    lost = plain(found[0].note.previous)
     return f"{found[0].workload}{_and_more(found)} cannot be rolled back: revision {lost} is not stored any more"
 
 

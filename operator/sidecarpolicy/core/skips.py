@@ -53,7 +53,7 @@ OVERRIDES = {f"{names.OVERRIDE}<sidecar>": "annotation"}
 TRUTH = ("true", "false")
 
 # What of ours a Pod template has.
-RESTART = ("annotation", names.RESTARTED_AT)
+OF_TEMPLATES = frozenset({("annotation", names.RESTARTED_AT), ("annotation", names.CONFIG)})
 
 # Two policies may both provide one of these where it is the same.
 SHARED = (VOLUMES, PULL_SECRETS, *METADATA)
@@ -571,7 +571,7 @@ def invalid_marks(
             elif (what, key) == ("annotation", names.SKIP):
                 where = f"annotation {key} of the Pod template"
                 found += [f"{where}: {sentence}" for sentence in invalid_skips(value, sidecars)]
-            elif key != names.INJECT and key.startswith(f"{names.GROUP}/") and (what, key) != RESTART:
+            elif key != names.INJECT and key.startswith(f"{names.GROUP}/") and (what, key) not in OF_TEMPLATES:
                 known = f"known are {names.INJECT} and the annotation {names.SKIP}"
                 found.append(f"{what} {key} of the Pod template: is not known; {known}")
     return found

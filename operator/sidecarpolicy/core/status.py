@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sidecarpolicy.core.configs import plain
 from sidecarpolicy.core.progress import State
 from sidecarpolicy.core.report import Rejection, Report, Warned
 from sidecarpolicy.core.sentences import UNSEEN_CAUSE, Readiness, readiness
@@ -100,7 +101,7 @@ def _failures(report: Report, previous: Sequence[Json], now: float) -> list[Json
     update = report.state.update or ""
     failures = []
     for each in report.failed:
-        revision = ("" if each.rolled_back else each.revision) or update
+        revision = plain(("" if each.rolled_back else each.revision) or update)
         before = told.get((each.workload.namespace, each.workload.name, revision), {})
         since = before.get("since") or timestamp(now if each.late_since is None else each.late_since)
         failures.append(

@@ -285,6 +285,12 @@ def borne(record: str | None, policy: PolicyId) -> str | None:
     return (entry.revision or None) if entry else None
 
 
+def rolled(record: str | None, policy: PolicyId) -> tuple[str, str] | None:
+    """What Pods with that record were last rolled out for by *policy*: its revision, and the restart within that."""
+    entry = record_of(record).entries.get(policy)
+    return (entry.revision, entry.config.restart) if entry and entry.revision else None
+
+
 def record_of(text: str | None) -> Record:
     """Return the record in *text*; an empty one where it is mangled (see `is_mangled`)."""
     return _parsed(text)[0]

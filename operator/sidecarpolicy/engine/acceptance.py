@@ -168,6 +168,7 @@ def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> 
                 names.ATTEMPT: str(stored.attempt + 1),
                 names.HALT: None,
                 names.APPROVED: None,
+                names.CONFIG_SINCE: None,
             },
             number=number,
             why=f"generation {cached.generation} declares it again",

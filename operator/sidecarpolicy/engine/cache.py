@@ -22,6 +22,7 @@ from typing import Protocol
 from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import Driven, driven_from
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
+from sidecarpolicy.core.configs import ConfigObject, Wanted
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
@@ -124,11 +125,25 @@ def _reach(cached: CachedPolicy) -> tuple[object, ...]:
     """What of a policy object matters for where its workloads stand."""
     policy = cached.policy
     of_spec = (
-        (policy.selector, policy.namespace_selector, policy.rollout, policy.opt_out, _overridable(policy))
+        (
+            policy.selector,
+            policy.namespace_selector,
+            policy.rollout,
+            policy.opt_out,
+            policy.restart_on,
+            _overridable(policy),
+        )
         if policy is not None
         else None
     )
     return (of_spec, cached.deleting, cached.uid)
+
+
+def _named_configs(cached: CachedPolicy | None) -> frozenset[ConfigObject]:
+    """What a policy that is not being deleted restarts for."""
+    if cached is None or cached.policy is None or cached.deleting:
+        return frozenset()
+    return frozenset(cached.policy.restart_on.objects)
 
 
 def _overridable(policy: Policy) -> list[tuple[object, ...]]:
@@ -168,6 +183,7 @@ class _Revisions:
         update, current = self.update, self.current
         return (
             (update.revision.name, update.attempt, update.halt is not None, update.completed) if update else None,
+            update.config_since if update else 0.0,
             current.revision.name if current else None,
         )
 
@@ -181,6 +197,8 @@ class Cache:
         self.has_admission: bool | None = None  # whether workloads are reviewed while they are written; None: unknown
         self.accounts_needed = asyncio.Event()
         """Set once a policy or a stored revision has pull secrets: then those of ServiceAccounts matter."""
+        self.configs_named = asyncio.Event()
+        """Set when a policy may name other ConfigMaps or Secrets than before: those are watched, each by its name."""
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
@@ -196,6 +214,10 @@ class Cache:
         self._scaled_by: dict[str, WorkloadId] = {}
         self._rollouts: dict[Name, Driven] = {}
         self._pull_secrets: dict[Name, tuple[str, ...]] = {}
+        self._configs: dict[ConfigObject, dict[str, str]] = {}
+        self._named_by: dict[ConfigObject, set[PolicyId]] = {}
+        self._listed_configs: set[ConfigObject] = set()
+        self._unreadable_configs: dict[ConfigObject, str] = {}
         self._drivers: dict[WorkloadId, str] = {}
         self._nodes = Nodes()
         self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
@@ -238,6 +260,37 @@ class Cache:
     def pull_secrets(self, namespace: str, account: str) -> tuple[str, ...] | None:
         """The names of a ServiceAccount's pull secrets; None where it is not there, or may not be read."""
         return self._pull_secrets.get((namespace, account))
+
+    def named_configs(self) -> frozenset[ConfigObject]:
+        """The ConfigMaps and Secrets that policies restart for, by name."""
+        return frozenset(self._named_by)
+
+    def is_named_for_all(self, config: ConfigObject) -> bool:
+        """Whether a ClusterSidecarPolicy restarts for it."""
+        return any(each.cluster_wide for each in self._named_by.get(config, ()))
+
+    def configs(self, policy: Policy, namespace: str) -> Wanted:
+        """What *policy* restarts for in *namespace*, and the hashes of what is there and can be read."""
+        named = policy.restart_on.objects
+        found = {each: self._configs.get(each, {}).get(namespace) for each in named}
+        return Wanted(named=named, known={each: value for each, value in found.items() if value is not None})
+
+    def configs_are_listed(self, policy: Policy) -> bool:
+        """Whether all that *policy* restarts for has been listed, or it is known that it cannot be."""
+        return all(
+            each in self._listed_configs or each in self._unreadable_configs for each in policy.restart_on.objects
+        )
+
+    def is_config_there(self, config: ConfigObject, namespace: str) -> bool | None:
+        """Whether there is one of that name in *namespace* (empty: in any); None where that is not known."""
+        if config not in self._listed_configs or config in self._unreadable_configs:
+            return None
+        known = self._configs.get(config, {})
+        return namespace in known if namespace else bool(known)
+
+    def unreadable_config(self, config: ConfigObject) -> str:
+        """Why the content of *config* is not known in any namespace, for people; empty where it is."""
+        return self._unreadable_configs.get(config, "")
 
     def revisions(self, policy: PolicyId) -> Sequence[StoredRevision]:
         """All stored revisions of *policy*."""
@@ -321,6 +374,51 @@ class Cache:
             self.has_admission = there
             for policy in self.policies:
                 self._tell_policy(policy)
+
+    def note_config(self, config: ConfigObject, namespace: str, content: str | None) -> None:
+        """Take in the hash of a ConfigMap or Secret; None: it is not there."""
+        known = self._configs.setdefault(config, {})
+        if known.get(namespace) == content:
+            return
+        if content is None:
+            del known[namespace]
+        else:
+            known[namespace] = content
+        named_by = self._named_by.get(config, ())
+        naming = {each for each in named_by if each.cluster_wide or each.namespace == namespace}
+        for workload in self._in_namespace.get(namespace, {}).values() if naming else ():
+            if not naming.isdisjoint(self._selecting.get(workload.id, ())):
+                self._tell_workload(workload.id)
+        for policy in sorted(naming):
+            self._tell_policy(policy)
+
+    def note_configs_listed(self, config: ConfigObject) -> None:
+        """Take in that all of a name have been listed."""
+        if config not in self._listed_configs:
+            self._listed_configs.add(config)
+            self._tell_those_that_name(config)
+        self.note_configs_problem(config, "")
+
+    def note_configs_problem(self, config: ConfigObject, problem: str) -> None:
+        """Take in why those of a name cannot be read, or (empty) that they can: what was known of them stays."""
+        if self._unreadable_configs.get(config, "") == problem:
+            return
+        self._unreadable_configs.pop(config, None)
+        if problem:
+            self._unreadable_configs[config] = problem
+        self._tell_those_that_name(config)
+
+    def _tell_those_that_name(self, config: ConfigObject) -> None:
+        for policy in sorted(self._named_by.get(config, ())):
+            self._tell_policy(policy)
+
+    def forget_config(self, config: ConfigObject) -> None:
+        """Forget all that is known of those of a name: nobody watches them any more, or it may be out of date."""
+        self._unreadable_configs.pop(config, None)
+        self._listed_configs.discard(config)
+        for namespace in list(self._configs.get(config, {})):
+            self.note_config(config, namespace, None)
+        self._configs.pop(config, None)
 
     # --- what it is told: the sink of the reflectors, and the answers to our own writes
 
@@ -592,6 +690,7 @@ class Cache:
             self.policies[identity] = among[identity] = new
             if new.policy is not None and new.policy.pull_secrets:
                 self.accounts_needed.set()
+        self._note_named_configs(identity, _named_configs(old), _named_configs(new))
         self._tell_policy(identity)
         if old is not None and new is not None and _reach(old) == _reach(new):
             return  # what it injects reaches workloads by its revisions
@@ -605,6 +704,19 @@ class Cache:
                 self._selecting[workload.id] = (*others, identity) if selects else others
             if selects or identity in before or self._bears(workload, identity):
                 self._tell_workload(workload.id)
+
+    def _note_named_configs(
+        self, policy: PolicyId, before: frozenset[ConfigObject], after: frozenset[ConfigObject]
+    ) -> None:
+        if before == after:
+            return
+        for config in before - after:
+            self._named_by[config].discard(policy)
+            if not self._named_by[config]:
+                del self._named_by[config]
+        for config in after - before:
+            self._named_by.setdefault(config, set()).add(policy)
+        self.configs_named.set()
 
     def _bears(self, workload: Workload, policy: PolicyId) -> bool:
         records: Mapping[str | None, None] = dict.fromkeys(

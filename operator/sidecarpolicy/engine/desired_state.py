@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sidecarpolicy.core.configs import NO_CONFIG, Config, advanced, kept, plain
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
 from sidecarpolicy.core.plan import Step
@@ -49,7 +50,7 @@ def desired_on(
             held.add(policy)
         else:
             name = step.revision if step is not None and step.revision is not None else entry.revision
-            revision = _revision(policy, name, judgement, context)
+            revision = _revision(policy, name, judgement, context, step)
             if revision is None:
                 held.add(policy)
             else:
@@ -57,7 +58,7 @@ def desired_on(
     for policy, step in steps.items():
         if policy in judgement.record.entries or policy in resting or step.revision is None:
             continue
-        revision = _revision(policy, step.revision, judgement, context)
+        revision = _revision(policy, step.revision, judgement, context, step)
         selected = policy in judgement.verdicts
         if revision is not None and selected and _may_have(judgement.verdicts[policy], step):
             assigned[policy] = revision
@@ -71,10 +72,30 @@ def desired_on(
     )
 
 
-def _revision(policy: PolicyId, name: str, judgement: Judgement, context: Context) -> Revision | None:
-    """Look a stored revision up, as the owner of the judged workload adjusts it."""
-    stored = context.revision(policy, name)
-    return as_adjusted(stored, judgement.wishes, judgement.record, context) if stored is not None else None
+def _revision(
+    policy: PolicyId, name: str, judgement: Judgement, context: Context, step: Step | None = None
+) -> Revision | None:
+    """Look a stored revision up, as the owner of the judged workload adjusts it, and as *step* brings it there."""
+    stored = context.revision(policy, plain(name))
+    if stored is None:
+        return None
+    revision = as_adjusted(stored, judgement.wishes, judgement.record, context)
+    config = config_on(policy, judgement, step)
+    return replace(revision, config=config) if config is not None else revision
+
+
+def config_on(policy: PolicyId, judgement: Judgement, step: Step | None = None) -> Config | None:
+    """Return what Pods of the judged workload will have read of what *policy* names; None: what is recorded.
+
+    Without a *step* no Pod restarts.
+    """
+    if step is not None and step.config is not None:
+        return step.config
+    wanted, entry = judgement.configs.get(policy), judgement.record.entries.get(policy)
+    if wanted is None:
+        return None
+    recorded, before = (entry.config, entry.note.config) if entry is not None else (NO_CONFIG, NO_CONFIG)
+    return kept(recorded, wanted) if step is None else advanced(recorded, wanted, before)
 
 
 def _may_have(verdict: Skip | None, step: Step | None) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.engine.cache import Cache
+from sidecarpolicy.engine.config_watches import ConfigWatches
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.metrics import Metrics
 from sidecarpolicy.engine.port import Api, Events, Leadership, Resource
@@ -24,7 +25,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Engine:
-    """Create it inside the running loop, then `run` it. *sync_period*: seconds between two full LISTs of everything."""
+    """Create it inside the running loop, then `run` it.
+
+    *sync_period*: seconds between two full LISTs of everything. *configs_api*: for the watches of what policies name in
+    `restartOn`, if not the same as for all else.
+    """
 
     api: Api
     events: Events
@@ -34,14 +39,17 @@ class Engine:
     workers: int = 16
     sync_period: float = 600.0
     metrics: Metrics = field(default_factory=Metrics)
+    configs_api: Api | None = None
     cache: Cache = field(init=False)
     reflectors: Mapping[Resource, Reflector] = field(init=False)
+    configs: ConfigWatches = field(init=False)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     term: Term | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.operator_namespace)
         self.reflectors = reflectors_of_everything(self.api, self.cache, self.cache.accounts_needed)
+        self.configs = ConfigWatches(self.configs_api or self.api, self.cache)
 
     @property
     def problems(self) -> Sequence[str]:
@@ -53,6 +61,7 @@ class Engine:
         async with asyncio.TaskGroup() as tasks:
             for reflector in self.reflectors.values():
                 tasks.create_task(reflector.run())
+            tasks.create_task(self.configs.run())
             tasks.create_task(self._lead_for_ever())
             tasks.create_task(self._sync_for_ever())
             await asyncio.gather(*(each.synced.wait() for each in self.reflectors.values()))
@@ -84,6 +93,7 @@ class Engine:
         await self.synced.wait()
         stale = [each for each in self.reflectors.values() if each.begun_at < gained_at]
         await asyncio.gather(*(each.refresh() for each in stale))
+        await self.configs.refresh(gained_at)
         context = Context(cache=self.cache, now=self.api.now, limits=self.limits)
         self.term = Term(
             api=self.api,

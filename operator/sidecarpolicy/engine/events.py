@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
+from sidecarpolicy.core.configs import ConfigObject
 from sidecarpolicy.core.drift import culprit, edits
 from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -62,7 +63,7 @@ class Teller:
             old, new = before.get(policy), after.get(policy)
             if old is not None and new is not None and old == new:
                 continue
-            if not prepared.changes_pods and _only_yields(old, new, prepared.composed.yielded):
+            if not prepared.changes_pods and _is_silent(old, new, prepared.composed.yielded):
                 continue
             step = prepared.steps.get(policy)
             rolled_back = step is not None and bool(step.note.failed)
@@ -74,6 +75,10 @@ class Teller:
                 what = f"{new.revision} of {policy.label}: {images}"
                 if old is not None and old.revision == new.revision and old.adjustment.effect != new.adjustment.effect:
                     what = f"{what}; from now on {new.adjustment}"
+                elif old is not None and old.revision == new.revision and old.config.restart != new.config.restart:
+                    named = ", ".join(map(str, _changed_configs(old, new))) or "its configuration"
+                    what = f"{new.revision} of {policy.label}"
+                    what += f" as it was before {named} changed" if rolled_back else f": restarted, {named} has changed"
                 elif old is not None and old.revision == new.revision:
                     what = f"repaired {what}{_repaired(prepared, policy)}"
             else:
@@ -85,7 +90,7 @@ class Teller:
             if rolled_back and step is not None:
                 reason = EventReason.ROLLED_BACK
                 back = f"to {what}" if new is not None and new.revision else "to what it was before the first injection"
-                what = f"{step.note.failed} rolled back {back}: {step.why}"
+                what = f"{step.note.failed.partition('+')[0]} rolled back {back}: {step.why}"
             self.on_workload(workload, reason, what, warning=rolled_back)
             self.on_policy(policy, reason, f"{workload.id}: {what}", warning=rolled_back)
         why = "; ".join(step.why for step in prepared.steps.values()) or "as recorded"
@@ -223,11 +228,17 @@ def _repaired(prepared: Prepared, policy: PolicyId) -> str:
     return f"; {what}{f' and {len(found) - MOST_EDITS} more' if len(found) > MOST_EDITS else ''} (by {by})"
 
 
-def _only_yields(old: Entry | None, new: Entry | None, yielded: Collection[ItemKey]) -> bool:
-    """Whether an entry differs by nothing but items that are left to their owner."""
+def _is_silent(old: Entry | None, new: Entry | None, yielded: Collection[ItemKey]) -> bool:
+    """Whether an entry differs by nothing but items that are left to their owner, or hashes that are noted down."""
     if old is None or new is None:
         return False
-    return replace(old, items=old.items - set(yielded)) == new
+    return replace(old, items=old.items - set(yielded), config=new.config) == new
+
+
+def _changed_configs(old: Entry, new: Entry) -> list[ConfigObject]:
+    """What has another hash in the record than before."""
+    before = dict(old.config.hashes)
+    return [each for each, value in new.config.hashes if before.get(each, value) != value]
 
 
 def _counts(status: Json, listed: str) -> Mapping[str, int]:

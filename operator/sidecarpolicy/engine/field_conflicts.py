@@ -35,6 +35,8 @@ from sidecarpolicy.engine.skip_verdicts import judged
 
 WEBHOOK = "an admission webhook"
 
+NO_ENTRY = Entry(revision="")
+
 # So many items are named in a sentence.
 MOST_NAMED = 3
 
@@ -67,7 +69,8 @@ def reverted_on(workload: Workload, judgement: Judgement, kept: Json, context: C
     }
     live = {key for key, _ in template_items(workload.content.template)}
     for policy, was in _written(workload, context).items():
-        if was.revision != (recorded[policy].revision if policy in recorded else ""):
+        entry = recorded.get(policy, NO_ENTRY)
+        if (was.revision, was.restart) != (entry.revision, entry.config.restart):
             found[policy] = Reverted(
                 items=was.items - live,
                 before=_known(policy, recorded.get(policy), workload, context),
@@ -157,12 +160,13 @@ def remember(
     live = {key for key, _ in template_items(at(answer, *workload.template))}
     kept = context.memory.of(workload.id).written
     for policy in {*recorded, *record.entries} - untouched:
-        entry = record.entries.get(policy, Entry(revision=""))
+        entry = record.entries.get(policy, NO_ENTRY)
         kept[policy] = Written(
             uid=workload.uid,
             revision=entry.revision,
             items=entry.items,
             undone=_next(policy, recorded.get(policy), decisions, workload, context),
+            restart=entry.config.restart,
             by_admission=not entry.items <= live or (entry.revision != "" and policy not in stored),
         )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sidecarpolicy.core.adjusting import NO_WISHES, Wishes
 from sidecarpolicy.core.arithmetic.change import Finding
+from sidecarpolicy.core.configs import ConfigObject, Wanted, changed
 from sidecarpolicy.core.diagnosis import Diagnosis
 from sidecarpolicy.core.field_conflicts import Undone
 from sidecarpolicy.core.fleet import Fleet
@@ -55,7 +56,8 @@ class Diagnosed:
 class Written:
     """What this process wrote last of one policy on one workload; *revision* is empty where it took it away.
 
-    *undone*: how often that had been undone. *by_admission*: the server's own answer did not have all of it.
+    *restart*: the last one because of its configuration. *undone*: how often that had been undone. *by_admission*: the
+    server's own answer did not have all of it.
     """
 
     uid: str
@@ -63,6 +65,7 @@ class Written:
     items: frozenset[ItemKey]
     undone: Undone
     by_admission: bool
+    restart: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,9 @@ class Judgement:
     """The verdict on every policy that selects one workload, and the record as far as it can be rebuilt.
 
     *wishes*: what its owner wants adjusted of what is injected. *questions*: what is to be asked before what policies
-    want to inject may come.
+    want to inject may come. *configs*: what policies restart it for, and what is known of that now; of a policy that is
+    not in it what is recorded stays. *declared*: policies that would restart it, were not its record applied by
+    somebody.
 
     The template is not kept: ten thousand decoded ones are too much. `Workload.content` decodes it where it is needed.
     """
@@ -105,6 +110,13 @@ class Judgement:
     verdicts: Mapping[PolicyId, Skip | None]
     wishes: Wishes = NO_WISHES
     questions: Mapping[PolicyId, Question] = field(default_factory=dict)
+    configs: Mapping[PolicyId, Wanted] = field(default_factory=dict)
+    declared: frozenset[PolicyId] = frozenset()
+
+    def changed(self, policy: PolicyId) -> tuple[ConfigObject, ...]:
+        """What of the configuration of *policy* is another than the workload's Pods have read."""
+        wanted, entry = self.configs.get(policy), self.record.entries.get(policy)
+        return changed(entry.config, wanted) if wanted is not None and entry is not None else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sidecarpolicy import names
+from sidecarpolicy.core.configs import state_of
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import proves_removal
 from sidecarpolicy.core.policy import Policy, Rollout
-from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, soak_ends, target
+from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, is_config_step, soak_ends, target
+from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
@@ -23,7 +25,7 @@ from sidecarpolicy.engine.field_conflicts import conflict_of
 from sidecarpolicy.engine.memory import Failed, Judgement, WorkloadMemory
 from sidecarpolicy.engine.pods import diagnosis_of
 from sidecarpolicy.engine.skip_verdicts import judged
-from sidecarpolicy.names import DeletionPolicy, OnFailure
+from sidecarpolicy.names import DeletionPolicy, OnFailure, SkipReason
 
 DEFAULT_ROLLOUT = careful(Rollout())
 
@@ -148,11 +150,28 @@ def _target(
         if failed is not None and not of_another
         else (None if wanted else _awaits_its_owner(cached, workload, context)),
         cleared_at=_cleared_at(workload, context),
+        changed=judgement.changed(identity) if wanted and not is_pinned(judgement.verdicts.get(identity)) else (),
+        config_state=_config_state(identity, judgement),
+        config_since=update.config_since if update is not None else 0.0,
+        declared=identity in judgement.declared,
     )
     found = _explained(found, cached, workload, context)
     if (conflict := conflict_of(identity, workload, context, removing=not wanted)) is not None:
         found = in_conflict(found, conflict)
     return found
+
+
+def is_pinned(verdict: Skip | None) -> bool:
+    """Whether the owner keeps a workload at the revision that it has."""
+    return verdict is not None and verdict.reason is SkipReason.PINNED
+
+
+def _config_state(policy: PolicyId, judgement: Judgement) -> str:
+    """What tells the content of now of what *policy* names from any other."""
+    wanted, entry = judgement.configs.get(policy), judgement.record.entries.get(policy)
+    if wanted is None or entry is None or not entry.config:
+        return ""
+    return state_of(entry.config, wanted)
 
 
 def _awaits_its_owner(cached: CachedPolicy, workload: Workload, context: Context) -> Backoff | None:
@@ -186,7 +205,10 @@ def _busy_until(policy: PolicyId, workload: Workload, children: Sequence[Child],
         cached, current = context.cache.policies.get(other), context.cache.current_revision(other)
         if other == policy or not entry.revision or entry.joined or cached is None or cached.policy is None:
             continue
+        update = context.cache.update_revision(other)
+        since = update.config_since if update is not None else 0.0
         soaked = current is not None and current.revision.name == entry.revision
+        soaked = soaked and not is_config_step(entry.revision, entry.note, since)
         if not soaked:
             ends = max(ends, soak_ends(other, workload, children, rollout=cached.policy.rollout, now=context.now()))
     return ends

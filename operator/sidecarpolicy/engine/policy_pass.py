@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from sidecarpolicy import names
 from sidecarpolicy.core import counting
 from sidecarpolicy.core.canary_groups import approval_of
+from sidecarpolicy.core.configs import ConfigObject, older
 from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import namespace_backoffs
 from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
-from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.revision import Halt, StoredRevision, approvals, halt_text, revision_name
+from sidecarpolicy.core.sentences import changed_configs
 from sidecarpolicy.core.status import Rejection
 from sidecarpolicy.core.text_limits import one_line
 from sidecarpolicy.core.times import micro_timestamp
@@ -57,6 +59,9 @@ MOST_WRITES = 20
 # A cluster that does not know native sidecars is asked again after this many seconds: it may have been upgraded.
 UNSUPPORTED_SECONDS = 600.0
 
+# In so many namespaces an edit of what was changed ends the halt that it brought.
+MOST_HALTING = 10
+
 # So many late workloads are looked at in one pass.
 MOST_DIAGNOSED = 5
 
@@ -65,6 +70,7 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
     """Return what a plan depends on beside the fleet."""
     policy, cache = cached.policy, context.cache
     update, current = cache.update_revision(cached.id), cache.current_revision(cached.id)
+    stored = [each.revision.name for each in cache.revisions(cached.id)]
     return RolloutState(
         policy=cached.id,
         rollout=policy.rollout if policy is not None else UNREADABLE,
@@ -82,7 +88,8 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
         generation=cached.generation,
         approved=approvals(cached.approve) | (update.approved if update is not None else frozenset()),
         removal_proven=remembered.removal_proven,
-        stored={"", *(each.revision.name for each in cache.revisions(cached.id))},
+        config_since=update.config_since if update is not None else 0.0,
+        stored={"", *stored, *map(older, stored)},
     )
 
 
@@ -113,10 +120,14 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
     if update is None or cached.policy is None:
         return None
     if update.halt is not None and update.halt.id == cached.resume:
-        changes = {names.HALT: None, names.ATTEMPT: str(update.attempt + 1)}
+        changes = {names.HALT: None, names.ATTEMPT: str(update.attempt + 1), names.CONFIG_SINCE: None}
         return _mark(update, cached.id, context, changes, f"rollout resumed (halt {cached.resume})"), (
             EventReason.RESUMED
         )
+    if update.halt is not None and (edited := _edited_since(update.halt, cached.policy, context)):
+        changes = {names.HALT: None, names.ATTEMPT: str(update.attempt + 1), names.CONFIG_SINCE: None}
+        why = f"rollout resumed (halt {update.halt.id}): {changed_configs(edited)}"
+        return _mark(update, cached.id, context, changes, why), EventReason.RESUMED
     if (approved := _approved(cached, update)) is not None:
         changes = {names.APPROVED: ",".join(sorted(approved))}
         return _mark(update, cached.id, context, changes, "approved by its author"), None
@@ -125,14 +136,54 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
         remembered.halted_by = {
             each.workload: (each.reason, each.message) for each in remembered.fleet.failed if each.counts
         }
-        halt = Halt(id=update.attempt_id, reason=why, since=micro_timestamp(context.now()))
+        halt = Halt(
+            id=update.attempt_id,
+            reason=why,
+            since=micro_timestamp(context.now()),
+            configs=_configs_that_halt(remembered, cached.policy, context),
+        )
         changes = {names.HALT: halt_text(halt)}
         return _mark(update, cached.id, context, changes, f"{halt.id} is halted: {why}"), EventReason.HALTED
     if now.completes:
         completion = 1 + max(each.completion for each in context.cache.revisions(cached.id))
         changes = {names.COMPLETED: micro_timestamp(context.now()), names.COMPLETION: str(completion)}
         return _mark(update, cached.id, context, changes, "every workload has it"), None
+    if now.config_begins:
+        fleet = remembered.fleet
+        count = fleet.count(counting.CONFIG_BEHIND)
+        changes = {names.CONFIG_SINCE: micro_timestamp(context.now())}
+        workloads = "1 workload restarts" if count == 1 else f"{count} workloads restart within the budget"
+        why = f"{changed_configs(sorted(fleet.tally(counting.CHANGED)))}: {workloads}"
+        return _mark(update, cached.id, context, changes, why), EventReason.CONFIG_CHANGED
+    if now.config_ends and context.cache.configs_are_listed(cached.policy):
+        return _mark(update, cached.id, context, {names.CONFIG_SINCE: None}, "every workload has restarted"), None
     return (write, None) if (write := _prune(cached, update, context)) is not None else None
+
+
+def _configs_that_halt(
+    remembered: PolicyMemory, policy: Policy, context: Context
+) -> tuple[tuple[str, tuple[tuple[ConfigObject, str], ...]], ...]:
+    """The hashes of what had changed, where nothing but that failed; nothing where something else did too."""
+    counted = [each for each in remembered.fleet.failed if each.counts]
+    if not all(each.by_config for each in counted):
+        return ()
+    namespaces = sorted({each.workload.namespace for each in counted})[:MOST_HALTING]
+    found = []
+    for namespace in namespaces:
+        known = context.cache.configs(policy, namespace).known
+        changed = {config for each in counted if each.workload.namespace == namespace for config in each.to_blame}
+        found.append((namespace, tuple(sorted((each, value) for each, value in known.items() if each in changed))))
+    return tuple(found)
+
+
+def _edited_since(halt: Halt, policy: Policy, context: Context) -> list[tuple[str, ConfigObject]]:
+    """What has another content by now than when a change of it halted the rollout, by namespace."""
+    return [
+        (namespace, each)
+        for namespace, hashes in halt.configs
+        for each, value in hashes
+        if context.cache.configs(policy, namespace).known.get(each, value) != value
+    ]
 
 
 def _mark(

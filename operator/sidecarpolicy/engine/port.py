@@ -106,7 +106,7 @@ class Api(Protocol):
         ...
 
     def watch(
-        self, resource: Resource, *, label_selector: str = "", resource_version: str
+        self, resource: Resource, *, label_selector: str = "", field_selector: str = "", resource_version: str
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield what changed since *resource_version*, over all namespaces, until the server ends the stream.
 
@@ -115,7 +115,7 @@ class Api(Protocol):
         """
         ...
 
-    def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Page]:
+    def list(self, resource: Resource, *, label_selector: str = "", field_selector: str = "") -> AsyncIterator[Page]:
         """Yield the collection over all namespaces, a page (at most 500 objects) at a time."""
         ...
 

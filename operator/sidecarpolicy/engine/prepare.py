@@ -30,7 +30,7 @@ from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
 from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.context import Context
-from sidecarpolicy.engine.desired_state import Desired, composed_on, desired_on
+from sidecarpolicy.engine.desired_state import Desired, composed_on, config_on, desired_on
 from sidecarpolicy.engine.field_conflicts import decisions_on, mutation_of, noted
 from sidecarpolicy.engine.memory import Inspected, Judgement
 from sidecarpolicy.engine.preflight import preflight
@@ -65,9 +65,12 @@ class Prepared:
 
     @property
     def is_repair(self) -> bool:
-        """Whether the patch only mends: no policy comes, goes or changes its revision, and no owner adjusts one."""
+        """Whether the patch only mends: no policy comes, goes, changes or restarts, and no owner adjusts one."""
         before, after = (
-            {policy: (entry.revision, entry.adjustment.effect) for policy, entry in record.entries.items()}
+            {
+                policy: (entry.revision, entry.adjustment.effect, entry.config.restart)
+                for policy, entry in record.entries.items()
+            }
             for record in (self.judgement.record, self.composed.record)
         )
         return before == after and self.changes_pods
@@ -114,7 +117,7 @@ def _stamped(step: Step, now: float) -> Step:
     """Return *step* with the time at which it is written noted, where a rollout of ours begins with it."""
     if step.revision is None or step.joins or step.orphans:
         return step
-    return replace(step, note=replace(step.note, stepped=float(int(now))))
+    return replace(step, note=replace(step.note, stepped=max(step.note.stepped, float(int(now)))))
 
 
 def _operations(workload: Workload, template: Json, record: str) -> list[Json]:
@@ -164,7 +167,8 @@ def settled_key(workload: Workload, judgement: Judgement, context: Context) -> o
         adjustment = None
         if stored is not None:
             adjustment = as_adjusted(stored, judgement.wishes, judgement.record, context).adjustment
-        entries.append((policy, entry.revision, effect, policy in judgement.missing, adjustment))
+        config = config_on(policy, judgement)
+        entries.append((policy, entry.revision, effect, policy in judgement.missing, adjustment, config))
     return (workload.uid, workload.record, workload.body, entries)
 
 

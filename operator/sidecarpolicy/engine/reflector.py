@@ -82,12 +82,16 @@ class Reflector:
         sink: Sink,
         *,
         label_selector: str = "",
+        field_selector: str = "",
         optional: bool = False,
         may_be_forbidden: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._api, self.resource, self._sink = api, resource, sink
-        self._selector, self._optional, self._jitter = label_selector, optional, jitter
+        self._optional, self._jitter = optional, jitter
+        self._selectors = {"label_selector": label_selector}
+        if field_selector:
+            self._selectors["field_selector"] = field_selector
         self._may_be_forbidden, self._forbidden, self._was_read = may_be_forbidden, False, False
         self.what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
         self.synced = asyncio.Event()
@@ -96,6 +100,8 @@ class Reflector:
         """When the LIST began that the present state rests on, by the loop's clock (seconds)."""
         self.problem = ""
         """What keeps the state from being current, for people; empty if nothing does."""
+        self.on_problem: Callable[[str, bool], None] | None = None
+        """Told what the problem is, and whether it is the right to read; nothing (empty) when it is over."""
         self._needed: asyncio.Event | None = None
         self._after: Sequence[Reflector] = ()
         self._version = ""  # where the next watch begins
@@ -174,7 +180,7 @@ class Reflector:
             log.info("%s: may be read now", self.what)
         self._was_read = self._was_read or served
         self.begun_at = began
-        self._recover()
+        self._recover(served=served)
         self.synced.set()
         for waiting in serving:
             if not waiting.done():
@@ -197,7 +203,7 @@ class Reflector:
     async def _put_away(self) -> str:
         """Put every object of a LIST into the sink, page by page; return the collection's version."""
         version, number = "", 0
-        async for page in self._api.list(self.resource, label_selector=self._selector):
+        async for page in self._api.list(self.resource, **self._selectors):
             version = page.resource_version
             for body in page.items:
                 self._sink.put(self.resource, body)
@@ -246,7 +252,7 @@ class Reflector:
     async def _follow(self) -> None:
         """Put away what one watch tells, until the server ends it."""
         loop, number = asyncio.get_running_loop(), 0
-        stream = self._api.watch(self.resource, label_selector=self._selector, resource_version=self._version)
+        stream = self._api.watch(self.resource, **self._selectors, resource_version=self._version)
         async with contextlib.aclosing(stream) as events:
             async for event in events:
                 if self._opened_at == math.inf:
@@ -266,13 +272,18 @@ class Reflector:
         """Count a failure and say what the problem is, in the log once until all is well again."""
         self._failures += 1
         self.problem = f"the API server does not serve {self.what}" if isinstance(error, NotFound) else str(error)
+        forbidden = error.status == FORBIDDEN
+        if self.on_problem is not None and (forbidden or not quietly):
+            self.on_problem(self.problem, forbidden)
         kind = f"{type(error).__name__} {error.status}"
         level = logging.DEBUG if quietly or kind in self._told else logging.WARNING
         if level == logging.WARNING:
             self._told.add(kind)
         log.log(level, "%s; trying until it works", self.problem)
 
-    def _recover(self) -> None:
+    def _recover(self, *, served: bool = True) -> None:
+        if self.problem and served and self.on_problem is not None:
+            self.on_problem("", False)
         self.problem = ""
         if self._told:
             self._told.clear()

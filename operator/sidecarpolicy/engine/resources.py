@@ -32,6 +32,7 @@ PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
 EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event")
 POD_TEMPLATES = Resource(group="", version="v1", plural="podtemplates", kind="PodTemplate")
 
+CONFIG_MAPS = Resource(group="", version="v1", plural="configmaps", kind="ConfigMap")
 SECRETS = Resource(group="", version="v1", plural="secrets", kind="Secret")
 MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS = (
     Resource(group="admissionregistration.k8s.io", version="v1", plural=f"{kind.lower()}s", kind=kind)

@@ -11,6 +11,7 @@ from functools import partial
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import Wishes, wishes_of
+from sidecarpolicy.core.configs import Wanted
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
 from sidecarpolicy.core.opt_out import opts_out
@@ -63,6 +64,7 @@ def judged(workload: Workload, context: Context) -> Judgement:
         for policy, asked in questions.items()
         if (known := answer_to(asked, context)) is not None and known.words
     }
+    configs = _configs(workload, record, context)
     key = (
         (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
         workload.body,
@@ -77,10 +79,14 @@ def judged(workload: Workload, context: Context) -> Judgement:
         driver,
         nodes,
         violations,
+        configs,
     )
     if remembered.judged is not None and remembered.judged[0] == key:
         return remembered.judged[1]
     content = workload.content
+    declared = frozenset(configs) if configs and content.claims.record_is_declared else frozenset()
+    if declared:
+        configs = {}  # what is recorded there would be taken back, again and again
     if any(each.policy not in record.entries for each in candidates) and content.claims.ours:
         stored = [
             as_adjusted(stored.revision, wishes, record, context)
@@ -111,8 +117,15 @@ def judged(workload: Workload, context: Context) -> Judgement:
         nodes=nodes,
         violations=violations,
     )
-    verdicts = judge(subject, candidates, leaving)
-    judgement = Judgement(record=record, missing=missing, verdicts=verdicts, wishes=wishes, questions=questions)
+    judgement = Judgement(
+        record=record,
+        missing=missing,
+        verdicts=judge(subject, candidates, leaving),
+        wishes=wishes,
+        questions=questions,
+        configs=configs,
+        declared=declared,
+    )
     remembered.judged = (key, judgement)
     return judgement
 
@@ -141,6 +154,18 @@ def _wishes(workload: Workload, record: Record, candidates: Sequence[Revision], 
         return wishes
     secrets = partial(context.cache.pull_secrets, workload.id.namespace)
     return replace(wishes, account=account_on(workload.content.template, record, secrets))
+
+
+def _configs(workload: Workload, record: Record, context: Context) -> dict[PolicyId, Wanted]:
+    """What the policies that select *workload* restart it for; of one that names nothing only where it has before."""
+    found = {}
+    for cached in context.cache.selecting(workload):
+        entry = record.entries.get(cached.id)
+        if cached.policy is None or cached.problems:
+            continue
+        if cached.policy.restart_on or (entry is not None and entry.config):
+            found[cached.id] = context.cache.configs(cached.policy, workload.id.namespace)
+    return found
 
 
 def binding_on(workload: Workload, context: Context) -> frozenset[PolicyId]:

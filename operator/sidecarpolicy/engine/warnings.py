@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from sidecarpolicy import names
+from sidecarpolicy.core import counting
+from sidecarpolicy.core.configs import SECRET
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import dropped_fields, lacks_gate
 from sidecarpolicy.core.revision import approvals, revision_name
@@ -84,7 +87,37 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
             "is another"
         )
         found.append(Warned(reason=WarningReason.NEEDS_ADMISSION, message=message, where="spec.rollout.strategy"))
+    found += [*_configs(cached.policy, context), *_declared(cached.policy, context)]
     return found + _unknown_names(cached.policy, context)
+
+
+def _declared(policy: Policy, context: Context) -> list[Warned]:
+    """How many workloads never restart for what `restartOn` names."""
+    count = context.memory.of_policy(policy.id).fleet.count(counting.CONFIG_DECLARED)
+    if not count:
+        return []
+    workloads = "1 Deployment does" if count == 1 else f"{count} Deployments do"
+    message = (
+        f"{workloads} not restart when a configuration changes: what was injected is applied from a file, the "
+        f"annotation {names.RECORD} too, in which the operator would note it"
+    )
+    return [Warned(reason=WarningReason.CONFIG_NOT_NOTED, message=message, where="spec.restartOn")]
+
+
+def _configs(policy: Policy, context: Context) -> Iterator[Warned]:
+    """What of `restartOn` cannot be read, or is nowhere."""
+    for config in policy.restart_on.objects:
+        where = f"spec.restartOn.{'secrets' if config.kind == SECRET else 'configMaps'}"
+        if problem := context.cache.unreadable_config(config):
+            message = f"no Pod restarts when {config} changes, as long as it cannot be read: {cause(problem)}"
+            yield Warned(reason=WarningReason.CONFIG_UNREADABLE, message=message, where=where)
+        elif context.cache.is_config_there(config, policy.id.namespace) is False:
+            place = f"namespace {policy.id.namespace}" if policy.id.namespace else "any namespace"
+            yield Warned(
+                reason=WarningReason.CONFIG_NOT_FOUND,
+                message=f"{config} is not in {place}; no Pod restarts before it is, and has changed",
+                where=where,
+            )
 
 
 def _unknown_names(policy: Policy, context: Context) -> list[Warned]:

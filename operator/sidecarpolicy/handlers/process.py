@@ -19,6 +19,7 @@ from typing import Any, Self
 from sidecarpolicy import names
 from sidecarpolicy.admission.keeper import Keeper
 from sidecarpolicy.core.field_conflicts import Limits
+from sidecarpolicy.engine.config_watches import MOST_WATCHED
 from sidecarpolicy.engine.engine import Engine
 from sidecarpolicy.engine.metrics import CONTENT_TYPE, Metrics, PolicyCounts, counts_of_status
 from sidecarpolicy.handlers.serving import Answer, Server, probes
@@ -83,6 +84,8 @@ class Process:
         self._api = HttpApi(login, connections=settings.workers + 16, on_request=self._metrics.request)
         # The Lease has its own connection: its renewals never queue behind the workers' requests.
         self._lease_api = HttpApi(login, connections=1)
+        # So have the watches of what policies name: there may be many, and each holds one for good.
+        self._configs_api = HttpApi(login, connections=MOST_WATCHED, on_request=self._metrics.request)
         self._events = EventRecorder(self._api, identity)
         self._election = Election(
             self._lease_api,
@@ -102,6 +105,7 @@ class Process:
             workers=settings.workers,
             sync_period=settings.sync_period,
             metrics=self._metrics,
+            configs_api=self._configs_api,
         )
         self._admission = (
             Admission(
@@ -150,6 +154,7 @@ class Process:
             await self._server.start()
             await self._api.start()
             await self._lease_api.start()
+            await self._configs_api.start()
             if self._admission is not None:
                 await self._admission.start()
         except BaseException:
@@ -195,6 +200,7 @@ class Process:
             await self._admission.close()
         await self._api.close()
         await self._lease_api.close()
+        await self._configs_api.close()
         await self._server.close()
 
     def raise_failure(self) -> None:

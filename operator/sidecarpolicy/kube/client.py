@@ -109,7 +109,7 @@ class HttpApi:
                 self._offset += ahead
 
     async def watch(
-        self, resource: Resource, *, label_selector: str = "", resource_version: str
+        self, resource: Resource, *, label_selector: str = "", field_selector: str = "", resource_version: str
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield what changes after *resource_version* until the server ends the stream, after ten minutes at most.
 
@@ -124,7 +124,8 @@ class HttpApi:
         what = what_of(resource, "", "")
         is_opening = True
         try:
-            async with contextlib.aclosing(self._lines("watch", resource, query, label_selector)) as chunks:
+            query |= _selectors(label_selector, field_selector)
+            async with contextlib.aclosing(self._lines("watch", resource, query)) as chunks:
                 async for lines in chunks:
                     if is_opening:
                         is_opening = False
@@ -135,7 +136,7 @@ class HttpApi:
             log.debug("watch %s: silent for %g s", what, IDLE_SECONDS)
 
     async def _lines(
-        self, verb: str, resource: Resource, query: Mapping[str, str], label_selector: str
+        self, verb: str, resource: Resource, query: Mapping[str, str]
     ) -> AsyncGenerator[Sequence[bytes], None]:
         """Yield the lines of a watch as they come, many at a time; none at once when the stream is open.
 
@@ -143,8 +144,6 @@ class HttpApi:
         """
         what = what_of(resource, "", "")
         query = {"watch": "true", "allowWatchBookmarks": "true", **query}
-        if label_selector:
-            query["labelSelector"] = label_selector
         if self._session is None or self._session.closed:
             raise Transient(verb=verb, what=what, message="the client is not open (yet, or any more)")
         rest, is_open = b"", False
@@ -177,7 +176,9 @@ class HttpApi:
             message = str(error) or type(error).__name__
             raise (_Silent if silent else Transient)(verb=verb, what=what, message=message) from error
 
-    async def list(self, resource: Resource, *, label_selector: str = "") -> AsyncIterator[Page]:
+    async def list(
+        self, resource: Resource, *, label_selector: str = "", field_selector: str = ""
+    ) -> AsyncIterator[Page]:
         """Yield the collection over all namespaces, a few objects at a time.
 
         As a stream (WatchList, KEP-3157) where the server has that, and else by pages. For 10,000 Deployments of 3 kB
@@ -187,10 +188,11 @@ class HttpApi:
         Transient where what was yielded is not the whole; with status 410 if the reader took so long (five minutes)
         that the server forgot the snapshot that its pages are of.
         """
+        selectors = _selectors(label_selector, field_selector)
         if self._streams_lists:
             begun = False
             try:
-                async for page in self._streamed(resource, label_selector):
+                async for page in self._streamed(resource, selectors):
                     begun = True
                     yield page
             except Rejected as error:
@@ -201,9 +203,7 @@ class HttpApi:
                 self._streams_lists = error.status == 403
             else:
                 return
-        query = {"limit": str(PAGE)}
-        if label_selector:
-            query["labelSelector"] = label_selector
+        query = {"limit": str(PAGE), **selectors}
         while True:
             page_of = await self._request("GET", "list", resource, "", "", query=query)
             yield Page(items=page_of["items"] or (), resource_version=page_of["metadata"]["resourceVersion"])
@@ -211,15 +211,16 @@ class HttpApi:
                 return
             query["continue"] = token
 
-    async def _streamed(self, resource: Resource, label_selector: str) -> AsyncIterator[Page]:
+    async def _streamed(self, resource: Resource, selectors: Mapping[str, str]) -> AsyncIterator[Page]:
         """Yield the collection as a watch tells it, until its bookmark says that this is all."""
         what = what_of(resource, "", "")
         query = {
             "sendInitialEvents": "true",
             "resourceVersionMatch": "NotOlderThan",  # with no version: as fresh as a LIST
             "timeoutSeconds": str(WATCH_SECONDS),
+            **selectors,
         }
-        async with contextlib.aclosing(self._lines("list", resource, query, label_selector)) as chunks:
+        async with contextlib.aclosing(self._lines("list", resource, query)) as chunks:
             async for lines in chunks:
                 events = [_event("list", what, line) for line in lines]
                 items = [each.object for each in events if each.type in ("ADDED", "MODIFIED")]
@@ -237,8 +238,7 @@ class HttpApi:
         self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
     ) -> Sequence[Json]:
         """Return the objects of one namespace that the selectors match, in one answer of at most a page."""
-        wanted = {"limit": str(PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
-        query = {name: value for name, value in wanted.items() if value}
+        query = {"limit": str(PAGE), **_selectors(label_selector, field_selector)}
         page = await self._request("GET", "list", resource, namespace, "", query=query)
         found: Sequence[Json] = page["items"] or ()
         return found
@@ -393,3 +393,7 @@ def _is_the_end(event: WatchEvent) -> bool:
 
 def _write(dry_run: bool) -> Mapping[str, str]:
     return _WRITE | {"dryRun": "All"} if dry_run else _WRITE
+
+
+def _selectors(labels: str, fields: str) -> dict[str, str]:
+    return {key: value for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}

@@ -1,8 +1,9 @@
 """Deployments, and the ReplicaSets that their controller makes of them. No other module knows how they roll out.
 
 **Whose rollout it is.** A ReplicaSet carries a copy of the Deployment's annotations, so each shows which revision of
-each policy its Pods bear. A rollout is ours while the Pods before the change bear another revision of the policy.
-Revisions are compared, not items, so an owner's hotfix on top of our unfinished rollout ends nothing.
+each policy its Pods bear. A rollout is ours while the Pods before the change bear another revision of the policy, or
+the same before its last restart for a changed configuration. Revisions are compared, not items, so an owner's hotfix on
+top of our unfinished rollout ends nothing.
 
 **A hotfix in our soak.** When its old Pods are gone ReplicaSets do not show any more whether our rollout was over when
 the owner's began. So one that began within `patience`, the Deployment's own wait and the soak after our step counts as
@@ -38,10 +39,10 @@ from sidecarpolicy.core.workload import (
     Child,
     Condition,
     Workload,
-    borne,
     conditions_of,
     labels_of_owner,
     record_of,
+    rolled,
     status_written,
     workload_parts,
 )
@@ -180,7 +181,7 @@ def observe(
         stepped = 0.0
     replaced = _replaced(ordered, stepped)
     complete = is_complete(workload, replaced)
-    made = newest is not None and borne(newest.record, policy) == borne(workload.record, policy)
+    made = newest is not None and rolled(newest.record, policy) == rolled(workload.record, policy)
     bound = patience + own.min_ready + soak
     new_until = _new_until(workload, ordered, patience)
     new = _never_available(own, ordered) and (new_until is None or now < new_until)
@@ -191,7 +192,7 @@ def observe(
     refused = newest.refused if newest is not None and made else NO_CONDITION
     return Facts(
         ours=is_ours(workload, ordered, policy),
-        arrived=complete and (made or newest is None or borne(workload.record, policy) is None),
+        arrived=complete and (made or newest is None or rolled(workload.record, policy) is None),
         moving=not complete and not stands,
         empty=own.replicas == 0,
         new=new,
@@ -245,21 +246,21 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     is seen ahead of it: the controller has seen the change, and its ReplicaSet is this one. With no history to compare
     (revisionHistoryLimit 0) the change counts as ours.
     """
-    revision = borne(workload.record, policy)
+    revision = rolled(workload.record, policy)
     ordered = sorted(children, key=lambda each: each.number)
     older = ordered[:-1]
     own = own_of(workload)
     ahead = bool(ordered) and ordered[-1].number > own.revision > 0
     unseen = own.observed_generation < workload.generation and not ahead
     gathered = bool(ordered) and ordered[-1].replicas >= own.replicas and not any(each.replicas for each in older)
-    if ordered and borne(ordered[-1].record, policy) != revision:
+    if ordered and rolled(ordered[-1].record, policy) != revision:
         older.append(ordered[-1])
     elif unseen and gathered and (older or ordered[0].number == 1):
         return False
     before = [each for each in older if each.replicas > 0] or older[-1:]
     if not before:
         return revision is not None
-    return any(borne(each.record, policy) != revision for each in before)
+    return any(rolled(each.record, policy) != revision for each in before)
 
 
 def _revision_of(metadata: Mapping[str, Any]) -> int:
@@ -272,11 +273,11 @@ def _tells(own: Own) -> bool:
     return own.progressing is not NO_CONDITION
 
 
-def _run(ordered: Sequence[Child], revision: str | None, policy: PolicyId) -> list[Child]:
+def _run(ordered: Sequence[Child], revision: tuple[str, str] | None, policy: PolicyId) -> list[Child]:
     """The newest of the *ordered* ReplicaSets that bear *revision* without another in between, the oldest first."""
     found: list[Child] = []
     for each in reversed(ordered):
-        if borne(each.record, policy) != revision:
+        if rolled(each.record, policy) != revision:
             break
         found.insert(0, each)
     return found
@@ -287,7 +288,7 @@ def _stepped(workload: Workload, ordered: Sequence[Child], policy: PolicyId) -> 
     entry = record_of(workload.record).entries.get(policy)
     if entry is not None and entry.note.stepped:
         return entry.note.stepped
-    run = _run(ordered, borne(workload.record, policy), policy)
+    run = _run(ordered, rolled(workload.record, policy), policy)
     return run[0].created if run and len(run) < len(ordered) else 0.0
 
 
@@ -299,7 +300,7 @@ def _is_on_top(
     Of several changes in a row each must have followed the one before it so soon. One that the controller has not seen
     yet began just *now*. Another policy's step is none of them: it waits until ours is over.
     """
-    revision = borne(workload.record, policy)
+    revision = rolled(workload.record, policy)
     run = _run(ordered, revision, policy)
     if revision is None or not run or not stepped:
         return False
@@ -312,9 +313,9 @@ def _is_on_top(
     return len(times) > 1 and owners and all(later < earlier + bound for earlier, later in pairwise(times))
 
 
-def _revisions(record: str) -> dict[PolicyId, str]:
-    """What Pods with that record bear, of every policy."""
-    return {policy: entry.revision for policy, entry in record_of(record).entries.items() if entry.revision}
+def _revisions(record: str) -> dict[PolicyId, tuple[str, str] | None]:
+    """What Pods with that record were rolled out for, of every policy."""
+    return {policy: found for policy in record_of(record).entries if (found := rolled(record, policy)) is not None}
 
 
 def _replaced(ordered: Sequence[Child], stepped: float) -> float:
