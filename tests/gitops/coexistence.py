@@ -221,14 +221,6 @@ def is_autoscaled(stage: Stage) -> App:
     return SCALED
 
 
-def is_scaled_by_the_autoscaler(stage: Stage) -> App:
-    """What the HorizontalPodAutoscaler's controller writes."""
-    for replicas in (3, 2, 4):
-        stage.scale("system:serviceaccount:kube-system:horizontal-pod-autoscaler", replicas)
-        stage.await_replicas(replicas)
-    return SCALED
-
-
 def is_written_all_the_time(stage: Stage) -> App:
     """A controller writes replicas and an annotation all the time; meanwhile the policy gets a newer revision."""
     with stage.a_restless_controller():
@@ -325,13 +317,10 @@ ROWS: tuple[Row, ...] = (
     *_helm(tools.HELM, V.ORDERED, V.ORDERED, V.UNTOUCHED),
     changed(tools.HELM_CLIENT_SIDE, "upgrade: drops its init containers", BARE, V.PUT_BACK),
     changed(tools.HELM_CLIENT_SIDE, "upgrade: renames a container", RENAMED, V.PUT_BACK),
-    unchanged(tools.HELM_FORCE, V.PUT_BACK),
     changed(tools.HELM_FORCE, "upgrade: changes the image", IMAGE, V.PUT_BACK),
     created(tools.HELM_3),
     unchanged(tools.HELM_3),
     *_helm(tools.HELM_3, V.UNTOUCHED, V.UNTOUCHED, V.PUT_BACK),
-    refused(tools.HELM_3, "upgrade: drops its last volume", App(), MORE),
-    unchanged(tools.HELM_3_FORCE, V.PUT_BACK),
     changed(tools.HELM_3_FORCE, "upgrade: changes the image", IMAGE, V.PUT_BACK),
     created(tools.FLUX),
     unchanged(tools.FLUX),
@@ -360,7 +349,6 @@ ROWS: tuple[Row, ...] = (
     unchanged(tools.ARGO),
     changed(tools.ARGO, "adds an init container", ADDED),
     changed(tools.ARGO, "drops its init containers", BARE, V.PUT_BACK),
-    refused(tools.ARGO, "drops its last volume", App(), MORE),
     Row(tool=tools.ARGO, action="heals a drifted image", act=writes(App()), at_first=drifted, own=1),
     Row(tool=tools.ARGO, action="prunes it", act=deletes, own=0, verdict=V.GONE),
     created(tools.ARGO_SERVER_SIDE),
@@ -375,13 +363,6 @@ ROWS: tuple[Row, ...] = (
         before=(SCALED,),
         own=0,
         first=True,
-    ),
-    Row(
-        tool=tools.CONTROLLERS,
-        action="the autoscaler's identity writes the scale",
-        act=is_scaled_by_the_autoscaler,
-        before=(SCALED,),
-        own=0,
     ),
     Row(
         tool=tools.CONTROLLERS,

@@ -135,7 +135,7 @@ class Helm:
     def differences(self, app: App) -> str:
         """The same upgrade once more: a Deployment of a newer generation is a difference.
 
-        Where Helm replaces it does so every time; that is a row of its own.
+        Where Helm replaces it does so every time.
         """
         if any("force" in each for each in self.flags):
             return ""
