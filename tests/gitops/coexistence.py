@@ -266,7 +266,7 @@ ROWS: tuple[Row, ...] = (
         tool=tools.CLIENT_SIDE,
         action="uses the name of an injected container",
         act=writes(OURS_TOO),
-        own=2,  # the container keeps the sidecar's place
+        own=2,  # the second puts the container, where kubectl has moved it, into the sidecar's place again
         verdict=V.STEPS_BACK,
         with_admission=1,
     ),
