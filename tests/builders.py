@@ -77,6 +77,27 @@ def a_waiting_deployment(name: str = "new", namespace: str = "shop") -> Manifest
     return a_deployment(name, namespace, pod={"containers": [app], "nodeSelector": {"no.such": "node"}})
 
 
+def a_node(
+    name: str = "node-1",
+    *,
+    kubelet: str = "v1.37.2",
+    labels: dict[str, str] | None = None,
+    taints: list[Manifest] | None = None,
+    system: str = "linux",
+) -> Manifest:
+    """A Node as its kubelet reports it; no kubelet is behind it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": system} | (labels or {}),
+        },
+        "spec": {"taints": taints or []},
+        "status": {"nodeInfo": {"kubeletVersion": kubelet, "operatingSystem": system}},
+    }
+
+
 def an_admission_rule(name: str, namespace: str, expression: str, message: str) -> tuple[Manifest, Manifest]:
     """A rule about updates of Deployments, in CEL, and its binding to *namespace*; *message*: what it says."""
     full = f"{name}-{namespace}"

@@ -182,6 +182,8 @@ class SkipReason(StrEnum):
     DOWNTIME = "Downtime"
     BREAKS_AUTOSCALING = "BreaksAutoscaling"
     WINDOWS_NODE = "WindowsNode"
+    NODE_TOO_OLD = "NodeTooOld"
+    POD_SECURITY = "PodSecurity"
 
 
 class WarningReason(StrEnum):
@@ -209,6 +211,10 @@ class WarningReason(StrEnum):
     HOST_PORT = "HostPort"
     LOCAL_STORAGE = "LocalStorage"
     WAITS_FOR_MESH = "WaitsForMesh"
+    INJECTOR_ORDER = "InjectorOrder"
+    NODE_TOO_OLD = "NodeTooOld"
+    NODES_UNKNOWN = "NodesUnknown"
+    NATIVE_SIDECARS_BETA = "NativeSidecarsBeta"
     EMPTIED_BY_APPLY = "EmptiedByApply"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"
     UNKNOWN_FIELD = "UnknownField"

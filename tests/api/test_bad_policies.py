@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.builders import a_deployment, a_policy, a_sidecar, a_waiting_deployment
+from tests.builders import Manifest, a_deployment, a_policy, a_sidecar, a_waiting_deployment
 from tests.fleet import Fleet, image_of, init_names, traces
 from tests.polling import poll
 
@@ -89,3 +92,54 @@ def test_names_that_nobody_provides_and_gates_without_a_probe_are_warnings(fleet
     assert sorted(warnings) == ["NoStartupGate", "UnknownStartAfter"]
     assert "spec.sidecars[0].startAfter[0]" in warnings["UnknownStartAfter"]
     assert "vault" in warnings["UnknownStartAfter"]
+
+
+def is_dropped(fleet: Fleet) -> bool:
+    """Whether the API server drops what makes a native sidecar; the seal would have it refused."""
+    native = {"name": "native", "image": "example.test/native:1", "restartPolicy": "Always"}
+    template = {"spec": {"initContainers": [native], "containers": [{"name": "app", "image": "example.test/app:1"}]}}
+    body = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "probe"}, "template": template}
+    made = fleet.kubectl("create", "--dry-run=server", "--output=json", "--filename=-", input=json.dumps(body)).stdout
+    return "restartPolicy" not in json.loads(made)["template"]["spec"]["initContainers"][0]
+
+
+@pytest.fixture
+def dropping(fleet: Fleet) -> Iterator[Fleet]:
+    """An API server that drops `restartPolicy: Always` as one before 1.29 does: here an admission rule has it so."""
+    name = f"drops-restart-policy-{fleet.namespace}"
+    about: Manifest = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["podtemplates"]}
+    drop = "[JSONPatch{op: 'remove', path: '/template/spec/initContainers/0/restartPolicy'}]"
+    spec: Manifest = {
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}},
+            "resourceRules": [rule],
+        },
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": drop}}],
+    }
+    fleet.apply(
+        about | {"kind": "MutatingAdmissionPolicy", "spec": spec},
+        about | {"kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}},
+    )
+    poll(partial(is_dropped, fleet))
+    yield fleet
+    fleet.kubectl("delete", "mutatingadmissionpolicybinding,mutatingadmissionpolicy", name)
+
+
+@pytest.mark.parametrize("container", [{}, {"readinessProbe": {"tcpSocket": {"port": 1}}}], ids=["sealed", "gated"])
+def test_where_the_api_server_does_not_know_native_sidecars_the_cluster_is_to_blame(
+    dropping: Fleet, container: Manifest
+) -> None:
+    dropping.apply(a_deployment("cart", dropping.namespace))
+    before = dropping.deployment()["metadata"]["generation"]
+    dropping.apply(a_policy("web", dropping.namespace, rollout=QUICK, sidecars=[a_sidecar(container=container)]))
+    status = dropping.wait("UnsupportedCluster")
+    conditions = {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+    assert conditions == {
+        "Accepted": ("True", "Accepted"),
+        "Ready": ("False", "UnsupportedCluster"),
+        "Stalled": ("True", "UnsupportedCluster"),
+    }
+    assert "dropped restartPolicy: Always" in dropping.condition("Ready")["message"]
+    assert dropping.deployment()["metadata"]["generation"] == before

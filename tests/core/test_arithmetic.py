@@ -772,3 +772,89 @@ def test_a_list_that_every_apply_empties_is_told_where_ours_are_in_it() -> None:
 )
 def test_a_sidecar_between_a_meshs_redirection_and_its_proxy_is_told(inits: list[Json], app: str, told: bool) -> None:
     assert bool(found(a_change(*inits, app=a_container(app)), WarningReason.WAITS_FOR_MESH)) is told
+
+
+# Meshes and other injectors
+
+ISTIO = {"sidecar.istio.io/inject": "true"}
+NATIVE_ISTIO = ISTIO | {"sidecar.istio.io/nativeSidecar": "true"}
+LINKERD = {"linkerd.io/inject": "enabled"}
+DAPR = {"dapr.io/enabled": "true"}
+VAULT = {"vault.hashicorp.com/agent-inject": "true"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"annotations": ISTIO}, ["may start before the container of Istio", "(sidecar.istio.io/inject)", "native"]),
+        ({"labels": ISTIO}, ["(sidecar.istio.io/inject)"]),
+        ({"labels": {"istio.io/rev": "canary"}}, ["(istio.io/rev)"]),
+        ({"namespace": {"istio-injection": "enabled"}}, ["(istio-injection of the namespace)"]),
+        ({"namespace": {"istio.io/rev": "1-27"}}, ["(istio.io/rev of the namespace)"]),
+        ({"annotations": LINKERD}, ["may start before the container of Linkerd"]),
+        ({"annotations": {"linkerd.io/inject": "ingress"}}, ["Linkerd"]),
+        ({"annotations": DAPR}, ["starts before the container of Dapr", "without Dapr's API"]),
+        ({"annotations": VAULT}, ["the Vault Agent", "/vault/secrets", "agent-init-first"]),
+        ({"annotations": {"sidecar.opentelemetry.io/inject": "otel/agent"}}, ["the OpenTelemetry Collector"]),
+    ],
+)
+def test_what_is_injected_into_pods_after_the_sidecars_is_named(change: Json, words: list[str]) -> None:
+    (finding,) = found(a_change(a_native(), **change), WarningReason.INJECTOR_ORDER)
+    assert [word for word in ["'proxy'", *words] if word not in finding.message] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"annotations": NATIVE_ISTIO},
+        {"annotations": {"sidecar.istio.io/nativeSidecar": "true"}, "namespace": {"istio-injection": "enabled"}},
+        {"labels": {"sidecar.istio.io/inject": "false"}, "namespace": {"istio-injection": "enabled"}},
+        {"namespace": {"istio-injection": "disabled"}},
+        {"annotations": ISTIO, "hostNetwork": True},
+        {"annotations": LINKERD | {"config.linkerd.io/proxy-enable-native-sidecar": "true"}},
+        {"annotations": {"linkerd.io/inject": "disabled"}},
+        {"annotations": {"dapr.io/enabled": "false"}},
+        {"annotations": VAULT | {"vault.hashicorp.com/agent-init-first": "true"}},
+        {"annotations": {"sidecar.opentelemetry.io/inject": "false"}},
+        {"annotations": {"instrumentation.opentelemetry.io/inject-java": "true"}},
+    ],
+)
+def test_what_starts_first_or_is_not_injected_is_not_mentioned(change: Json) -> None:
+    assert found(a_change(a_native(), **change), WarningReason.INJECTOR_ORDER) == []
+
+
+@pytest.mark.parametrize(
+    ("inits", "app", "told"),
+    [
+        (
+            (a_native(), a_container("istio-init"), a_native("istio-proxy")),
+            "app",
+            ["'istio-proxy' of Istio", "AfterInit"],
+        ),
+        ((a_container("istio-init"), a_native("istio-proxy"), a_native()), "app", []),
+        ((a_native(), a_container("linkerd-init")), "linkerd-proxy", ["'linkerd-proxy' of Linkerd", "native"]),
+        ((a_container("linkerd-init"), a_native()), "linkerd-proxy", []),  # that is WaitsForMesh
+        ((a_native(),), "daprd", ["'daprd' of Dapr"]),
+        ((a_native("daprd"), a_native()), "app", []),
+        ((a_native(), a_container("vault-agent-init")), "vault-agent", ["'vault-agent-init'", "AfterInit"]),
+        ((a_container("vault-agent-init"), a_native()), "vault-agent", []),
+        ((a_native(),), "otc-container", ["'otc-container' of the OpenTelemetry Collector"]),
+    ],
+)
+def test_an_agent_in_the_template_that_starts_after_the_sidecars_is_named(
+    inits: tuple[Json, ...], app: str, told: list[str]
+) -> None:
+    findings = found(a_change(*inits, app=a_container(app)), WarningReason.INJECTOR_ORDER)
+    assert len(findings) == bool(told)
+    assert [word for word in told if word not in findings[0].message] == []
+
+
+def test_a_policy_that_brings_the_mesh_itself_waits_for_nobody() -> None:
+    change = a_change(a_native("linkerd-proxy"), ours="linkerd-proxy", annotations=LINKERD)
+    assert found(change, WarningReason.INJECTOR_ORDER) == []
+
+
+def test_an_agent_in_the_template_is_told_once_although_a_mark_calls_it_too() -> None:
+    change = a_change(a_native(), app=a_container("daprd"), annotations=DAPR)
+    assert len(found(change, WarningReason.INJECTOR_ORDER)) == 1

@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.check import hint_lines, version_of
+from sidecarpolicy.cli.check import hint_lines
 from sidecarpolicy.cli.list import carried_by, table_of
 from sidecarpolicy.cli.main import main
 from sidecarpolicy.cli.operator_seen import Lease, OperatorSeen, lease_of, stop_of
@@ -20,6 +20,7 @@ from sidecarpolicy.cli.revisions import difference
 from sidecarpolicy.cli.text import Table, age, hanging, wrapped
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.nodes import version_of
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.record import INIT_CONTAINERS, Entry, ItemKey, Note, Record, text_of
 from sidecarpolicy.core.tree import Json
@@ -134,7 +135,8 @@ def test_the_switch_is_on_with_every_value_but_false(value: str | None, stop: st
 
 
 @pytest.mark.parametrize(
-    ("text", "version"), [("v1.37.2", (1, 37)), ("v1.29.1-eks-abc", (1, 29)), ("1.30+", (1, 30)), ("", (0, 0))]
+    ("text", "version"),
+    [("v1.37.2", (1, 37)), ("v1.29.1-eks-abc", (1, 29)), ("1.30+", (1, 30)), ("0.2.0", (0, 2)), ("", (0, 0))],
 )
 def test_versions_are_read_as_vendors_write_them(text: str, version: tuple[int, int]) -> None:
     assert version_of(text) == version

@@ -17,6 +17,7 @@ from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose, eject
 from sidecarpolicy.core.kinds.deployment import workload_from
+from sidecarpolicy.core.nodes import node_from
 from sidecarpolicy.core.opt_out import opts_out, without_effect
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.pull_secrets import account_on, secrets_in
@@ -25,6 +26,7 @@ from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.skips import Skip, Subject, judge, pins_among
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Namespace, Workload, namespace_from, record_of
+from sidecarpolicy.engine.nodes import Nodes
 from sidecarpolicy.names import OptOut, SkipReason
 from tests.core.golden import GOLDEN, check
 
@@ -45,13 +47,19 @@ class Case:
     autoscalers: tuple[Autoscaler, ...]
     driven_by: str
     pull_secrets: dict[str, tuple[str, ...]]
+    nodes: Nodes
+    refused: str
 
     @classmethod
     def read(cls, folder: Path) -> Case:
         """Read *folder*."""
         before = list(yaml.safe_load_all((folder / "before.yaml").read_text()))
         namespaces = [namespace_from(each) for each in before if each["kind"] == "Namespace"]
-        inspected = folder / "inspected.txt"
+        inspected, refused = folder / "inspected.txt", folder / "refused.txt"
+        nodes = Nodes()
+        for each in before:
+            if each["kind"] == "Node":
+                nodes.put(each["metadata"]["name"], node_from(each))
         return cls(
             deployment=next(each for each in before if each["kind"] == "Deployment"),
             namespace=namespaces[0] if namespaces else Namespace(name="shop"),
@@ -68,6 +76,8 @@ class Case:
             pull_secrets={
                 each["metadata"]["name"]: secrets_in(each) for each in before if each["kind"] == "ServiceAccount"
             },
+            nodes=nodes,
+            refused=refused.read_text().strip() if refused.exists() else "",
         )
 
     @property
@@ -116,6 +126,8 @@ def composed(case: Case) -> tuple[Composition, dict[PolicyId, Skip | None]]:
         binding=frozenset(policy.id for policy in case.policies if policy.opt_out is OptOut.FORBIDDEN),
         skipped=wishes.skipped,
         account=wishes.account,
+        nodes=case.nodes.eligible(workload.node_demand),
+        violations=dict.fromkeys(revisions, case.refused) if case.refused else {},
     )
     verdicts = judge(subject, revisions.values())
     assigned = {policy: revision for policy, revision in revisions.items() if verdicts[policy] is None}

@@ -14,6 +14,7 @@ from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import inject
 from sidecarpolicy.core.kinds.deployment import workload_from
+from sidecarpolicy.core.nodes import NO_NODE, Eligible, Kubelet
 from sidecarpolicy.core.record import Entry, ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Pin, Skip, Subject, invalid_marks, invalid_namespace_mark, judge
@@ -46,6 +47,8 @@ def a_subject(
             "operator_namespace",
             "emptied",
             "account",
+            "nodes",
+            "violations",
         )
         if name in deployment
     }
@@ -479,12 +482,14 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
         "namespace": KUBE,
         "emptied": frozenset({("volumes", "")}),
         "account": Account(name="default", secrets=None),
+        "nodes": Eligible(known=True, oldest=Kubelet("old", "v1.28.15")),
     }
     secrets = [{"name": "vendor"}]
     revision = a_revision(a_sidecar(container=PORT), volumes=LOGS, imagePullSecrets=secrets, cluster=True)
     high = a_revision(name="high", priority=1, cluster=True)
     everything["record"] = Record(entries={high.policy: Entry(revision=high.name)})
     above: tuple[Revision, ...] = (high,)
+    everything["violations"] = {revision.policy: 'violates PodSecurity "restricted:latest": privileged'}
     everything["pins"] = {revision.policy: Pin(asked="web-0123456789", revision=None)}
     everything["inspected"] = frozenset({high.policy})
     seen: list[str] = []
@@ -526,6 +531,10 @@ def test_the_first_reason_counts_in_the_order_of_the_api() -> None:
     everything["autoscalers"] = ()
     look()
     everything["pod"] = {"containers": [{"name": "app", "image": "a"}]}
+    look()
+    everything["nodes"] = NO_NODE
+    look()
+    everything["violations"] = {}
     look()
     assert seen == [*(reason.value for reason in SkipReason), ""]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -60,6 +61,15 @@ def _without_helms_own(manifest: Manifest) -> Manifest:
     return result
 
 
+DRY_RUNS = ("ValidatingAdmissionPolicy", "", "sidecarpolicy-dry-runs")
+
+
+def _operator_in(policy: Manifest) -> str:
+    """Take the condition by which the rule about dry runs knows the operator, and return it."""
+    (condition,) = policy["spec"].pop("matchConditions")
+    return str(condition["expression"])
+
+
 def _is_installed(manifest: Manifest) -> bool:
     # Helm makes no namespace, and its tests are no part of what is installed.
     hooked = "helm.sh/hook" in manifest["metadata"].get("annotations", {})
@@ -70,8 +80,33 @@ def test_helm_and_kustomize_install_the_same_objects(kustomized: str) -> None:
     by_helm = by_key(_without_helms_own(each) for each in objects(template()) if _is_installed(each))
     by_kustomize = by_key(_without_helms_own(each) for each in objects(kustomized) if _is_installed(each))
     assert by_helm.keys() == by_kustomize.keys()
+    # Helm knows the namespace; kustomize may be told another one, and cannot write it into CEL.
+    assert _operator_in(by_helm[DRY_RUNS]) != _operator_in(by_kustomize[DRY_RUNS])
     for key, manifest in by_kustomize.items():
         assert by_helm[key] == manifest, key
+
+
+@pytest.mark.parametrize(
+    "moved", ["namespace: platform", "namePrefix: team-", "{namespace: platform, namePrefix: a-b-}"]
+)
+def test_the_rule_about_dry_runs_follows_the_operator_wherever_kustomize_puts_it(moved: str, tmp_path: Path) -> None:
+    access = os.path.relpath(ROOT / "deploy/base/access", tmp_path.resolve())
+    kustomization = {**yaml.safe_load(moved), "resources": [access]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    kubectl = str(binaries.require(["kubectl"])["kubectl"])
+    command = [kubectl, "kustomize", "--load-restrictor=LoadRestrictionsNone", str(tmp_path)]
+    rendered = by_key(objects(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    suffix = DRY_RUNS[2]
+    (binding,) = (each for key, each in rendered.items() if key[0] == "ClusterRoleBinding" and key[2].endswith(suffix))
+    (rule,) = (each for key, each in rendered.items() if key[0] == DRY_RUNS[0] and key[2].endswith(suffix))
+    (bound,) = (each for key, each in rendered.items() if key[0] == DRY_RUNS[0] + "Binding" and key[2].endswith(suffix))
+    assert bound["spec"]["policyName"] == rule["metadata"]["name"]
+    (subject,) = binding["subjects"]
+    condition = re.fullmatch(r"request\.userInfo\.username\.matches\('(.*)'\)", _operator_in(rule))
+    assert condition is not None
+    assert re.search(condition[1], f"system:serviceaccount:{subject['namespace']}:{subject['name']}")
+    for other in ("system:serviceaccount:platform:default", "system:serviceaccount:platform:sidecarpolicy-webhook"):
+        assert not re.search(condition[1], other)
 
 
 def test_kustomizes_kinds_are_those_of_the_repository(kustomized: str) -> None:
@@ -134,6 +169,13 @@ def test_an_old_cluster_is_refused_with_a_sentence() -> None:
 def test_kube_system_is_refused_with_a_sentence() -> None:
     with pytest.raises(HelmFailed, match=r"a namespace of its own, such as sidecarpolicy-system"):
         template(namespace="kube-system")
+
+
+def test_where_others_grant_rights_the_rule_about_dry_runs_is_there_all_the_same() -> None:
+    kinds = {key[0] for key in by_key(objects(template("--set=rbac.create=false"))) if key[2].endswith("-dry-runs")}
+    assert kinds == {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    asks_nobody = by_key(objects(template("--set=podSecurity.ask=false")))
+    assert not any(key[2].endswith("-dry-runs") for key in asks_nobody)
 
 
 def test_a_servicemonitor_without_its_service_is_refused_with_a_sentence() -> None:

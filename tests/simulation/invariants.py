@@ -81,6 +81,8 @@ class Invariants:
     rollouts: dict[tuple[Place, str], list[str | None]] = field(default_factory=dict)
     without_record: set[Place] = field(default_factory=set)
     """Where somebody took our record away: what we find there is its owner's from then on, and stays."""
+    closed: set[str] = field(default_factory=set)
+    """Namespaces in which the cluster itself keeps sidecars out: by its nodes, or by what it enforces there."""
     _recent: dict[str, deque[float]] = field(default_factory=dict)
     _decoded: dict[str, tuple[Json, Policy | None, str]] = field(default_factory=dict)
     _edited: dict[Place, float] = field(default_factory=dict)
@@ -359,7 +361,7 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
         if not invariants.selects(policy, each):
             if bears and place_of(each) not in invariants.without_record:
                 found.append(f"{name} is not selected and bears {', '.join(bears)}")
-        elif left_out(each):
+        elif left_out(each) or each["metadata"]["namespace"] in invariants.closed:
             continue
         elif any(place == place_of(each) and other != policy.id.name for other, place in invariants.flights):
             continue  # the other one's rollout is halted there: it is skipped meanwhile

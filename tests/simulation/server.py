@@ -31,6 +31,7 @@ from sidecarpolicy.engine.resources import (
     DEPLOYMENTS,
     EVENTS,
     NAMESPACES,
+    NODES,
     POD_TEMPLATES,
     PODS,
     POLICIES,
@@ -49,6 +50,7 @@ Place = tuple[str, str]
 
 EVERY_RESOURCE = (
     NAMESPACES,
+    NODES,
     SERVICE_ACCOUNTS,
     *POLICIES.values(),
     REVISIONS,
@@ -61,10 +63,10 @@ EVERY_RESOURCE = (
     POD_TEMPLATES,
     LEASES,
 )
-CLUSTER_SCOPED = frozenset({NAMESPACES, POLICIES[names.CLUSTER_POLICY]})
+CLUSTER_SCOPED = frozenset({NAMESPACES, NODES, POLICIES[names.CLUSTER_POLICY]})
 OURS = frozenset(POLICIES.values())
 WITH_GENERATION = OURS | {DEPLOYMENTS, REPLICA_SETS, POD_TEMPLATES}
-WITH_STATUS = OURS | {DEPLOYMENTS, REPLICA_SETS, PODS, NAMESPACES}
+WITH_STATUS = OURS | {DEPLOYMENTS, REPLICA_SETS, PODS, NAMESPACES, NODES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ class Server:
         if resource in WITH_GENERATION:
             metadata["generation"] = 1
         new = {**body, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
-        if resource in WITH_STATUS:
+        if resource in WITH_STATUS and resource != NODES:  # a kubelet registers its node with one
             new.pop("status", None)
         if resource in (DEPLOYMENTS, REPLICA_SETS):
             new["status"] = {}

@@ -32,7 +32,8 @@ from sidecarpolicy.core.selection import Selector
 from sidecarpolicy.core.times import micro_timestamp
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import record_of
-from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POD_TEMPLATES, POLICIES, REVISIONS
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, NODES, POD_TEMPLATES, POLICIES, REVISIONS
+from tests.builders import a_node
 from tests.core.objects import START, WEB
 from tests.simulation.controllers import (
     COMPLETE,
@@ -309,6 +310,7 @@ class Cluster:
         self.time_of_setup: float | None = None
         OPEN.append(self)
         self.server = Server(self.now)
+        self.server.create(NODES, "", a_node())
         self.controllers = Controllers(self.server)
         self.faults.crash = self.crash
         self.invariants = Invariants(self.server, self.controllers, lambda: self.loop.now)

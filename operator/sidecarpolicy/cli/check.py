@@ -21,16 +21,14 @@ from sidecarpolicy.cli.policy_names import command, with_namespace
 from sidecarpolicy.cli.standing import awaited_by
 from sidecarpolicy.cli.text import age, painted, plural, show, width, wrapped
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.nodes import NATIVE, SETTLED, UNREADABLE, kubelet_version, version_of
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, SECRETS
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, NODES, POLICIES, SECRETS
 
-NATIVE = (1, 29)  # SidecarContainers is on by default (KEP-753)
-SETTLED = (1, 33)  # and stable
 MOST_NODES = 500
 MOST_NAMED = 3
 
-NODES = Resource(group="", version="v1", plural="nodes", kind="Node")
 ENDPOINTS = Resource(group="discovery.k8s.io", version="v1", plural="endpointslices", kind="EndpointSlice")
 DEFINITIONS = Resource(
     group="apiextensions.k8s.io", version="v1", plural="customresourcedefinitions", kind="CustomResourceDefinition"
@@ -213,8 +211,8 @@ def _nodes(cluster: Cluster, section: str) -> Findings:
         yield Finding(section=section, result=Result.WARNING, message="there is no node yet")
         return
     kubelets = {each["metadata"]["name"]: str(at(each, "status", "nodeInfo").get("kubeletVersion")) for each in nodes}
-    old = [name for name, version in kubelets.items() if version_of(version) < NATIVE]
-    beta = [name for name, version in kubelets.items() if NATIVE <= version_of(version) < SETTLED]
+    old = [name for name, text in kubelets.items() if UNREADABLE < kubelet_version(text) < NATIVE]
+    beta = [name for name, text in kubelets.items() if NATIVE <= kubelet_version(text) < SETTLED]
     if old:
         yield Finding(
             section=section,
@@ -233,12 +231,6 @@ def _nodes(cluster: Cluster, section: str) -> Findings:
         yield Finding(
             section=section, result=Result.OK, message=f"all kubelets are new enough ({plural(len(kubelets), 'node')})"
         )
-
-
-def version_of(text: str) -> tuple[int, int]:
-    """Return major and minor of `v1.37.2-gke.100`; (0, 0) for what is no version."""
-    found = re.match(r"v?(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 # The kinds

@@ -19,6 +19,7 @@ from sidecarpolicy.cli.policies import Given
 from sidecarpolicy.core.adjusting import Wishes, adjusted, adjustment_on, ignored_overrides, readjusted, wishes_of
 from sidecarpolicy.core.arithmetic.change import Change
 from sidecarpolicy.core.arithmetic.findings import findings
+from sidecarpolicy.core.arithmetic.injectors import calling
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose
@@ -106,6 +107,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
         binding=frozenset(policy for policy in candidates if given.policies[policy].opt_out is OptOut.FORBIDDEN),
         skipped=_wishes(manifest, given).skipped,
         account=_wishes(manifest, given).account,
+        nodes=given.nodes.eligible(workload.node_demand),
     )
     verdicts = judge(subject, revisions.values())
     kept = {policy for policy, skip in verdicts.items() if skip is not None and not skip.removes}
@@ -334,6 +336,8 @@ def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given
         ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
         provided=provided,
         annotations=at(composed.template, "metadata", "annotations"),
+        labels=at(composed.template, "metadata", "labels"),
+        namespace=calling(given.namespace(manifest.workload.id.namespace).labels),
         emptied=manifest.workload.content.claims.emptied,
         progress_deadline=given.policies[policy].rollout.progress_deadline_seconds,
         own_deadline=manifest.workload.deadline,

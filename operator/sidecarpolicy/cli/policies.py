@@ -13,6 +13,7 @@ from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_fro
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
+from sidecarpolicy.core.nodes import Node, node_from
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.record import PULL_SECRETS
@@ -21,6 +22,7 @@ from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Namespace
+from sidecarpolicy.engine.nodes import Nodes
 from sidecarpolicy.manifests import BadInput, File, Object
 from sidecarpolicy.names import WarningReason
 
@@ -32,8 +34,8 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"
 class Given:
     """What decides: the policies, what they inject, the namespaces whose labels are known, and the autoscalers.
 
-    *pull_secrets*: those of ServiceAccounts, by namespace and name. *default_namespace* is that of manifests without
-    one.
+    *pull_secrets*: those of ServiceAccounts, by namespace and name. *nodes*: those of the cluster, as far as they are
+    given. *default_namespace* is that of manifests without one.
     """
 
     policies: Mapping[PolicyId, Policy]
@@ -42,6 +44,7 @@ class Given:
     autoscalers: Sequence[Autoscaler]
     default_namespace: str
     pull_secrets: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    nodes: Nodes = field(default_factory=Nodes)
 
     def namespace(self, name: str) -> Namespace:
         """The namespace *name*, with what the API server says of every one where no more is known."""
@@ -72,13 +75,15 @@ class Given:
 def given(policy_files: Sequence[File], manifests: Sequence[File], *, default_namespace: str) -> Given:
     """Return what files declare; raise BadInput with every problem of every policy.
 
-    Policies are taken from *policy_files* alone, Namespaces, ServiceAccounts and HorizontalPodAutoscalers from both.
+    Policies are taken from *policy_files* alone, Namespaces, ServiceAccounts, HorizontalPodAutoscalers and Nodes from
+    both.
     """
     problems: list[str] = []
     namespaces: dict[str, Namespace] = {}
     scalers: list[Object] = []
     deployments: list[Object] = []
     pull_secrets: dict[tuple[str, str], tuple[str, ...]] = {}
+    nodes = Nodes()
     for found in (each for file in (*policy_files, *manifests) for each in file.objects()):
         if (found.api_version, found.kind) == ("v1", "Namespace"):
             namespace, wrong = _namespace(found.value)
@@ -87,6 +92,11 @@ def given(policy_files: Sequence[File], manifests: Sequence[File], *, default_na
         elif (found.api_version, found.kind) == ("v1", "ServiceAccount"):
             root = Cursor(found.value, "")
             pull_secrets[_identity(found.value, default_namespace)] = _pull_secrets(root)
+            problems += [located(found, problem) for problem in root.problems]
+        elif (found.api_version, found.kind) == ("v1", "Node"):
+            root = Cursor(found.value, "")
+            if (node := _node(root)) is not None:
+                nodes.put(node.name, node)
             problems += [located(found, problem) for problem in root.problems]
         elif found.kind == "HorizontalPodAutoscaler":
             scalers.append(found)
@@ -105,7 +115,24 @@ def given(policy_files: Sequence[File], manifests: Sequence[File], *, default_na
         autoscalers=sorted(autoscalers, key=lambda each: each.name),
         default_namespace=default_namespace,
         pull_secrets=pull_secrets,
+        nodes=nodes,
     )
+
+
+def _node(root: Cursor) -> Node | None:
+    """Return the node that is declared at *root*; None where what is wrong with it is noted there."""
+    metadata, taints = root.field("metadata"), root.field("spec").field("taints")
+    for key in metadata.field("labels").mapping():
+        metadata.field("labels").field(str(key)).text()
+    if not metadata.field("name").text():
+        metadata.field("name").wrong("must be given")
+    for taint in taints.entries():
+        taint.mapping()
+        if not taint.field("key").text():
+            taint.field("key").wrong("must be given")
+        taint.field("effect").text()
+    root.field("status").field("nodeInfo").mapping()
+    return None if root.problems else node_from(root.mapping())
 
 
 def _pull_secrets(root: Cursor) -> tuple[str, ...]:

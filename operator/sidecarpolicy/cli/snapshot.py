@@ -32,13 +32,16 @@ from sidecarpolicy.engine.resources import (
     DEPLOYMENTS,
     LABEL_SELECTORS,
     NAMESPACES,
+    NODES,
     OPTIONAL,
     POLICIES,
     REPLICA_SETS,
     REVISIONS,
     SERVICE_ACCOUNTS,
 )
+from sidecarpolicy.names import SkipReason
 
+OF_NODES = "whether a node is too old for native sidecars"
 OF_AUTOSCALERS = "whether a sidecar without requests would stop an autoscaler"
 
 
@@ -55,6 +58,7 @@ class Snapshot:
     def fleet(self, cached: CachedPolicy) -> Fleet:
         """Return where each target of *cached* stands, late ones with what their Pods say."""
         self._recall_refusals(cached)
+        self._note_asked(cached)
         concerned = self.context.cache.concerned_with(cached.id)
         for identity in concerned:
             observe(identity, self.context)
@@ -118,6 +122,15 @@ class Snapshot:
         note = f"left out: {what}; {explanation(error, self.cluster.server)}"
         self.notes.append(note)
         self._left_out[note] = what
+
+    def _note_asked(self, cached: CachedPolicy) -> None:
+        """Say so where the operator has asked about Pods, which is not done again here."""
+        found = [each for each in items(cached.status, "skipped") if each["reason"] == SkipReason.POD_SECURITY]
+        for each in found:
+            self.notes.append(
+                f"{each['count']} that the operator skips for PodSecurity are listed in the state that they would have "
+                f"otherwise: {each['message']}"
+            )
 
     def _recall_refusals(self, cached: CachedPolicy) -> None:
         """Take from the status what only the operator heard: that the API server refused a patch."""
@@ -194,6 +207,7 @@ def _what_should_be(found: Snapshot, reach: str, operator_namespace: str) -> lis
     if reach and reach != operator_namespace:
         fills.append(found.fill(REVISIONS, operator_namespace, what="what cluster policies inject, and so override"))
     fills.append(found.fill(SERVICE_ACCOUNTS, reach, what="pull secrets of ServiceAccounts"))
+    fills.append(found.fill(NODES, what=OF_NODES))
     return fills
 
 

@@ -19,6 +19,7 @@ from sidecarpolicy.core.claims import IDENTITY, template_items
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.injection import application_containers, canonical_item
 from sidecarpolicy.core.likeness import is_as_it_should_be
+from sidecarpolicy.core.nodes import NOTHING_SEEN, OS_LABEL, WINDOWS, Eligible
 from sidecarpolicy.core.opt_out import let_in, opts_out
 from sidecarpolicy.core.ordering import precedence, why_first
 from sidecarpolicy.core.pins import pins_of
@@ -53,9 +54,6 @@ TRUTH = ("true", "false")
 
 # What of ours a Pod template has.
 RESTART = ("annotation", names.RESTARTED_AT)
-
-# How a Pod asks for a node by its operating system (k8s.io/api/core/v1, LabelOSStable).
-OS_LABEL, WINDOWS = "kubernetes.io/os", "windows"
 
 # Two policies may both provide one of these where it is the same.
 SHARED = (VOLUMES, PULL_SECRETS, *METADATA)
@@ -96,7 +94,8 @@ class Subject:
     inspection. *autoscalers*: those that scale it. *driven_by*: the Rollout that takes its template from it, if any.
     *operator_namespace*: where the operator itself runs, empty where that is not known. *emptied*: see `Claims`.
     *binding*: policies that forbid to opt out of them. *skipped*: names of sidecars that its owner leaves out.
-    *account*: whose pull secrets its Pods get, None where they have some of their own.
+    *account*: whose pull secrets its Pods get, None where they have some of their own. *nodes*: where they may land.
+    *violations*: what the API server says of a Pod there with the sidecars of a policy, where it would not have it.
     """
 
     workload: Workload
@@ -115,6 +114,8 @@ class Subject:
     binding: frozenset[PolicyId] = frozenset()
     skipped: frozenset[str] = frozenset()
     account: Account | None = None
+    nodes: Eligible = NOTHING_SEEN
+    violations: Mapping[PolicyId, str] = field(default_factory=dict)
 
     def is_injected(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
@@ -421,7 +422,7 @@ def breaks_autoscaling(subject: Subject, revision: Revision, above: Sequence[Rev
 
 def runs_on_windows(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """Its Pods run on Windows, and no sidecar of the policy says that it does."""
-    where = _windows(subject.spec)
+    where = _windows(subject.spec) or _windows_nodes(subject.nodes)
     if not where or subject.applied(revision):
         return None
     meant = any(at(each.container, "securityContext", "windowsOptions") for each in revision.sidecars)
@@ -446,8 +447,34 @@ def _windows(spec: Json) -> str:
     return "nodeAffinity" if demands and all(demands) else ""
 
 
+def _windows_nodes(nodes: Eligible) -> str:
+    """The same by the nodes that fit it: whatever they are selected by, all of them run Windows."""
+    return f"as node {nodes.windows} does, and every other on which they may land" if nodes.windows else ""
+
+
 def _demands_windows(expression: Json) -> bool:
     return (expression.get("key"), expression.get("operator"), expression.get("values")) == (OS_LABEL, "In", [WINDOWS])
+
+
+def meets_an_old_kubelet(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """Its Pods may land on a node that takes a native sidecar for an ordinary init container, which never ends."""
+    kubelet = subject.nodes.too_old
+    if kubelet is None or subject.applied(revision):
+        return None
+    return Skip(
+        reason=SkipReason.NODE_TOO_OLD,
+        message=f"its Pods may land on node {kubelet.node}, whose kubelet {kubelet.text} has no native sidecars (1.29 "
+        "and newer have): they would never start there; upgrade the node, or keep them off it (nodeSelector, "
+        "required node affinity, or a taint)",
+    )
+
+
+def violates_pod_security(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
+    """Its namespace enforces a Pod Security Standard that the sidecars do not meet: its Pods would be refused."""
+    words = subject.violations.get(revision.policy)
+    if words is None or subject.applied(revision):
+        return None
+    return Skip(reason=SkipReason.POD_SECURITY, message=f"with the sidecars its Pods would be refused: {words}")
 
 
 CHECKS: tuple[Check, ...] = (
@@ -467,6 +494,8 @@ CHECKS: tuple[Check, ...] = (
     would_go_down,
     breaks_autoscaling,
     runs_on_windows,
+    meets_an_old_kubelet,
+    violates_pod_security,
 )
 
 

@@ -17,7 +17,9 @@ from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import driver_among
 from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.nodes import ANYWHERE, demand_of
 from sidecarpolicy.core.pod_metadata import owners_labels
+from sidecarpolicy.core.pod_security import NO_SETTINGS, settings_of
 from sidecarpolicy.core.record import LABELS, Mangled, Record, parse
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, items, packed, unpacked
@@ -126,6 +128,8 @@ class Workload:
     a change takes all its Pods down at once, empty where it does not. *deadline*: its own time without progress, None
     for none, and *min_ready*: how long a ready Pod waits until it counts, in seconds. *created*: seconds since the
     epoch. *template*: where in the object its Pod template is. *own*: what its kind alone knows (see `kinds`).
+    *node_demand*: what its Pods demand of a node (see `nodes`). *pod_settings*: what its Pod template says for all
+    containers (see `pod_security`).
     """
 
     id: WorkloadId
@@ -151,6 +155,8 @@ class Workload:
     writers: tuple[Writer, ...] = ()
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
     selector_keys: frozenset[str] = frozenset()
+    node_demand: str = ANYWHERE
+    pod_settings: str = NO_SETTINGS
 
     @property
     def content(self) -> Content:
@@ -217,6 +223,8 @@ def workload_parts(
         body=kept.body if kept is not None else _body_of(body, template, managed),
         writers=kept.writers if kept is not None else writers,
         selector_keys=frozenset(each["key"] for each in items(at(body, "spec", "selector"), "matchExpressions")),
+        node_demand=kept.node_demand if kept is not None else demand_of(at(body, *template, "spec")),
+        pod_settings=kept.pod_settings if kept is not None else settings_of(at(body, *template, "spec")),
     )
 
 

@@ -83,11 +83,22 @@ def without_finalizer(cached: CachedPolicy) -> ChangeFinalizers:
 
 
 def needs_canonical_form(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> bool:
-    """Whether what *cached* declares has neither been stored nor asked about yet."""
+    """Whether what *cached* declares has neither been stored nor asked about yet, or the cluster may be another now.
+
+    An API server that does not know native sidecars is upgraded one day, and the policy need not be edited for that.
+    """
     if cached.policy is None or cached.problems or cached.deleting:
         return False
     name = revision_name(cached.id, cached.policy.words)
-    return context.cache.revision(cached.id, name) is None and name not in remembered.canonical
+    if context.cache.revision(cached.id, name) is not None:
+        return False
+    known = remembered.canonical.get(name)
+    return known is None or (is_unsupported(known) and remembered.asks_again <= context.now())
+
+
+def is_unsupported(known: Revision | Rejection | None) -> bool:
+    """Whether it is the cluster that cannot have what a policy declares."""
+    return isinstance(known, Rejection) and known.reason is Reason.UNSUPPORTED_CLUSTER
 
 
 async def canonical_form(policy: Policy, api: Api, context: Context) -> Revision | Rejection:
@@ -195,7 +206,8 @@ def order_cycle_of(revision: Revision, context: Context) -> Rejection | None:
 def _unsupported(why: str) -> Rejection:
     return Rejection(
         reason=Reason.UNSUPPORTED_CLUSTER,
-        message=f"native sidecars need Kubernetes 1.29 or newer: the API server does not keep them: {why}",
+        message="native sidecars need Kubernetes 1.29 or newer, with the feature on, and no admission that takes "
+        f"restartPolicy away: the API server does not keep them: {why}",
     )
 
 

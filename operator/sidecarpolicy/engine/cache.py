@@ -25,6 +25,7 @@ from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_fro
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
+from sidecarpolicy.core.nodes import Eligible, Node, node_from
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.pull_secrets import secrets_in
 from sidecarpolicy.core.reading import InvalidInput
@@ -38,11 +39,13 @@ from sidecarpolicy.core.revision import (
 )
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_from, record_of
+from sidecarpolicy.engine.nodes import Nodes
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
     CHILDREN,
     NAMESPACES,
+    NODES,
     POLICIES,
     REVISIONS,
     ROLLOUTS,
@@ -194,6 +197,7 @@ class Cache:
         self._rollouts: dict[Name, Driven] = {}
         self._pull_secrets: dict[Name, tuple[str, ...]] = {}
         self._drivers: dict[WorkloadId, str] = {}
+        self._nodes = Nodes()
         self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
         self._cluster_policies: dict[PolicyId, CachedPolicy] = {}
         self._policies_in: dict[str, dict[PolicyId, CachedPolicy]] = defaultdict(dict)
@@ -221,6 +225,15 @@ class Cache:
     def driver(self, workload: WorkloadId) -> str:
         """Who else rolls the template of *workload* out (an Argo Rollout), or nothing."""
         return self._drivers.get(workload, "")
+
+    @property
+    def sees_nodes(self) -> bool:
+        """Whether any node is known: there may be none, or they may not be read."""
+        return self._nodes.seen
+
+    def eligible(self, workload: Workload) -> Eligible:
+        """The nodes on which Pods of *workload* may land, as far as they are known."""
+        return self._nodes.eligible(workload.node_demand)
 
     def pull_secrets(self, namespace: str, account: str) -> tuple[str, ...] | None:
         """The names of a ServiceAccount's pull secrets; None where it is not there, or may not be read."""
@@ -258,7 +271,11 @@ class Cache:
         """Every workload where *policy* may act: those of its namespace, or all."""
         if policy.cluster_wide:
             return list(self.workloads.values())
-        return list(self._in_namespace.get(policy.namespace, {}).values())
+        return self.workloads_in(policy.namespace)
+
+    def workloads_in(self, namespace: str) -> Iterable[Workload]:
+        """Every workload of *namespace*."""
+        return list(self._in_namespace.get(namespace, {}).values())
 
     def selects(self, policy: Policy, workload: Workload) -> bool:
         """Whether *policy* selects *workload* now."""
@@ -355,6 +372,8 @@ class Cache:
         for namespace, name in gone:
             self.forget(resource, namespace, name)
         collection.deleted = {name: when for name, when in collection.deleted.items() if when > at_version}
+        if resource == NODES:
+            self._tell_nodes()
 
     def drop(self, resource: Resource, body: Json) -> None:
         """Forget a deleted object, unless another one of its name is cached."""
@@ -387,6 +406,8 @@ class Cache:
             self._account(name, secrets_in(body) if body is not None else None)
         elif resource == AUTOSCALERS:
             self._autoscaler(name, autoscaler_from(body) if body is not None else None)
+        elif resource == NODES:
+            self._node(name[1], node_from(body) if body is not None else None)
         elif resource == NAMESPACES:
             self._namespace(name[1], namespace_from(body) if body is not None else None)
         else:
@@ -402,6 +423,10 @@ class Cache:
         if old is not None and (new is None or new.uid != old.uid):
             self._by_uid.pop(old.uid, None)
             self._children.pop(old.uid, None)
+        if new is None or old is None or old.node_demand != new.node_demand:
+            for each, change in ((new, self._nodes.hold), (old, self._nodes.release)):
+                if each is not None:
+                    change(each.node_demand)
         if new is None:
             self.workloads.pop(identity, None)
             self._in_namespace[identity.namespace].pop(identity, None)
@@ -449,6 +474,26 @@ class Cache:
         if old != new:
             for each in sorted({each.scales for each in (old, new) if each is not None} & self.workloads.keys()):
                 self._tell_workload(each)
+
+    def _node(self, name: str, new: Node | None) -> None:
+        """Take a node in: most that is told of one (its heartbeat, its load) concerns no workload at all.
+
+        While a LIST is under way nobody is told, or the first node of it would decide alone.
+        """
+        self._nodes.put(name, new)
+        if self._collections[NODES].listed is None:
+            self._tell_nodes()
+
+    def _tell_nodes(self) -> None:
+        saw = self._nodes.seen
+        changed = self._nodes.changes()
+        if changed:
+            for workload in self.workloads.values():
+                if workload.node_demand in changed:
+                    self._tell_workload(workload.id)
+        if saw is not self._nodes.seen:
+            for policy in self.policies:
+                self._tell_policy(policy)
 
     def _account(self, name: Name, new: tuple[str, ...] | None) -> None:
         old = self._pull_secrets.pop(name, None)

@@ -15,6 +15,7 @@ from sidecarpolicy.core.field_conflicts import Undone
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
+from sidecarpolicy.core.pod_security import Question
 from sidecarpolicy.core.progress import Backoff
 from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
@@ -78,10 +79,23 @@ class Mutation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """What Pod Security says of a Pod in a namespace that enforces *enforced*: *words*, empty for a yes.
+
+    *until*: then it is asked again, in seconds since the epoch.
+    """
+
+    enforced: tuple[str, str]
+    words: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """The verdict on every policy that selects one workload, and the record as far as it can be rebuilt.
 
-    *wishes*: what its owner wants adjusted of what is injected.
+    *wishes*: what its owner wants adjusted of what is injected. *questions*: what is to be asked before what policies
+    want to inject may come.
 
     The template is not kept: ten thousand decoded ones are too much. `Workload.content` decodes it where it is needed.
     """
@@ -90,6 +104,7 @@ class Judgement:
     missing: frozenset[PolicyId]
     verdicts: Mapping[PolicyId, Skip | None]
     wishes: Wishes = NO_WISHES
+    questions: Mapping[PolicyId, Question] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,16 +141,20 @@ class WorkloadMemory:
 class PolicyMemory:
     """What is remembered of one policy, and its fleet.
 
-    *accepted*: the generation that *rejection* is about. *problem*: why the newest generation could not be accepted or
+    *accepted*: the generation that *rejection* is about. *asks_again*: when a cluster that is too old for it is asked
+    again, in seconds since the epoch. *problem*: why the newest generation could not be accepted or
     something else of the policy could not be written yet. *halted_by*: the failures that halted the rollout, and
     why. *explained*: why workloads failed, also when they have been rolled back since. *told*: the failures of which
-    there has been an Event.
+    there has been an Event. *admitted*: what Pod Security says of its revisions, by name; *not_admitted*: the noes.
+    *to_ask*: what the status was written with and is not known in this term, None where nobody has looked yet; until
+    *restores_until* nothing is reported because of that.
     """
 
     fleet: Fleet = field(default_factory=Fleet)
     accepted: int = -1
     rejection: Rejection | None = None
     canonical: dict[str, Revision | Rejection] = field(default_factory=dict)
+    asks_again: float = 0.0
     problem: str = ""
     failures: int = 0
     retry_at: float = 0.0
@@ -149,6 +168,10 @@ class PolicyMemory:
     told: set[tuple[WorkloadId, str]] | None = None
     warned: dict[WorkloadId, tuple[Warned, ...]] = field(default_factory=dict)
     uninspected: set[WorkloadId] = field(default_factory=set)
+    admitted: dict[str, dict[Question, Admitted]] = field(default_factory=dict)
+    not_admitted: set[Question] = field(default_factory=set)
+    to_ask: dict[Question, None] | None = None
+    restores_until: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from sidecarpolicy.engine.acceptance import (
     Hindered,
     accept,
     canonical_form,
+    is_unsupported,
     needs_canonical_form,
     revisions_namespace,
     without_finalizer,
@@ -36,6 +37,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.observe import fleet_of
+from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict
 from sidecarpolicy.engine.retries import OF_POLICIES
@@ -51,6 +53,9 @@ UNREADABLE = careful(Rollout())
 
 # So many writes about one policy are made in one pass; what remains is the next one's.
 MOST_WRITES = 20
+
+# A cluster that does not know native sidecars is asked again after this many seconds: it may have been upgraded.
+UNSUPPORTED_SECONDS = 600.0
 
 # So many late workloads are looked at in one pass.
 MOST_DIAGNOSED = 5
@@ -201,6 +206,7 @@ class PolicyPass:
     teller: Teller
     reporter: Reporter
     observed: Callable[[], Awaitable[None]]
+    pod_security: PodSecurity
 
     async def run(self, identity: PolicyId) -> float | None:
         """Do what is due, and report; return when to look again (seconds since the epoch), None where nothing waits."""
@@ -219,13 +225,16 @@ class PolicyPass:
         state = rollout_state(cached, remembered, self.context)
         now = plan(state, fleet_of(identity, self.context))
         moments += [each for each in (now.looks_again,) if each is not None]
+        if is_unsupported(remembered.rejection):
+            moments.append(max(remembered.asks_again, state.now + 1.0))
         if remembered.fleet.to_diagnose:
             moments.append(state.now + LOOK_AGAIN)
         if remembered.unwritten:
             limit = state.rollout.progress_deadline_seconds
             moments += [since + limit for since, _ in remembered.unwritten.values() if since + limit > state.now]
-        due = await self.reporter.report(cached, state, now)
-        return min((*moments, *([due] if due is not None else [])), default=None)
+        due = None if self.pod_security.restores(cached) else await self.reporter.report(cached, state, now)
+        again = await self.pod_security.ask_again(identity)  # last: it may take long, and what it finds is told
+        return min((*moments, *(each for each in (due, again) if each is not None)), default=None)
 
     async def _try(self, identity: PolicyId, remembered: PolicyMemory) -> float:
         """Write what is due; return for how many seconds nothing is tried again. What is in the way is remembered."""
@@ -256,6 +265,7 @@ class PolicyPass:
             if cached.policy is not None and needs_canonical_form(cached, remembered, context):
                 name = revision_name(identity, cached.policy.words)
                 remembered.canonical = {name: await canonical_form(cached.policy, self.api, context)}
+                remembered.asks_again = context.now() + UNSUPPORTED_SECONDS
                 continue  # the policy may have changed meanwhile
             note_backoffs(remembered, context.now())
             # Where no workload is concerned none was observed since the update revision changed.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from sidecarpolicy.core.arithmetic.change import Change, Finding
 from sidecarpolicy.core.arithmetic.findings import findings
+from sidecarpolicy.core.arithmetic.injectors import calling
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose
 from sidecarpolicy.core.record import INIT_CONTAINERS
@@ -43,6 +44,7 @@ def preflight(
         and cached.policy is not None
         and (stored := context.cache.update_revision(policy)) is not None
     }
+    namespace = calling(context.cache.namespace(workload.id.namespace).labels)
     key = (
         workload.body,
         workload.record,
@@ -51,6 +53,7 @@ def preflight(
         held,
         {policy: (revision.name, revision.adjustment, deadline) for policy, (revision, deadline) in coming.items()},
         (workload.deadline, workload.min_ready),
+        namespace,
     )
     remembered = context.memory.of(workload.id)
     kept = remembered.foreseen
@@ -85,6 +88,8 @@ def preflight(
             ours=frozenset(item.name for item in provided if item.list == INIT_CONTAINERS),
             provided=provided,
             annotations=at(after, "metadata", "annotations"),
+            labels=at(after, "metadata", "labels"),
+            namespace=namespace,
             emptied=content.claims.emptied,
             progress_deadline=deadline,
             own_deadline=workload.deadline,

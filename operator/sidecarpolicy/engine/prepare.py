@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import ignored_overrides
+from sidecarpolicy.core.arithmetic.injectors import calling
 from sidecarpolicy.core.drift import drifted
 from sidecarpolicy.core.field_conflicts import Decision, Wait
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition
+from sidecarpolicy.core.nodes import Eligible
 from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
@@ -181,9 +183,10 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
         and (update := context.cache.update_revision(policy)) is not None
         and not _goes_at_once(policy, update.revision, judgement, context)
     )
-    of_namespace = context.cache.namespace(workload.id.namespace).labels.get(names.INJECT)
+    labels = context.cache.namespace(workload.id.namespace).labels
+    of_namespace = (labels.get(names.INJECT), calling(labels))
     mutated, allowed = mutation_of(workload, context) is not None, _allowed_on(workload, judgement, context)
-    marks = (workload.labels, workload.annotations, of_namespace, mutated, allowed)
+    marks = (workload.labels, workload.annotations, of_namespace, mutated, allowed, context.cache.eligible(workload))
     concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
     return Inspected(concerned=concerned, coming=coming, marks=marks)
 
@@ -266,6 +269,8 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
         if revision is not None and entry is not None:
             own += _of_composition(revision, composed, where)
             own += _of_account(revision, judgement, where)
+        if entry is not None or (policy in judgement.verdicts and judgement.verdicts[policy] is None):
+            own += _of_nodes(context.cache.eligible(workload), there=entry is not None, where=where)
         own += (Warned(reason=each.reason, message=each.message, where=where) for each in to_come.get(policy, ()))
         remembered = context.memory.of_policy(policy)
         remembered.uninspected.discard(workload.id)
@@ -307,6 +312,30 @@ def _of_account(revision: Revision, judgement: Judgement, where: str) -> list[Wa
         "of policies, Pods get none of its"
     )
     return [Warned(reason=WarningReason.PULL_SECRETS_HIDDEN, message=message, where=where)]
+
+
+def _of_nodes(nodes: Eligible, *, there: bool, where: str) -> list[Warned]:
+    """What is to be known of the kubelets that its Pods may meet; *there*: whether it has sidecars."""
+    if nodes.seen and not nodes.known:
+        message = (
+            "no node fits its nodeSelector, required node affinity and tolerations: whether the kubelet has native "
+            "sidecars is known when there is one"
+        )
+        return [Warned(reason=WarningReason.NODES_UNKNOWN, message=message, where=where)]
+    if there and (kubelet := nodes.too_old) is not None:
+        message = (
+            f"its Pods may land on node {kubelet.node}, whose kubelet {kubelet.text} has no native sidecars: one that "
+            "does never starts; upgrade the node, or keep them off it"
+        )
+        return [Warned(reason=WarningReason.NODE_TOO_OLD, message=message, where=where)]
+    if (kubelet := nodes.beta) is not None:
+        message = (
+            f"its Pods may land on node {kubelet.node}, whose kubelet {kubelet.text} has native sidecars as beta "
+            "(stable from 1.33): they may be switched off there, and a sidecar may be killed for want of memory before "
+            "the application"
+        )
+        return [Warned(reason=WarningReason.NATIVE_SIDECARS_BETA, message=message, where=where)]
+    return []
 
 
 def _of_composition(revision: Revision, composed: Composition, where: str) -> list[Warned]:

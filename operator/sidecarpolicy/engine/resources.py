@@ -26,6 +26,7 @@ ROLLOUTS = Resource(
     group=argo_rollouts.GROUP, version=argo_rollouts.VERSION, plural=argo_rollouts.PLURAL, kind=argo_rollouts.KIND
 )
 NAMESPACES = Resource(group="", version="v1", plural="namespaces", kind="Namespace")
+NODES = Resource(group="", version="v1", plural="nodes", kind="Node")
 SERVICE_ACCOUNTS = Resource(group="", version="v1", plural="serviceaccounts", kind="ServiceAccount")
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
 EVENTS = Resource(group="events.k8s.io", version="v1", plural="events", kind="Event")
@@ -38,13 +39,23 @@ MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS = (
 )
 
 # Everything that is watched, in the order in which it is listed: what says what should be before what is.
-WATCHED = (NAMESPACES, SERVICE_ACCOUNTS, *POLICIES.values(), REVISIONS, *CHILDREN, AUTOSCALERS, ROLLOUTS, *WORKLOADS)
+WATCHED = (
+    NAMESPACES,
+    NODES,
+    SERVICE_ACCOUNTS,
+    *POLICIES.values(),
+    REVISIONS,
+    *CHILDREN,
+    AUTOSCALERS,
+    ROLLOUTS,
+    *WORKLOADS,
+)
 
 # Where the API server does not serve these there are none.
 OPTIONAL = frozenset({AUTOSCALERS, ROLLOUTS})
 
 # Where the operator may not read these it goes on as if there were none: rights of an earlier version do not have them.
-MAY_BE_FORBIDDEN = frozenset({SERVICE_ACCOUNTS})
+MAY_BE_FORBIDDEN = frozenset({SERVICE_ACCOUNTS, NODES})
 
 # Only ControllerRevisions of ours: those of StatefulSets and DaemonSets live in the same collection.
 LABEL_SELECTORS = {REVISIONS: names.POLICY_NAME_LABEL}

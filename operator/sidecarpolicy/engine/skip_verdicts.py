@@ -15,6 +15,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
 from sidecarpolicy.core.opt_out import opts_out
 from sidecarpolicy.core.pins import pins_of
+from sidecarpolicy.core.pod_security import question
 from sidecarpolicy.core.progress import facts_of
 from sidecarpolicy.core.pull_secrets import account_on
 from sidecarpolicy.core.record import PULL_SECRETS, Record
@@ -25,6 +26,7 @@ from sidecarpolicy.core.workload import Workload, record_of
 from sidecarpolicy.engine.adjusted import as_adjusted, as_recorded
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Judgement
+from sidecarpolicy.engine.pod_security import answer_to
 from sidecarpolicy.names import OnFailure, OptOut
 
 
@@ -49,6 +51,18 @@ def judged(workload: Workload, context: Context) -> Judgement:
     missing = frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id))
     autoscalers = cache.autoscalers(workload.id)
     driver = cache.driver(workload.id)
+    nodes = cache.eligible(workload)
+    questions = {
+        each.policy: question(each, workload.id.namespace, workload.pod_settings)
+        for each in candidates
+        if each.sidecars  # its owner may leave all of them out
+        and (each.policy not in record.entries or record.entries[each.policy].revision != each.name)
+    }
+    violations = {
+        policy: known.words
+        for policy, asked in questions.items()
+        if (known := answer_to(asked, context)) is not None and known.words
+    }
     key = (
         (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
         workload.body,
@@ -61,6 +75,8 @@ def judged(workload: Workload, context: Context) -> Judgement:
         pins,
         autoscalers,
         driver,
+        nodes,
+        violations,
     )
     if remembered.judged is not None and remembered.judged[0] == key:
         return remembered.judged[1]
@@ -92,8 +108,11 @@ def judged(workload: Workload, context: Context) -> Judgement:
         binding=binding,
         skipped=wishes.skipped,
         account=wishes.account,
+        nodes=nodes,
+        violations=violations,
     )
-    judgement = Judgement(record=record, missing=missing, verdicts=judge(subject, candidates, leaving), wishes=wishes)
+    verdicts = judge(subject, candidates, leaving)
+    judgement = Judgement(record=record, missing=missing, verdicts=verdicts, wishes=wishes, questions=questions)
     remembered.judged = (key, judgement)
     return judgement
 

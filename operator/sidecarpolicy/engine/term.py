@@ -25,6 +25,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.metrics import Metrics
 from sidecarpolicy.engine.observe import fleet_of, observe
+from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.policy_pass import PolicyPass, note_backoffs, rollout_state
 from sidecarpolicy.engine.port import Api, Events, Leadership
 from sidecarpolicy.engine.prepare import NO_STEPS, is_inspected, is_settled
@@ -54,6 +55,7 @@ class Term:
         self._teller = Teller(events=events, context=context)
         self._writer = Writer(api=api, cache=context.cache, leadership=leadership)
         reporter = Reporter(writer=self._writer, context=context, teller=self._teller)
+        pod_security = PodSecurity(api=api, context=context)
         self._policies = PolicyPass(
             api=api,
             writer=self._writer,
@@ -61,10 +63,16 @@ class Term:
             teller=self._teller,
             reporter=reporter,
             observed=self._observed,
+            pod_security=pod_security,
         )
         self._alarms = Alarms()
         self._workloads = WorkloadPass(
-            writer=self._writer, context=context, teller=self._teller, alarms=self._alarms, look_at=self._look_at
+            writer=self._writer,
+            context=context,
+            teller=self._teller,
+            alarms=self._alarms,
+            pod_security=pod_security,
+            look_at=self._look_at,
         )
         self._wake = asyncio.Event()
         self._clean = asyncio.Event()  # nothing is dirty

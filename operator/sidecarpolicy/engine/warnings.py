@@ -51,6 +51,12 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
         )
         for path in cached.policy.unknown
     ]
+    if not context.cache.sees_nodes:
+        message = (
+            "no node is known, because there is none or because the operator may not list and watch nodes: whether "
+            "their kubelets have native sidecars (1.29 and newer) cannot be told"
+        )
+        found.append(Warned(reason=WarningReason.NODES_UNKNOWN, message=message, where=""))
     update = context.cache.update_revision(cached.id)
     if update is not None and update.revision.name == revision_name(cached.id, cached.policy.words):
         found += [

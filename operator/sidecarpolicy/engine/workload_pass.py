@@ -1,6 +1,6 @@
 """One workload: what is to be written on it now, the write, and what is remembered of it whatever the server answers.
 
-prepare ─► (a repair: would it last?) ─► one PATCH ─► remember, tell, or back off
+(a step: are its Pods admitted?) ─► prepare ─► (a repair: would it last?) ─► one PATCH ─► remember, tell, or back off
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.field_conflicts import remember
 from sidecarpolicy.engine.memory import Failed, Mutation
+from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Transient
 from sidecarpolicy.engine.prepare import (
     NO_STEPS,
@@ -60,6 +61,7 @@ class WorkloadPass:
     context: Context
     teller: Teller
     alarms: Alarms
+    pod_security: PodSecurity
     look_at: Callable[[PolicyId], None]
     paused_until: float = 0.0  # by the loop's clock: nothing is begun before, the API server is in trouble
     _failures: int = field(default=0, init=False)
@@ -115,6 +117,8 @@ class WorkloadPass:
 
     async def _bring(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
         context = self.context
+        if steps and not await self.pod_security.admits(steps, judged(workload, context)):
+            return "skipped"
         prepared = prepare(workload, steps, context)
         if not prepared.operations:
             self._note_inspection(prepared, workload)

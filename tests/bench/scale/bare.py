@@ -34,6 +34,7 @@ COLLECTIONS = (
     "/apis/sidecars.dev/v1alpha1/clustersidecarpolicies",
     "/apis/autoscaling/v2/horizontalpodautoscalers",
     "/api/v1/namespaces",
+    "/api/v1/nodes",
 )
 """What an operator must know before it may write."""
 NOTE = "bench.example.test/bare"

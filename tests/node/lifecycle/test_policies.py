@@ -107,11 +107,10 @@ def test_a_sidecar_without_root_reads_its_projected_token(stage: Stage, namespac
 def test_a_sidecar_that_restricted_forbids_is_reported_with_the_servers_words(stage: Stage) -> None:
     stage.kubectl("label", "namespace", stage.namespace, "pod-security.kubernetes.io/enforce=restricted")
     app = a_deployment_of("cart", stage.namespace, a_witness("app", securityContext=RESTRICTED))
-    inject(stage, app, a_sidecar_of("proxy"))
-    scale(stage, "cart", 1)
-
-    def refused(deployment: Manifest) -> bool:
-        found = [each for each in deployment["status"].get("conditions", []) if each["type"] == "ReplicaFailure"]
-        return bool(found) and 'violates PodSecurity "restricted' in found[0]["message"] and "proxy" in str(found)
-
-    stage.wait_for(refused, "cart")
+    stage.apply(app)
+    stage.apply(a_policy("web", stage.namespace, rollout=QUICK, sidecars=[a_sidecar_of("proxy")], volumes=[RECORDS]))
+    (skipped,) = stage.wait("AllSkipped")["skipped"]
+    assert skipped["reason"] == "PodSecurity"
+    assert 'violates PodSecurity "restricted' in skipped["message"]
+    assert '"proxy"' in skipped["message"]
+    assert init_names(stage.deployment("cart")) == []

@@ -23,7 +23,8 @@ class Change:
     """One policy comes to a workload, or is there: the Pod spec as it is *now*, and as it is *after* composition.
 
     *ours*: names of the init containers of *after* that the policy puts there; *provided*: all of its items.
-    *annotations*: those of the Pod template, ours among them; *emptied*: see `Claims`. *progress_deadline*: the
+    *annotations* and *labels*: those of the Pod template, ours among them; *namespace*: those labels of its
+    namespace that call an injector; *emptied*: see `Claims`. *progress_deadline*: the
     policy's, and *own_deadline* the workload's own (None for none); *own_wait*: how long a Pod that is ready waits
     until it counts, by the workload's own minReadySeconds. All in seconds.
     """
@@ -36,6 +37,8 @@ class Change:
     own_wait: int = 0
     provided: frozenset[ItemKey] = frozenset()
     annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    namespace: Mapping[str, str] = field(default_factory=dict)
     emptied: frozenset[tuple[str, str]] = frozenset()
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sidecarpolicy.core.arithmetic.budgets import LAST_SECONDS, startup_budget, termination_budget
 from sidecarpolicy.core.arithmetic.change import Change, Check, Finding
+from sidecarpolicy.core.arithmetic.injectors import starts_before_injected
 from sidecarpolicy.core.arithmetic.qos import QosClass, container_classes, qos_class
 from sidecarpolicy.core.arithmetic.requests import costs, describe, is_sidecar
 from sidecarpolicy.core.arithmetic.sharing import SHARING
@@ -143,6 +144,7 @@ CHECKS: tuple[Check, ...] = (
     _readable(qos_change),
     _readable(requests_change),
     *SHARING,
+    starts_before_injected,
 )
 
 
