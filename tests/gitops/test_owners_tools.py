@@ -36,11 +36,12 @@ def played(
 ) -> Iterator[Played]:
     """The cells that are asked for, being played."""
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    wanted: set[Cell] = {
+    asked = [
         item.callspec.params["cell"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.function is test_what_becomes_of_the_sidecars
-    }
+    ]
+    wanted = {each for each in asked if isinstance(each, Cell)}
     needed = sorted({PROGRAMS[cell.row.tool] for cell in wanted if cell.row.tool in PROGRAMS})
     for name in needed:
         program(name)  # to be built before anybody waits for something else
