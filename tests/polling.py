@@ -9,8 +9,10 @@ from typing import TypeVar
 Seen = TypeVar("Seen")
 
 
-def poll(look: Callable[[], Seen], until: Callable[[Seen], object] = bool, *, timeout: float = 30) -> Seen:
-    """Call *look* until *until* likes what it returns, and return that.
+def poll(
+    look: Callable[[], Seen], until: Callable[[Seen], object] = bool, *, timeout: float = 30, every: float = 0.05
+) -> Seen:
+    """Call *look* until *until* likes what it returns, and return that; *every* so many seconds.
 
     An AssertionError in either means "not yet". After *timeout* seconds one shows what was seen last.
     """
@@ -25,4 +27,4 @@ def poll(look: Callable[[], Seen], until: Callable[[Seen], object] = bool, *, ti
             last = f"{last!r}: {not_yet}"
         if time.monotonic() > deadline:
             raise AssertionError(f"not so within {timeout:g} s; seen last: {last!r}")
-        time.sleep(0.05)
+        time.sleep(every)

@@ -25,6 +25,7 @@ CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguratio
 NAME = "sidecarpolicy"
 SECRET = "sidecarpolicy-webhook-certificate"
 SYSTEM = "sidecarpolicy-system"
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
 def free_port() -> int:
@@ -34,14 +35,17 @@ def free_port() -> int:
         return port
 
 
-def configurations(port: int, namespace: str) -> list[dict[str, Any]]:
-    """The shipped configurations, for webhooks at *port* of 127.0.0.1 and for Deployments of one *namespace*."""
+def configurations(port: int, namespace: str, label: str = NAMESPACE_NAME) -> list[dict[str, Any]]:
+    """The shipped configurations, for webhooks at *port* of 127.0.0.1 and for Deployments of one *namespace*.
+
+    With a *label*: of those namespaces that bear it with the value *namespace*.
+    """
     found = list(yaml.safe_load_all((BASE / "configurations.yaml").read_text()))
     for each in found:
         for webhook in each["webhooks"]:
             path = webhook["clientConfig"]["service"]["path"]
             webhook["clientConfig"] = {"url": f"https://127.0.0.1:{port}{path}"}
-            here = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [namespace]}
+            here = {"key": label, "operator": "In", "values": [namespace]}
             webhook.setdefault("namespaceSelector", {"matchExpressions": []})["matchExpressions"].append(here)
     return found
 
@@ -51,10 +55,10 @@ def grant(cluster: localcluster.Cluster) -> None:
     cluster.kubectl("apply", "--filename", str(BASE / "access.yaml"))
 
 
-def install(cluster: localcluster.Cluster, port: int, namespace: str) -> None:
-    """Apply the Secret and the configurations; what needs a node is left out."""
+def install(cluster: localcluster.Cluster, port: int, namespace: str, label: str = NAMESPACE_NAME) -> None:
+    """Apply the Secret and the configurations; what needs a node is left out. The rest as for `configurations`."""
     cluster.kubectl("apply", "--filename", str(BASE / "certificate.yaml"))
-    objects = {"apiVersion": "v1", "kind": "List", "items": configurations(port, namespace)}
+    objects = {"apiVersion": "v1", "kind": "List", "items": configurations(port, namespace, label)}
     cluster.kubectl("apply", "--server-side", "--filename=-", input=json.dumps(objects))
 
 
