@@ -8,6 +8,7 @@ the twin, and after all policies have gone it must be the twin.
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,7 +165,7 @@ class Play:
             self.do(each)
         self.settle()
         for policy in sorted(self.policies):
-            self.fleet.kubectl("delete", "sidecarpolicy", policy, "--timeout=60s")
+            self.fleet.kubectl("delete", "sidecarpolicy", policy, f"--timeout={PATIENCE:g}s")
         self.policies.clear()
         live, twin = self.fleet.deployment(), self.twin.deployment()
         assert live["spec"]["template"] == twin["spec"]["template"], "not what its owner wrote, after all policies"
@@ -321,6 +322,8 @@ def absent(wanted: Manifest) -> Mapping[str, None]:
 def write(fleet: Fleet, how: How, app: App) -> bool:
     """Write an application as an owner does; whether the API server has taken it.
 
+    Whoever replaces an object asks again after a 409: kubectl reads its resourceVersion first, and until it writes a
+    status may come between.
     Without admission it does not take a client-side apply that drops the last of the owner's volumes: the patch drops
     those of the policy too, and their mounts stay.
     """
@@ -329,7 +332,12 @@ def write(fleet: Fleet, how: How, app: App) -> bool:
         How.SERVER_SIDE: ("apply", "--server-side", "--force-conflicts"),
         How.REPLACE: ("replace",),
     }[how]
-    done = fleet.kubectl(*verb, "--filename=-", input=json.dumps(app.manifest(fleet.namespace)), check=False)
+    manifest = json.dumps(app.manifest(fleet.namespace))
+
+    def asked() -> subprocess.CompletedProcess[str]:
+        return fleet.kubectl(*verb, "--filename=-", input=manifest, check=False)
+
+    done = poll(asked, until=lambda answer: "Error from server (Conflict)" not in answer.stderr, timeout=PATIENCE)
     if done.returncode and how is How.CLIENT_SIDE and "].name: Not found" in done.stderr:
         return False
     assert done.returncode == 0, done.stderr
