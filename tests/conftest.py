@@ -11,8 +11,6 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 
 import pykube
@@ -20,9 +18,7 @@ import pytest
 
 import localcluster
 from localcluster.current import is_wanted
-from sidecarpolicy import names
 from tests import kube
-from tests.polling import poll
 from tests.results import pytest_addoption as pytest_addoption
 from tests.results import pytest_terminal_summary as pytest_terminal_summary
 from tests.running import Operator
@@ -41,12 +37,7 @@ def cluster() -> Iterator[localcluster.Cluster]:
     """A control plane with simulated nodes, our kinds and the operator's rights; no operator."""
     started = localcluster.current() if is_wanted() else localcluster.start(f"test-{os.getpid()}", simulated_nodes=3)
     with started as running:
-        running.kubectl("apply", "--filename", str(ROOT / "crds"))
-        running.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
-        running.await_definitions()
-        api = kube.client(running.kubeconfig)
-        for plural in names.PLURALS.values():
-            poll(partial(kube.answer_to, api, plural), until=lambda status: status == HTTPStatus.OK)
+        kube.install_kinds(running)
         yield running
 
 

@@ -7,14 +7,19 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
 import pykube
 from pykube.objects import APIObject, NamespacedAPIObject
 
+import localcluster
 from sidecarpolicy import names
 from tests.builders import Manifest
+from tests.polling import poll
 
+ROOT = Path(__file__).parents[1]
 _numbers = itertools.count(1)
 
 
@@ -54,6 +59,17 @@ def a_namespace(api: pykube.HTTPClient, purpose: str) -> Iterator[str]:
         yield name
     finally:
         namespace.delete()
+
+
+def install_kinds(cluster: localcluster.Cluster, *, rights: bool = True) -> None:
+    """Bring our kinds into *cluster*, and with *rights* the operator's too; return when every kind is served."""
+    cluster.kubectl("apply", "--filename", str(ROOT / "crds"))
+    if rights:
+        cluster.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
+    cluster.await_definitions()
+    api = client(cluster.kubeconfig)
+    for plural in names.PLURALS.values():
+        poll(partial(answer_to, api, plural), until=lambda status: status == HTTPStatus.OK)
 
 
 def answer_to(api: pykube.HTTPClient, plural: str) -> int:

@@ -183,15 +183,31 @@ async def test_while_the_server_stands_still_the_leader_steps_down_first(
     await asyncio.gather(first.die(), second.die())
 
 
-async def test_a_blocked_loop_does_not_lead_any_longer(api: HttpApi, lease: str) -> None:
+async def test_a_blocked_loop_does_not_lead_any_longer_and_goes_on_with_its_term(api: HttpApi, lease: str) -> None:
     only = Candidate(api, lease, "only")
     await until(lambda: only.leading, 2)
+    over = asyncio.create_task(only.election.wait_until_over())
+    await asyncio.sleep(0)
     time.sleep(DEADLINE + 0.1)  # noqa: ASYNC251 - on purpose: nothing of the election can run now
     assert not only.leading
     await until(lambda: only.leading, 2)  # nobody took it meanwhile
     assert only.calls == ["gained", "lost", "gained"]
-    assert only.election.transitions == 0
+    assert (only.election.transitions, only.election.term, over.done()) == (0, 1, False)
     await only.die()
+    await asyncio.wait_for(over, 1)
+
+
+async def test_a_term_is_over_where_another_has_led_meanwhile(api: HttpApi, lease: str) -> None:
+    first = Candidate(api, lease, "first")
+    await until(lambda: first.leading, 2)
+    over = asyncio.create_task(first.election.wait_until_over())
+    await asyncio.sleep(0)
+    usurped = {"holderIdentity": "usurper", "leaseTransitions": 7, "leaseDurationSeconds": 1}
+    await api.merge_patch(LEASES, "default", lease, {"spec": usurped})
+    await asyncio.wait_for(over, 2)
+    await until(lambda: first.leading, DURATION + 2)
+    assert (first.election.transitions, first.election.term) == (8, 2)
+    await first.die()
 
 
 async def test_a_deleted_lease_is_competed_for_anew(api: HttpApi, lease: str) -> None:
@@ -200,6 +216,7 @@ async def test_a_deleted_lease_is_competed_for_anew(api: HttpApi, lease: str) ->
     await api.delete(LEASES, "default", lease)
     await until(lambda: only.calls == ["gained", "lost", "gained"], 2)
     assert (await spec_of(api, lease))["holderIdentity"] == "only"
+    assert only.election.term == 2
     await only.die()
 
 

@@ -36,7 +36,6 @@ from sidecarpolicy.kube.lease import LEASES
 from tests import kube
 from tests.builders import a_deployment, a_policy
 from tests.core.objects import START
-from tests.polling import poll
 from tests.simulation.client import Client
 from tests.simulation.faults import Faults
 from tests.simulation.loop import VirtualLoop
@@ -289,10 +288,7 @@ SCRIPTS: tuple[Script, ...] = (
 def server() -> Iterator[localcluster.Cluster]:
     """A control plane without controllers: nobody but the scripts writes."""
     with localcluster.start(f"model-{os.getpid()}", controllers=False) as running:
-        running.kubectl("apply", "--filename", str(ROOT / "crds"))
-        api = kube.client(running.kubeconfig)
-        for plural in names.PLURALS.values():
-            poll(partial(kube.answer_to, api, plural), until=lambda status: status == 200)
+        kube.install_kinds(running, rights=False)
         yield running
 
 

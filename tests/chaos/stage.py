@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
@@ -41,11 +40,7 @@ Thing = TypeVar("Thing")
 def a_cluster(name: str, *, nodes: int = 4) -> Iterator[localcluster.Cluster]:
     """A control plane with simulated nodes, our kinds and the operator's rights; no operator."""
     with localcluster.start(name, simulated_nodes=nodes) as running:
-        running.kubectl("apply", "--filename", str(ROOT / "crds"))
-        running.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
-        api = kube.client(running.kubeconfig)
-        for plural in names.PLURALS.values():
-            poll(partial(kube.answer_to, api, plural), until=lambda status: status == HTTPStatus.OK)
+        kube.install_kinds(running)
         yield running
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from sidecarpolicy.core.kinds import Facts
 from sidecarpolicy.core.kinds import deployment as kind
+from sidecarpolicy.core.kinds.deployment import REVISION_ANNOTATION
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import Backoff, State, Target, target
 from sidecarpolicy.core.record import Note
@@ -115,6 +116,15 @@ def test_whose_a_change_is_that_the_controller_has_not_seen(
 ) -> None:
     replica_sets = [a_replica_set(number, borne, replicas) for number, borne, replicas in history]
     assert kind.is_ours(a_workload(record=B, generation=3, observed=2), replica_sets, WEB) == ours
+
+
+@pytest.mark.parametrize(("told", "ours"), [("3", True), ("4", False), (None, False)])
+def test_a_replica_set_seen_ahead_of_its_deployment_is_that_of_the_change(told: str | None, ours: bool) -> None:
+    """Rolled back with Recreate: all replicas are in A's ReplicaSet again before the Deployment tells of it."""
+    annotations = {} if told is None else {REVISION_ANNOTATION: told}
+    workload = a_workload(record=A, generation=3, observed=2, metadata={"annotations": annotations})
+    replica_sets = [a_replica_set(number, borne, replicas) for number, borne, replicas in [(3, B, 0), (4, A, 2)]]
+    assert kind.is_ours(workload, replica_sets, WEB) == ours
 
 
 @pytest.mark.parametrize(

@@ -188,15 +188,6 @@ class Stage:
                 break
         return found
 
-    def scale(self, identity: str, replicas: int) -> None:
-        """Write the scale as *identity*."""
-        api = kube.client(self.fleet.cluster.kubeconfig)
-        where = {"version": "apps/v1", "namespace": self.fleet.namespace, "url": f"deployments/{NAME}/scale"}
-        scale = api.get(**where).json()
-        scale["spec"]["replicas"] = replicas
-        answer = api.put(**where, data=json.dumps(scale), headers={"Impersonate-User": identity})
-        api.raise_for_status(answer)
-
     def await_replicas(self, replicas: int) -> None:
         """Wait until so many are available."""
         self.fleet.wait_for(lambda found: found["status"].get("availableReplicas") == replicas, timeout=PATIENCE)

@@ -21,6 +21,8 @@ import pytest
 from localcluster import binaries
 
 HERE = Path(__file__).parent
+SERVED = ("ssa", "engine")
+"""Those that answer as long as they run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ SOURCES = (
             minutes=2,
             place=HERE / name,
         )
-        for name in ("ssa", "engine")
+        for name in SERVED
     ),
 )
 

@@ -1,6 +1,7 @@
 """Owners with their real tools and ours, side by side: every row of the table in docs/gitops.md.
 
-All cells are played first, some at the same time, beside one operator and one webhook; then each test looks at one.
+Those that are asked for are played first, some at the same time, beside one operator and one webhook; then each test
+looks at one.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from tests.gitops import page
 from tests.gitops.beside import operator_and_webhook as operator_and_webhook
 from tests.gitops.coexistence import CELLS, Cell, Verdict
 from tests.gitops.owning import Seen, Watch, play
-from tests.gitops.programs import Server
-from tests.gitops.tools import Servers
+from tests.gitops.programs import SERVED, Server, program
+from tests.gitops.tools import PROGRAMS
 from tests.running import Operator
 
 AT_ONCE = 8
@@ -35,16 +36,16 @@ def played(
 ) -> Iterator[Played]:
     """The cells that are asked for, being played."""
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    wanted = {
+    wanted: set[Cell] = {
         item.callspec.params["cell"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.function is test_what_becomes_of_the_sidecars
     }
+    needed = sorted({PROGRAMS[cell.row.tool] for cell in wanted if cell.row.tool in PROGRAMS})
+    for name in needed:
+        program(name)  # to be built before anybody waits for something else
     with ExitStack() as stack:
-        servers = Servers(
-            flux=stack.enter_context(Server("ssa", cluster.kubeconfig)),
-            argo=stack.enter_context(Server("engine", cluster.kubeconfig)),
-        )
+        servers = {name: stack.enter_context(Server(name, cluster.kubeconfig)) for name in needed if name in SERVED}
         watch = stack.enter_context(Watch(cluster))
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
         ordered = sorted(filter(wanted.__contains__, CELLS), key=lambda cell: not cell.row.first)
@@ -53,7 +54,11 @@ def played(
     yield found
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+def _marks(cell: Cell) -> tuple[pytest.MarkDecorator, ...]:
+    return () if cell.row.always else (pytest.mark.long,)
+
+
+@pytest.mark.parametrize("cell", [pytest.param(each, id=str(each), marks=_marks(each)) for each in CELLS])
 def test_what_becomes_of_the_sidecars(cell: Cell, played: Played) -> None:
     seen = played[cell].result()
     verdict, rollouts = cell.row.expected(admission=cell.admission)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from localcluster import binaries
 from sidecarpolicy import names
 from tests.builders import Manifest, a_deployment
 from tests.fleet import Fleet
@@ -135,7 +134,7 @@ class Helm:
     def differences(self, app: App) -> str:
         """The same upgrade once more: a Deployment of a newer generation is a difference.
 
-        Where Helm replaces it does so every time; that is a row of its own.
+        Where Helm replaces it does so every time.
         """
         if any("force" in each for each in self.flags):
             return ""
@@ -234,13 +233,8 @@ class Argo:
             raise Refused(f"{found['phase']}: {found['message']}{found['error']}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Servers:
-    """Flux and Argo CD, running."""
-
-    flux: Server
-    argo: Server
-
+Servers = Mapping[str, Server]
+"""The programs that are running, by their names in `programs`."""
 
 Make = Callable[[Fleet, Servers], Tool]
 
@@ -254,11 +248,8 @@ CONTROLLERS = "controllers"
 _CLIENT = "--server-side=false"
 
 
-def _helm(version: int, *flags: str) -> Make:
-    def made(fleet: Fleet, servers: Servers) -> Tool:
-        return Helm(fleet, program("helm3") if version == 3 else binaries.require(["helm"])["helm"], flags)
-
-    return made
+def _helm(name: str, *flags: str) -> Make:
+    return lambda fleet, _: Helm(fleet, program(name), flags)
 
 
 TOOLS: Mapping[str, Make] = {
@@ -266,14 +257,27 @@ TOOLS: Mapping[str, Make] = {
     SERVER_SIDE: lambda fleet, _: Kubectl(fleet, ("--server-side",)),
     KUBECTL: lambda fleet, _: Kubectl(fleet),
     "`kubectl replace`": lambda fleet, _: Kubectl(fleet, replaces=True),
-    HELM: _helm(4),
-    HELM_CLIENT_SIDE: _helm(4, _CLIENT),
-    HELM_FORCE: _helm(4, "--force-replace", _CLIENT),
-    HELM_3: _helm(3),
-    HELM_3_FORCE: _helm(3, "--force"),
-    FLUX: lambda fleet, servers: Flux(fleet, servers.flux),
-    ARGO: lambda fleet, servers: Argo(fleet, servers.argo),
-    ARGO_SERVER_SIDE: lambda fleet, servers: Argo(fleet, servers.argo, {"serverSide": True}),
-    ARGO_REPLACE: lambda fleet, servers: Argo(fleet, servers.argo, {"replace": True}),
+    HELM: _helm("helm"),
+    HELM_CLIENT_SIDE: _helm("helm", _CLIENT),
+    HELM_FORCE: _helm("helm", "--force-replace", _CLIENT),
+    HELM_3: _helm("helm3"),
+    HELM_3_FORCE: _helm("helm3", "--force"),
+    FLUX: lambda fleet, servers: Flux(fleet, servers["ssa"]),
+    ARGO: lambda fleet, servers: Argo(fleet, servers["engine"]),
+    ARGO_SERVER_SIDE: lambda fleet, servers: Argo(fleet, servers["engine"], {"serverSide": True}),
+    ARGO_REPLACE: lambda fleet, servers: Argo(fleet, servers["engine"], {"replace": True}),
     CONTROLLERS: lambda fleet, _: Kubectl(fleet),
 }
+
+PROGRAMS: Mapping[str, str] = {
+    HELM: "helm",
+    HELM_CLIENT_SIDE: "helm",
+    HELM_FORCE: "helm",
+    HELM_3: "helm3",
+    HELM_3_FORCE: "helm3",
+    FLUX: "ssa",
+    ARGO: "engine",
+    ARGO_SERVER_SIDE: "engine",
+    ARGO_REPLACE: "engine",
+}
+"""What a tool is made of, besides kubectl. A first build takes minutes: only what is played with is built."""

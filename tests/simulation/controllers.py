@@ -30,7 +30,8 @@ class Behaviour:
     *breaks*: revisions (`web-b`; "" for none at all) with which it never completes; *crashes*: with which it completes
     and is lost right after. *bad_versions*: those of its owner with which it never completes. *last_words*: of a
     container that crashes. *unwell*: it was broken before anybody came, so its own container is the one that crashes
-    (as it is where it also breaks with nothing of ours). *done*: ticks of the rollout that goes on.
+    (as it is where it also breaks with nothing of ours). *done*: ticks of the rollout that goes on;
+    *rolling*: one has begun, and has not completed.
     """
 
     ticks: int = 2
@@ -40,6 +41,7 @@ class Behaviour:
     last_words: str = ""
     unwell: bool = False
     done: int = 0
+    rolling: bool = False
 
     def hinders(self, template: Json) -> bool:
         """Whether a rollout of *template* never completes."""
@@ -169,7 +171,7 @@ class Controllers:
                 self._begin(body, sets, behaviour, now)
         elif body["spec"].get("paused") or not sets:
             return
-        elif self._is_complete(body, sets):
+        elif self._is_complete(body, sets, behaviour):
             since = seconds_of(progressing.get("lastUpdateTime")) if progressing else 0.0
             available = condition_of(body, "Available")
             if behaviour.bears(template, behaviour.crashes) and available["status"] == "True" and now - since <= TICK:
@@ -220,16 +222,19 @@ class Controllers:
         self._status(body, self.replica_sets(body), self.server.now(), available=lost)
 
     def recover(self, body: Json) -> None:
-        """Its Pods are all there again."""
+        """Its Pods are all there again, unless a rollout has yet to bring them."""
+        if self.behaviours[body["metadata"]["namespace"], body["metadata"]["name"]].rolling:
+            return
         there = ("True", "MinimumReplicasAvailable")
         self._status(body, self.replica_sets(body), self.server.now(), available=there)
 
-    def _is_complete(self, body: Json, sets: Sequence[Json]) -> bool:
+    def _is_complete(self, body: Json, sets: Sequence[Json], behaviour: Behaviour) -> bool:
         if condition_of(body, "Progressing"):
             return condition_of(body, "Progressing").get("reason") == COMPLETE
         replicas, available = body["spec"]["replicas"], at(body, "status").get("availableReplicas", 0)
         settled = sets[-1]["spec"]["replicas"] == replicas and not any(each["spec"]["replicas"] for each in sets[:-1])
-        return settled and (available >= replicas or condition_of(body, "Available").get("status") == "False")
+        lost = condition_of(body, "Available").get("status") == "False" and not behaviour.rolling
+        return settled and (available >= replicas or lost)
 
     def _begin(self, body: Json, sets: list[Json], behaviour: Behaviour, now: float) -> None:
         template, metadata = body["spec"]["template"], body["metadata"]
@@ -240,7 +245,7 @@ class Controllers:
                 self._scaled(each, 0)
         refused = metadata["namespace"] in self.without_quota
         again = next((each for each in sets if _template_of(each) == template), None)
-        made = min(1, body["spec"]["replicas"])
+        made = min(1, body["spec"]["replicas"]) if sets and not down else body["spec"]["replicas"]
         if again is None:
             again = self._make(body, number, made, refused)
         else:
@@ -248,7 +253,7 @@ class Controllers:
             again = self._scaled(self._copy_annotations(body, again, number), there if refused and there else made)
             if refused:
                 self._replica_status(again, there, refused=True)
-        behaviour.done = 0
+        behaviour.done, behaviour.rolling = 0, True
         sets = self.replica_sets(body)
         if body["spec"]["replicas"] == 0:
             self._finish(body, sets, now)
@@ -314,6 +319,7 @@ class Controllers:
         for each in sets[:-1]:
             if each["spec"]["replicas"]:
                 self._scaled(each, 0)
+        self.behaviours[body["metadata"]["namespace"], body["metadata"]["name"]].rolling = False
         newest = sets[-1]
         replicas = body["spec"]["replicas"]
         if (newest["spec"]["replicas"], at(newest, "status").get("replicas", 0)) != (replicas, replicas):

@@ -34,7 +34,12 @@ QUICK = Rollout(max_concurrent=2, min_ready_seconds=0, progress_deadline_seconds
 
 def schema_of(field: str) -> Json:
     """The schema of a field of the spec."""
-    found: Json = _schema(names.POLICY)["properties"]["spec"]["properties"][field]
+    found: Json = _spec_schema()["properties"][field]
+    return found
+
+
+def _spec_schema() -> Json:
+    found: Json = _schema(names.POLICY)["properties"]["spec"]
     return found
 
 
@@ -71,20 +76,20 @@ def values(schema: Json) -> list[Any]:
             return [1, "50%"]
 
 
-def with_value(spec: Json, path: Path, value: Any) -> Json:
-    """Return *spec* with *value* at *path*, in the first item of every list on the way; absent steps are made."""
+def with_value(spec: Json, path: Path, value: Any, schema: Json) -> Json:
+    """Return *spec* with *value* at *path*, in the first item of every list on the way.
+
+    Steps that are missing are made as *schema* wants them, with what it requires.
+    """
     name, *rest = path
-    result = dict(spec)
+    inner = schema["properties"][name]
     if not rest:
-        result[name] = value
-        return result
-    there = result.get(name)
-    if isinstance(there, list):
-        first = there[0] if there else {}
-        result[name] = [with_value(first, tuple(rest), value), *there[1:]]
-    else:
-        result[name] = with_value(there or {}, tuple(rest), value)
-    return result
+        return {**spec, name: value}
+    there = spec.get(name)
+    if inner.get("type") == "array":
+        first, *others = there or [values(inner["items"])[0]]
+        return {**spec, name: [with_value(first, tuple(rest), value, inner["items"]), *others]}
+    return {**spec, name: with_value(there or values(inner)[0], tuple(rest), value, inner)}
 
 
 class Walk:
@@ -98,7 +103,7 @@ class Walk:
     def visit(self, path: Path, schema: Json) -> Iterator[str]:
         """Set the field to each of its values and take it away again; yield what does not come out right."""
         for value in values(schema) if path not in NOT_AS_A_WHOLE else ():
-            self.write(with_value(self.base, path, value))
+            self.write(with_value(self.base, path, value, _spec_schema()))
             yield from (f"{'.'.join(path)}: {value!r}: {each}" for each in self.wrong())
         self.write(self.base)
         yield from (f"{'.'.join(path)} taken away: {each}" for each in self.wrong())

@@ -91,6 +91,45 @@ def test_a_write_of_which_no_answer_came_keeps_its_slot() -> None:
     until(world, lambda: everywhere(world, "web-b"), most=60)
 
 
+def test_a_lease_that_is_renewed_too_late_again_and_again_stops_no_rollout() -> None:
+    """An API server that is slow for minutes: nobody else leads meanwhile, so nothing has to be read anew."""
+    world = an_updated_world(some(6), replace(QUICK, max_concurrent=1))
+    world.tick()
+    lists: list[float] = []
+
+    def rule(request: Request) -> Fault | None:
+        if request.resource == DEPLOYMENTS and request.verb == "list" and not request.name:
+            lists.append(request.at)
+        lapses = request.resource == LEASES and request.write > 0 and request.at % 20.0 < 14.0
+        return Fault.ERROR_BEFORE if lapses else None
+
+    suffers(world, rule)
+    led: list[bool] = []
+    while not everywhere(world, "web-b") and len(led) < 120:
+        world.tick()
+        led.append(world.operator.leading)
+    assert everywhere(world, "web-b")
+    assert not all(led)
+    assert world.operator.process.election.term == 1
+    assert not lists
+    assert world.most_in_flight == 1
+
+
+def test_where_another_has_led_meanwhile_everything_is_read_anew() -> None:
+    world = an_updated_world(some(6), replace(QUICK, max_concurrent=1))
+    until(world, lambda: "web-b" in world.end().values())
+    first = world.operator
+    first.freeze()
+    other = world.cluster.add_replica("two")
+    until(world, lambda: other.leading)
+    other.stop()
+    first.thaw()
+    until(world, lambda: first.leading)
+    assert first.process.election.term == 2
+    until(world, lambda: everywhere(world, "web-b"), most=120)
+    assert world.most_in_flight == 1
+
+
 def test_an_unknown_field_of_a_live_policy_removes_nothing() -> None:
     """Fault 1: the CRDs are upgraded before the operator, and a new field comes with its default."""
     world = a_world(some(4), QUICK, current="web-a", spec={"deletionPolicy": "Orphan"})

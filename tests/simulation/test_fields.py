@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.fields import Walk, fields, schema_of
 
 QUICK = ("rollout", "priority", "deletionPolicy", "revisionHistoryLimit")
-LONG = ("volumes", "application")
+LONG = ("sidecars", "volumes", "application")
 
 
 @pytest.fixture(autouse=True)

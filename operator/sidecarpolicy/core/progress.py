@@ -12,7 +12,7 @@ from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import Facts, kind_of
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.record import NOTHING_NOTED, Note
+from sidecarpolicy.core.record import NOTHING_NOTED, Entry, Note
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.names import Reason
@@ -157,8 +157,69 @@ def target(
     revision = (entry.revision or None) if entry else None
     note = entry.note if entry else NOTHING_NOTED
     facts = facts_of(policy, workload, children, rollout, now)
+    course = _course(facts, entry, rollout, current=current, now=now, cleared_at=cleared_at)
+    rolled_back = bool(attempt) and note.failed == attempt and revision != update
+    # What comes to a new workload waits for nobody, but for another policy's own rollout there: it would hide that.
+    waits = facts.moving and not (facts.new and revision is None and not busy_until)
+    moving, failed = course.under_way or course.soaking, course.failing or rolled_back
+    found = Target(
+        workload=workload.id,
+        state=_state(skip, revision, update, moving=moving, failed=failed),
+        skip=skip,
+        revision=revision,
+        health=_health(facts),
+        holds_slot=moving and not course.joined and not facts.empty,
+        busy=(course.joined or not course.under_way) and (waits or now < busy_until),
+        new=facts.new,
+        # Where the newest rollout is another's, what the policy has there was rolled out before.
+        evidence=(facts.arrived or not course.ours) and not course.soaking and revision == update and not facts.empty,
+        available=revision is not None and facts.available,
+        looks_again=_next((*course.moments, busy_until, facts.new_until, facts.gives_up), now),
+        late_since=(course.last or facts.refused_since) if course.late and not course.released else None,
+        reason="ProgressDeadlineExceeded" if course.late else "",
+        message=(facts.said_of_availability if facts.arrived else facts.said) if course.late else "",
+        recorded=entry is not None,
+        note=note,
+        failing=course.failing,
+        rolled_back=rolled_back,
+        suspect=course.suspect,
+        under_way=course.under_way,
+        not_counted=rolled_back and note.not_counted,
+        outdated=course.failing and not rolled_back and revision != update,
+        group=group,
+        pinned_to=skip.pinned_to if skip else None,
+        deselected_by_owner=deselected_by_owner,
+    )
+    return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Course:
+    """How far a policy's rollout on one workload has come.
+
+    *ours*: the newest rollout is the policy's, or holds its slot. *joined*: it is part of the owner's own. *last*: when
+    it made progress. *late*: it has made none for too long. *released*: what is late is the owner's. *under_way*: not
+    complete. *soaking*: complete, and watched. *failing* or *suspect*: as in a Target. *moments*: when that changes by
+    time alone. Times are in seconds since the epoch.
+    """
+
+    ours: bool
+    joined: bool
+    last: float | None
+    late: bool
+    released: bool
+    under_way: bool
+    soaking: bool
+    failing: bool
+    suspect: bool
+    moments: tuple[float | None, float | None]
+
+
+def _course(
+    facts: Facts, entry: Entry | None, rollout: Rollout, *, current: str | None, now: float, cleared_at: float
+) -> _Course:
     # What was taken out is watched as what was put in; where a note is left of it, it was rolled back.
-    soaks = entry is None if revision is None else revision != current
+    soaks = entry is None or (bool(entry.revision) and entry.revision != current)
     # An owner's change on top of ours holds our slot until it is over, or late; then it is the owner's, unless one of
     # our containers is to blame. It proves nothing.
     on_top = soaks and facts.on_top and not facts.ours
@@ -170,7 +231,7 @@ def target(
     if doubtful and cleared_at >= facts.availability_changed:
         doubtful, soaked = False, ends
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
-    joined = bool(entry and entry.joined)
+    joined = entry is not None and entry.joined
     last = None
     if ours and not facts.arrived:
         last = facts.progressed
@@ -179,44 +240,20 @@ def target(
     deadline = _deadline(facts, last, rollout, under_way=ours and not facts.arrived)
     late = deadline is not None and now >= deadline and not (facts.arrived and joined)
     released = late and on_top
-    under_way = ours and not facts.arrived and not released
     soaking = ours and facts.arrived and now < soaked and not (facts.empty or joined or released)
     suspect = (late and (joined or on_top)) or (ours and doubtful and not late)
-    failing = late and not suspect
-    rolled_back = bool(attempt) and note.failed == attempt and revision != update
-    # What comes to a new workload waits for nobody, but for another policy's own rollout there: it would hide that.
-    waits = facts.moving and not (facts.new and revision is None and not busy_until)
-    found = Target(
-        workload=workload.id,
-        state=_state(skip, revision, update, moving=under_way or soaking, failed=failing or rolled_back),
-        skip=skip,
-        revision=revision,
-        health=_health(facts),
-        holds_slot=(under_way or soaking) and not joined and not facts.empty,
-        busy=(joined or not under_way) and (waits or now < busy_until),
-        new=facts.new,
-        # Where the newest rollout is another's, what the policy has there was rolled out before.
-        evidence=(facts.arrived or not ours) and not soaking and revision == update and not facts.empty,
-        available=revision is not None and facts.available,
-        looks_again=_next(
-            (soaked if soaking else None, None if late else deadline, busy_until, facts.new_until, facts.gives_up), now
-        ),
-        late_since=(last or facts.refused_since) if late and not released else None,
-        reason="ProgressDeadlineExceeded" if late else "",
-        message=(facts.said_of_availability if facts.arrived else facts.said) if late else "",
-        recorded=entry is not None,
-        note=note,
-        failing=failing,
-        rolled_back=rolled_back,
+    return _Course(
+        ours=ours,
+        joined=joined,
+        last=last,
+        late=late,
+        released=released,
+        under_way=ours and not facts.arrived and not released,
+        soaking=soaking,
+        failing=late and not suspect,
         suspect=suspect,
-        under_way=under_way,
-        not_counted=rolled_back and note.not_counted,
-        outdated=failing and not rolled_back and revision != update,
-        group=group,
-        pinned_to=skip.pinned_to if skip else None,
-        deselected_by_owner=deselected_by_owner,
+        moments=(soaked if soaking else None, None if late else deadline),
     )
-    return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
 
 
 def soak_ends(

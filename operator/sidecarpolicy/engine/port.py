@@ -198,7 +198,7 @@ class Leadership(Protocol):
 
     @property
     def term(self) -> int:
-        """How often this process has gained leadership: another number, another term."""
+        """How many terms of this process there have been; one is interrupted, not ended, while nobody else can lead."""
         ...
 
     async def wait_until_leading(self) -> None:

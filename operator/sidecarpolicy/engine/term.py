@@ -136,7 +136,7 @@ class Term:
             self._dirty[workload.id] = None
 
     async def _turn(self) -> None:
-        if not self._writer.leadership.leading:  # this term is over, and is about to be ended
+        if not self._writer.leadership.leading:  # interrupted: it goes on, or is about to be ended
             await asyncio.sleep(PASS_INTERVAL)
             return
         self._ring()
@@ -391,7 +391,9 @@ class Term:
             try:
                 await work
             except LeadershipLost:
-                log.debug("%s: not written, leadership has ended", key)
+                log.debug("%s: not written, this process does not lead now", key)
+                if isinstance(key, PolicyId):
+                    self._look_at(key)
             except Exception:
                 result = "error"
                 log.exception("working on %s failed, trying again in %g s", key, OF_WORKLOADS.last)

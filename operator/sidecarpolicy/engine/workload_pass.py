@@ -104,8 +104,6 @@ class WorkloadPass:
     async def _read_again(self, workload: Workload) -> None:
         """Find out what a write has done of which no answer came; until that is known it is still being written."""
         for tries in itertools.count(1):
-            if not self.writer.leadership.leading:
-                return
             try:
                 await self.writer.read_workload(workload)
             except Transient as error:

@@ -26,7 +26,7 @@ from sidecarpolicy.engine.write_requests import (
 
 
 class LeadershipLost(Exception):
-    """This process may not write any more; whatever it was about to write is the next leader's."""
+    """This process may not write now; whatever it was about to write is the next leader's, or is decided anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

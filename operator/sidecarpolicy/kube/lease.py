@@ -7,6 +7,10 @@ renewal that succeeded, so its time is over before anybody else's can begin. `le
 it is false in time even when the event loop was blocked, or the machine suspended, and nothing could run
 that would have set it so.
 
+A term ends when the Lease was, or may have been, another's. Where renewals only came too late and the record is still
+the one that the term began with, nobody else has led: the term was interrupted, and goes on. An API server (or a
+machine) with too much to do answers late again and again; if each time all were read anew, nothing would ever be done.
+
 What an election cannot do: call back a request that is on its way when leadership ends. Every write of this
 operator therefore carries its own precondition (generation, uid or resourceVersion).
 
@@ -49,8 +53,9 @@ def default_identity() -> str:
 class Election:
     """One candidate. `run` it as a task, ask `leading` before every write, `release` after the last one.
 
-    *lease_duration*, *renew_deadline* and *retry_period* are seconds. *on_gained* and *on_lost* are called
-    in the event loop, each at most once per change and always in turn; they must not block or raise. Give it
+    *lease_duration*, *renew_deadline* and *retry_period* are seconds. *on_gained* and *on_lost* are called in the event
+    loop when `leading` changes, also where a term is only interrupted, at most once per change and always in turn; they
+    must not block or raise. Give it
     an *api* of its own: renewals must not queue for a connection behind the workers' requests. *clock* must go on while
     the machine is suspended.
     """
@@ -79,8 +84,10 @@ class Election:
         self._renew_deadline, self._retry_period = renew_deadline, retry_period
         self._on_gained, self._on_lost = on_gained, on_lost
         self.term = 0
-        """How often leadership was gained: another number, another term."""
+        """How many terms there have been."""
         self._leads, self._over = asyncio.Event(), asyncio.Event()
+        self._in_term = False
+        self._acquired: tuple[Any, Any] = (None, None)  # what marks the record that the term rests on
         self._leads_until = -math.inf
         self._lapse: asyncio.TimerHandle | None = None
         self._released = False
@@ -114,12 +121,12 @@ class Election:
         """Return once this process leads."""
         while not self.leading:
             if self._leads.is_set():
-                self._lose("its time ran out")
+                self._interrupt()
             await self._leads.wait()
 
     async def wait_until_over(self) -> None:
         """Return once the term that is now has ended, even where the next one has begun at once."""
-        if self.leading:
+        if self._in_term:
             await self._over.wait()
 
     async def run(self) -> None:
@@ -240,39 +247,61 @@ class Election:
             self._seen, self._seen_at = record, self._clock()
 
     def _hold_until(self, until: float) -> None:
+        acquired = self._seen.get("acquireTime"), self._seen.get("leaseTransitions")
+        if self._in_term and acquired != self._acquired:
+            self._lose("somebody else has written the record")
         if self._leads.is_set() and not self.leading:
-            self._lose("its time ran out")
+            self._interrupt()
         if self._clock() >= until:
             return  # the answer came too late to be of use
         self._leads_until = until
         if self._lapse is not None:
             self._lapse.cancel()
         self._lapse = asyncio.get_running_loop().call_later(until - self._clock(), self._check)
-        if not self._leads.is_set():
+        if self._leads.is_set():
+            return
+        if self._in_term:
+            log.info("%s: %s goes on; nobody else has led", self._what, self.identity)
+        else:
             log.info("%s: %s leads", self._what, self.identity)
             self.term += 1
-            self._leads.set()
+            self._in_term, self._acquired = True, acquired
             self._over.clear()
-            self._on_gained()
+        self._leads.set()
+        self._on_gained()
 
     def _check(self) -> None:
         """Notice that time ran out; the loop's timers go by another clock and may be early."""
         if self.leading:
             self._lapse = asyncio.get_running_loop().call_later(0.01, self._check)
         else:
-            self._lose("its time ran out")
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Stop leading until the Lease is renewed, or another's."""
+        if self._stop_leading():
+            log.warning("%s: not renewed in time: nothing is written until it is", self._what)
 
     def _lose(self, why: str) -> None:
+        """End the term."""
+        self._stop_leading()
+        if self._in_term:
+            level = logging.INFO if self._released else logging.WARNING
+            log.log(level, "%s: %s does not lead any more: %s", self._what, self.identity, why)
+            self._in_term = False
+            self._over.set()
+
+    def _stop_leading(self) -> bool:
+        """Have `leading` be false from now on; return whether it may have been true until now."""
         if self._lapse is not None:
             self._lapse.cancel()
             self._lapse = None
         self._leads_until = -math.inf
-        if self._leads.is_set():
-            level = logging.INFO if self._released else logging.WARNING
-            log.log(level, "%s: %s does not lead any more: %s", self._what, self.identity, why)
-            self._leads.clear()
-            self._over.set()
-            self._on_lost()
+        if not self._leads.is_set():
+            return False
+        self._leads.clear()
+        self._on_lost()
+        return True
 
 
 def _now() -> str:

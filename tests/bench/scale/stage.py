@@ -6,12 +6,9 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
-
-import pykube
 
 import localcluster
 from sidecarpolicy import names
@@ -21,7 +18,6 @@ from tests.bench.scale import loading, workloads
 from tests.bench.scale.bare import is_complete
 from tests.bench.scale.processes import cpu_seconds
 from tests.bench.scale.requests import BARE_USER
-from tests.polling import poll
 
 ROOT = Path(__file__).parents[3]
 Seen = TypeVar("Seen")
@@ -119,14 +115,9 @@ def reason_of(status: dict[str, Any]) -> str:
 
 def prepare(cluster: localcluster.Cluster) -> None:
     """Bring our kinds and rights into a new cluster, and the yardsticks' rights."""
-    cluster.kubectl("apply", "--filename", str(ROOT / "crds"))
-    cluster.kubectl("apply", "--kustomize", str(ROOT / "deploy/base/access"))
+    kube.install_kinds(cluster)
     binding = "clusterrolebinding/bench-clients"
     cluster.kubectl("create", *binding.split("/"), "--clusterrole=sidecarpolicy", "--group=bench:clients")
-    cluster.await_definitions()
-    api: pykube.HTTPClient = kube.client(cluster.kubeconfig)
-    for plural in names.PLURALS.values():
-        poll(partial(kube.answer_to, api, plural), until=lambda status: status == HTTPStatus.OK)
 
 
 @contextmanager

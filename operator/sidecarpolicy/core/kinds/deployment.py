@@ -67,7 +67,11 @@ DEFAULT_SHARE = "25%"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Own:
-    """What matters of a Deployment alone. *status_changed*: when its controller changed its status last."""
+    """What matters of a Deployment alone.
+
+    *revision*: the number of the ReplicaSet that its controller told last, 0 for none; *status_changed*: when it
+    changed the status last.
+    """
 
     deadline: int
     min_ready: int
@@ -78,6 +82,7 @@ class Own:
     available_replicas: int
     progressing: Condition
     available: Condition
+    revision: int = 0
     status_changed: float = 0.0
 
 
@@ -104,6 +109,7 @@ def workload_from(body: Mapping[str, Any], known: Workload | None = None) -> Wor
             available_replicas=status.get("availableReplicas", 0),
             progressing=conditions.get("Progressing", NO_CONDITION),
             available=conditions.get("Available", NO_CONDITION),
+            revision=_revision_of(metadata),
             status_changed=status_written(metadata),
         ),
         known=known,
@@ -124,7 +130,6 @@ def child_from(body: Mapping[str, Any]) -> Child | None:
     if owner is None:
         return None
     annotations, labels = at(metadata, "annotations"), at(metadata, "labels")
-    number = annotations.get(REVISION_ANNOTATION, "0")
     pods = labels.get(POD_LABEL, "")
     return Child(
         name=metadata["name"],
@@ -132,7 +137,7 @@ def child_from(body: Mapping[str, Any]) -> Child | None:
         owner=owner,
         uid=metadata["uid"],
         pods=f"{POD_LABEL}={pods}" if pods else "",
-        number=int(number) if number.isdecimal() else 0,
+        number=_revision_of(metadata),
         replicas=max(at(body, "spec").get("replicas") or 0, at(body, "status").get("replicas") or 0),
         record=annotations.get(names.RECORD, ""),
         labels=labels_of_owner(labels, annotations.get(names.RECORD)),
@@ -236,14 +241,16 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     Those before it are the older ReplicaSets that still have replicas; where none has, the one before the newest. A
     newest ReplicaSet with another revision than the Deployment is itself an older one: the controller has not made
     the next yet. Where all replicas are in one with that revision, a change that the controller has not seen yet is
-    another's; so it is where there never was another ReplicaSet. With no history to compare (revisionHistoryLimit 0)
-    the change counts as ours.
+    another's; so it is where there never was another ReplicaSet. A ReplicaSet of a higher number than the Deployment's
+    is seen ahead of it: the controller has seen the change, and its ReplicaSet is this one. With no history to compare
+    (revisionHistoryLimit 0) the change counts as ours.
     """
     revision = borne(workload.record, policy)
     ordered = sorted(children, key=lambda each: each.number)
     older = ordered[:-1]
     own = own_of(workload)
-    unseen = own.observed_generation < workload.generation
+    ahead = bool(ordered) and ordered[-1].number > own.revision > 0
+    unseen = own.observed_generation < workload.generation and not ahead
     gathered = bool(ordered) and ordered[-1].replicas >= own.replicas and not any(each.replicas for each in older)
     if ordered and borne(ordered[-1].record, policy) != revision:
         older.append(ordered[-1])
@@ -253,6 +260,11 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     if not before:
         return revision is not None
     return any(borne(each.record, policy) != revision for each in before)
+
+
+def _revision_of(metadata: Mapping[str, Any]) -> int:
+    number = at(metadata, "annotations").get(REVISION_ANNOTATION, "")
+    return int(number) if number.isdecimal() else 0
 
 
 def _tells(own: Own) -> bool:
