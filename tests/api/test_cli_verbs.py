@@ -462,7 +462,9 @@ def test_pin_writes_one_annotation_and_nothing_else(fleet: Fleet, verb: Command)
     first = fleet.wait("RolloutComplete")["updateRevision"]
     before = fleet.deployment("cart-0")
     pinned = f"web@{first.removeprefix('web-')}"
-    assert verb("pin", "web", "cart-0").stdout == f"deployment.apps/cart-0 pinned at {pinned}\n"
+    done = verb("pin", "web", "cart-0")
+    assert done.stdout == f"deployment.apps/cart-0 pinned at {pinned}\n"
+    assert done.stderr == f"next: sidecarpolicy pin web cart-0 -n {fleet.namespace} --remove, when it may go on\n"
     after = fleet.deployment("cart-0")
     assert after["metadata"]["annotations"] == before["metadata"]["annotations"] | {names.PIN: pinned}
     assert after["spec"] == before["spec"]
@@ -633,9 +635,50 @@ def test_flags_stand_before_the_verb_and_rights_are_those_of_somebody_else(fleet
     assert group.exit_code in (0, 3)
 
 
-def test_a_namespace_that_is_not_there_is_no_success(fleet: Fleet) -> None:
-    missing = CliRunner().invoke(main, ["status", "-n", "not-there", f"--kubeconfig={fleet.cluster.kubeconfig}"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status",),
+        ("status", "web"),
+        ("pause", "web"),
+        ("list",),
+        ("list", "cart"),
+        ("pin", "web", "cart"),
+        ("timeline", "cart"),
+        ("timeline", "deployment/cart"),
+        ("orphans", "cart"),
+    ],
+)
+def test_a_namespace_that_is_not_there_is_no_success(fleet: Fleet, arguments: tuple[str, ...]) -> None:
+    where = ["-n", "not-there", f"--kubeconfig={fleet.cluster.kubeconfig}"]
+    missing = CliRunner().invoke(main, [*arguments, *where])
     assert (missing.exit_code, missing.stderr) == (1, "Error: there is no namespace not-there\n")
+
+
+def test_what_is_named_and_is_not_there_is_no_success(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 1), a_policy("web", fleet.namespace))
+    for arguments in (["orphans", "deployment/card-0"], ["orphans", "card-0", "--eject"]):
+        missing = verb(*arguments)
+        assert (missing.exit_code, missing.stderr) == (
+            1,
+            f"Error: there is no Deployment 'card-0' in namespace {fleet.namespace}; did you mean cart-0?\n",
+        )
+    other_kind = verb("status", "cluster/none-such").stderr
+    assert "there is no ClusterSidecarPolicy 'none-such'; " in other_kind
+    assert "there is web" not in other_kind
+    gone = verb("timeline", "none-such")
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert "Error: there is no Pod 'none-such' in namespace" in gone.stderr
+    assert "problem" not in gone.stderr
+
+
+def test_every_flag_that_says_where_and_as_whom_is_known_to_timeline_too(fleet: Fleet) -> None:
+    where = [f"--kubeconfig={fleet.cluster.kubeconfig}", "-n", fleet.namespace]
+    nobody = CliRunner().invoke(main, [*where, "--as=nobody", "--request-timeout=5s", "timeline", "cart"])
+    assert nobody.exit_code == 1
+    assert nobody.stderr.startswith(f"Error: forbidden to get pods {fleet.namespace}/cart: ask for that right ")
+    listing = CliRunner().invoke(main, [*where, "--as=nobody", "list"])
+    assert listing.stderr.startswith(f"Error: forbidden to list deployments.apps in namespace {fleet.namespace}: ask ")
 
 
 def test_a_watch_ends_with_0_where_its_policy_goes_and_with_130_where_its_user_does(fleet: Fleet) -> None:

@@ -29,7 +29,7 @@ Harm = Callable[[Stage], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """*title*: for the page. *owners_roll*: others roll the Deployments out meanwhile. *patience*: seconds to Ready."""
+    """*title*: for the page. *owners_roll*: others roll the Deployments out too. *patience*: seconds without a step."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class Scenario:
     count: int = 300
     controllers: bool = True
     owners_roll: bool = False
-    patience: float = 180.0
+    patience: float = 90.0
 
 
 def rollouts(stage: Stage, *, until: Callable[[], bool]) -> Iterator[None]:
@@ -97,7 +97,7 @@ def leader_frozen(stage: Stage) -> None:
             time.sleep(LEASE_SECONDS)  # so long it stays frozen while the other one leads
         finally:
             frozen.signal(signal.SIGCONT)
-        poll(stage.ready, timeout=180)
+        stage.await_ready()
     stage.told["freezes"] = times
 
 
@@ -182,7 +182,7 @@ def silent(stage: Stage) -> None:
             time.sleep(LEASE_SECONDS)  # so long the other one leads alone
         finally:
             cut_off.proxy.faults.clear()
-        poll(stage.ready, timeout=180)
+        stage.await_ready()
     stage.told["silences"] = times
 
 
@@ -216,7 +216,7 @@ def token_rotated(stage: Stage) -> None:
         await_some(stage)
         for each in stage.replicas.members:
             each.rotate_token()
-        poll(stage.ready, timeout=180)
+        stage.await_ready()
     stage.told["rotations"] = times
 
 
@@ -308,7 +308,7 @@ def deleted_while_down(stage: Stage) -> None:
     """All but a hundred (of few: a fifth) are deleted, and the policy edited, while no replica runs."""
     stage.rollout = {"strategy": "AllAtOnce", "minReadySeconds": 0}
     stage.edit()
-    poll(stage.ready, timeout=600)
+    stage.await_ready()
     stage.told["problems of stopping"] = stage.replicas.stop()
     kept = sorted(stage.owned)[: min(100, len(stage.owned) // 5)]
     for name in kept:
@@ -360,7 +360,6 @@ SCENARIOS = {
             harm=deleted_while_down,
             count=5_100,
             controllers=False,
-            patience=120,
         ),
     )
 }

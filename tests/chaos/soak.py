@@ -24,7 +24,6 @@ import pykube
 from sidecarpolicy import names
 from tests import kube
 from tests.audit import Audit
-from tests.chaos.patience import steadily
 from tests.chaos.replicas import Replica, two_replicas
 from tests.chaos.stage import ROOT, Stage, a_cluster
 from tests.chaos.trend import Trend, plot, trend
@@ -175,7 +174,7 @@ def _metrics_ports(members: list[str]) -> dict[str, int]:
 def _judge(stage: Stage, leader: Replica, opted_out: set[str]) -> list[str]:
     """In the end the policy is Ready, and carried by exactly those that did not opt out."""
     try:
-        poll(steadily(stage.ready), timeout=180)
+        stage.await_ready()
     except AssertionError:
         return [f"not Ready three minutes after the last change: {stage.status().get('conditions')}"]
     problems = [f"the leader {leader.name} has ended"] if leader.ended else []

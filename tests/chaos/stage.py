@@ -148,6 +148,20 @@ class Stage:
         """How many Deployments have the newest revision, as the status says."""
         return int(self.status().get("targets", {}).get("updated", 0))
 
+    def await_ready(self, *, patience: float = 90.0) -> None:
+        """Return when it is ready; raise AssertionError where *patience* seconds bring the status no further.
+
+        How long a whole rollout takes is the machine's matter.
+        """
+        updated = -1
+
+        def moves() -> bool:
+            return self.ready() or self.updated() != updated
+
+        while not self.ready():
+            poll(moves, timeout=patience)
+            updated = self.updated()
+
     def forget(self) -> None:
         """Let the namespace go: nobody is there to take the policy's finalizer off."""
         free = '{"metadata":{"finalizers":null}}'

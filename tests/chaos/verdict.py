@@ -46,13 +46,13 @@ class Verdict:
 
 
 def judge(stage: Stage, audit: Audit, seen: Seen, *, owners_roll: bool, patience: float) -> Verdict:
-    """Wait until the policy is Ready (at most *patience* seconds), then look at everything."""
+    """Wait until the policy is Ready (at most *patience* seconds for each step), then look at everything."""
     verdict = Verdict()
     began = time.monotonic()
     try:
-        poll(steadily(stage.ready), timeout=patience)
+        stage.await_ready(patience=patience)
     except AssertionError:
-        verdict.problems.append(f"not Ready {patience:.0f} s after the last fault: {_said(stage)}")
+        verdict.problems.append(f"not Ready, and no step in {patience:.0f} s: {_said(stage)}")
     verdict.figures["seconds from the last fault to Ready"] = round(time.monotonic() - began, 1)
     rest = time.time()
     time.sleep(AT_REST)  # for this long nothing must happen

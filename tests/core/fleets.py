@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from sidecarpolicy.core.field_conflicts import FieldConflict
+from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.plan import RolloutState, removal_approval
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.progress import Backoff, Health, State, Target, in_conflict
 from sidecarpolicy.core.record import Note
+from sidecarpolicy.core.selection import Operator, Requirement, Selector
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.names import Approval, OnFailure, Removal, SkipReason, Strategy
 from tests.core.objects import START, WEB
-from tests.core.stories import BY_TIER
-from tests.core.world import Everything
 
+TENTH = Rollout(max_concurrent=0.1, min_ready_seconds=10, progress_deadline_seconds=300)
+BY_TIER = Selector(requirements=(Requirement(key="tier", operator=Operator.IN, values=frozenset({"canary"})),))
 UPDATE, BEFORE = "web-b", "web-a"
 CONFLICT = FieldConflict(by="'helm'", what="init container 'proxy'", times=3, until=START + 600, waits=True)
 PUT_BACK = replace(CONFLICT, waits=False, put_back=True)
@@ -28,6 +31,23 @@ TIER = CanaryGroup(name="tier", selector=BY_TIER)
 NOBODY = CanaryGroup(name="nobody", selector=BY_TIER)
 SOME = CanaryGroup(name="some", most=0.4, approval=Approval.MANUAL)
 IDS = [WorkloadId(namespace=namespace, name=f"app-{number}") for namespace in ("shop", "bank") for number in range(6)]
+
+
+class Everything:
+    """Holds every revision."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def a_fleet(update: str | None, targets: Iterable[Target] = (), removing: Iterable[Target] = ()) -> Fleet:
+    """A fleet built from nothing."""
+    fleet = Fleet(update)
+    for each in targets:
+        fleet.put(each, wanted=True)
+    for each in removing:
+        fleet.put(each, wanted=False)
+    return fleet
 
 
 def rarely(draw: st.DrawFn, odds: int = 7) -> bool:

@@ -12,12 +12,12 @@ import yaml
 from click.testing import CliRunner, Result
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.check import version_of
+from sidecarpolicy.cli.check import hint_lines, version_of
 from sidecarpolicy.cli.list import carried_by, table_of
 from sidecarpolicy.cli.main import main
 from sidecarpolicy.cli.operator_seen import Lease, OperatorSeen, lease_of, stop_of
 from sidecarpolicy.cli.revisions import difference
-from sidecarpolicy.cli.text import Table, age, wrapped
+from sidecarpolicy.cli.text import Table, age, hanging, wrapped
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.reading import InvalidInput
@@ -156,6 +156,24 @@ def test_a_line_breaks_between_words_and_never_inside_one() -> None:
     assert wrapped(text, 30)[0] == "spec.sidecars[0].container.image:"
     assert " ".join(wrapped(text, 30)) == text
     assert wrapped(text, None, 2) == [f"  {text}"]
+
+
+def test_what_goes_on_below_a_line_stands_further_in_than_it_does() -> None:
+    line = "  1. proxy  sidecar; the next one starts when its startup probe has succeeded"
+    assert hanging(line, None) == hanging(line, len(line)) == [line]
+    first, *rest = hanging(line, 40)
+    assert first.startswith("  1. proxy  sidecar;")
+    assert rest
+    assert all(each.startswith("      ") and each[6] != " " and len(each) <= 40 for each in rest)
+    assert " ".join([first.strip(), *(each.strip() for each in rest)]) == line.strip()
+
+
+def test_a_command_in_a_hint_is_never_broken() -> None:
+    command = "kubectl logs -n sidecarpolicy-system -l app.kubernetes.io/name=sidecarpolicy"
+    hint = f"the operator writes it; {command}"
+    assert list(hint_lines(hint, None)) == list(hint_lines(hint, 200)) == [f"    hint: {hint}"]
+    assert list(hint_lines(hint, 80)) == ["    hint: the operator writes it", f"      {command}"]
+    assert list(hint_lines(command, 60)) == [f"    hint: {command}"]
 
 
 def test_a_message_moves_below_its_row_where_its_column_is_narrow() -> None:

@@ -139,6 +139,33 @@ def test_status_imports_no_more_than_it_needs() -> None:
     assert imported_by("import sidecarpolicy.cli.status") & (SLOW | NOT_FOR_STATUS) == set()
 
 
+# What a verb may import beside the standard library, click and what every verb has; a kubeconfig takes yaml besides.
+ON_A_CLUSTER = {"orjson"}
+ON_FILES = {"orjson", "yaml", "_yaml", "cython_runtime"}
+# Who decides what is injected is asked by none of those that only tell what is there.
+DECIDING = {f"sidecarpolicy.core.{each}" for each in ("decode", "revision", "ordering", "skips", "injection", "plan")}
+NEVER = {"sidecarpolicy.engine.cache", "sidecarpolicy.handlers", "sidecarpolicy.admission"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "packages", "never"),
+    [
+        ("status", ON_A_CLUSTER, DECIDING),
+        ("list", ON_A_CLUSTER, DECIDING),
+        ("stop", ON_A_CLUSTER, DECIDING),
+        ("validate", ON_FILES, {"sidecarpolicy.kube", "sidecarpolicy.engine", "ssl", "http.client"}),
+        ("lint", ON_FILES, DECIDING | {"sidecarpolicy.kube", "sidecarpolicy.engine", "ssl", "http.client"}),
+    ],
+)
+def test_a_verb_imports_what_it_says_here_and_no_more(verb: str, packages: set[str], never: set[str]) -> None:
+    bare = {each.partition(".")[0] for each in imported_by("import click, sidecarpolicy.cli.main")}
+    found = imported_by(f"import {COMMANDS[verb][0]}")
+    foreign = {each.partition(".")[0] for each in found if not each.startswith("_cython")}
+    foreign -= bare | sys.stdlib_module_names
+    assert foreign <= packages
+    assert found & (never | NEVER) == set()
+
+
 def test_help_imports_no_verb() -> None:
     found = imported_by("from sidecarpolicy.cli.main import main; main(['--help'], standalone_mode=False)")
     assert {each for each in found if each.startswith("sidecarpolicy.")} <= {

@@ -33,8 +33,8 @@ from sidecarpolicy.core.record import Entry, ItemKey, Mangled, Note, Record, par
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.names import Strategy
+from tests.core.fleets import Everything, a_fleet
 from tests.core.objects import START, WEB, a_revision, a_sidecar, a_workload, at_second
-from tests.core.world import Everything, a_fleet
 
 LIMITS = Limits()
 PROXY = ItemKey(list="initContainers", name="proxy")

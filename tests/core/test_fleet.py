@@ -13,8 +13,7 @@ from sidecarpolicy.core.counting import UPDATED_IN
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.progress import State, Target
-from tests.core.fleets import IDS, UPDATE, backing_off, lots, targets
-from tests.core.world import a_fleet
+from tests.core.fleets import IDS, UPDATE, a_fleet, backing_off, lots, targets
 
 # What is done to a fleet: a workload is put (selected, or to be removed), or dropped.
 MOVES = st.lists(

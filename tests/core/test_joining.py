@@ -9,9 +9,8 @@ from sidecarpolicy.core.plan import RolloutState, steps
 from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.names import Strategy
+from tests.core.fleets import TENTH, Everything, a_fleet
 from tests.core.objects import WEB
-from tests.core.stories import TENTH
-from tests.core.world import Everything, a_fleet
 
 
 def test_a_new_one_that_was_rolled_back_does_not_join_again() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from sidecarpolicy.core.identity import WorkloadId
@@ -11,11 +10,9 @@ from sidecarpolicy.core.plan import steps
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.names import OnFailure
-from tests.core.fleets import UPDATE
+from tests.core.fleets import UPDATE, a_fleet
 from tests.core.objects import START
-from tests.core.stories import LEFT, an_updated_world, thirty, ticks
 from tests.core.test_plan import a_state
-from tests.core.world import a_fleet
 
 
 def a_target(number: int, state: State = State.PENDING, **fields: Any) -> Target:
@@ -84,25 +81,3 @@ def test_where_nothing_is_left_to_be_done_nothing_is_waited_for() -> None:
     kept = after({}, [failing(1), *WAITING], START)
     assert after(kept, [failing(1)], START + 10) == {}
     assert after({}, [failing(1), a_target(2, State.UPDATED, revision=UPDATE)], START) == {}
-
-
-def test_a_namespace_that_is_left_alone_is_tried_again_in_the_end() -> None:
-    deployments = thirty(revision="web-a")
-    for each in deployments[:5]:
-        each.namespace, each.breaks = "bank", frozenset({"web-b"})
-    world = an_updated_world(deployments, replace(LEFT, max_concurrent=4))
-    world.completed.add("web-b")
-    world.completed.add("web-b")
-    world.without_quota = {"bank"}
-    ticks(world, 80)
-    bank = {each.name for each in deployments[:5]}
-    began = world.touched["web-b"] & bank
-    assert len(began) == 2
-    ticks(world, 40)
-    assert len(world.touched["web-b"] & bank) == 3, "the two that failed are still there"
-    for each in deployments:
-        each.breaks = frozenset()
-    world.without_quota = set()
-    world.run()
-    assert {each.revision for each in deployments} == {"web-b"}
-    assert world.settled().startswith("RolloutComplete")

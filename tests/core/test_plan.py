@@ -17,10 +17,22 @@ from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.names import OnFailure, Removal, Strategy
-from tests.core.fleets import BEFORE, IDS, NOBODY, PINNED, SOME, TIER, UPDATE, backing_off, lots, states
+from tests.core.fleets import (
+    BEFORE,
+    IDS,
+    NOBODY,
+    PINNED,
+    SOME,
+    TIER,
+    UPDATE,
+    Everything,
+    a_fleet,
+    backing_off,
+    lots,
+    states,
+)
 from tests.core.objects import START, WEB
 from tests.core.old_planner import OldStage, Situation, old_plan
-from tests.core.world import Everything, a_fleet
 
 WANTED, REMOVING = IDS[:4] + IDS[6:10], IDS[4:6] + IDS[10:]
 

@@ -24,7 +24,7 @@ from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import status_of
-from sidecarpolicy.core.text_limits import shortened
+from sidecarpolicy.core.text_limits import cause, shortened
 from sidecarpolicy.core.times import micro_timestamp, timestamp
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.names import (
@@ -36,8 +36,8 @@ from sidecarpolicy.names import (
     Strategy,
     WarningReason,
 )
+from tests.core.fleets import Everything, a_fleet
 from tests.core.objects import START, WEB
-from tests.core.world import Everything, a_fleet
 
 CRD = Path(__file__).parent.parent.parent / "crds/sidecarpolicies.yaml"
 NOW = START + 3600
@@ -812,3 +812,16 @@ def test_a_policy_that_selects_nothing_says_which_labels_there_are() -> None:
     said = ready_of(status_of(a_report(labels_there=["app=cart", "tier=web"]), {}, NOW))["message"]
     assert said == "the policy selects no Deployment; the Pod templates there have the labels app=cart, tier=web"
     assert ready_of(status_of(a_report(), {}, NOW))["message"] == "the policy selects no Deployment"
+
+
+@pytest.mark.parametrize(
+    ("said", "part"),
+    [
+        ("0/3 nodes are available.", "0/3 nodes are available"),
+        ("no such\nimage", "no such image"),
+        ("waiting...", "waiting..."),
+        ("", ""),
+    ],
+)
+def test_what_others_say_goes_on_as_part_of_a_sentence(said: str, part: str) -> None:
+    assert cause(said) == part

@@ -20,8 +20,8 @@ from sidecarpolicy.core.status import Rejection, Report, status_of
 from sidecarpolicy.core.tree import Json, items
 from sidecarpolicy.names import Approval, Reason, Removal, SkipReason, Strategy
 from tests.builders import a_cluster_policy, a_policy
+from tests.core.fleets import Everything, a_fleet
 from tests.core.objects import START, WEB, at_second
-from tests.core.world import Everything, a_fleet
 
 NOW = START + 3600
 GENERATION = 2

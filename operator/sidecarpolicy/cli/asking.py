@@ -15,18 +15,19 @@ import click
 from sidecarpolicy import names
 from sidecarpolicy.cli.cluster import TIMEOUT, Cluster, explanation
 from sidecarpolicy.cli.completing import contexts, namespaces, policies
-from sidecarpolicy.cli.hints import did_you_mean
+from sidecarpolicy.cli.hints import alike, did_you_mean
 from sidecarpolicy.cli.policy_names import policy_named
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.engine.port import ApiError, Conflict, NotFound, Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES, REVISIONS
+from sidecarpolicy.engine.port import ApiError, Conflict, NotFound, Rejected, Resource
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
 from sidecarpolicy.kube.credentials import ConnectionProblem
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
 TRIES = 5
+CLUSTER = "cluster/"
 FEW_LARGE = 50  # revisions in one answer: each may hold sixteen sidecars
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 DEPLOYMENT_WORDS = ("deployment", "deployments", "deploy", "deployment.apps", "deployments.apps")
@@ -90,7 +91,11 @@ class Asked:
             if not error.reason:
                 raise  # the kinds are not installed
             where = "" if identity.cluster_wide else f" in namespace {identity.namespace}"
-            meant = did_you_mean(self.policy_names(), identity.name)
+            found = self.policy_names()
+            same = [each for each in found if each.startswith(CLUSTER) == identity.cluster_wide]
+            if not same:
+                self.refuse_absent(identity.namespace)
+            meant = did_you_mean(found if alike(found, identity.name) else same, identity.name)
             missing = f"there is no {identity.kind} {identity.name!r}{where}; {meant}"
             raise click.ClickException(missing) from error
 
@@ -102,13 +107,25 @@ class Asked:
             hint = ""
             with suppress(ApiError):
                 found = [each["metadata"]["name"] for each in self.cluster.list(DEPLOYMENTS, namespace)]
+                if not found:
+                    self.refuse_absent(namespace)
                 hint = f"; {did_you_mean(found, name)}"
             missing = f"there is no Deployment {name!r} in namespace {namespace}{hint}"
             raise click.ClickException(missing) from error
 
+    def refuse_absent(self, namespace: str) -> None:
+        """Raise click.ClickException where *namespace* does not exist; who may not see it is told nothing of it."""
+        try:
+            if namespace:
+                self.cluster.get(NAMESPACES, "", namespace)
+        except NotFound as error:
+            raise click.ClickException(f"there is no namespace {namespace}") from error
+        except Rejected:
+            return
+
     def policy_names(self) -> list[str]:
         """The policies that could be meant, as they are named on the command line; those that can be seen."""
-        places = ((names.POLICY, "", self.namespace), (names.CLUSTER_POLICY, "cluster/", ""))
+        places = ((names.POLICY, "", self.namespace), (names.CLUSTER_POLICY, CLUSTER, ""))
         lists = [
             (prefix, self.cluster.soon(self.cluster.list, POLICIES[kind], inside)) for kind, prefix, inside in places
         ]

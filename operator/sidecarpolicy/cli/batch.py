@@ -7,19 +7,19 @@ problem of every file is told at once.
 from __future__ import annotations
 
 import gc
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from sidecarpolicy.cli import sources
 from sidecarpolicy.cli.deployments import Manifest, is_deployment, is_dropped, is_patch, manifest_from
 from sidecarpolicy.cli.locating import located
-from sidecarpolicy.cli.manifests import STDIN, json_of, read_files, stream_of, write_back, yaml_of
+from sidecarpolicy.cli.manifests import STDIN, json_of, stream_of, write_back, yaml_of
 from sidecarpolicy.cli.offline import Did, Note, Result
 from sidecarpolicy.cli.policies import Given, given, namespace_warnings, policy_warnings
 from sidecarpolicy.cli.rewriting import Rewritten, rewritten
@@ -32,7 +32,6 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 Value = TypeVar("Value")
 Parameters = ParamSpec("Parameters")
 
-PATHS = click.Path(exists=True, allow_dash=True, path_type=Path)
 CHANGES_NEEDED = 3
 
 ALWAYS_SO = (WarningReason.REQUESTS_CHANGE,)
@@ -63,12 +62,6 @@ def namespace_option(command: Decorated) -> Decorated:
         show_default=True,
         help="The namespace of Deployments and policies that name none.",
     )(command)
-
-
-def files_argument(command: Decorated) -> Decorated:
-    """Add the manifests to read, and `-R`."""
-    recursive = click.option("-R", "--recursive", is_flag=True, help="Read the directories below each DIR too.")
-    return recursive(click.argument("paths", metavar="[FILE|DIR|-]...", nargs=-1, type=PATHS)(command))
 
 
 def output_options(command: Decorated) -> Decorated:
@@ -114,39 +107,6 @@ class Batch:
     remarks: Sequence[str] = ()
 
 
-@dataclass(slots=True)
-class Problems:
-    """Collects the problems of several steps, so that all are told at once."""
-
-    found: list[str] = field(default_factory=list)
-
-    def of(
-        self, step: Callable[Parameters, Value], *args: Parameters.args, **kwargs: Parameters.kwargs
-    ) -> Value | None:
-        """Return what *step* returns; None where it raises BadInput, whose problems are kept."""
-        try:
-            return step(*args, **kwargs)
-        except BadInput as error:
-            self.found += error.problems
-            return None
-
-    def settle(self) -> None:
-        """Raise BadInput if there was any problem."""
-        if self.found:
-            raise BadInput(list(dict.fromkeys(self.found)))
-
-
-def read(paths: Sequence[Path], policy_paths: Sequence[Path] = (), *, recursive: bool) -> tuple[list[File], list[File]]:
-    """Return the manifests in *paths*, or on standard input where there are none, and the files with policies."""
-    if not paths and sys.stdin.isatty():
-        raise click.UsageError("name the manifests: a FILE, a DIR, or - for standard input")
-    problems = Problems()
-    files = problems.of(read_files, paths or (Path(STDIN),), recursive=recursive)
-    policy_files = problems.of(read_files, policy_paths, recursive=recursive)
-    problems.settle()
-    return files or [], policy_files or []
-
-
 def with_policies(
     files: Sequence[File],
     policy_files: Sequence[File],
@@ -155,7 +115,7 @@ def with_policies(
     namespace: str,
 ) -> tuple[Batch, Given]:
     """Return what *decide* makes of every Deployment; raise BadInput with all problems of all files."""
-    problems = Problems()
+    problems = sources.Problems()
     decided_by = problems.of(given, policy_files, files, default_namespace=namespace)
     if decided_by is None:
         problems.of(transform, files, _as_it_is, namespace=namespace)
@@ -174,7 +134,7 @@ def transform(files: Sequence[File], decide: Callable[[Manifest], Result], *, na
     results: list[Result] = []
     remarks: list[str] = []
     rewrites: list[Rewritten] = []
-    problems = Problems()
+    problems = sources.Problems()
     for file in files:
         of_file = problems.of(_decided, file, decide, namespace, remarks)
         if of_file is None or problems.found:
@@ -187,7 +147,7 @@ def transform(files: Sequence[File], decide: Callable[[Manifest], Result], *, na
 
 def _decided(file: File, decide: Callable[[Manifest], Result], namespace: str, remarks: list[str]) -> list[Result]:
     results: list[Result] = []
-    problems = Problems()
+    problems = sources.Problems()
     for found in file.objects():
         if is_dropped(found):
             remarks.append(
@@ -268,7 +228,7 @@ def report(batch: Batch, *, verb: str, untouched: str = "not selected") -> None:
     counts = Counter(_fate(result, verb, untouched) for result in batch.results)
     parts = [f"{counts[word]} {word}" for word in (verb, "unchanged", "skipped", untouched) if counts[word]]
     total = _counted(len(batch.results))
-    _tell([*lines, total + (f": {', '.join(parts)}" if parts else "")])
+    sources.tell([*lines, total + (f": {', '.join(parts)}" if parts else "")])
 
 
 def _summed_up(reason: str, found: Sequence[tuple[Result, Note]]) -> str:
@@ -295,7 +255,7 @@ def _fate(result: Result, verb: str, untouched: str) -> str:
 
 def warn(decided_by: Given, files: Sequence[File], results: Sequence[Result]) -> None:
     """Tell on standard error what is odd about the policies and namespaces."""
-    _tell(warnings(decided_by, files, results))
+    sources.tell(warnings(decided_by, files, results))
 
 
 def warnings(decided_by: Given, files: Sequence[File], results: Sequence[Result]) -> list[str]:
@@ -320,19 +280,6 @@ def warnings(decided_by: Given, files: Sequence[File], results: Sequence[Result]
     return lines
 
 
-def _tell(lines: Iterable[str]) -> None:
-    text = "".join(f"{line}\n" for line in lines)
-    if text:
-        click.echo(text, err=True, nl=False)
-
-
 def notes_json(notes: Iterable[Note]) -> list[dict[str, Any]]:
     """Return notes as `-o json` prints them."""
     return [{"did": note.did.value, "reason": str(note.reason), "text": note.text} for note in notes]
-
-
-def give_up(error: BadInput, *, exit_code: int) -> NoReturn:
-    """Tell every problem on standard error and leave; nothing has been printed."""
-    count = len(error.problems)
-    _tell([*error.problems, f"{count} problem{'' if count == 1 else 's'}; nothing was printed"])
-    raise SystemExit(exit_code)

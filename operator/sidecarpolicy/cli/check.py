@@ -84,6 +84,8 @@ class Result(StrEnum):
     SKIPPED = "skipped"
 
 
+PROGRAMS = ("kubectl ", "sidecarpolicy ", "helm ")
+BEFORE_COMMAND = re.compile(rf"[;:,] (?={'|'.join(PROGRAMS)})")
 SIGNS = {
     Result.OK: ("√", "green"),
     Result.WARNING: ("‼", "yellow"),
@@ -140,7 +142,14 @@ def _lines(finding: Finding) -> Iterator[str]:
     yield f"{painted(sign, colour)} {first[2:]}"
     yield from more
     if finding.hint:
-        yield from wrapped(f"hint: {finding.hint}", width(), 4)
+        yield from hint_lines(finding.hint, width())
+
+
+def hint_lines(hint: str, room: int | None) -> Iterator[str]:
+    """Yield the lines of a hint. Where it does not fit, each command has a line of its own and is not broken."""
+    first, *commands = [hint] if room is None or len(hint) + 10 <= room else BEFORE_COMMAND.split(hint)
+    yield from wrapped(f"hint: {first}", None if first.startswith(PROGRAMS) else room, 4)
+    yield from (f"      {each}" for each in commands)
 
 
 def _json(found: Sequence[Finding], *, ok: bool) -> Json:

@@ -341,9 +341,9 @@ def explanation(error: ApiError, server: str) -> str:
         case Rejected(reason="Forbidden") if " cannot " in error.message:  # RBAC, which says the same at length
             where = error.what.partition(" ")[2].partition("/")
             inside = f" -n {where[0]}" if where[1] else ""
+            what = error.what if where[2] or not where[1] else f"{kind} in namespace {where[0]}"
             return (
-                f"forbidden to {error.verb} {error.what.removesuffix('/')}: ask for that right "
-                f"(kubectl auth can-i {error.verb} {kind}{inside})"
+                f"forbidden to {error.verb} {what}: ask for that right (kubectl auth can-i {error.verb} {kind}{inside})"
             )
         case Rejected(reason="Forbidden"):
             return f"forbidden to {error.verb} {error.what}: {error.message}"

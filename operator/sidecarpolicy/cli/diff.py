@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sidecarpolicy.cli import batch
+from sidecarpolicy.cli import batch, sources
 from sidecarpolicy.cli.manifests import yaml_of
 from sidecarpolicy.cli.offline import Result, injected
 from sidecarpolicy.cli.rewriting import edit, lines_of
@@ -35,7 +35,7 @@ STYLES = {"@": "cyan", "+": "green", "-": "red"}
     show_default=True,
     help="text: a unified diff; yaml, json: a document with every Deployment and what is to be said of it.",
 )
-@batch.files_argument
+@sources.files_argument
 @batch.in_one_go
 def diff(policy_paths: tuple[Path, ...], namespace: str, paths: tuple[Path, ...], recursive: bool, output: str) -> None:
     """Show what inject would change.
@@ -44,10 +44,10 @@ def diff(policy_paths: tuple[Path, ...], namespace: str, paths: tuple[Path, ...]
     as it is written (of JSON, as YAML); the report goes to standard error.
     """
     try:
-        files, policy_files = batch.read(paths, policy_paths, recursive=recursive)
+        files, policy_files = sources.read(paths, policy_paths, recursive=recursive)
         done, decided_by = batch.with_policies(files, policy_files, injected, namespace=namespace)
     except BadInput as error:
-        batch.give_up(error, exit_code=BAD_INPUT)
+        sources.give_up(error, exit_code=BAD_INPUT)
     if output == "text":
         _show(line for result in done.results for line in difference(result))
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sidecarpolicy.cli import batch
+from sidecarpolicy.cli import batch, sources
 from sidecarpolicy.cli.offline import ejected
 from sidecarpolicy.cli.policy_names import policy_named
 from sidecarpolicy.manifests import BadInput
@@ -25,7 +25,7 @@ from sidecarpolicy.manifests import BadInput
 )
 @batch.namespace_option
 @batch.output_options
-@batch.files_argument
+@sources.files_argument
 @batch.in_one_go
 def eject(
     only: tuple[str, ...],
@@ -45,10 +45,10 @@ def eject(
     policies = frozenset(policy_named(each, lambda: namespace) for each in only)
     batch.refuse_wrong_use(paths, output=output, in_place=in_place)
     try:
-        files, _ = batch.read(paths, recursive=recursive)
+        files, _ = sources.read(paths, recursive=recursive)
         done = batch.transform(files, partial(ejected, only=policies), namespace=namespace)
     except BadInput as error:
-        batch.give_up(error, exit_code=1)
+        sources.give_up(error, exit_code=1)
     batch.hand_out(done, output=output, in_place=in_place, check=check)
     batch.report(done, verb="would change" if check else "changed", untouched="with nothing to remove")
     batch.leave(done, check=check)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sidecarpolicy.cli import batch
+from sidecarpolicy.cli import batch, sources
 from sidecarpolicy.cli.asking import Asked, asks_cluster, deployment_place
 from sidecarpolicy.cli.completing import deployments
 from sidecarpolicy.cli.explaining import Explained, explanation, lines, share
@@ -16,6 +16,7 @@ from sidecarpolicy.cli.hints import did_you_mean
 from sidecarpolicy.cli.manifests import yaml_of
 from sidecarpolicy.cli.offline import Result, injected
 from sidecarpolicy.cli.policies import Given
+from sidecarpolicy.cli.text import hanging, show, width
 from sidecarpolicy.core.record import INIT_CONTAINERS
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import record_of
@@ -41,7 +42,7 @@ DEFAULT_NAMESPACE = "default"
     "-f",
     "--filename",
     "paths",
-    type=batch.PATHS,
+    type=sources.PATHS,
     multiple=True,
     metavar="FILE|DIR|-",
     help="With -p: the manifests to look in; may be repeated. Default: standard input.",
@@ -85,7 +86,7 @@ def explain(
         found = in_cluster(asked, place)
     told = explanation(found)
     if output == "text":
-        click.echo("\n".join(lines(told)))
+        show(part for line in lines(told) for part in hanging(line, width()))
     elif output == "html":
         from sidecarpolicy.cli.explain_html import html_of
 
@@ -104,10 +105,10 @@ def _in_files(
 ) -> Explained:
     """Return what is to be said of the Deployment *place* in files; raise click.ClickException where there is none."""
     try:
-        files, policy_files = batch.read(paths, policy_paths, recursive=recursive)
+        files, policy_files = sources.read(paths, policy_paths, recursive=recursive)
         done, decided_by = batch.with_policies(files, policy_files, injected, namespace=namespace)
     except BadInput as error:
-        batch.give_up(error, exit_code=1)
+        sources.give_up(error, exit_code=1)
     result = _named(done.results, place, namespace)
     record = record_of(at(result.body, "metadata", "annotations").get(RECORD))
     return Explained(

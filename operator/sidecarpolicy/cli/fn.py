@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from sidecarpolicy import names
-from sidecarpolicy.cli import batch
+from sidecarpolicy.cli import batch, sources
 from sidecarpolicy.cli.manifests import yaml_of
 from sidecarpolicy.cli.offline import injected
 from sidecarpolicy.cli.policies import given
@@ -35,13 +35,13 @@ def fn(namespace: str) -> None:
     if sys.stdin.isatty():
         raise click.UsageError("give a ResourceList on standard input: kustomize does, for a function")
     try:
-        (file,), _ = batch.read((), recursive=False)
+        (file,), _ = sources.read((), recursive=False)
         document = _resource_list(file)
         policies = _policies(document)
         decided_by = given([policies], [file], default_namespace=namespace)
         done = batch.transform([file], partial(injected, given=decided_by), namespace=namespace)
     except BadInput as error:
-        batch.give_up(error, exit_code=1)
+        sources.give_up(error, exit_code=1)
     batch.hand_out(done, output="text", in_place=False, check=False)
     batch.report(done, verb="changed")
     batch.warn(decided_by, [file], done.results)

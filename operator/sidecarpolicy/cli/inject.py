@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sidecarpolicy.cli import batch
+from sidecarpolicy.cli import batch, sources
 from sidecarpolicy.cli.offline import injected
 from sidecarpolicy.manifests import BadInput
 
@@ -18,7 +18,7 @@ from sidecarpolicy.manifests import BadInput
 @batch.policies_option
 @batch.namespace_option
 @batch.output_options
-@batch.files_argument
+@sources.files_argument
 @batch.in_one_go
 def inject(
     policy_paths: tuple[Path, ...],
@@ -42,10 +42,10 @@ def inject(
     """
     batch.refuse_wrong_use(paths, output=output, in_place=in_place)
     try:
-        files, policy_files = batch.read(paths, policy_paths, recursive=recursive)
+        files, policy_files = sources.read(paths, policy_paths, recursive=recursive)
         done, decided_by = batch.with_policies(files, policy_files, injected, namespace=namespace)
     except BadInput as error:
-        batch.give_up(error, exit_code=1)
+        sources.give_up(error, exit_code=1)
     batch.hand_out(done, output=output, in_place=in_place, check=check)
     batch.report(done, verb="would change" if check else "changed")
     batch.warn(decided_by, files, done.results)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sidecarpolicy.cli import batch
+from sidecarpolicy.cli import sources
 from sidecarpolicy.cli.lint_input import Linted, all_linted
 from sidecarpolicy.cli.lint_reports import json_of, junit_of, sarif_of, text_of
 from sidecarpolicy.lint.findings import CODES
@@ -25,7 +25,7 @@ FORMATS: dict[str, Callable[[Sequence[Linted]], str]] = {
     epilog="Exit codes: 0 nothing found, 1 something found, or bad input (then nothing is printed), 2 wrong usage. "
     "docs/lint.md explains every code."
 )
-@batch.files_argument
+@sources.files_argument
 @click.option("-o", "--output", type=click.Choice(list(FORMATS)), default="text", show_default=True)
 @click.option("--sure", is_flag=True, help="Leave out what somebody must look at to be sure.")
 @click.option(
@@ -45,15 +45,15 @@ def lint(paths: tuple[Path, ...], recursive: bool, output: str, sure: bool, igno
     are not. A finding that begins with "perhaps" is not sure: it depends on what the manifest does not say.
     """
     skipped = frozenset(ignore)
-    problems = batch.Problems()
+    problems = sources.Problems()
     try:
-        files, _ = batch.read(paths, recursive=recursive)
+        files, _ = sources.read(paths, recursive=recursive)
         found = [
             each for file in files for each in problems.of(all_linted, file, sure_only=sure, ignored=skipped) or []
         ]
         problems.settle()
     except BadInput as error:
-        batch.give_up(error, exit_code=1)
+        sources.give_up(error, exit_code=1)
     click.echo(FORMATS[output](found), nl=False)
     click.echo(_summary(found), err=True)
     raise SystemExit(1 if any(each.findings for each in found) else 0)

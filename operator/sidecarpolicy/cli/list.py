@@ -58,6 +58,8 @@ def list_(asked: Asked, deployment: str, all_namespaces: bool, selector: str, ou
     for body in _deployments(asked, name, selector, all_namespaces=all_namespaces):
         looked_at += 1
         rows += carried_by(body)
+    if not looked_at and not all_namespaces:
+        asked.refuse_absent(asked.namespace)
     if output in ("json", "yaml"):
         print_as(output, {"deployments": [_json(each) for each in rows]})
         return

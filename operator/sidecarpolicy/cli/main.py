@@ -38,7 +38,7 @@ COMMANDS = {
     "eject": ("sidecarpolicy.cli.eject", "Print manifests without the sidecars that were injected."),
     "diff": ("sidecarpolicy.cli.diff", "Show what inject would change."),
     "fn": ("sidecarpolicy.cli.fn", "Inject as a function of kustomize and other KRM tools."),
-    "lint": ("sidecarpolicy.cli.lint", "Find old-school sidecars in manifests, and what breaks native ones."),
+    "lint": ("sidecarpolicy.cli.lint", "Find old-school sidecars, and what breaks native ones."),
     "migrate": ("sidecarpolicy.cli.migrate", "Rewrite manifests: old-school sidecars become native ones."),
     "validate": ("sidecarpolicy.cli.validate", "Check policies in files, without a cluster."),
     "check": ("sidecarpolicy.cli.check", "Check the cluster and the installation."),
@@ -149,8 +149,8 @@ def _close_quietly() -> None:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="-n, --context, --kubeconfig, --request-timeout, --as and --operator-namespace stand before or after the "
-    "verb. `sidecarpolicy help VERB` says what a verb takes.",
+    epilog="`sidecarpolicy help VERB` says what a verb takes. Flags such as -n, --context, --as and --request-timeout "
+    "stand before or after the verb.",
 )
 @click.version_option(__version__, prog_name="sidecarpolicy")
 def main() -> None:

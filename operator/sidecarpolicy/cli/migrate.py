@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from sidecarpolicy.cli import batch
+from sidecarpolicy.cli import sources
 from sidecarpolicy.cli.diff import _show
 from sidecarpolicy.cli.lint_input import line_of
 from sidecarpolicy.cli.manifests import STDIN, stream_of, write_back, yaml_of
@@ -50,7 +50,7 @@ class Rewritten:
     epilog="Exit codes: 0 done, or nothing to do, 1 bad input, or a file that cannot be changed or written (then none "
     "is), 2 wrong usage, 3 changes are needed (--check)."
 )
-@batch.files_argument
+@sources.files_argument
 @click.option("--check", is_flag=True, help="Print nothing; exit with 3 if something is to be changed.")
 @click.option("--diff", "as_diff", is_flag=True, help="Print what would change, as a unified diff.")
 @click.option("-i", "--in-place", is_flag=True, help="Write changed files back instead of printing them.")
@@ -96,7 +96,7 @@ def migrate(
         if in_place:
             _write(files)
     except BadInput as error:
-        batch.give_up(error, exit_code=1)
+        sources.give_up(error, exit_code=1)
     if output == "json":
         click.echo(json.dumps({"workloads": [one for each in files for one in _json(each)]}, indent=2))
     elif output == "html":
@@ -140,8 +140,8 @@ def rewritten(file: File, *, lifting: bool = False) -> Rewritten:
 
 
 def _rewritten(paths: Sequence[Path], *, recursive: bool, lifting: bool) -> list[Rewritten]:
-    read, _ = batch.read(paths, recursive=recursive)
-    problems = batch.Problems()
+    read, _ = sources.read(paths, recursive=recursive)
+    problems = sources.Problems()
     files = [problems.of(rewritten, file, lifting=lifting) for file in read]
     problems.settle()
     return [each for each in files if each is not None]

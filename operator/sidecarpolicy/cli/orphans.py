@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import click
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.asking import Asked, asks_cluster, dry_run_option, say
+from sidecarpolicy.cli.asking import Asked, asks_cluster, deployment_name, dry_run_option, say
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import compose
 from sidecarpolicy.core.kinds import KINDS
@@ -56,6 +56,7 @@ def orphans(
     The operator leaves such sidecars as they are. --eject removes what the record of the Deployment names and nobody
     else has claimed; what other policies have there stays.
     """
+    wanted = {deployment_name(each) for each in chosen_names}
     namespace = "" if all_namespaces else asked.namespace
     existing = {
         PolicyId(kind=kind, namespace=at(body, "metadata").get("namespace", ""), name=at(body, "metadata")["name"])
@@ -63,8 +64,10 @@ def orphans(
         for body in asked.cluster.list(POLICIES[kind], namespace if kind == names.POLICY else "")
     }
     found = orphans_among(asked.cluster.list(DEPLOYMENTS, namespace), existing)
-    wanted = {each.removeprefix("deployment/").removeprefix("deploy/") for each in chosen_names}
     chosen = [each for each in found if not wanted or at(each.body, "metadata")["name"] in wanted]
+    for name in sorted(wanted - {at(each.body, "metadata")["name"] for each in chosen}):
+        if namespace:
+            asked.deployment(namespace, name)
     if output == "json":
         click.echo(json.dumps({"orphans": [_json(each) for each in chosen]}, indent=2))
     if eject:

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.history import live_name
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.progress import State
-from sidecarpolicy.core.restarts import restart_of
+from sidecarpolicy.core.states import State
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.names import Reason
@@ -92,7 +90,7 @@ def standing_of(body: Json) -> Standing:
     elif halt_of(body) and at(metadata, "annotations").get(names.RESUME) == halt_of(body):  # no new generation
         observed, reason, verdict = False, "", Verdict.IN_PROGRESS
         message = "the operator has not gone on yet after the halt that was resumed; if that lasts, see if it runs"
-    elif restart_of(metadata) and _awaits_acceptance(body, identity):  # nor here
+    elif names.RESTARTED_AT in at(metadata, "annotations") and _awaits_restart(body, identity):  # nor here
         observed, reason, verdict = False, "", Verdict.IN_PROGRESS
         message = "the operator has not begun the restart yet; if that lasts, see if it runs"
     else:
@@ -113,8 +111,13 @@ def standing_of(body: Json) -> Standing:
     )
 
 
-def _awaits_acceptance(body: Json, identity: PolicyId) -> bool:
-    """Whether the accepted revision that the status tells of is not the one that the policy declares."""
+def _awaits_restart(body: Json, identity: PolicyId) -> bool:
+    """Whether a restart is asked for, and the accepted revision is not the one that the policy declares."""
+    from sidecarpolicy.cli.history import live_name  # most policies were never restarted
+    from sidecarpolicy.core.restarts import restart_of
+
+    if not restart_of(at(body, "metadata")):
+        return False
     status = at(body, "status")
     accepted = next((each for each in items(status, "conditions") if each["type"] == "Accepted"), {})
     return accepted.get("status") == "True" and status.get("updateRevision", "") != live_name(identity, body)

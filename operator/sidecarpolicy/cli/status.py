@@ -24,7 +24,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.port import NotFound, Rejected, Transient
-from sidecarpolicy.engine.resources import NAMESPACES, POLICIES
+from sidecarpolicy.engine.resources import POLICIES
 from sidecarpolicy.names import Reason
 
 INTERVAL = 1.0
@@ -69,7 +69,7 @@ def status(
         for line in wrapped(banner, width()):
             click.echo(painted(line, "red", bold=True), err=True)
     if not policy and not all_namespaces and not any(each.policy.namespace for each in standings):
-        _refuse_absent_namespace(asked)
+        asked.refuse_absent(asked.namespace)
     if not policy and not standings:
         _say_that_there_is_none(asked, selector, all_namespaces=all_namespaces)
     if watch:
@@ -86,16 +86,6 @@ def status(
         show(overview(standings, now=asked.cluster.now(), wide=output == "wide", namespaced=namespaced).lines(width()))
         _say_what_is_next(standings)
     raise SystemExit(EXIT_CODES[worst(standings)])
-
-
-def _refuse_absent_namespace(asked: Asked) -> None:
-    """Raise click.ClickException where the namespace does not exist; whoever may not see it is told what they see."""
-    try:
-        asked.cluster.get(NAMESPACES, "", asked.namespace)
-    except NotFound as error:
-        raise click.ClickException(f"there is no namespace {asked.namespace}") from error
-    except Rejected:
-        return
 
 
 def _say_that_there_is_none(asked: Asked, selector: str, *, all_namespaces: bool) -> None:

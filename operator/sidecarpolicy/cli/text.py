@@ -20,6 +20,7 @@ from typing import Final
 import click
 
 GAP: Final = 3
+HANG: Final = 4
 LEAST_ROOM: Final = 40  # columns below which a sentence beside its row reads badly
 UNSEEN: Final = "-"
 
@@ -60,6 +61,15 @@ def wrapped(text: str, room: int | None, indent: int = 0) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def hanging(line: str, room: int | None) -> list[str]:
+    """Return *line* in lines no longer than *room*; those after the first stand a little further in than it does."""
+    before = len(line) - len(line.lstrip())
+    if room is None or len(line) <= room:
+        return [line]
+    first, *rest = wrapped(line.strip(), room - HANG, before)
+    return [first, *(" " * HANG + each for each in rest)]
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from sidecarpolicy.cli import batch
+from sidecarpolicy.cli import sources
+from sidecarpolicy.cli.asking import Asked, asks_cluster
 from sidecarpolicy.cli.manifests import BadInput
 from sidecarpolicy.cli.timeline_input import Subject, from_cluster, from_files, witness_from
 from sidecarpolicy.core.timeline import Timeline, pod_timeline, witness_timeline
@@ -19,11 +20,6 @@ FORMATS = ("text", "svg", "html", "json")
     epilog="Exit codes: 0 drawn, 1 no such Pod, or input that cannot be used, with nothing printed, 2 wrong usage."
 )
 @click.argument("pod", required=False, default="")
-@click.option("-n", "--namespace", default="", metavar="NAME", help="The Pod's namespace; the context's by default.")
-@click.option("--context", default="", metavar="NAME", help="A context of the kubeconfig.")
-@click.option(
-    "--kubeconfig", default="", metavar="FILE", help="Default: KUBECONFIG, a Pod's service account, ~/.kube/config."
-)
 @click.option(
     "-f",
     "--file",
@@ -43,11 +39,10 @@ FORMATS = ("text", "svg", "html", "json")
 )
 @click.option("-o", "--output", type=click.Choice(FORMATS), help="Default: text, or what the ending of --to says.")
 @click.option("--to", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it there.")
+@asks_cluster
 def timeline(
+    asked: Asked,
     pod: str,
-    namespace: str,
-    context: str,
-    kubeconfig: str,
     files: tuple[Path, ...],
     witnesses: tuple[Path, ...],
     output: str | None,
@@ -71,13 +66,13 @@ def timeline(
     """
     if not pod and not files and not witnesses:
         raise click.UsageError("name a POD, or a file: -f FILE or --witness FILE")
-    if files and (context or kubeconfig):
+    if files and (asked.context or asked.kubeconfig):
         raise click.UsageError("-f reads files and asks no cluster: leave out --context and --kubeconfig")
     try:
-        subject = _subject(pod.removeprefix("pod/"), namespace, files, kubeconfig=kubeconfig, context=context)
+        subject = _subject(asked, pod, files)
         drawn = _timeline(subject, witnesses)
     except BadInput as error:
-        batch.give_up(error, exit_code=1)
+        sources.give_up(error, exit_code=1)
     chosen = output or (to.suffix.removeprefix(".") if to and to.suffix.removeprefix(".") in FORMATS else "text")
     if chosen == "text":
         _show(drawn, to)
@@ -89,11 +84,11 @@ def timeline(
         _write(to, text)
 
 
-def _subject(pod: str, namespace: str, files: tuple[Path, ...], *, kubeconfig: str, context: str) -> Subject | None:
+def _subject(asked: Asked, pod: str, files: tuple[Path, ...]) -> Subject | None:
     """The Pod; None where a witness is to do alone."""
     if files:
-        return from_files(files, pod, namespace)
-    return from_cluster(pod, namespace, kubeconfig=kubeconfig, context=context) if pod else None
+        return from_files(files, pod.removeprefix("pod/"), asked.chosen)
+    return from_cluster(asked, pod) if pod else None
 
 
 def _timeline(subject: Subject | None, witnesses: tuple[Path, ...]) -> Timeline:

@@ -1,15 +1,14 @@
-"""What a timeline is drawn from: a Pod and its Events, out of files or a cluster, and the record of a witness.
-
-What asks the cluster is imported only then.
-"""
+"""What a timeline is drawn from: a Pod and its Events, out of files or a cluster, and the record of a witness."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import click
+
+from sidecarpolicy.cli.asking import DEPLOYMENT_WORDS, Asked
 from sidecarpolicy.cli.hints import did_you_mean, listing
 from sidecarpolicy.cli.manifests import BadInput, objects, read
 from sidecarpolicy.core.timeline import BadWitness, Witness, read_witness
@@ -17,14 +16,10 @@ from sidecarpolicy.core.timeline.moments import epoch
 from sidecarpolicy.core.timeline.seen import events_of, is_event
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, PODS
-
-if TYPE_CHECKING:
-    from sidecarpolicy.cli.cluster import Cluster
+from sidecarpolicy.engine.resources import PODS
 
 CORE_EVENTS = Resource(group="", version="v1", plural="events", kind="Event")
 OF_PODS = ("", "pod", "pods", "po")
-OF_DEPLOYMENTS = ("deployment", "deployments", "deploy", "deployment.apps", "deployments.apps")
 GONE = "one that is gone says nothing any more: record it while it lives (sidecarpolicy timeline --help)"
 
 
@@ -58,37 +53,21 @@ def from_files(paths: Sequence[Path], pod: str, namespace: str) -> Subject:
     return Subject(states=tuple(states), events=tuple(events_of(states[-1], filter(is_event, bodies))))
 
 
-def from_cluster(pod: str, namespace: str, *, kubeconfig: str, context: str) -> Subject:
-    """Return the Pod *pod* as it is now, with its Events; raise BadInput where that cannot be had.
+def from_cluster(asked: Asked, pod: str) -> Subject:
+    """Return the Pod *pod* as it is now, with its Events; raise click errors and ApiError where that cannot be had.
 
     `deployment/NAME` is the newest Pod of that Deployment.
     """
-    from sidecarpolicy.cli.cluster import Cluster, explanation  # not needed for files
-    from sidecarpolicy.kube.credentials import ConnectionProblem
-
-    try:
-        cluster = Cluster(kubeconfig, context)
-    except ConnectionProblem as problem:
-        raise BadInput([str(problem)]) from problem
-    try:
-        return _live(cluster, namespace or cluster.namespace, pod)
-    except ApiError as error:
-        raise BadInput([explanation(error, cluster.server)]) from error
-
-
-def _live(cluster: Cluster, namespace: str, pod: str) -> Subject:
     kind, _, name = pod.rpartition("/")
-    if kind in OF_DEPLOYMENTS:
-        pod = _newest_pod(cluster, namespace, name)
-    elif kind in OF_PODS:
-        pod = name
-    else:
-        raise BadInput([f"{pod!r} names no Pod: it must be NAME, pod/NAME or deployment/NAME"])
+    if kind not in (*DEPLOYMENT_WORDS, *OF_PODS) or not name:
+        raise click.UsageError(f"{pod!r} names no Pod: it must be NAME, pod/NAME or deployment/NAME")
+    cluster, namespace = asked.cluster, asked.namespace
+    pod = _newest_pod(asked, namespace, name) if kind in DEPLOYMENT_WORDS else name
     try:
         state = cluster.get(PODS, namespace, pod)
     except NotFound as error:
-        hint = _hint(cluster, namespace, pod)
-        raise BadInput([f"there is no Pod {pod!r} in namespace {namespace}{hint}", GONE]) from error
+        hint = _hint(asked, namespace, pod)
+        raise click.ClickException(f"there is no Pod {pod!r} in namespace {namespace}{hint}\n{GONE}") from error
     try:
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
         listed = cluster.list(CORE_EVENTS, namespace, field_selector=selector)
@@ -99,25 +78,24 @@ def _live(cluster: Cluster, namespace: str, pod: str) -> Subject:
     return Subject(states=(state,), events=tuple(events_of(state, listed)), now=cluster.now())
 
 
-def _newest_pod(cluster: Cluster, namespace: str, name: str) -> str:
-    """Return the Pod of the Deployment *name* that was created last; raise BadInput where there is none."""
-    try:
-        labels = at(cluster.get(DEPLOYMENTS, namespace, name), "spec", "selector", "matchLabels")
-    except NotFound as error:
-        raise BadInput([f"there is no Deployment {name!r} in namespace {namespace}"]) from error
+def _newest_pod(asked: Asked, namespace: str, name: str) -> str:
+    """Return the Pod of the Deployment *name* that was created last; raise click.ClickException where there is none."""
+    labels = at(asked.deployment(namespace, name), "spec", "selector", "matchLabels")
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    pods = cluster.list(PODS, namespace, label_selector=selector)
+    pods = asked.cluster.list(PODS, namespace, label_selector=selector)
     if not pods:
-        raise BadInput([f"Deployment {namespace}/{name} has no Pod"])
+        raise click.ClickException(f"Deployment {namespace}/{name} has no Pod")
     newest = max(pods, key=lambda each: (str(at(each, "metadata").get("creationTimestamp")), _name(each)))
     return _name(newest)
 
 
-def _hint(cluster: Cluster, namespace: str, pod: str) -> str:
+def _hint(asked: Asked, namespace: str, pod: str) -> str:
     try:
-        names = [_name(each) for each in cluster.list(PODS, namespace)]
+        names = [_name(each) for each in asked.cluster.list(PODS, namespace)]
     except ApiError:
         return ""
+    if not names:
+        asked.refuse_absent(namespace)
     return f"; {did_you_mean(names, pod)}"
 
 

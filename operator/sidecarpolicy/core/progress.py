@@ -14,21 +14,12 @@ from sidecarpolicy.core.kinds import Facts, kind_of
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, Note
 from sidecarpolicy.core.skips import Skip
+from sidecarpolicy.core.states import State as State
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.names import Reason
 
 # A template that cannot make Pods (a quota, an admission rule) has failed when that held for this long, in seconds.
 REFUSED_SECONDS = 60
-
-
-class State(StrEnum):
-    """Where a selected workload stands; every one is in exactly one state."""
-
-    SKIPPED = "skipped"
-    PENDING = "pending"
-    PROGRESSING = "progressing"
-    UPDATED = "updated"
-    FAILED = "failed"
 
 
 class Health(StrEnum):

@@ -15,8 +15,9 @@ def one_line(text: str) -> str:
 
 
 def cause(text: str) -> str:
-    """Return what somebody else says, as a part of a sentence."""
-    return _cut(one_line(text), MOST_CAUSE)
+    """Return what somebody else says, as a part of a sentence: without a full stop at its end."""
+    said = one_line(text)
+    return _cut(said if said.endswith("..") else said.removesuffix("."), MOST_CAUSE)
 
 
 def shortened(text: str) -> str:

@@ -30,8 +30,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 import sidecarpolicy
 from sidecarpolicy import names
 
@@ -170,7 +168,7 @@ def read_kubeconfig(files: str, context: str = "") -> Connection:
             what=f"cannot read {error.filename}: {error.strerror}",
             remedy="check the path and its permissions",
         ) from error
-    except (_Malformed, yaml.YAMLError) as error:
+    except _Malformed as error:
         raise ConnectionProblem(where=where, what=str(error), remedy=_COMPARE) from error
     except (TypeError, AttributeError, KeyError, ValueError) as error:  # what comes of a wrong shape
         raise ConnectionProblem(where=where, what=f"is not a kubeconfig ({error})", remedy=_COMPARE) from error
@@ -215,7 +213,7 @@ def _existing(files: str, where: str) -> list[Path]:
 
 
 def _read(paths: list[Path], context: str, where: str) -> Connection:
-    configs = [(path.absolute().parent, yaml.load(path.read_text(), _loader())) for path in paths]
+    configs = [(path.absolute().parent, _parsed(path.read_text())) for path in paths]
     chosen = context or next((found for _, each in configs if (found := each.get("current-context"))), "")
     if not chosen:
         raise ConnectionProblem(
@@ -234,8 +232,13 @@ def _read(paths: list[Path], context: str, where: str) -> Connection:
     )
 
 
-def _loader() -> Any:
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def _parsed(text: str) -> Any:
+    import yaml  # a tenth of what a command takes to start; neither --help nor a Pod reads a kubeconfig
+
+    try:
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise _Malformed(str(error)) from error
 
 
 def _named(configs: list[tuple[Path, Mapping[str, Any]]], listed: str, name: str) -> _Entry:
