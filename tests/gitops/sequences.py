@@ -39,7 +39,7 @@ from tests.polling import poll
 from tests.running import Operator
 
 PATIENCE = 90.0
-SELDOM = 0.25
+SELDOM = 0.5
 """Many look at the same time."""
 RESTARTING = threading.Lock()
 QUICK = {"minReadySeconds": 0}
@@ -251,23 +251,11 @@ class Play:
 
     def settle(self) -> None:
         """Wait until everything is as it should be."""
-        poll(lambda: list(self.wrongs()), until=lambda wrongs: not wrongs, timeout=PATIENCE, every=SELDOM)
+        poll(lambda: next(self.wrongs(), ""), until=lambda wrong: not wrong, timeout=PATIENCE, every=SELDOM)
 
     def wrongs(self) -> Iterator[str]:
-        """What is not as it should be, yet."""
-        live, twin = self.fleet.deployment(), self.twin.deployment()
-        assigned = dict(self.assigned(twin))
-        composed = compose(twin["spec"]["template"], Record(), assigned)
-        record = record_of(record_in(live))
-        entries = {policy: facts(record, policy) for policy in record.entries}
-        wanted = {policy: facts(composed.record, policy) for policy in composed.record.entries}
-        if entries != wanted:
-            yield f"the record has {entries} instead of {wanted}"
-        ours = record.items
-        if with_ours_last(live["spec"]["template"], ours) != with_ours_last(composed.template, ours):
-            yield f"the template is {live['spec']['template']} instead of {composed.template}"
-        if owners_metadata(live) != owners_metadata(twin):
-            yield f"the metadata is {owners_metadata(live)} instead of {owners_metadata(twin)}"
+        """What is not as it should be, yet; first what takes one look to see."""
+        live = self.fleet.deployment()
         if live.get("status", {}).get("observedGeneration") != live["metadata"]["generation"]:
             yield "not observed"
         status, replicas = live.get("status", {}), live["spec"]["replicas"]
@@ -281,6 +269,19 @@ class Play:
         there = self.fleet.get(names.PLURALS[names.POLICY], version=names.API_VERSION)["items"]
         if {each["metadata"]["name"] for each in there} != self.policies:
             yield f"a policy is still there: {[each['metadata']['name'] for each in there]}"
+        twin = self.twin.deployment()
+        assigned = dict(self.assigned(twin))
+        composed = compose(twin["spec"]["template"], Record(), assigned)
+        record = record_of(record_in(live))
+        entries = {policy: facts(record, policy) for policy in record.entries}
+        wanted = {policy: facts(composed.record, policy) for policy in composed.record.entries}
+        if entries != wanted:
+            yield f"the record has {entries} instead of {wanted}"
+        ours = record.items
+        if with_ours_last(live["spec"]["template"], ours) != with_ours_last(composed.template, ours):
+            yield f"the template is {live['spec']['template']} instead of {composed.template}"
+        if owners_metadata(live) != owners_metadata(twin):
+            yield f"the metadata is {owners_metadata(live)} instead of {owners_metadata(twin)}"
 
     def assigned(self, twin: Manifest) -> Iterator[tuple[PolicyId, Revision]]:
         """What each policy injects, adjusted as the owner wants it, where they want it at all."""
