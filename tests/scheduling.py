@@ -21,6 +21,7 @@ FIRST = (
     "tests/api/test_crds.py",
     "tests/gitops/test_waiting.py",
     "tests/gitops/test_owners_tools.py",
+    "tests/gitops/test_sequences.py",
     "tests/api/test_rollouts.py",
     "tests/chaos/test_short.py",
     "tests/api/test_main_job.py",
