@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -154,6 +155,15 @@ def no_restarted_pods(fleet: Fleet) -> tuple[Manifest, Manifest]:
     )
 
 
+def holds(fleet: Fleet) -> bool:
+    """Whether that rule is in force by now."""
+    container = {"name": "app", "image": "example.test/app:1"}
+    metadata = {"name": "probe", "annotations": {names.CONFIG: "probe"}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
+    made = fleet.kubectl("create", "--dry-run=server", "--filename=-", input=json.dumps(pod), check=False)
+    return "unreadable" in made.stderr
+
+
 def test_content_that_breaks_the_first_halts_goes_back_and_begins_again_when_it_is_edited(
     readable: Fleet, operator: Operator
 ) -> None:
@@ -165,6 +175,7 @@ def test_content_that_breaks_the_first_halts_goes_back_and_begins_again_when_it_
     rule = no_restarted_pods(readable)
     readable.apply(*rule)
     try:
+        poll(partial(holds, readable))
         readable.apply(a_config_map(readable, "bad"))
         (failure,) = readable.wait("RolledBack", timeout=90)["failures"]
         poll(lambda: readable.templates() == before)
