@@ -10,8 +10,11 @@ from hypothesis import given
 
 from sidecarpolicy import names
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY, LAST_APPLIED, NO_CLAIMS, claims_of, template_items
-from sidecarpolicy.core.record import ItemKey
+from sidecarpolicy.core.injection import compose, inject
+from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.tree import Json
+from tests.builders import a_deployment, a_sidecar
+from tests.core.objects import WEB, a_revision
 from tests.core.strategies import templates
 
 PROXY = ItemKey(list="initContainers", name="proxy")
@@ -158,3 +161,21 @@ def test_nothing_is_claimed_where_nothing_is_said() -> None:
 def test_every_item_of_a_template_has_a_key_of_its_own(template: Json) -> None:
     keys = [key for key, _ in template_items(template)]
     assert len(keys) == len(set(keys))
+
+
+def test_a_held_sidecar_that_its_owner_declares_too_stays_where_the_owner_has_it() -> None:
+    """It is in another order than ours. Were it moved, every apply of its owner would be two rollouts."""
+    revision = a_revision(a_sidecar("proxy", role="Proxy"))
+    injected, record = inject(a_deployment()["spec"]["template"], [revision], Record())
+    inits = [{"name": "migrate", "image": "migrate:1"}, *injected["spec"]["initContainers"]]
+    template = {**injected, "spec": injected["spec"] | {"initContainers": inits}}
+    applied = {LAST_APPLIED: json.dumps({"spec": {"template": template}})}
+
+    def order(annotations: Json) -> list[str]:
+        claims = claims_of({"annotations": annotations})
+        held = frozenset({WEB})
+        kept = compose(template, record, {}, held=held, known=lambda *_: revision, claims=claims).template
+        return [each["name"] for each in kept["spec"]["initContainers"]]
+
+    assert order({}) == ["proxy", "migrate"]
+    assert order(applied) == ["migrate", "proxy"]

@@ -266,9 +266,8 @@ ROWS: tuple[Row, ...] = (
         tool=tools.CLIENT_SIDE,
         action="uses the name of an injected container",
         act=writes(OURS_TOO),
-        own=2,  # the second puts the container, where kubectl has moved it, into the sidecar's place again
+        own=1,
         verdict=V.STEPS_BACK,
-        with_admission=1,
     ),
     created(tools.SERVER_SIDE),
     always(unchanged(tools.SERVER_SIDE)),

@@ -323,7 +323,6 @@ def _act(cell: Cell, stage: Stage, watch: Watch) -> Seen:
     if cell.row.expected(admission=cell.admission)[0] is Verdict.STEPS_BACK:
         status = fleet.wait("AllSkipped", timeout=PATIENCE)
         assert [each["reason"] for each in status["skipped"]] == ["NameConflict"]
-        fleet.wait_for(lambda found: not disorder(found["spec"]["template"]), timeout=PATIENCE)
         _caught_up(fleet, watch)
         return Seen(verdict=Verdict.STEPS_BACK, rollouts=len(_templates(watch, fleet, mark, before)))
     stage.settle(app)

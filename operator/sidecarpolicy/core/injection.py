@@ -341,7 +341,9 @@ class _Work:
         for revision, sidecar in start_order([*self.assigned, *held.values()]):
             item = ItemKey(INIT_CONTAINERS, sidecar.name)
             if revision.policy in held:
-                content = self.live.get(item) if item in self.held[revision.policy].items else None
+                # What its owner declares too stays where the owner has it: to move it would undo every apply.
+                is_held = item in self.held[revision.policy].items and item not in self.claims.owners
+                content = self.live.get(item) if is_held else None
             else:
                 content = self.wanted.get(item) if item in self.provided[revision.policy] else None
             if content is None or sidecar.name in placed:
