@@ -249,7 +249,10 @@ def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyPass:
-    """The pass over one policy. *observed*: waits until the fleets show everything that is cached."""
+    """The pass over one policy. *observed*: waits until the fleets show everything that is cached.
+
+    *is_being_written*: whether a workload of a policy's fleet is being written.
+    """
 
     api: Api
     writer: Writer
@@ -257,6 +260,7 @@ class PolicyPass:
     teller: Teller
     reporter: Reporter
     observed: Callable[[], Awaitable[None]]
+    is_being_written: Callable[[PolicyId], bool]
     pod_security: PodSecurity
 
     async def run(self, identity: PolicyId) -> float | None:
@@ -325,6 +329,8 @@ class PolicyPass:
             if found is None:
                 return
             write, tells = found
+            if isinstance(write, ChangeFinalizers) and cached.deleting and self.is_being_written(identity):
+                return  # it may bring the sidecars of which nothing is left; the pass after it sees that
             if isinstance(write, ChangeFinalizers) and cached.deleting:
                 self.teller.of_release(cached, _released(cached, remembered, context))
             await self.writer.apply(write)

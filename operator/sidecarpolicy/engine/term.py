@@ -63,6 +63,7 @@ class Term:
             teller=self._teller,
             reporter=reporter,
             observed=self._observed,
+            is_being_written=self._is_being_written,
             pod_security=pod_security,
         )
         self._alarms = Alarms()
@@ -332,6 +333,11 @@ class Term:
             or Step(workload=workload, revision="", takes_slot=not each, why="another write is on its way")
             for workload, each in self._writing.items()
         }
+
+    def _is_being_written(self, policy: PolicyId) -> bool:
+        """Whether a workload that *policy* selects, or has something on, is being written."""
+        found = (self.context.memory.workloads.get(identity) for identity in self._writing)
+        return any(each is not None and policy in each.in_fleets for each in found)
 
     def _urgent_steps(self, identity: WorkloadId) -> dict[PolicyId, Step]:
         found = {}
