@@ -17,6 +17,7 @@ from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, compose, eject
 from sidecarpolicy.core.kinds.deployment import workload_from
+from sidecarpolicy.core.node_groups import Nodes
 from sidecarpolicy.core.nodes import node_from
 from sidecarpolicy.core.opt_out import opts_out, without_effect
 from sidecarpolicy.core.policy import Policy
@@ -26,7 +27,6 @@ from sidecarpolicy.core.rendering import offline
 from sidecarpolicy.core.skips import Skip, Subject, judge, pins_among
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Namespace, Workload, namespace_from, record_of
-from sidecarpolicy.engine.nodes import Nodes
 from sidecarpolicy.names import OptOut, SkipReason
 from tests.core.golden import GOLDEN, check
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.node_groups import Nodes
 from sidecarpolicy.core.nodes import ANYWHERE, NO_NODE, NOTHING_SEEN, Demand, Eligible, Kubelet, demand_of, node_from
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Judgement
-from sidecarpolicy.engine.nodes import Nodes
 from sidecarpolicy.engine.prepare import NO_STEPS, prepare, warn
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NODES
 from sidecarpolicy.engine.skip_verdicts import judged

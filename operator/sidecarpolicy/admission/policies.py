@@ -41,7 +41,8 @@ def decide(request: Json, context: Context) -> Decision:
     cached = cached_policy(body)
     if cached.problems:
         return Decision(problems=cached.problems)
-    found = (f"{each.where}: {each.message}" for each in warnings_of(cached, _with(cached, context)))
+    # What has no place in the object is about the cluster: the status says it, not every apply.
+    found = (f"{each.where}: {each.message}" for each in warnings_of(cached, _with(cached, context)) if each.where)
     return Decision(warnings=tuple(cause(each) for each in (*found, *_cycle(body, cached, context))))
 
 

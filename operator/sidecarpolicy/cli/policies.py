@@ -13,6 +13,7 @@ from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_fro
 from sidecarpolicy.core.decode import decode_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
+from sidecarpolicy.core.node_groups import Nodes
 from sidecarpolicy.core.nodes import Node, node_from
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
@@ -22,7 +23,6 @@ from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Namespace
-from sidecarpolicy.engine.nodes import Nodes
 from sidecarpolicy.manifests import BadInput, File, Object
 from sidecarpolicy.names import WarningReason
 

@@ -15,12 +15,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.nodes import WINDOWS
-from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, compact
+
+if TYPE_CHECKING:
+    from sidecarpolicy.core.revision import Revision
 
 # Labels of a namespace by which it enforces a standard (k8s.io/pod-security-admission/api).
 ENFORCE, ENFORCE_VERSION = "pod-security.kubernetes.io/enforce", "pod-security.kubernetes.io/enforce-version"

@@ -26,6 +26,7 @@ from sidecarpolicy.core.configs import ConfigObject, Wanted
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
+from sidecarpolicy.core.node_groups import Nodes
 from sidecarpolicy.core.nodes import Eligible, Node, node_from
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.pull_secrets import secrets_in
@@ -40,7 +41,6 @@ from sidecarpolicy.core.revision import (
 )
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_from, record_of
-from sidecarpolicy.engine.nodes import Nodes
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
