@@ -10,6 +10,8 @@ that would have set it so.
 A term ends when the Lease was, or may have been, another's. Where renewals only came too late and the record is still
 the one that the term began with, nobody else has led: the term was interrupted, and goes on. An API server (or a
 machine) with too much to do answers late again and again; if each time all were read anew, nothing would ever be done.
+After an interruption of more than a *lease_duration* everything is read anew all the same: who was frozen for so long
+cannot tell what has happened meanwhile, etcd may have been restored from a backup.
 
 What an election cannot do: call back a request that is on its way when leadership ends. Every write of this
 operator therefore carries its own precondition (generation, uid or resourceVersion).
@@ -88,7 +90,7 @@ class Election:
         self._leads, self._over = asyncio.Event(), asyncio.Event()
         self._in_term = False
         self._acquired: tuple[Any, Any] = (None, None)  # what marks the record that the term rests on
-        self._leads_until = -math.inf
+        self._leads_until = self._held_until = -math.inf
         self._lapse: asyncio.TimerHandle | None = None
         self._released = False
         self._writing = asyncio.Lock()
@@ -250,11 +252,13 @@ class Election:
         acquired = self._seen.get("acquireTime"), self._seen.get("leaseTransitions")
         if self._in_term and acquired != self._acquired:
             self._lose("somebody else has written the record")
+        elif self._in_term and self._clock() > self._held_until + self._lease_duration:
+            self._lose("it was not renewed for too long")
         if self._leads.is_set() and not self.leading:
             self._interrupt()
         if self._clock() >= until:
             return  # the answer came too late to be of use
-        self._leads_until = until
+        self._leads_until = self._held_until = until
         if self._lapse is not None:
             self._lapse.cancel()
         self._lapse = asyncio.get_running_loop().call_later(until - self._clock(), self._check)
