@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
+from sidecarpolicy.engine.resources import REPLICA_SETS
 from sidecarpolicy.names import Approval, OnFailure
 from tests.core.golden import GOLDEN, check
 from tests.simulation.stories import Deployment, World, established
@@ -67,3 +69,8 @@ def tell(world: World, story: str) -> None:
 def everywhere(world: World, revision: str | None) -> bool:
     """Whether every Deployment bears *revision*."""
     return set(world.end().values()) == {revision}
+
+
+def versions(world: World) -> Mapping[str, int]:
+    """How many Pod templates each Deployment has had, by the ReplicaSets that are left of them."""
+    return Counter(each["metadata"]["ownerReferences"][0]["name"] for each in world.server.every(REPLICA_SETS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,9 +14,9 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import parse
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.engine.resources import CONFIG_MAPS, DEPLOYMENTS, REPLICA_SETS, REVISIONS, SECRETS
+from sidecarpolicy.engine.resources import CONFIG_MAPS, DEPLOYMENTS, REVISIONS, SECRETS
 from sidecarpolicy.names import DeletionPolicy, OnFailure, Removal, Strategy
-from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, tell, thirty
+from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, tell, thirty, versions
 from tests.simulation.stories import Deployment, World, established
 
 SHOP = "shop"
@@ -43,11 +42,6 @@ def a_running_world(rollout: Rollout = TENTH, *, spec: Json = CONFIG, **fields: 
     world.run()
     assert world.settled().startswith("RolloutComplete")
     return world
-
-
-def versions(world: World) -> Mapping[str, int]:
-    """How many Pod templates each Deployment has had, by the ReplicaSets that are left of them."""
-    return Counter(each["metadata"]["ownerReferences"][0]["name"] for each in world.server.every(REPLICA_SETS))
 
 
 def restarts(world: World) -> dict[str, str]:

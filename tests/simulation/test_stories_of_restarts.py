@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.engine.resources import REPLICA_SETS
 from sidecarpolicy.names import OnFailure
-from tests.simulation.fleets import EVERYWHERE, TENTH, a_world, everywhere, thirty
+from tests.simulation.fleets import EVERYWHERE, TENTH, a_world, everywhere, thirty, versions
 from tests.simulation.stories import World
 
 RESTART, AGAIN = "2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z"
@@ -23,11 +20,6 @@ def a_running_world(rollout: Rollout = TENTH, **fields: object) -> World:
     world.run()
     assert world.settled().startswith("RolloutComplete")
     return world
-
-
-def versions(world: World) -> Mapping[str, int]:
-    """How many Pod templates each Deployment has had, by the ReplicaSets that are left of them."""
-    return Counter(each["metadata"]["ownerReferences"][0]["name"] for each in world.server.every(REPLICA_SETS))
 
 
 def restarts(world: World) -> dict[str, str]:

@@ -57,9 +57,8 @@ class Election:
 
     *lease_duration*, *renew_deadline* and *retry_period* are seconds. *on_gained* and *on_lost* are called in the event
     loop when `leading` changes, also where a term is only interrupted, at most once per change and always in turn; they
-    must not block or raise. Give it
-    an *api* of its own: renewals must not queue for a connection behind the workers' requests. *clock* must go on while
-    the machine is suspended.
+    must not block or raise. Give it an *api* of its own: renewals must not queue for a connection behind the workers'
+    requests. *clock* must go on while the machine is suspended.
     """
 
     def __init__(
