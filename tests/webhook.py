@@ -86,6 +86,12 @@ class Webhook:
         self._log = Path(tempfile.mkstemp(prefix="webhook-", suffix=".log")[1])
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """Everything it has printed since its last start."""
         return self._log.read_text()

@@ -22,6 +22,7 @@ SIZES: dict[str, tuple[int, ...]] = {
     "coldstart": (10_000,),
     "failover": (10_000,),
     "latency": (2_000,),
+    "admission": (10_000,),
     "naive": (2_000,),
 }
 """Each measurement is a module of this name with `measure(size, rounds)`; its usual sizes."""

@@ -139,6 +139,21 @@ def _fanout(size: int) -> tuple[Line, ...]:
     )
 
 
+def _admission(size: int) -> tuple[Line, ...]:
+    def line(what: str, figure: str, unit: str, goal: float | None = None) -> Line:
+        return Line(what=what, figure=figure, unit=unit, goal=goal, measurement="admission", size=size)
+
+    beside = "99th percentile against a handler that allows everything"
+    busy = f"the same in a fan-out to {size:,}"
+    return (
+        line(f"admission of a new Deployment, 200 policies, 50 a second: {beside}", "p99_ratio", "×"),
+        line("the same in milliseconds", "p99_ms", " ms"),
+        line(f"{busy}: {beside}", "busy_p99_ratio", "×"),
+        line(f"{busy}, in milliseconds", "busy_p99_ms", " ms"),
+        line("the slowest of all; the API server waits for 3 s", "highest_ms", " ms", 3_000),
+    )
+
+
 LINES: tuple[Line, ...] = (
     *(line for size in SIZES for line in _fanout(size)),
     Line(
@@ -251,6 +266,7 @@ LINES: tuple[Line, ...] = (
         goal=7,
         unit="×",
     ),
+    *_admission(10_000),
     Line(
         what="one edit to 2,000: times faster than a naive Kopf operator",
         measurement="naive",
