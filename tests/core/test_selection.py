@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sidecarpolicy.core.decode import decode_selector
 from sidecarpolicy.core.reading import Cursor
-from sidecarpolicy.core.selection import EVERYTHING, Selector
+from sidecarpolicy.core.selection import EVERYTHING, Selector, SelectorIndex
 from sidecarpolicy.core.tree import Json
 
 
@@ -84,3 +84,40 @@ def test_opposites_are_opposite(labels: dict[str, str], values: list[str]) -> No
 @given(LABELS, st.permutations([expression("In", "web"), expression("Exists"), expression("NotIn", "db")]))
 def test_the_order_of_requirements_means_nothing(labels: dict[str, str], expressions: list[Json]) -> None:
     assert selector(matchExpressions=expressions).matches(labels) == (labels.get("tier") == "web")
+
+
+REQUIREMENTS = st.one_of(
+    st.builds(expression, st.sampled_from(["In", "NotIn"]), st.sampled_from(["web", "db", ""])),
+    st.builds(expression, st.just("In"), st.just("web"), st.just("db")),
+    st.sampled_from([expression("Exists"), expression("DoesNotExist")]),
+    st.builds(lambda value: {"key": "app", "operator": "In", "values": [value]}, st.sampled_from(["web", "db"])),
+)
+SELECTORS = st.builds(lambda found: selector(matchExpressions=found), st.lists(REQUIREMENTS, max_size=3))
+WRITES = st.lists(st.tuples(st.integers(0, 3), st.none() | SELECTORS), max_size=12)
+
+
+@given(WRITES, st.lists(LABELS, min_size=1, max_size=4))
+def test_an_index_misses_no_selector_and_gives_none_twice(
+    writes: list[tuple[int, Selector | None]], objects: list[dict[str, str]]
+) -> None:
+    index, there = SelectorIndex[int](), dict[int, Selector]()
+    for key, written in writes:
+        if written is None:
+            index.drop(key)
+            there.pop(key, None)
+        else:
+            index.put(key, written)
+            there[key] = written
+    for labels in objects:
+        found = list(index.candidates(labels))
+        assert len(found) == len(set(found))
+        assert {key for key, each in there.items() if each.matches(labels)} <= set(found) <= there.keys()
+
+
+def test_an_index_leaves_out_who_wants_another_value() -> None:
+    index = SelectorIndex[str]()
+    for tier in ("web", "db"):
+        index.put(tier, selector(matchLabels={"tier": tier}, matchExpressions=[expression("Exists")]))
+    assert list(index.candidates({"app": "x", "tier": "db"})) == ["db"]
+    index.drop("db")
+    assert list(index.candidates({"app": "x", "tier": "db"})) == []

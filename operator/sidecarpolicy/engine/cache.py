@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +39,7 @@ from sidecarpolicy.core.revision import (
     policy_of_revision,
     update_revision,
 )
+from sidecarpolicy.core.selection import SelectorIndex
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_from, record_of
 from sidecarpolicy.engine.port import Json, Resource
@@ -221,8 +222,8 @@ class Cache:
         self._drivers: dict[WorkloadId, str] = {}
         self._nodes = Nodes()
         self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
-        self._cluster_policies: dict[PolicyId, CachedPolicy] = {}
-        self._policies_in: dict[str, dict[PolicyId, CachedPolicy]] = defaultdict(dict)
+        self._selectors: dict[str, SelectorIndex[PolicyId]] = defaultdict(SelectorIndex)
+        """Of policies that may select, by their namespace; empty for those of the whole cluster."""
 
     # --- what it is asked
 
@@ -541,10 +542,14 @@ class Cache:
 
     def _that_select(self, workload: Workload) -> tuple[PolicyId, ...]:
         """Find the policies that select *workload*."""
+        found = (
+            self.policies[each]
+            for namespace in ("", workload.id.namespace)
+            if namespace in self._selectors
+            for each in self._selectors[namespace].candidates(workload.pod_labels)
+        )
         return tuple(
-            each.id
-            for each in (*self._cluster_policies.values(), *self._policies_in.get(workload.id.namespace, {}).values())
-            if each.policy is not None and not each.deleting and self.selects(each.policy, workload)
+            sorted(each.id for each in found if each.policy is not None and self.selects(each.policy, workload))
         )
 
     def _child(self, name: Name, new: Child | None) -> None:
@@ -684,26 +689,37 @@ class Cache:
 
     def _policy(self, identity: PolicyId, new: CachedPolicy | None) -> None:
         old = self.policies.pop(identity, None)
-        among = self._cluster_policies if identity.cluster_wide else self._policies_in[identity.namespace]
-        among.pop(identity, None)
         if new is not None:
-            self.policies[identity] = among[identity] = new
+            self.policies[identity] = new
             if new.policy is not None and new.policy.pull_secrets:
                 self.accounts_needed.set()
         self._note_named_configs(identity, _named_configs(old), _named_configs(new))
         self._tell_policy(identity)
         if old is not None and new is not None and _reach(old) == _reach(new):
             return  # what it injects reaches workloads by its revisions
+        policy = new.policy if new is not None and not new.deleting else None
+        if policy is not None:
+            self._selectors[identity.namespace].put(identity, policy.selector)
+        elif identity.namespace in self._selectors:
+            self._selectors[identity.namespace].drop(identity)
+        matches = policy.selector.matches if policy is not None else None
+        namespaces = self._namespaces_of(policy) if policy is not None else ()
         for workload in self.reached_by(identity):
             before = self._selecting.get(workload.id, ())
-            selects = (
-                new is not None and new.policy is not None and not new.deleting and self.selects(new.policy, workload)
-            )
+            selects = matches is not None and workload.id.namespace in namespaces and matches(workload.pod_labels)
             if selects != (identity in before):
                 others = tuple(each for each in before if each != identity)
-                self._selecting[workload.id] = (*others, identity) if selects else others
-            if selects or identity in before or self._bears(workload, identity):
+                self._selecting[workload.id] = tuple(sorted((*others, identity))) if selects else others
+            # A term begins by looking at everything: without a listener there is nobody to tell.
+            if self.listener is not None and (selects or identity in before or self._bears(workload, identity)):
                 self._tell_workload(workload.id)
+
+    def _namespaces_of(self, policy: Policy) -> Collection[str]:
+        """Of the namespaces that have workloads those that *policy* selects."""
+        if not policy.id.cluster_wide:
+            return (policy.id.namespace,)
+        wanted = policy.namespace_selector
+        return {each for each in self._in_namespace if wanted is None or wanted.matches(self.namespace(each).labels)}
 
     def _note_named_configs(
         self, policy: PolicyId, before: frozenset[ConfigObject], after: frozenset[ConfigObject]
