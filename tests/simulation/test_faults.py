@@ -394,6 +394,23 @@ def test_a_term_begins_with_what_is_there() -> None:
     assert everywhere(world, "web-a")
 
 
+def test_who_leads_from_the_start_lists_everything_once() -> None:
+    """Not before the Lease and, for the term to begin with fresh reads, once more after it."""
+    world = a_world(some(4), QUICK, current="web-a")
+    ticks(world, 2)
+    world.operator.stop()
+    world.operator.start()
+    ticks(world, 2)
+    assert world.operator.leading
+    lists = [
+        each.resource
+        for each in world.operator.process.client.requests
+        if each.verb == "list" and not each.name and not each.namespace
+    ]
+    assert DEPLOYMENTS in lists
+    assert len(lists) == len(set(lists)), lists
+
+
 def test_a_restart_forgets_no_soak() -> None:
     """Fault 18: its owner changed it while it was watched."""
     world = an_updated_world(some(3), Rollout(max_concurrent=1, min_ready_seconds=300))

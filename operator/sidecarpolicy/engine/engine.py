@@ -58,11 +58,14 @@ class Engine:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        await self.leadership.wait_until_known()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(
+                self._lead_for_ever()
+            )  # first: where this process leads already, one LIST is fresh enough
             for reflector in self.reflectors.values():
                 tasks.create_task(reflector.run())
             tasks.create_task(self.configs.run())
-            tasks.create_task(self._lead_for_ever())
             tasks.create_task(self._sync_for_ever())
             await asyncio.gather(*(each.synced.wait() for each in self.reflectors.values()))
             self.synced.set()

@@ -201,6 +201,10 @@ class Leadership(Protocol):
         """How many terms of this process there have been; one is interrupted, not ended, while nobody else can lead."""
         ...
 
+    async def wait_until_known(self) -> None:
+        """Return once it is known whether this process leads from its start, or cannot be for now."""
+        ...
+
     async def wait_until_leading(self) -> None:
         """Return once this process leads."""
         ...

@@ -86,7 +86,7 @@ class Election:
         self._on_gained, self._on_lost = on_gained, on_lost
         self.term = 0
         """How many terms there have been."""
-        self._leads, self._over = asyncio.Event(), asyncio.Event()
+        self._looked, self._leads, self._over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._in_term = False
         self._acquired: tuple[Any, Any] = (None, None)  # what marks the record that the term rests on
         self._leads_until = self._held_until = -math.inf
@@ -118,6 +118,10 @@ class Election:
         """How often the Lease has changed hands, when last seen."""
         return int(self._seen.get("leaseTransitions") or 0)
 
+    async def wait_until_known(self) -> None:
+        """Return once the Lease was looked at for the first time, or could not be."""
+        await self._looked.wait()
+
     async def wait_until_leading(self) -> None:
         """Return once this process leads."""
         while not self.leading:
@@ -139,6 +143,7 @@ class Election:
         try:
             while not self._released:
                 await self._try()
+                self._looked.set()
                 pause = self._retry_period
                 await asyncio.sleep(pause if self._leads.is_set() else pause * random.uniform(1.0, 1.2))
         finally:
