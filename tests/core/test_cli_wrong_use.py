@@ -45,7 +45,7 @@ def reading(write: Callable[..., Path]) -> Callable[..., Result]:
     policy = write("good/policy.yaml", a_policy())
 
     def read(verb: str, *arguments: str | Path, text: str | None = None) -> Result:
-        policies = ["-p", policy] if verb in ("inject", "diff") else []
+        policies: list[str | Path] = ["-p", policy] if verb in ("inject", "diff") else []
         return run(verb, *policies, *arguments, text=text)
 
     return read
@@ -169,7 +169,7 @@ def test_where_one_file_cannot_be_written_none_is(public: Path, verb: str) -> No
         text = OLD_SCHOOL.read_text() if verb == "migrate" else yaml.safe_dump(a_deployment(name))
         (folder / f"{name}.yaml").write_text(text)
     files = [apps / "a.yaml", fixed / "b.yaml"]
-    policies = ["-p", public / "policy.yaml"] if verb == "inject" else []
+    policies: list[str | Path] = ["-p", public / "policy.yaml"] if verb == "inject" else []
     if verb == "eject":
         run("inject", "-p", public / "policy.yaml", "-i", *files)
     before = [each.read_text() for each in files]

@@ -14,7 +14,7 @@ import click
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-class NamespaceName(click.ParamType):
+class NamespaceName(click.ParamType[str]):
     """The name of a namespace."""
 
     name = "name"
