@@ -15,7 +15,7 @@ import click
 from sidecarpolicy import names
 from sidecarpolicy.cli.completing import contexts, namespaces, policies
 from sidecarpolicy.cli.hints import alike, did_you_mean
-from sidecarpolicy.cli.namespace_name import NAMESPACE
+from sidecarpolicy.cli.namespace_name import namespace_name
 from sidecarpolicy.cli.patience import TIMEOUT
 from sidecarpolicy.cli.policy_names import policy_named
 from sidecarpolicy.core.identity import PolicyId
@@ -172,7 +172,7 @@ def asks_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--operator-namespace",
-            type=NAMESPACE,
+            callback=namespace_name,
             default=OPERATOR_NAMESPACE,
             show_default=True,
             metavar="NAME",
@@ -203,7 +203,7 @@ def asks_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "-n",
             "--namespace",
-            type=NAMESPACE,
+            callback=namespace_name,
             metavar="NAME",
             help="Default: the context's.",
             shell_complete=namespaces,

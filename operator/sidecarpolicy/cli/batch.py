@@ -20,7 +20,7 @@ from sidecarpolicy.cli import sources
 from sidecarpolicy.cli.deployments import Manifest, is_deployment, is_dropped, is_patch, manifest_from
 from sidecarpolicy.cli.locating import located
 from sidecarpolicy.cli.manifests import json_of, stream_of, write_all, yaml_of
-from sidecarpolicy.cli.namespace_name import NAMESPACE
+from sidecarpolicy.cli.namespace_name import namespace_name
 from sidecarpolicy.cli.offline import Did, Note, Result
 from sidecarpolicy.cli.policies import Given, given, namespace_warnings, policy_warnings
 from sidecarpolicy.cli.rewriting import Rewritten, rewritten
@@ -58,7 +58,7 @@ def namespace_option(command: Decorated) -> Decorated:
     return click.option(
         "-n",
         "--namespace",
-        type=NAMESPACE,
+        callback=namespace_name,
         metavar="NAME",
         default="default",
         show_default=True,

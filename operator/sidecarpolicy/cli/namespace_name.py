@@ -14,24 +14,18 @@ import click
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-class NamespaceName(click.ParamType[str]):
-    """The name of a namespace."""
-
-    name = "name"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return *value*; fail where no namespace can have that name."""
-        if not value:
-            self.fail("an empty name is no namespace: leave the flag out for its default", param, ctx)
-        if not LABEL.fullmatch(value):
-            meant = value.lower()
-            hint = f"; did you mean {meant}?" if LABEL.fullmatch(meant) else ""
-            self.fail(
-                f"{value!r} is no name of a namespace: up to 63 lower-case letters, digits and '-' inside{hint}",
-                param,
-                ctx,
-            )
+def namespace_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return *value*, None where the flag is not there; raise click.BadParameter where no namespace is called so."""
+    if value is None or LABEL.fullmatch(value):
         return value
-
-
-NAMESPACE = NamespaceName()
+    if not value:
+        raise click.BadParameter(
+            "an empty name is no namespace: leave the flag out for its default", context, parameter
+        )
+    meant = value.lower()
+    hint = f"; did you mean {meant}?" if LABEL.fullmatch(meant) else ""
+    raise click.BadParameter(
+        f"{value!r} is no name of a namespace: up to 63 lower-case letters, digits and '-' inside{hint}",
+        context,
+        parameter,
+    )
