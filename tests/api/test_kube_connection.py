@@ -278,8 +278,8 @@ async def test_a_user_that_is_no_use_is_explained(
     [
         (None, "there is no such file; name one with --kubeconfig"),
         ("{", "compare with `kubectl config view`"),
-        ("", "is not a kubeconfig"),
-        ("[]", "is not a kubeconfig"),
+        ("", "has no current-context"),
+        ("[]", "is no kubeconfig: it must be a mapping"),
         ("{}", "has no current-context; name one with --context"),
         ("current-context: z", "has no context 'z'"),
     ],

@@ -101,6 +101,7 @@ def test_started_before_its_kinds_it_waits_for_them_and_says_so(server: localclu
     assert "the API server does not serve sidecarpolicies.sidecars.dev\n" in text
     assert process.ask("/livez") == (200, "ok\n")
     assert process.ask("/healthz") == (200, "ok\n")
+    assert "GET /" not in process.log  # a line for each probe would be all that there is
     install(server)
     poll(lambda: process.ask("/readyz"), until=lambda answer: answer == (200, "ok\n"))
     poll(process._leads)

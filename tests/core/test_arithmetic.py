@@ -318,6 +318,11 @@ def test_an_unchanged_pod_costs_the_same(spec: Json) -> None:
             "cpu 100m → 200m, init peak cpu 1 → 1100m",
         ),
         (a_pod(), a_pod(a_native("s", {"cpu": "10m"})), "cpu none → 10m"),
+        (
+            a_pod(app=a_container("a", {"cpu": "10m"})),
+            a_pod(a_native("s", {"cpu": "500"}), app=a_container("a", {"cpu": "10m"})),
+            "cpu 10m → 500.01",  # and not 500010m
+        ),
         (a_pod(a_native("s", {"cpu": "10m"})), a_pod(), "cpu 10m → none"),
         (
             a_pod(app=a_container("a", {"memory": "64Mi"})),
@@ -330,7 +335,7 @@ def test_an_unchanged_pod_costs_the_same(spec: Json) -> None:
             "cpu none → 2, memory none → 1Gi, example.test/gpu none → 1",
         ),
     ],
-    ids=["both", "peak", "new", "gone", "uneven", "order"],
+    ids=["both", "peak", "new", "large", "gone", "uneven", "order"],
 )
 def test_a_cost_reads_well(before: Json, after: Json, words: str) -> None:
     assert describe(costs(before, after)) == words

@@ -145,14 +145,20 @@ ON_FILES = {"orjson", "yaml", "_yaml", "cython_runtime"}
 # Who decides what is injected is asked by none of those that only tell what is there.
 DECIDING = {f"sidecarpolicy.core.{each}" for each in ("decode", "revision", "ordering", "skips", "injection", "plan")}
 NEVER = {"sidecarpolicy.engine.cache", "sidecarpolicy.handlers", "sidecarpolicy.admission"}
+# What only a request takes, a file that is written, or a terminal.
+LATER = {"http.client", "ssl", "email", "subprocess", "tempfile", "shutil", "urllib.request", "sidecarpolicy.kube"}
+# What knows how Deployments are rolled out, and what a record on one means.
+OF_WORKLOADS = {"sidecarpolicy.core.kinds", "sidecarpolicy.core.workload", "sidecarpolicy.core.record"}
 
 
 @pytest.mark.parametrize(
     ("verb", "packages", "never"),
     [
-        ("status", ON_A_CLUSTER, DECIDING),
-        ("list", ON_A_CLUSTER, DECIDING),
-        ("stop", ON_A_CLUSTER, DECIDING),
+        ("status", ON_A_CLUSTER, DECIDING | LATER | OF_WORKLOADS),
+        ("stop", ON_A_CLUSTER, DECIDING | LATER | OF_WORKLOADS),
+        ("pause", ON_A_CLUSTER, DECIDING | LATER | OF_WORKLOADS),
+        ("list", ON_A_CLUSTER, DECIDING | LATER | {"sidecarpolicy.core.kinds", "sidecarpolicy.core.workload"}),
+        ("inject", ON_FILES, LATER | {"sidecarpolicy.engine"}),
         ("validate", ON_FILES, {"sidecarpolicy.kube", "sidecarpolicy.engine", "ssl", "http.client"}),
         ("lint", ON_FILES, DECIDING | {"sidecarpolicy.kube", "sidecarpolicy.engine", "ssl", "http.client"}),
     ],

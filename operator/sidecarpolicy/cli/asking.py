@@ -8,20 +8,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.cluster import TIMEOUT, Cluster, explanation
 from sidecarpolicy.cli.completing import contexts, namespaces, policies
 from sidecarpolicy.cli.hints import alike, did_you_mean
+from sidecarpolicy.cli.namespace_name import namespace_name
+from sidecarpolicy.cli.patience import TIMEOUT
 from sidecarpolicy.cli.policy_names import policy_named
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import ApiError, Conflict, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
-from sidecarpolicy.kube.credentials import ConnectionProblem
+
+if TYPE_CHECKING:
+    from sidecarpolicy.cli.cluster import Cluster
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
@@ -30,6 +33,11 @@ TRIES = 5
 CLUSTER = "cluster/"
 FEW_LARGE = 50  # revisions in one answer: each may hold sixteen sidecars
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+# What somebody means by them is no namespace.
+OTHER_KINDS = frozenset(
+    {"pod", "pods", "po", "replicaset", "replicasets", "rs", "statefulset", "statefulsets", "sts", "daemonset"}
+    | {"daemonsets", "ds", "job", "jobs", "cronjob", "cronjobs", "cj"}
+)
 DEPLOYMENT_WORDS = ("deployment", "deployments", "deploy", "deployment.apps", "deployments.apps")
 WHERE = ("kubeconfig", "context", "namespace", "operator_namespace", "request_timeout", "as_user", "as_groups")
 
@@ -62,6 +70,9 @@ class Asked:
     @cached_property
     def cluster(self) -> Cluster:
         """The way to it, found when it is first needed: wrong usage is wrong with any cluster. Raises click errors."""
+        from sidecarpolicy.cli.cluster import Cluster  # HTTP and TLS: nothing for --help
+        from sidecarpolicy.kube.credentials import ConnectionProblem
+
         try:
             return Cluster(
                 self.kubeconfig,
@@ -154,11 +165,14 @@ def asks_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(asked, **given)
         except ApiError as error:
+            from sidecarpolicy.cli.cluster import explanation
+
             raise click.ClickException(explanation(error, asked.cluster.server)) from error
 
     for option in (
         click.option(
             "--operator-namespace",
+            callback=namespace_name,
             default=OPERATOR_NAMESPACE,
             show_default=True,
             metavar="NAME",
@@ -187,7 +201,12 @@ def asks_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
             "--context", default="", metavar="NAME", help="A context of the kubeconfig.", shell_complete=contexts
         ),
         click.option(
-            "-n", "--namespace", default="", metavar="NAME", help="Default: the context's.", shell_complete=namespaces
+            "-n",
+            "--namespace",
+            callback=namespace_name,
+            metavar="NAME",
+            help="Default: the context's.",
+            shell_complete=namespaces,
         ),
     ):
         asking = option(asking)
@@ -236,7 +255,7 @@ def print_as(output: str, value: Json) -> None:
 def deployment_name(text: str) -> str:
     """Return the name in `cart` or `deployment/cart`; raise click.UsageError for anything else."""
     kind, _, name = text.rpartition("/")
-    if not name or kind not in ("", *DEPLOYMENT_WORDS):
+    if not name or kind.lower() not in ("", *DEPLOYMENT_WORDS):
         raise click.UsageError(f"{text!r} names no Deployment: it must be NAME or deployment/NAME")
     return name
 
@@ -249,7 +268,7 @@ def deployment_place(text: str) -> tuple[str, str]:
     *before, name = text.split("/")
     if before and before[0].lower() in DEPLOYMENT_WORDS:
         before.pop(0)
-    if not name or len(before) > 1 or "" in before:
+    if not name or len(before) > 1 or "" in before or (before and before[0].lower() in OTHER_KINDS):
         raise click.UsageError(f"{text!r} names no Deployment: it must be NAME, NAMESPACE/NAME or deployment/NAME")
     return before[0] if before else "", name
 

@@ -19,7 +19,8 @@ import click
 from sidecarpolicy.cli import sources
 from sidecarpolicy.cli.deployments import Manifest, is_deployment, is_dropped, is_patch, manifest_from
 from sidecarpolicy.cli.locating import located
-from sidecarpolicy.cli.manifests import STDIN, json_of, stream_of, write_back, yaml_of
+from sidecarpolicy.cli.manifests import json_of, stream_of, write_all, yaml_of
+from sidecarpolicy.cli.namespace_name import namespace_name
 from sidecarpolicy.cli.offline import Did, Note, Result
 from sidecarpolicy.cli.policies import Given, given, namespace_warnings, policy_warnings
 from sidecarpolicy.cli.rewriting import Rewritten, rewritten
@@ -44,8 +45,8 @@ def policies_option(command: Decorated) -> Decorated:
         "-p",
         "--policy",
         "policy_paths",
-        metavar="FILE|DIR",
-        type=click.Path(exists=True, path_type=Path),
+        metavar="FILE|DIR|-",
+        type=sources.PATHS,
         multiple=True,
         required=True,
         help="A file or directory with SidecarPolicies and ClusterSidecarPolicies; may be repeated.",
@@ -57,6 +58,7 @@ def namespace_option(command: Decorated) -> Decorated:
     return click.option(
         "-n",
         "--namespace",
+        callback=namespace_name,
         metavar="NAME",
         default="default",
         show_default=True,
@@ -188,9 +190,10 @@ def hand_out(batch: Batch, *, output: str, in_place: bool, check: bool) -> None:
     if check:
         return
     if in_place:
-        for each in batch.rewritten:
-            if each.is_changed:
-                write_back(Path(each.file.source), each.text)
+        try:
+            write_all((Path(each.file.source), each.text) for each in batch.rewritten if each.is_changed)
+        except BadInput as error:
+            sources.give_up(error, exit_code=1, nothing_was="written")
         return
     if output == "text":
         # As bytes: no system turns the line breaks of a manifest into its own.
@@ -202,7 +205,7 @@ def hand_out(batch: Batch, *, output: str, in_place: bool, check: bool) -> None:
 
 def refuse_wrong_use(paths: Sequence[Path], *, output: str, in_place: bool) -> None:
     """Raise UsageError where options exclude each other."""
-    if in_place and (not paths or any(str(path) == STDIN for path in paths)):
+    if in_place and (not paths or any(map(sources.is_stdin, paths))):
         raise click.UsageError("--in-place needs files or directories: standard input cannot be written back")
     if in_place and output != "text":
         raise click.UsageError("--in-place keeps what is written; it does not go with --output yaml or json")
@@ -227,8 +230,8 @@ def report(batch: Batch, *, verb: str, untouched: str = "not selected") -> None:
     lines += (_summed_up(reason, found) for reason, found in always.items())
     counts = Counter(_fate(result, verb, untouched) for result in batch.results)
     parts = [f"{counts[word]} {word}" for word in (verb, "unchanged", "skipped", untouched) if counts[word]]
-    total = _counted(len(batch.results))
-    sources.tell([*lines, total + (f": {', '.join(parts)}" if parts else "")])
+    total = f"{_counted(len(batch.results))}: {', '.join(parts)}"
+    sources.tell([*lines, total if parts else sources.without("Deployment to change", batch.files)])
 
 
 def _summed_up(reason: str, found: Sequence[tuple[Result, Note]]) -> str:

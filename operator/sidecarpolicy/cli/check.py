@@ -474,10 +474,15 @@ def _webhook(asked: Asked) -> Findings:
     for configuration in found:
         for each in items(configuration, "webhooks"):
             yield from _one_webhook(asked, section, each)
-    if found:
-        yield from _certificate(asked, section)
-    else:
+    if not found:
         yield _skipped(section, "the webhook: it is not installed (it is optional)")
+    elif not all(_url_of(each) for configuration in found for each in items(configuration, "webhooks")):
+        yield from _certificate(asked, section)
+
+
+def _url_of(webhook: Json) -> str:
+    """Where a webhook is that runs outside the cluster; its certificate is then the business of whoever runs it."""
+    return str(at(webhook, "clientConfig").get("url") or "")
 
 
 def _certificate(asked: Asked, section: str) -> Findings:
@@ -501,6 +506,9 @@ def _certificate(asked: Asked, section: str) -> Findings:
 
 def _one_webhook(asked: Asked, section: str, webhook: Json) -> Findings:
     name, service = webhook["name"], at(webhook, "clientConfig", "service")
+    if url := _url_of(webhook):
+        yield _skipped(section, f"webhook {name} is at {url}: whether that can be reached only the API server knows")
+        return
     if not at(webhook, "clientConfig").get("caBundle"):
         yield Finding(
             section=section,

@@ -30,7 +30,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import orjson
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.patience import Notice
+from sidecarpolicy.cli.patience import TIMEOUT, Notice
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Rejected, Resource, Transient
 from sidecarpolicy.kube.credentials import USER_AGENT, Connection, find
 from sidecarpolicy.kube.wire import PAGE, encoded, error_of, what_of
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-TIMEOUT = 20.0
 AT_A_TIME = 8
 MERGE, JSON_PATCH, JSON = "application/merge-patch+json", "application/json-patch+json", "application/json"
 GZIP = 16 + zlib.MAX_WBITS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from difflib import unified_diff
 from pathlib import Path
@@ -15,6 +14,7 @@ from sidecarpolicy.cli import batch, sources
 from sidecarpolicy.cli.manifests import yaml_of
 from sidecarpolicy.cli.offline import Result, injected
 from sidecarpolicy.cli.rewriting import edit, lines_of
+from sidecarpolicy.cli.text import painted
 from sidecarpolicy.manifests import BadInput, Edits, block
 
 BAD_INPUT = 3
@@ -49,7 +49,7 @@ def diff(policy_paths: tuple[Path, ...], namespace: str, paths: tuple[Path, ...]
     except BadInput as error:
         sources.give_up(error, exit_code=BAD_INPUT)
     if output == "text":
-        _show(line for result in done.results for line in difference(result))
+        show_difference(line for result in done.results for line in difference(result))
     else:
         document = {
             "results": [_document(result) for result in done.results],
@@ -92,16 +92,8 @@ def _document(result: Result) -> dict[str, Any]:
     }
 
 
-def _show(lines: Iterable[str]) -> None:
-    if not sys.stdout.isatty():
-        for line in lines:
-            click.echo(line)
-        return
-    # Only here: rich is slow to import.
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console()
+def show_difference(lines: Iterable[str]) -> None:
+    """Print the *lines* of unified diffs, in colours where somebody looks and wants them."""
     for line in lines:
-        style = "bold" if line.startswith(("---", "+++")) else STYLES.get(line[:1], "")
-        console.print(Text(line, style=style), soft_wrap=True)
+        is_head = line.startswith(("---", "+++"))
+        click.echo(painted(line, "" if is_head else STYLES.get(line[:1], ""), bold=is_head))

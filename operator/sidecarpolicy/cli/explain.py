@@ -33,8 +33,8 @@ DEFAULT_NAMESPACE = "default"
     "-p",
     "--policy",
     "policy_paths",
-    metavar="FILE|DIR",
-    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE|DIR|-",
+    type=sources.PATHS,
     multiple=True,
     help="Look in files: a file or directory with the policies; may be repeated.",
 )

@@ -26,6 +26,7 @@ from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.memory import Judgement
 from sidecarpolicy.engine.observe import fleet_of
+from sidecarpolicy.engine.preflight import preflight
 from sidecarpolicy.engine.prepare import Prepared, prepare, warn
 from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import DeletionPolicy, SkipReason
@@ -68,7 +69,7 @@ def _explained(found: Snapshot, workload: Workload, source: str) -> Explained:
         after=prepared.composed.template,
         record=prepared.composed.record,
         policies=[_policy(policy, targets.get(policy), prepared, found) for policy in concerned],
-        notes=(*_notes(prepared, targets, found), *_warnings(concerned, workload, found)),
+        notes=(*_notes(prepared, targets, found), *_warnings(concerned, prepared, found)),
     )
 
 
@@ -164,13 +165,26 @@ def _held(policy: PolicyId, entry: Entry | None, cached: CachedPolicy) -> Note:
     return Note(did=Did.KEPT, text=f"{policy.label}: its rollout is halted, or failed here: {has}")
 
 
-def _warnings(concerned: list[PolicyId], workload: Workload, found: Snapshot) -> Iterator[Note]:
-    """Yield what the policies' status warns of about this Deployment, each warning once."""
+def _warnings(concerned: list[PolicyId], prepared: Prepared, found: Snapshot) -> Iterator[Note]:
+    """Yield what the policies' status warns of about this Deployment, each warning once.
+
+    A status tells what a revision would cost also where its rollout is halted; here it does not come.
+    """
+    workload, memory = prepared.workload, found.context.memory
+    foretold = preflight(workload, prepared.judgement, prepared.desired.assigned, prepared.desired.held, found.context)
     warned = {
         each: None
         for policy in concerned
         if policy in found.context.cache.policies
-        for each in found.context.memory.of_policy(policy).warned.get(workload.id, ())
+        for each in memory.of_policy(policy).warned.get(workload.id, ())
+        if _comes(policy, prepared, found)
+        or (each.reason, each.message) not in {(one.reason, one.message) for one in foretold.get(policy, ())}
     }
     for each in warned:
         yield Note(did=Did.WARNING, text=f"{each.reason}: {each.message}", reason=each.reason)
+
+
+def _comes(policy: PolicyId, prepared: Prepared, found: Snapshot) -> bool:
+    """Whether the Deployment is at the update revision of *policy*, or gets it."""
+    update, entry = found.context.cache.update_revision(policy), prepared.composed.record.entries.get(policy)
+    return update is not None and entry is not None and entry.revision == update.revision.name

@@ -32,7 +32,7 @@ def fn(namespace: str) -> None:
 
     The functionConfig is a SidecarPolicy or a ClusterSidecarPolicy, or holds several in spec.policies.
     """
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise click.UsageError("give a ResourceList on standard input: kustomize does, for a function")
     try:
         (file,), _ = sources.read((), recursive=False)

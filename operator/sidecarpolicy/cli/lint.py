@@ -55,7 +55,7 @@ def lint(paths: tuple[Path, ...], recursive: bool, output: str, sure: bool, igno
     except BadInput as error:
         sources.give_up(error, exit_code=1)
     click.echo(FORMATS[output](found), nl=False)
-    click.echo(_summary(found), err=True)
+    click.echo(_summary(found) if found else sources.without("workload to look at", files), err=True)
     raise SystemExit(1 if any(each.findings for each in found) else 0)
 
 

@@ -40,17 +40,17 @@ class Carried:
 
 
 @click.command("list", epilog="Exit codes: 0 listed, 1 it could not be found out, 2 wrong usage.")
-@click.argument("deployment", metavar="[DEPLOYMENT]", required=False, default="", shell_complete=deployments)
+@click.argument("deployment", metavar="[DEPLOYMENT]", required=False, shell_complete=deployments)
 @click.option("-A", "--all-namespaces", is_flag=True, help="The Deployments of all namespaces.")
 @click.option("-l", "--selector", default="", metavar="LABELS", help="Those with these labels: app=cart.")
 @output_option("wide", "json", "yaml")
 @asks_cluster
-def list_(asked: Asked, deployment: str, all_namespaces: bool, selector: str, output: str) -> None:
+def list_(asked: Asked, deployment: str | None, all_namespaces: bool, selector: str, output: str) -> None:
     """List which Deployments carry which sidecars: of which policy, at which revision.
 
     Read from the Deployments alone, so it answers while the operator is down. -o wide adds the images.
     """
-    name = deployment_name(deployment) if deployment else ""
+    name = deployment_name(deployment) if deployment is not None else ""
     if name and (all_namespaces or selector):
         raise click.UsageError("one DEPLOYMENT, or several with -A or -l")
     looked_at = 0

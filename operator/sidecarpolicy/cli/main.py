@@ -9,7 +9,9 @@ behind it before anything is parsed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -63,6 +65,8 @@ WITH_VALUE = frozenset(
     | {"--operator-namespace"}
 )
 ALONE = frozenset({"-A", "--all-namespaces"})
+OUTPUT_FAILS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a write to standard output ends with, on a full disk above all."""
 
 
 def behind_the_verb(arguments: list[str]) -> list[str]:
@@ -101,7 +105,11 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Move flags behind the verb, and parse."""
-        return super().parse_args(ctx, behind_the_verb(args))
+        try:
+            with ending_as_in_a_shell():  # here `--help` is printed
+                return super().parse_args(ctx, behind_the_verb(args))
+        except click.NoSuchOption as error:
+            ctx.fail(out_of_place(error.option_name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -112,15 +120,9 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; Ctrl-C is 130, as for every program that a signal ended."""
-        try:
+        """Run the verb."""
+        with ending_as_in_a_shell():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo(err=True)
-            raise SystemExit(130) from None
-        except BrokenPipeError:  # `| head` has seen enough
-            _close_quietly()
-            raise SystemExit(141) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -130,12 +132,38 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(name.ljust(longest), COMMANDS[name][1]) for name in verbs])
 
 
+def out_of_place(flag: str) -> str:
+    """Return what is said of a flag before the verb that cannot stand there."""
+    if flag in WITH_VALUE | ALONE:
+        return "name a verb, such as status: sidecarpolicy --help lists them all"
+    return f"there is no {flag} before the verb; if it is a flag of the verb it stands behind it: VERB {flag}"
+
+
 def unknown_verb(name: str) -> str:
     """Return what is said of a verb that does not exist."""
     from sidecarpolicy.cli.hints import alike
 
     meant = alike(COMMANDS, name)
     return f"there is no verb {name!r}" + (f"; did you mean {', '.join(meant)}?" if meant else "")
+
+
+@contextmanager
+def ending_as_in_a_shell() -> Iterator[None]:
+    """End what is inside as a shell expects it: Ctrl-C is 130, and output that nobody can take is no traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(err=True)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # `| head` has seen enough
+        _close_quietly()
+        raise SystemExit(141) from None
+    except OSError as error:
+        if error.filename is not None or error.errno not in OUTPUT_FAILS:
+            raise
+        _close_quietly()
+        click.echo(f"Error: standard output cannot be written: {error.strerror}", err=True)
+        raise SystemExit(1) from None
 
 
 def _close_quietly() -> None:

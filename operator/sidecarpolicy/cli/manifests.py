@@ -10,8 +10,8 @@ import os
 import re
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sidecarpolicy.manifests import BYTE_ORDER_MARK, BadInput, Document, File, P
 
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")
+LONGEST_PREFIX = 50  # characters, of up to four bytes: a name has up to 255 bytes, and more is added to it
 _STARTS_DOCUMENT = re.compile(r"(?:[ \t]*(?:#.*)?\r?\n)*---(?:\s|\Z)")
 
 __all__ = ["STDIN", "BadInput", "Document", "File", "Place", "json_of", "objects", "read", "read_files", "stream_of"]
@@ -40,9 +41,12 @@ def read_files(paths: Iterable[Path], *, recursive: bool = False) -> list[File]:
         except BadInput as error:
             problems += error.problems
             continue
+        except OSError as error:
+            problems.append(f"{error.filename or path}: must be readable: {error.strerror}")
+            continue
         for file in found:
             try:
-                files.append(parse(_text(file), "standard input" if str(file) == STDIN else str(file)))
+                files.append(parse(_text(file), _source(file)))
             except BadInput as error:
                 problems += error.problems
     if problems:
@@ -84,29 +88,75 @@ def json_of(bodies: Sequence[Any]) -> str:
     return json.dumps(only, indent=2, ensure_ascii=False) + "\n"
 
 
-def write_back(path: Path, text: str) -> None:
-    """Replace what is in the file *path* with *text*, wholly or not at all; its rights stay."""
-    target = path.resolve()
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+def write_all(texts: Iterable[tuple[Path, str]]) -> None:
+    """Give each file its text, wholly; none is touched where one of them cannot be written. Rights stay.
+
+    Raises BadInput with every file that cannot be written.
+    """
+    ready: list[tuple[Path, Path]] = []
+    problems: list[str] = []
+    try:
+        for path, text in texts:
+            try:
+                ready.append((_beside(path.resolve(), text), path))
+            except OSError as error:
+                problems.append(_unwritable(path, error))
+        if problems:
+            raise BadInput(problems)
+        for temporary, path in ready:
+            try:
+                temporary.replace(path.resolve())
+            except OSError as error:
+                raise BadInput([_unwritable(path, error)]) from error
+    finally:
+        for temporary, _ in ready:
+            temporary.unlink(missing_ok=True)
+
+
+def _beside(target: Path, text: str) -> Path:
+    """Return a new file in the directory of *target*, with *text* and with the rights of *target*."""
+    import tempfile  # only where something is written
+
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:LONGEST_PREFIX]}.")
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))  # noqa: PTH101  # a name, no path
-        os.replace(temporary, target)  # noqa: PTH105
+        _take_over_rights(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+    return temporary
+
+
+def _take_over_rights(temporary: Path, target: Path) -> None:
+    """Give *temporary* the owner and the mode of *target*, or where there is none those of any new file."""
+    try:
+        there = target.stat()
+    except FileNotFoundError:
+        mask = os.umask(0)  # it cannot be read otherwise
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        return
+    with suppress(OSError):  # only root gives files away
+        os.chown(temporary, there.st_uid, there.st_gid)
+    temporary.chmod(stat.S_IMODE(there.st_mode))
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    return f"{path}: must be writable, with its directory: {error.strerror}"
 
 
 def _files(path: Path, *, recursive: bool) -> list[Path]:
     if str(path) == STDIN or not path.is_dir():
         return [path]
+    # A link that leads nowhere is a manifest too: one that cannot be read.
     found = sorted(
         file
-        for file in (path.rglob("*") if recursive else path.iterdir())
-        if file.suffix in SUFFIXES and file.is_file()
+        for file in (_below(path) if recursive else path.iterdir())
+        if file.suffix in SUFFIXES and (file.is_file() or not file.exists())
     )
     if not found:
         deeper = "" if recursive else " (directories below it are read with --recursive)"
@@ -114,12 +164,29 @@ def _files(path: Path, *, recursive: bool) -> list[Path]:
     return found
 
 
+def _below(path: Path) -> Iterator[Path]:
+    """Yield every file below *path*; unlike Path.rglob it passes over nothing that it may not look into."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, _, files in os.walk(path, onerror=fail):
+        yield from (Path(folder, file) for file in files)
+
+
+def _source(file: Path) -> str:
+    return "standard input" if str(file) == STDIN else str(file)
+
+
 def _text(file: Path) -> str:
+    source = _source(file)
+    if str(file) == STDIN and sys.stdin is None:  # `<&-`
+        raise BadInput([f"{source}: must be open, and is closed: pipe manifests into it, or name a FILE"])
     try:
         data = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise BadInput([f"{file}, line {line}: must be UTF-8: {error.reason} at byte {error.start}"]) from error
+        raise BadInput([f"{source}, line {line}: must be UTF-8: {error.reason} at byte {error.start}"]) from error
     except OSError as error:
-        raise BadInput([f"{file}: must be readable: {error.strerror}"]) from error
+        raise BadInput([f"{source}: must be readable: {error.strerror}"]) from error

@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from sidecarpolicy.cli import sources
-from sidecarpolicy.cli.diff import _show
+from sidecarpolicy.cli.diff import show_difference
 from sidecarpolicy.cli.lint_input import line_of
-from sidecarpolicy.cli.manifests import STDIN, stream_of, write_back, yaml_of
+from sidecarpolicy.cli.manifests import stream_of, write_all, yaml_of
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.lint.findings import path_text
 from sidecarpolicy.lint.pods import POD_SPECS
@@ -87,16 +87,13 @@ def migrate(
     """
     if check + as_diff + in_place + (output != "yaml") > 1:
         raise click.UsageError(f"--check, --diff, --in-place and -o {output} exclude each other")
-    if in_place and (not paths or any(str(each) == STDIN for each in paths)):
+    if in_place and (not paths or any(map(sources.is_stdin, paths))):
         raise click.UsageError("--in-place needs files: standard input cannot be written to")
     try:
         files = _rewritten(paths, recursive=recursive, lifting=to_policy is not None)
-        if to_policy is not None and not (check or as_diff):
-            _write_policies(files, to_policy)
-        if in_place:
-            _write(files)
     except BadInput as error:
         sources.give_up(error, exit_code=1)
+    _write(files, to_policy if not (check or as_diff) else None, in_place=in_place)
     if output == "json":
         click.echo(json.dumps({"workloads": [one for each in files for one in _json(each)]}, indent=2))
     elif output == "html":
@@ -104,7 +101,7 @@ def migrate(
 
         click.echo(html_of([(each.file, each.after, each.found) for each in files]), nl=False)
     elif as_diff:
-        _show(line for each in files for line in _diff(each))
+        show_difference(line for each in files for line in _diff(each))
     elif not check and not in_place:
         click.echo(stream_of([each.file for each in files], [each.after for each in files]), nl=False)
     if output != "json":
@@ -147,24 +144,21 @@ def _rewritten(paths: Sequence[Path], *, recursive: bool, lifting: bool) -> list
     return [each for each in files if each is not None]
 
 
-def _write(files: Sequence[Rewritten]) -> None:
-    """Write what has changed, each file whole or not at all."""
-    for each in files:
-        if each.changed:
-            _put(Path(each.source), each.after)
-
-
-def _put(path: Path, text: str) -> None:
+def _write(files: Sequence[Rewritten], to_policy: Path | None, *, in_place: bool) -> None:
+    """Write the policies and what has changed, all or nothing, and say what to mind."""
+    made = _policies(files) if to_policy is not None else []
+    texts = [(to_policy, yaml_of(*made))] if to_policy is not None and made else []
+    texts += [(Path(each.source), each.after) for each in files if in_place and each.changed]
     try:
-        if not path.exists():
-            path.touch()
-        write_back(path, text)
-    except OSError as error:
-        raise BadInput([f"{path}: must be writable: {error.strerror}"]) from error
+        write_all(texts)
+    except BadInput as error:
+        sources.give_up(error, exit_code=1, nothing_was="written")
+    if to_policy is not None:
+        click.echo(_about_policies(made, to_policy), err=True)
 
 
-def _write_policies(files: Sequence[Rewritten], to: Path) -> None:
-    """Write the policies that stand for what was lifted, and say what to mind."""
+def _policies(files: Sequence[Rewritten]) -> list[Json]:
+    """Return the policies that stand for what was lifted."""
     lifted = [one for each in files for one in each.lifted]
     whole = [
         at(get(one.migration.before, one.migration.spec_path[:-1]), "metadata", "labels")
@@ -173,15 +167,15 @@ def _write_policies(files: Sequence[Rewritten], to: Path) -> None:
         if one.migration.before.get("kind") == "Deployment"
         and not any(move.to == LEAVES for move in one.migration.moves)
     ]
-    made = policies(lifted, whole)
+    return policies(lifted, whole)
+
+
+def _about_policies(made: Sequence[Json], to: Path) -> str:
     if not made:
-        click.echo(f"no sidecar could be lifted into a policy; {to} is not written", err=True)
-        return
-    _put(to, yaml_of(*made))
-    click.echo(
+        return f"no sidecar could be lifted into a policy; {to} is not written"
+    return (
         f"{to}: {len(made)} SidecarPolic{'y' if len(made) == 1 else 'ies'}: apply it first. Pods run without the "
-        f"sidecar until the operator has injected it, unless what `sidecarpolicy inject -p {to}` prints is applied",
-        err=True,
+        f"sidecar until the operator has injected it, unless what `sidecarpolicy inject -p {to}` prints is applied"
     )
 
 
@@ -206,6 +200,9 @@ def _report(files: Sequence[Rewritten]) -> None:
                 click.echo(
                     f"note {number}: {_place(after, each, note)}: {each.migration.title}: {note.message}", err=True
                 )
+    if not workloads:
+        click.echo(sources.without("workload to migrate", [each.file for each in files]), err=True)
+        return
     notes = f", {number} note{'' if number == 1 else 's'} for you to decide" if number else ""
     click.echo(f"{workloads} workload{'' if workloads == 1 else 's'}: {changed} changed{notes}", err=True)
 

@@ -114,6 +114,8 @@ def look_at_operator(asked: Asked) -> Callable[[], OperatorSeen]:
             unknown = True
         try:
             stop: str | None = stop_of(place())
+        except NotFound:
+            stop = ""  # there is nothing on which it could be switched on
         except ApiError:
             stop = None
         return OperatorSeen(namespace=namespace, lease=found, lease_unknown=unknown, stop=stop)

@@ -63,7 +63,10 @@ def orphans(
         for kind in names.PLURALS
         for body in asked.cluster.list(POLICIES[kind], namespace if kind == names.POLICY else "")
     }
-    found = orphans_among(asked.cluster.list(DEPLOYMENTS, namespace), existing)
+    bodies = asked.cluster.list(DEPLOYMENTS, namespace)
+    if not bodies:
+        asked.refuse_absent(namespace)
+    found = orphans_among(bodies, existing)
     chosen = [each for each in found if not wanted or at(each.body, "metadata")["name"] in wanted]
     for name in sorted(wanted - {at(each.body, "metadata")["name"] for each in chosen}):
         if namespace:

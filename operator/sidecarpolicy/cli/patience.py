@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+TIMEOUT = 20.0  # seconds for one answer
 AFTER = 1.0  # seconds without an answer
 CLEAR = "\r\x1b[K"
 

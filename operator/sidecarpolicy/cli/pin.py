@@ -43,6 +43,8 @@ def pin(asked: Asked, policy: str, deployment: str, to: str | None, remove: bool
 
     Sets the annotation sidecars.dev/pin on the Deployment; pins of other policies stay.
     """
+    if to == "":
+        raise click.UsageError("--to must not be empty: name a revision, or leave the flag out")
     if to and remove:
         raise click.UsageError("--remove takes the pin off: leave out --to")
     identity = asked.policy_id(policy)

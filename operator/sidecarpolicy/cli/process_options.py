@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import click
 
+from sidecarpolicy.cli.namespace_name import namespace_name
 from sidecarpolicy.handlers.serving import OFF, host_and_port
 from sidecarpolicy.handlers.webhook import WebhookSettings
 
@@ -36,7 +37,8 @@ def where_the_cluster_is(keeps: str) -> Callable[[Command], Command]:
     context = click.option("--context", default="", help="Context of the kubeconfig; its current one if none.")
     namespace = click.option(
         "--operator-namespace",
-        default=lambda: os.environ.get("POD_NAMESPACE", DEFAULTS.operator_namespace),
+        callback=namespace_name,
+        default=lambda: os.environ.get("POD_NAMESPACE") or DEFAULTS.operator_namespace,
         show_default="$POD_NAMESPACE, or sidecarpolicy-system",
         help=f"The operator's own namespace: {keeps}, and the revisions of cluster policies.",
     )

@@ -13,7 +13,6 @@ import click
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked, asks_cluster, duration, output_option, print_as
-from sidecarpolicy.cli.cluster import explanation
 from sidecarpolicy.cli.completing import policies
 from sidecarpolicy.cli.operator_seen import look_at_operator
 from sidecarpolicy.cli.policy_names import shown_name, with_namespace
@@ -35,7 +34,7 @@ MOST_NEXT = 5
     epilog="Exit codes: 0 all are Ready, 1 one has failed (or nothing could be found out), 2 wrong usage, 3 one is "
     "still in progress, or the time is over."
 )
-@click.argument("policy", required=False, default="", shell_complete=policies)
+@click.argument("policy", required=False, shell_complete=policies)
 @click.option("-A", "--all-namespaces", is_flag=True, help="The policies of all namespaces.")
 @click.option("-l", "--selector", default="", metavar="LABELS", help="Of several, those with these labels: tier=web.")
 @click.option("-w", "--watch", is_flag=True, help="Wait until each is Ready or has failed, and show how far it is.")
@@ -49,7 +48,7 @@ MOST_NEXT = 5
 @output_option("wide", "json", "yaml")
 @asks_cluster
 def status(
-    asked: Asked, policy: str, all_namespaces: bool, selector: str, watch: bool, timeout: float, output: str
+    asked: Asked, policy: str | None, all_namespaces: bool, selector: str, watch: bool, timeout: float, output: str
 ) -> None:
     """Show how far the rollout of a policy is, or of all policies of a namespace and of the cluster.
 
@@ -58,9 +57,9 @@ def status(
     """
     if timeout and not watch:
         raise click.UsageError("--timeout is for --watch")
-    if policy and (all_namespaces or selector):
+    if policy is not None and (all_namespaces or selector):
         raise click.UsageError("one POLICY, or several with -A or -l")
-    identity = asked.policy_id(policy) if policy else None
+    identity = asked.policy_id(policy) if policy is not None else None
     seen = look_at_operator(asked)
     question = _Question(asked, identity, selector, all_namespaces=all_namespaces, clusterwide=not watch)
     standings = question.ask()
@@ -175,6 +174,8 @@ class _Question:
 
     def explain(self, error: Transient) -> str:
         """What is in the way of an answer, for people."""
+        from sidecarpolicy.cli.cluster import explanation
+
         return explanation(error, self._asked.cluster.server)
 
 

@@ -48,6 +48,8 @@ def targets(asked: Asked, policy: str, states: tuple[str, ...], output: str) -> 
     ClusterSidecarPolicy those of all namespaces, or of the one that -n names. removing: not selected any more.
     """
     identity = asked.policy_id(policy)
+    if identity.cluster_wide:
+        asked.refuse_absent(asked.chosen)
     asked.policy(identity)
     found = snapshot(asked, identity)
     cached = found.context.cache.policies.get(identity)

@@ -10,7 +10,6 @@ The standard library and click do for this; a library for terminals costs a tent
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +34,11 @@ class Cell:
 
 def width() -> int | None:
     """Return how many columns standard output has; None where nobody looks at it."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if not sys.stdout.isatty():
+        return None
+    import shutil  # archives and all: not for a pipe
+
+    return shutil.get_terminal_size().columns
 
 
 def coloured() -> bool:

@@ -68,6 +68,7 @@ def timeline(
         raise click.UsageError("name a POD, or a file: -f FILE or --witness FILE")
     if files and (asked.context or asked.kubeconfig):
         raise click.UsageError("-f reads files and asks no cluster: leave out --context and --kubeconfig")
+    sources.refuse_two_stdins(files)
     try:
         subject = _subject(asked, pod, files)
         drawn = _timeline(subject, witnesses)

@@ -59,6 +59,7 @@ def from_cluster(asked: Asked, pod: str) -> Subject:
     `deployment/NAME` is the newest Pod of that Deployment.
     """
     kind, _, name = pod.rpartition("/")
+    kind = kind.lower()
     if kind not in (*DEPLOYMENT_WORDS, *OF_PODS) or not name:
         raise click.UsageError(f"{pod!r} names no Pod: it must be NAME, pod/NAME or deployment/NAME")
     cluster, namespace = asked.cluster, asked.namespace

@@ -45,6 +45,8 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
     sidecars.dev/restarted-at, so the policy has the old revision again, under its old name. The selector, the rollout
     and the other fields stay as they are.
     """
+    if to_revision == "":
+        raise click.UsageError("--to-revision must not be empty: name a revision, or leave the flag out")
     identity = asked.policy_id(policy)
     body = asked.policy(identity)
     if "deletionTimestamp" in body["metadata"]:

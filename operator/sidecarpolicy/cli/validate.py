@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from sidecarpolicy.cli import sources
 from sidecarpolicy.cli.manifests import read_files
+from sidecarpolicy.cli.namespace_name import namespace_name
 from sidecarpolicy.cli.policies import given, is_policy, policy_warnings
 from sidecarpolicy.cli.text import plural
 from sidecarpolicy.manifests import BadInput
@@ -16,7 +18,9 @@ from sidecarpolicy.manifests import BadInput
 @click.command(epilog="Exit codes: 0 all are valid, 1 one is not or cannot be read, 2 wrong usage.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-R", "--recursive", is_flag=True, help="Also what is below the directories.")
-@click.option("-n", "--namespace", default="default", metavar="NAME", help="For policies without one.")
+@click.option(
+    "-n", "--namespace", callback=namespace_name, default="default", metavar="NAME", help="For policies without one."
+)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @click.option("--strict", is_flag=True, help="Warnings are failures too.")
 def validate(files: tuple[Path, ...], recursive: bool, namespace: str, output: str, strict: bool) -> None:
@@ -25,6 +29,7 @@ def validate(files: tuple[Path, ...], recursive: bool, namespace: str, output: s
     FILES are manifests, directories, or - for standard input; objects of other kinds are passed over. What the API
     server alone knows (its own validation of containers, admission) shows at `kubectl apply --dry-run=server`.
     """
+    sources.refuse_two_stdins(files)
     checked, problems, warnings = 0, list[str](), list[str]()
     try:
         read = read_files(files, recursive=recursive)

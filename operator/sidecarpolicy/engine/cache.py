@@ -45,15 +45,14 @@ from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_fr
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
-    CHILDREN,
     NAMESPACES,
     NODES,
     POLICIES,
     REVISIONS,
     ROLLOUTS,
     SERVICE_ACCOUNTS,
-    WORKLOADS,
 )
+from sidecarpolicy.engine.watched import CHILDREN, WORKLOADS
 from sidecarpolicy.names import DeletionPolicy
 
 Name = tuple[str, str]

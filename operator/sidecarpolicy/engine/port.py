@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sidecarpolicy.core.kinds import Address
+from sidecarpolicy.core.addresses import Address
 
 Json = dict[str, Any]
 

@@ -36,8 +36,8 @@ from sidecarpolicy.engine.resources import (
     POLICIES,
     REVISIONS,
     SERVICE_ACCOUNTS,
-    WATCHED,
 )
+from sidecarpolicy.engine.watched import WATCHED
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from sidecarpolicy import names
-from sidecarpolicy.core import argo_rollouts
-from sidecarpolicy.core.kinds import KINDS, deployment
+from sidecarpolicy.core import addresses, argo_rollouts
 from sidecarpolicy.engine.port import Resource
 
 POLICIES = {
@@ -12,12 +11,8 @@ POLICIES = {
     for kind, plural in names.PLURALS.items()
 }
 
-# The kinds of workloads by where they and what their controllers make of them are found.
-WORKLOADS = {kind.ADDRESS: kind for kind in KINDS.values()}
-CHILDREN = {kind.CHILDREN: kind for kind in KINDS.values()}
-
-DEPLOYMENTS = deployment.ADDRESS
-REPLICA_SETS = deployment.CHILDREN
+DEPLOYMENTS = addresses.DEPLOYMENTS
+REPLICA_SETS = addresses.REPLICA_SETS
 REVISIONS = Resource(group="apps", version="v1", plural="controllerrevisions", kind="ControllerRevision")
 AUTOSCALERS = Resource(
     group="autoscaling", version="v2", plural="horizontalpodautoscalers", kind="HorizontalPodAutoscaler"
@@ -37,19 +32,6 @@ SECRETS = Resource(group="", version="v1", plural="secrets", kind="Secret")
 MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS = (
     Resource(group="admissionregistration.k8s.io", version="v1", plural=f"{kind.lower()}s", kind=kind)
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
-)
-
-# Everything that is watched, in the order in which it is listed: what says what should be before what is.
-WATCHED = (
-    NAMESPACES,
-    NODES,
-    SERVICE_ACCOUNTS,
-    *POLICIES.values(),
-    REVISIONS,
-    *CHILDREN,
-    AUTOSCALERS,
-    ROLLOUTS,
-    *WORKLOADS,
 )
 
 # Where the API server does not serve these there are none.

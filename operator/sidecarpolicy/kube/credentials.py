@@ -20,9 +20,7 @@ import base64
 import json
 import os
 import ssl
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -236,9 +234,16 @@ def _parsed(text: str) -> Any:
     import yaml  # a tenth of what a command takes to start; neither --help nor a Pod reads a kubeconfig
 
     try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise _Malformed(f"is no YAML: {place}{error.problem or error.context}") from error
     except yaml.YAMLError as error:
-        raise _Malformed(str(error)) from error
+        raise _Malformed(f"is no YAML: {' '.join(str(error).split())}") from error
+    if found is not None and not isinstance(found, dict):
+        raise _Malformed("is no kubeconfig: it must be a mapping")
+    return found or {}
 
 
 def _named(configs: list[tuple[Path, Mapping[str, Any]]], listed: str, name: str) -> _Entry:
@@ -292,6 +297,8 @@ def _token(user: _Entry) -> tuple[str | None, float | None]:
 
 def _run_plugin(entry: Mapping[str, Any], folder: Path, where: str) -> tuple[Mapping[str, Any], float | None]:
     """Run the exec plugin; return its status, and for how many seconds that is good."""
+    import subprocess  # most users have a token or a certificate
+
     name = entry.get("command") or ""
     try:
         status = _credential(entry, name, folder)
@@ -310,6 +317,8 @@ def _run_plugin(entry: Mapping[str, Any], folder: Path, where: str) -> tuple[Map
 
 def _credential(entry: Mapping[str, Any], name: str, folder: Path) -> Mapping[str, Any]:
     """Return the status of the ExecCredential that the plugin prints. (client.authentication.k8s.io)"""
+    import subprocess
+
     version = entry.get("apiVersion")
     if not name or not version:
         raise _Malformed("its entry must have command and apiVersion")
@@ -347,6 +356,8 @@ def _as_file(data: bytes) -> Iterator[str]:
             file.flush()
             yield f"/proc/self/fd/{file.fileno()}"
     else:
+        import tempfile
+
         with tempfile.NamedTemporaryFile() as named:
             named.write(data)
             named.flush()

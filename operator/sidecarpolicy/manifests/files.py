@@ -200,12 +200,23 @@ def parse(text: str, source: str) -> File:
             raise BadInput([_json_problem(not_json, source)]) from error
         mark = error.problem_mark
         where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
-        raise BadInput([f"{where}: must be YAML or JSON: {error.problem or error.context}"]) from error
+        raise BadInput([f"{where}: must be YAML or JSON: {_yaml_problem(error, text)}"]) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise BadInput([f"{source}, line {line}: must be YAML or JSON: {error.reason}"]) from error
     except (yaml.YAMLError, ValueError) as error:
         raise BadInput([f"{source}: must be YAML or JSON: {error}"]) from error
+
+
+def _yaml_problem(error: yaml.MarkedYAMLError, text: str) -> str:
+    """Return what is wrong; of a character that may not stand there also which one, and what to write."""
+    problem = str(error.problem or error.context)
+    mark = error.problem_mark
+    if mark is None or "cannot start any token" not in problem:
+        return problem
+    if (found := text[mark.index : mark.index + 1]) == "\t":
+        return "there is a tab, where YAML takes only spaces"
+    return f"no text begins with {found!r}: put it in quotes"
 
 
 def _json_problem(error: json.JSONDecodeError, source: str) -> str:

@@ -34,7 +34,7 @@ from sidecarpolicy.core.revision import (
     update_revision,
     words_of,
 )
-from sidecarpolicy.engine import resources
+from sidecarpolicy.engine import watched
 from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
 from tests.chaos.fuzz import mangling
 
@@ -282,7 +282,7 @@ def _cache(bodies: Any) -> None:
     """Objects as the API server could send them, into the engine's cache: whatever they are, it goes on."""
     cache = _an_empty_cache()
     for plural, body in bodies:
-        resource = next(each for each in resources.WATCHED if each.plural == plural)
+        resource = next(each for each in watched.WATCHED if each.plural == plural)
         cache.put(resource, body)
         cache.put(resource, body | {"metadata": body["metadata"] | {"resourceVersion": "99"}})
 

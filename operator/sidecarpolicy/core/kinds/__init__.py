@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidecarpolicy.core.kinds import deployment
-from sidecarpolicy.core.kinds.facts import Address, Facts, Kind
+from sidecarpolicy.core.kinds.facts import Facts, Kind
 from sidecarpolicy.core.workload import Workload
 
 KINDS: Mapping[str, Kind] = {each.ADDRESS.kind: each for each in (deployment,)}
 
-__all__ = ["KINDS", "Address", "Facts", "Kind", "kind_of"]
+__all__ = ["KINDS", "Facts", "Kind", "kind_of"]
 
 
 def kind_of(workload: Workload) -> Kind:

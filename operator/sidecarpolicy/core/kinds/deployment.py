@@ -30,8 +30,9 @@ from math import ceil, floor
 from typing import Any
 
 from sidecarpolicy import names
+from sidecarpolicy.core.addresses import DEPLOYMENTS, REPLICA_SETS
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.kinds.facts import Address, Facts
+from sidecarpolicy.core.kinds.facts import Facts
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import at, items
 from sidecarpolicy.core.workload import (
@@ -47,8 +48,7 @@ from sidecarpolicy.core.workload import (
     workload_parts,
 )
 
-ADDRESS = Address(group="apps", version="v1", plural="deployments", kind="Deployment")
-CHILDREN = Address(group="apps", version="v1", plural="replicasets", kind="ReplicaSet")
+ADDRESS, CHILDREN = DEPLOYMENTS, REPLICA_SETS
 TEMPLATE = ("spec", "template")
 
 # What the controller tells the Pods of one ReplicaSet by.

@@ -7,23 +7,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
 
+from sidecarpolicy.core.addresses import Address
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.workload import NO_CONDITION, Child, Condition, Workload
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """How the API addresses a kind."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str
-
-    @property
-    def api_version(self) -> str:
-        """`apps/v1`, or `v1` for the core group."""
-        return f"{self.group}/{self.version}" if self.group else self.version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
