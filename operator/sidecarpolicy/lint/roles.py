@@ -121,15 +121,22 @@ class Roles:
         ]
         return found if len(found) == 1 and "sidecar" not in found[0].name else []
 
+    def _looks(self, container: Container) -> list[Hint]:
+        """Why a regular container looks like a sidecar, whatever the others do."""
+        if container in self._namesakes or container.place is not Place.REGULAR:
+            return []
+        named = SIDECAR_NAME.fullmatch(container.name) is not None
+        return [Hint.IMAGE] * (known(container.image) is not None) + [Hint.NAME] * named
+
     def _hints_of(self, container: Container) -> Iterator[Hint]:
         if container.body.get("restartPolicy") == "Always":
             yield Hint.DECLARED
-        if container not in self._namesakes:
-            if known(container.image):
-                yield Hint.IMAGE
-            if SIDECAR_NAME.fullmatch(container.name):
-                yield Hint.NAME
-        if any(each.owner is container and each.wait.until and not each.file for each in self.waits):
+        yield from self._looks(container)
+        waiters = [
+            each.container for each in self.waits if each.owner is container and each.wait.until and not each.file
+        ]
+        # A sidecar may wait for the application: who is waited for by sidecars only, and looks like none, is none.
+        if waiters and (self._looks(container) or not all(self._looks(each) for each in waiters)):
             yield Hint.WAITED_FOR
         if any(each.victim is container for each in self.endings):
             yield Hint.ENDED
