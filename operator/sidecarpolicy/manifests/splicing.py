@@ -319,7 +319,8 @@ class _BlockMapping(_Block):
 
     def splice(self) -> None:
         change = self.change
-        gone = {index for index, each in enumerate(self.entries) if each.name in change.removed}
+        removed = change.removed
+        gone = {index for index, each in enumerate(self.entries) if each.name in removed} if removed else set()
         for name in change.cleared:
             gone |= self._clear(name)
         added = [name for name in change.put if self.places.named(self.node, name) is None]
