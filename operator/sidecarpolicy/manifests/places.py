@@ -176,7 +176,8 @@ class Places:
         else:
             cursor = self.content(node) + (1 if is_flow(node) else 0)
         if isinstance(node, MappingNode):
-            return self._of_mapping(*node.value[index], cursor)
+            key, value = node.value[index]
+            return self._of_mapping(key, value, cursor)
         return self._of_sequence(node, index, cursor)
 
     def _of_mapping(self, key: Node, value: Node, cursor: int) -> Entry:

@@ -610,7 +610,7 @@ class _Flow:
     def _spread(self) -> Node | None:
         """The nearest collection around whose entries each begin a line."""
         for node in reversed(self.around):
-            inside = self.places.entries(node) if is_flow(node) else []
+            inside = self.places.entries(node) if is_flow(node) else None
             if inside:
                 return node if self.places.stands_first(inside[0].begin) else None
         return None
