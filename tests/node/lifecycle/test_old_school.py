@@ -186,9 +186,7 @@ def lacking(life: Life) -> frozenset[str]:
     return frozenset(name for name, is_so in found.items() if is_so())
 
 
-def each_case(test: Callable[[Case, Lives], None]) -> Callable[[Case, Lives], None]:
-    """Run *test* for every manifest."""
-    return pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)(test)
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 @each_case
