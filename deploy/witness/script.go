@@ -15,7 +15,8 @@ import (
 //
 //	wait 3s        do nothing for so long
 //	forever        do nothing until SIGTERM
-//	listen 15000   from now on answer every HTTP request on that port with 200; /exit/7 ends the process with 7
+//	listen 15000   from now on answer every HTTP request on that port with 200; /exit/7 ends the process with 7,
+//	               and /quitquitquit with 0
 //	touch FILE     create it, and record that
 //	until FILE     wait until it exists
 //	need FILE      exit 1 if it does not exist
@@ -113,6 +114,10 @@ func (l *life) listen(port string) {
 	handler.HandleFunc("/exit/{code}", func(_ http.ResponseWriter, request *http.Request) {
 		l.record.event("told", "to", "exit")
 		l.exit(l.code(request.PathValue("code")))
+	})
+	handler.HandleFunc("/quitquitquit", func(http.ResponseWriter, *http.Request) {
+		l.record.event("told", "to", "quit")
+		l.exit(0)
 	})
 	go func() { l.must(http.Serve(listener, handler)) }()
 }

@@ -12,11 +12,12 @@ import yaml
 
 from sidecarpolicy.cli import batch
 from sidecarpolicy.cli.offline import injected
-from sidecarpolicy.manifests import parse
+from sidecarpolicy.manifests import parse, without_collector
 from tests.bench.test_inject import POLICY, an_ordinary_pod
 from tests.builders import a_deployment
 
-MOST = 3.0
+MOST = 6.0
+"""Times the composer's own work: with the cycle collector on, as in a loader, it takes several times as long."""
 DEPLOYMENTS, ROUNDS = 1000, 3
 
 
@@ -58,16 +59,16 @@ def test_injecting_into_a_thousand_deployments_costs_little_more_than_reading_th
     def compose() -> None:
         list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
 
-    def compose_and_forget() -> None:
-        for _ in yaml.compose_all(text, Loader=yaml.CSafeLoader):
-            pass
+    def compose_alone() -> None:
+        with without_collector():
+            compose()
 
-    yardstick, forgotten, ours = fastest(compose), fastest(compose_and_forget), fastest(inject)
+    yardstick, loaded, ours = fastest(compose_alone), fastest(compose), fastest(inject)
     print(
-        f"\ncomposing {DEPLOYMENTS} Deployments ({len(text)} bytes): {yardstick:.2f} s, or {forgotten:.2f} s where "
-        "each is dropped before the next\n"
+        f"\ncomposing {DEPLOYMENTS} Deployments ({len(text)} bytes): {yardstick:.2f} s, or {loaded:.2f} s with the "
+        "cycle collector on, as loaders have it\n"
         f"injecting three sidecars into each: {ours:.2f} s = {ours / yardstick:.1f} × (at most {MOST:g} ×), "
-        f"{ours / forgotten:.1f} × of the other\n"
+        f"{ours / loaded:.1f} × of the other\n"
         f"largest resident set so far: {getrusage(RUSAGE_SELF).ru_maxrss // 1024} MiB"
     )
     assert ours / yardstick <= MOST

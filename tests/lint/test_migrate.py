@@ -20,7 +20,7 @@ from sidecarpolicy.lint.shell import parse as parse_shell
 from sidecarpolicy.manifests import parse
 from sidecarpolicy.migrate import migrate
 from sidecarpolicy.migrate.scripts import without
-from tests.lint.fixtures import all_manifests
+from tests.lint.fixtures import MANIFESTS, all_manifests
 
 CASES = sorted(each for each in (Path(__file__).parent / "migrations").iterdir() if each.is_dir())
 BEFORE = sorted([*all_manifests(), *(each / "before.yaml" for each in CASES)])
@@ -97,6 +97,19 @@ def test_an_application_keeps_its_image_its_ports_and_its_own_hooks(file: Path) 
 def test_what_has_no_old_school_sidecar_stays_byte_for_byte() -> None:
     text = "# x\nkind:   Service\napiVersion: v1\nmetadata: {name: 'a'}   # y\n---\nanything: [1,  2]"
     assert run("-", text=text)[:2] == (0, text)
+
+
+@pytest.mark.parametrize("name", ["named-after-a-sidecar", "parts-of-one-application"])
+def test_an_application_stays_where_it_is_though_others_have_its_image_as_a_sidecar(name: str) -> None:
+    assert run("--check", str(MANIFESTS / "near-misses" / f"{name}.yaml"))[:2] == (0, "")
+
+
+def test_a_proxy_that_waits_for_its_own_known_port_gets_a_probe_of_it() -> None:
+    _, out, _ = run(str(MANIFESTS / "first-container-hold" / "known-port-in-no-manifest.yaml"))
+    (body,) = workloads(out)
+    (envoy,) = body["spec"]["template"]["spec"]["initContainers"]
+    assert envoy["startupProbe"]["exec"]["command"] == ["sh", "-c", "curl -fs localhost:9901/ready"]
+    assert "lifecycle" not in envoy
 
 
 def test_line_ends_and_a_missing_last_line_break_stay() -> None:

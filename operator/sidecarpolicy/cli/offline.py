@@ -89,7 +89,8 @@ def injected(manifest: Manifest, given: Given) -> Result:
             "or remove it together with the sidecars",
         )
         return Result(manifest=manifest, body=manifest.body, notes=(note,))
-    revisions = {policy: _as_adjusted(policy, manifest, record, given) for policy in candidates}
+    wishes = _wishes(manifest, record, given)
+    revisions = {policy: _as_adjusted(policy, wishes, record, given) for policy in candidates}
     _refuse_cycles(manifest, list(revisions.values()))
     foreign = frozenset(
         each for each in record.entries if not each.cluster_wide and each.namespace != workload.id.namespace
@@ -105,8 +106,8 @@ def injected(manifest: Manifest, given: Given) -> Result:
         autoscalers=[each for each in given.autoscalers if each.scales == workload.id],
         emptied=workload.content.claims.emptied,
         binding=frozenset(policy for policy in candidates if given.policies[policy].opt_out is OptOut.FORBIDDEN),
-        skipped=_wishes(manifest, given).skipped,
-        account=_wishes(manifest, given).account,
+        skipped=wishes.skipped,
+        account=wishes.account,
         nodes=given.nodes.eligible(workload.node_demand),
     )
     verdicts = judge(subject, revisions.values())
@@ -129,7 +130,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
     notes = [
         *(verdict_note(revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
         *_leaving(record, given, verdicts.keys(), composed, foreign),
-        *_warnings(manifest, composed, candidates, given),
+        *_warnings(manifest, composed, candidates, given, record, wishes),
         *(
             note
             for policy, skip in verdicts.items()
@@ -165,22 +166,20 @@ def ejected(manifest: Manifest, only: frozenset[PolicyId] = frozenset()) -> Resu
     )
 
 
-def _as_adjusted(policy: PolicyId, manifest: Manifest, record: Record, given: Given) -> Revision:
+def _as_adjusted(policy: PolicyId, wishes: Wishes, record: Record, given: Given) -> Revision:
     """Return the revision of *policy* with what the owner of the Deployment has adjusted of it."""
-    revision, wishes = given.revisions[policy], _wishes(manifest, given)
+    revision = given.revisions[policy]
     return adjusted(revision, adjustment_on(revision, wishes, given.policies[policy], record.entries.get(policy)))
 
 
-def _wishes(manifest: Manifest, given: Given) -> Wishes:
+def _wishes(manifest: Manifest, record: Record, given: Given) -> Wishes:
     workload = manifest.workload
     wishes = wishes_of(workload.annotations, workload.pod_annotations)
     wishes = replace(wishes, opts_out=bool(opts_out(workload, given.namespace(workload.id.namespace))))
     if not any(policy.pull_secrets for policy in given.policies.values()):
         return wishes
     known = given.pull_secrets
-    account = account_on(
-        manifest.template, record_of(workload.record), lambda name: known.get((workload.id.namespace, name))
-    )
+    account = account_on(manifest.template, record, lambda name: known.get((workload.id.namespace, name)))
     return replace(wishes, account=account)
 
 
@@ -286,10 +285,17 @@ def _removed(policy: PolicyId, entry: Entry, *, why: str = "") -> Note:
     return Note(did=Did.REMOVED, text=f"{policy.label} at {entry.revision}" + (f": {why}" if why else ""))
 
 
-def _warnings(manifest: Manifest, composed: Composition, candidates: Iterable[PolicyId], given: Given) -> list[Note]:
+def _warnings(
+    manifest: Manifest,
+    composed: Composition,
+    candidates: Iterable[PolicyId],
+    given: Given,
+    record: Record,
+    wishes: Wishes,
+) -> list[Note]:
     workload = manifest.workload
     policies = [given.policies[policy] for policy in candidates]
-    namespace, entries = given.namespace(workload.id.namespace), record_of(workload.record).entries
+    namespace, entries = given.namespace(workload.id.namespace), record.entries
     found: list[tuple[WarningReason, str]] = [
         *(
             (WarningReason.INVALID_MARK, message)
@@ -299,20 +305,18 @@ def _warnings(manifest: Manifest, composed: Composition, candidates: Iterable[Po
                 workload.pod_labels,
                 workload.pod_annotations,
                 sidecars={sidecar.name for policy in policies for sidecar in policy.sidecars}
-                | {item.name for item in record_of(workload.record).items if item.list == INIT_CONTAINERS},
+                | {item.name for item in record.items if item.list == INIT_CONTAINERS},
             )
         ),
         *(
             (WarningReason.OPT_OUT_FORBIDDEN, message)
             for policy in policies
-            for message in without_effect(workload, namespace, _wishes(manifest, given), policy, entries.get(policy.id))
+            for message in without_effect(workload, namespace, wishes, policy, entries.get(policy.id))
         ),
         *(
             (WarningReason.OVERRIDE_IGNORED, message)
             for policy in policies
-            for message in ignored_overrides(
-                given.revisions[policy.id], _wishes(manifest, given), policy, entries.get(policy.id)
-            )
+            for message in ignored_overrides(given.revisions[policy.id], wishes, policy, entries.get(policy.id))
         ),
         *((WarningReason.ENV_KEPT, f"{item} is the application's own and stays") for item in composed.env_kept),
         *((WarningReason.METADATA_KEPT, f"{item} is the owner's own and stays") for item in composed.metadata_kept),

@@ -67,7 +67,8 @@ class Cursor:
 
     def field(self, name: str) -> Cursor:
         """Step into a field of a mapping; absent where it is no mapping."""
-        value = self.value.get(name) if isinstance(self.value, Mapping) else None
+        here = self.value
+        value = here.get(name) if type(here) is dict or isinstance(here, Mapping) else None
         return Cursor(value, f"{self.path}.{name}" if self.path else name, self.problems, self.unknown)
 
     def mapping(self, *, allowed: frozenset[str] | None = None, inside: Mapping[str, frozenset[str]] = NOTHING) -> Json:
@@ -77,14 +78,14 @@ class Cursor:
         """
         if self.value is None:
             return {}
-        if not isinstance(self.value, Mapping):
+        if type(self.value) is not dict and not isinstance(self.value, Mapping):
             self.wrong(f"must be a mapping, not {_kind(self.value)}")
             return {}
         for name in self.value:  # YAML has keys that JSON has not
             if not isinstance(name, str):
                 self.wrong(f"must have strings as keys, not {_kind(name)}")
-        unknown = {str(name) for name in self.value} - allowed if allowed is not None else ()
-        for name in sorted(unknown):
+        unknown = sorted({str(name) for name in self.value} - allowed) if allowed is not None else ()
+        for name in unknown:
             found = self.field(name)
             if self.unknown is None:
                 where = next((each for each, fields in inside.items() if name in fields), "")

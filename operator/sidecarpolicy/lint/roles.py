@@ -2,7 +2,9 @@
 known of images and names.
 
 A single hint makes a container a likely sidecar; two of different kinds, a known image or a declaration make it a
-certain one. A Pod always has an application: where everything looks like a sidecar, nothing is one by its looks.
+certain one. A Pod always has an application: where everything looks like a sidecar, nothing is one by its looks. What
+the workload is named after is no sidecar by its looks (Fluent Bit in a DaemonSet fluent-bit, whatever stands beside
+it), and neither is what runs the application's own image (the agents of Datadog).
 """
 
 from __future__ import annotations
@@ -83,7 +85,11 @@ class Roles:
             weakest = min(len(hints) for hints in found.values())
             first = next(name for name, hints in found.items() if len(hints) == weakest)
             found.pop(first)
-        return found
+        own = {repository_of(each.image) for each in pod.regular if each.name not in found}
+        for each in pod.regular:
+            if each.name in found and repository_of(each.image) in own:
+                found[each.name] -= {Hint.IMAGE}
+        return {name: hints for name, hints in found.items() if hints}
 
     def is_sidecar(self, container: Container) -> bool:
         """Whether *container* is a sidecar, native or likely to be one."""
@@ -106,14 +112,31 @@ class Roles:
         """Return the regular containers that are no sidecars."""
         return tuple(each for each in self.pod.regular if not self.is_sidecar(each))
 
+    @cached_property
+    def _namesakes(self) -> list[Container]:
+        """The container that the workload is named after; none where it is named after several, or after a sidecar."""
+        whole = f"-{self.pod.name}-"
+        found = [
+            each for each in self.pod.regular if whole.startswith(part := f"-{each.name}-") or whole.endswith(part)
+        ]
+        return found if len(found) == 1 and "sidecar" not in found[0].name else []
+
+    def _looks(self, container: Container) -> list[Hint]:
+        """Why a regular container looks like a sidecar, whatever the others do."""
+        if container in self._namesakes or container.place is not Place.REGULAR:
+            return []
+        named = SIDECAR_NAME.fullmatch(container.name) is not None
+        return [Hint.IMAGE] * (known(container.image) is not None) + [Hint.NAME] * named
+
     def _hints_of(self, container: Container) -> Iterator[Hint]:
         if container.body.get("restartPolicy") == "Always":
             yield Hint.DECLARED
-        if known(container.image):
-            yield Hint.IMAGE
-        if SIDECAR_NAME.fullmatch(container.name):
-            yield Hint.NAME
-        if any(each.owner is container and each.wait.until and not each.file for each in self.waits):
+        yield from self._looks(container)
+        waiters = [
+            each.container for each in self.waits if each.owner is container and each.wait.until and not each.file
+        ]
+        # A sidecar may wait for the application: who is waited for by sidecars only, and looks like none, is none.
+        if waiters and (self._looks(container) or not all(self._looks(each) for each in waiters)):
             yield Hint.WAITED_FOR
         if any(each.victim is container for each in self.endings):
             yield Hint.ENDED
@@ -182,10 +205,8 @@ def _resolved(pod: Pod, found: PodWait) -> Iterator[PodWait]:
             if address.port in container.declared_ports or (wait.after_background and not _owned(pod, address, found)):
                 yield replace(found, owner=container, address=address)
                 continue
-            owner = pod.owner(address.port, container)
+            owner = pod.owner(address.port, container) or (container if address.port in container.ports else None)
             mesh = "" if owner else MESH_PORTS.get(address.port, "")
-            if owner is None and not mesh and address.port in container.ports:
-                owner = container
             yield replace(found, owner=owner, mesh=mesh, address=address)
     for file in wait.files:
         if place := shared_file(pod, container, file):

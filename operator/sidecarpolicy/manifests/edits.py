@@ -151,6 +151,8 @@ class Edits:
 def _paired(before: Sequence[Any], after: Sequence[Any], ours: Ours | None, trail: Trail) -> list[tuple[int, int]]:
     """Return which items of two lists are the same one, in order: the owner's first of all, then others."""
     old, new = ([identity_of(each) for each in listed] for listed in (before, after))
+    if (pairs := _all_of(old, new)) is not None:
+        return pairs
     fixed: list[tuple[int, int]] = []
     if ours is not None:
         own_old = [index for index, name in enumerate(old) if not ours((*trail, name))]
@@ -165,6 +167,15 @@ def _paired(before: Sequence[Any], after: Sequence[Any], ours: Ours | None, trai
             paired.append((to_old, to_new))
         from_old, from_new = to_old + 1, to_new + 1
     return paired
+
+
+def _all_of(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Return the only way to pair lists of which one holds the other, in its order; None where there are others."""
+    if len(old) <= len(new):
+        places = _contained(old, new) if len(set(new)) == len(new) else None
+        return None if places is None else list(enumerate(places))
+    places = _contained(new, old) if len(set(old)) == len(old) else None
+    return None if places is None else [(place, index) for index, place in enumerate(places)]
 
 
 def _matches(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
@@ -194,6 +205,9 @@ def identity_of(value: Any) -> str:
     """Return the name by which an item of a list is known: what Kubernetes merges by, or all of it."""
     if isinstance(value, dict):
         for key in ("mountPath", "name", "containerPort", "key", "path"):
-            if isinstance(value.get(key), str | int):
-                return str(value[key])
+            found = value.get(key)
+            if type(found) is str:
+                return found
+            if isinstance(found, int):
+                return str(found)
     return repr(value)

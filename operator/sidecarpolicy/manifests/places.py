@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from yaml import CollectionNode, MappingNode, Node, ScalarNode
 
@@ -58,13 +59,33 @@ class Entry:
     is_merge: bool = False
 
 
+class Entries:
+    """The entries of one collection in their order, each made when it is asked for: of most nobody asks."""
+
+    def __init__(self, count: int, make: Callable[[int], Entry]) -> None:
+        self._made: list[Entry | None] = [None] * count
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __getitem__(self, index: int) -> Entry:
+        found = self._made[index]
+        if found is None:
+            found = self._made[index] = self._make(index if index >= 0 else len(self._made) + index)
+        return found
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (self[index] for index in range(len(self._made)))
+
+
 class Places:
     """The spans in one text. *aliased*: whether there are anchors in it."""
 
     def __init__(self, text: str, *, aliased: bool) -> None:
         self.text, self.aliased = text, aliased
-        self._entries: dict[int, list[Entry]] = {}
-        self._named: dict[int, dict[str | int, Entry]] = {}
+        self._entries: dict[int, Entries] = {}
+        self._named: dict[int, dict[str, int]] = {}
 
     def line_start(self, index: int) -> int:
         """Return where the line with *index* begins."""
@@ -127,55 +148,59 @@ class Places:
         stripped = len(self.text[start:end].rstrip(" \t\n\r\x85\u2028\u2029"))
         return min(self.line_after(start + stripped), max(end, start + stripped))
 
-    def entries(self, node: Node) -> list[Entry]:
+    def entries(self, node: Node) -> Entries:
         """Return the entries of a collection in their order."""
         found = self._entries.get(id(node))
         if found is None:
-            made = self._mapping(node) if isinstance(node, MappingNode) else self._sequence(node)
-            found = self._entries[id(node)] = made
+            found = self._entries[id(node)] = Entries(len(node.value), partial(self._entry, node))
+            if self.aliased:
+                list(found)  # each needs the one before it
         return found
 
     def named(self, node: Node, name: str | int) -> Entry | None:
         """Return the entry under *name*; the last one, as kubectl has it, where a key is given twice."""
+        if not isinstance(node, MappingNode):
+            return self.entries(node)[name] if isinstance(name, int) and 0 <= name < len(node.value) else None
         found = self._named.get(id(node))
         if found is None:
-            found = self._named[id(node)] = {each.name: each for each in self.entries(node) if not each.is_merge}
-        return found.get(name)
+            found = self._named[id(node)] = {
+                name_of(key): index for index, (key, _) in enumerate(node.value) if not is_merge(key)
+            }
+        index = found.get(name) if isinstance(name, str) else None
+        return None if index is None else self.entries(node)[index]
 
-    def _mapping(self, node: MappingNode) -> list[Entry]:
-        found: list[Entry] = []
-        text, cursor = self.text, self.content(node) + (1 if node.flow_style else 0)
-        for key, value in node.value:
-            if self.aliased and key.start_mark.index < cursor:
-                key_start, key_end = self._alias_after(cursor)
-            else:
-                key_start, key_end = key.start_mark.index, key.end_mark.index
-            if text.startswith(":", key_end):
-                after = key_end + 1
-            else:
-                colon = _COLON.match(text, key_end)
-                after = colon.end() if colon else key_end
-            start, end, is_alias = self._span(value, after)
-            is_scalar = type(key) is ScalarNode
-            is_merge = is_scalar and key.tag is None and key.value == MERGE
-            name = key_of(key) if is_scalar else ""
-            found.append(Entry(name, value, key_start, after, start, end, is_alias, is_merge))
-            cursor = end
-        return found
+    def _entry(self, node: Node, index: int) -> Entry:
+        """Make one entry. With aliases about, where it begins depends on where the one before it ends."""
+        if index and (self.aliased or not isinstance(node, MappingNode)):
+            cursor = self.entries(node)[index - 1].end if self.aliased else self.end(node.value[index - 1])
+        else:
+            cursor = self.content(node) + (1 if is_flow(node) else 0)
+        if isinstance(node, MappingNode):
+            key, value = node.value[index]
+            return self._of_mapping(key, value, cursor)
+        return self._of_sequence(node, index, cursor)
 
-    def _sequence(self, node: Node) -> list[Entry]:
-        found: list[Entry] = []
-        cursor = self.content(node) + (1 if is_flow(node) else 0)
-        for index, value in enumerate(node.value):
-            begin = after = cursor
-            if not is_flow(node):
-                dash = _DASH.match(self.text, cursor)
-                assert dash is not None, "a block list has a dash before every item"
-                begin, after = dash.start(1), dash.end(1)
-            start, end, is_alias = self._span(value, after)
-            found.append(Entry(index, value, start if is_flow(node) else begin, after, start, end, is_alias))
-            cursor = end
-        return found
+    def _of_mapping(self, key: Node, value: Node, cursor: int) -> Entry:
+        if self.aliased and key.start_mark.index < cursor:
+            key_start, key_end = self._alias_after(cursor)
+        else:
+            key_start, key_end = key.start_mark.index, key.end_mark.index
+        if self.text.startswith(":", key_end):
+            after = key_end + 1
+        else:
+            colon = _COLON.match(self.text, key_end)
+            after = colon.end() if colon else key_end
+        start, end, is_alias = self._span(value, after)
+        return Entry(name_of(key), value, key_start, after, start, end, is_alias, is_merge(key))
+
+    def _of_sequence(self, node: Node, index: int, cursor: int) -> Entry:
+        begin = after = cursor
+        if not is_flow(node):
+            dash = _DASH.match(self.text, cursor)
+            assert dash is not None, "a block list has a dash before every item"
+            begin, after = dash.start(1), dash.end(1)
+        start, end, is_alias = self._span(node.value[index], after)
+        return Entry(index, node.value[index], start if is_flow(node) else begin, after, start, end, is_alias)
 
     def _span(self, node: Node, cursor: int) -> tuple[int, int, bool]:
         if self.aliased and node.start_mark.index < cursor:
@@ -187,6 +212,16 @@ class Places:
         found = _ALIAS.match(self.text, position) or _ALIAS.search(self.text, cursor)
         assert found is not None, "a node before its place is an alias"
         return found.span()
+
+
+def is_merge(key: Node) -> bool:
+    """Whether a key merges what is under it into the mapping around it."""
+    return type(key) is ScalarNode and key.tag is None and key.value == MERGE
+
+
+def name_of(key: Node) -> str:
+    """Return the name under which a key is known; none for a collection."""
+    return key_of(key) if type(key) is ScalarNode else ""
 
 
 def is_flow(node: Node) -> bool:

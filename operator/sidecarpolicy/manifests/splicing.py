@@ -319,7 +319,8 @@ class _BlockMapping(_Block):
 
     def splice(self) -> None:
         change = self.change
-        gone = {index for index, each in enumerate(self.entries) if each.name in change.removed}
+        removed = change.removed
+        gone = {index for index, each in enumerate(self.entries) if each.name in removed} if removed else set()
         for name in change.cleared:
             gone |= self._clear(name)
         added = [name for name in change.put if self.places.named(self.node, name) is None]
@@ -609,7 +610,7 @@ class _Flow:
     def _spread(self) -> Node | None:
         """The nearest collection around whose entries each begin a line."""
         for node in reversed(self.around):
-            inside = self.places.entries(node) if is_flow(node) else []
+            inside = self.places.entries(node) if is_flow(node) else None
             if inside:
                 return node if self.places.stands_first(inside[0].begin) else None
         return None

@@ -25,7 +25,7 @@ def wait_loop(roles: Roles) -> Iterator[Finding]:
     """An entry point does not begin before a sidecar answers."""
     for found in _starting_waits(roles, Moment.ENTRY):
         waiter, owner = found.container, found.owner
-        if owner is not None and waits_for_application(roles, found):
+        if owner is not None and (waits_for_application(roles, found) or _waits_backwards(roles, waiter, owner)):
             continue
         if owner is None and not found.mesh:
             others = [each for each in roles.pod.containers if each is not waiter and each.place is not Place.INIT]
@@ -49,7 +49,10 @@ def poststart_wait(roles: Roles) -> Iterator[Finding]:
         own = owner is waiter
         if own and not (roles.is_sidecar(waiter) and waiter.place is Place.REGULAR):
             continue
-        if owner is not None and not own and waits_for_application(roles, found):
+        backwards = owner is not None and (
+            waits_for_application(roles, found) or _waits_backwards(roles, waiter, owner)
+        )
+        if backwards and not own:
             continue
         first = own and waiter.index == 0
         others = [each for each in roles.pod.regular if each is not waiter]
@@ -248,6 +251,11 @@ def waits_for_application(roles: Roles, found: PodWait) -> bool:
     if waiter.place is Place.NATIVE:
         return owner.place is Place.REGULAR
     return roles.is_certain(waiter) and owner.place is Place.REGULAR and not roles.is_certain(owner)
+
+
+def _waits_backwards(roles: Roles, waiter: Container, owner: Container) -> bool:
+    """Whether a likely sidecar waits for what is none: an exporter for its database."""
+    return waiter is not owner and roles.is_sidecar(waiter) and not roles.is_sidecar(owner)
 
 
 def _starting_waits(roles: Roles, moment: Moment) -> Iterator[PodWait]:
