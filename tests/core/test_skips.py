@@ -579,6 +579,16 @@ def test_a_record_entry_without_items_is_no_conflict() -> None:
     assert verdict(a_subject(record=Record(entries={WEB: Entry(revision="web-0")}))) is None
 
 
+def test_a_pin_of_a_policy_that_does_not_select_the_workload_is_told() -> None:
+    mesh = PolicyId(kind=names.CLUSTER_POLICY, namespace="", name="mesh")
+    pins = {names.PIN: "web@7d21c0a9e1,mesh@7d21c0a9e1,nope@7d21c0a9e1"}
+    assert invalid_marks({}, pins, policies=[WEB, mesh]) == [
+        f"annotation {names.PIN}: names 'mesh', which is no policy that selects this Deployment; 'cluster/mesh' is one",
+        f"annotation {names.PIN}: names 'nope', which is no policy that selects this Deployment",
+    ]
+    assert invalid_marks({}, pins) == [], "a file does not say which policies there are"
+
+
 def test_a_pin_moves_nothing_that_another_reason_keeps() -> None:
     pinned = {REVISION.policy: Pin(asked="web-0123456789", revision="web-0123456789")}
     moves = verdict(a_subject(pins=pinned))

@@ -22,7 +22,7 @@ from sidecarpolicy.core.likeness import is_as_it_should_be
 from sidecarpolicy.core.nodes import NOTHING_SEEN, OS_LABEL, WINDOWS, Eligible
 from sidecarpolicy.core.opt_out import let_in, opts_out
 from sidecarpolicy.core.ordering import precedence, why_first
-from sidecarpolicy.core.pins import pins_of
+from sidecarpolicy.core.pins import invalid_pins, pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
 from sidecarpolicy.core.record import (
     ENV,
@@ -540,12 +540,13 @@ def invalid_marks(
     pod_labels: Mapping[str, str] = NO_MARKS,
     pod_annotations: Mapping[str, str] = NO_MARKS,
     sidecars: Collection[str] | None = None,
+    policies: Collection[PolicyId] | None = None,
 ) -> list[str]:
     """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
 
     *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` and
     `sidecars.dev/skip` mean anything, and where a restart of ours stands. *sidecars*: the names that there are to skip,
-    None where that is not known.
+    *policies*: those that select the workload, which may be pinned; None where that is not known.
     """
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
@@ -559,7 +560,7 @@ def invalid_marks(
                 known = ", ".join(f"{kind} {name}" for name, kind in sorted((MARKS | OVERRIDES).items()))
                 found.append(f"{what} {key}: is not known; known are {known}")
             elif key == names.PIN:
-                found += [f"annotation {key}: {sentence}" for sentence in pins_of(value).problems]
+                found += [f"annotation {key}: {sentence}" for sentence in invalid_pins(value, policies)]
             elif key == names.SKIP:
                 found += [f"annotation {key}: {sentence}" for sentence in invalid_skips(value, sidecars)]
             elif value not in TRUTH:
