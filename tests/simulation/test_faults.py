@@ -424,6 +424,22 @@ def test_a_deployment_without_a_deadline_is_soaked_and_rolled_back_as_any_other(
     until(world, lambda: everywhere(world, "web-b"))
 
 
+def test_one_without_a_deadline_whose_owners_rollout_is_stuck_fails_no_revision() -> None:
+    """Nothing but the time says that it is: it serves with its old Pods, and its controller never gives up."""
+    fleet = some(4, spec={"progressDeadlineSeconds": NO_DEADLINE})
+    world = an_updated_world(fleet, QUICK, update="web-a")
+    ticks(world, 10)
+    stuck = fleet[1]
+    stuck.bad_versions = frozenset({stuck.version + 1})
+    stuck.hotfix()
+    ticks(world, 20)
+    world.edit("web-b")
+    until(world, lambda: {each.revision for each in fleet if each is not stuck} == {"web-b"}, most=60)
+    ticks(world, 30)
+    assert not world.halted
+    assert world.settled().startswith("CompletedWithFailures") and stuck.name in world.settled()
+
+
 def test_a_deployment_that_waits_long_for_itself_is_given_that_time() -> None:
     """Fault 20: its minReadySeconds are more than the policy's deadline."""
     world = an_updated_world(
