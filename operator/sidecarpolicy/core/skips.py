@@ -252,7 +252,10 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
     entry = subject.record.entries.get(revision.policy)
     for item in sorted(entry.items if entry else ()):
         if item in subject.owners and not item.yields:
-            yield refuse(f"{item} is ours and {subject.owners[item]!r} declares it too; one of them must rename it")
+            yield refuse(
+                f"{item} is ours and {subject.owners[item]!r} declares it too; take it out of what is applied there (a "
+                "copy of the live Deployment has it), or rename one of the two"
+            )
     regular = {each["name"]: each for each in items(subject.spec, "containers")}
     for sidecar in revision.sidecars:
         item = ItemKey(list=INIT_CONTAINERS, name=sidecar.name)
