@@ -575,6 +575,22 @@ def test_other_marks_are_reported(labels: dict[str, str], annotations: dict[str,
     assert all(sentence.startswith(start) for sentence, start in zip(found, said, strict=True)), found
 
 
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ("initContainers", "of the same image; it differs from the policy's in lifecycle, restartPolicy"),
+        ("containers", "of the same image, which is no init container"),
+    ],
+)
+def test_an_own_container_of_the_same_image_is_told_by_what_else_it_is(listed: str, said: str) -> None:
+    ours = REVISION.sidecars[0].container
+    own = {key: value for key, value in ours.items() if key not in ("lifecycle", "restartPolicy")}
+    app = {"name": "app", "image": "example.test/app:1"}
+    pod = {"containers": [app, own]} if listed == "containers" else {"containers": [app], listed: [own]}
+    skip = verdict(a_subject(pod=pod))
+    assert skip is not None and skip.message.endswith(said)
+
+
 def test_a_record_entry_without_items_is_no_conflict() -> None:
     assert verdict(a_subject(record=Record(entries={WEB: Entry(revision="web-0")}))) is None
 

@@ -263,10 +263,8 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
         if own is None or (own is not regular.get(sidecar.name) and subject.adopted(revision, sidecar.name)):
             continue
         left = " (left by a deleted policy)" if item in subject.record.orphaned else ""
-        yield refuse(
-            f"the application has its own container {sidecar.name!r}{left} with image {own.get('image')!r}; "
-            f"the policy's has image {sidecar.container.get('image')!r}"
-        )
+        what = f"the application has its own container {sidecar.name!r}{left}"
+        yield refuse(f"{what}{_differs(own, sidecar.container, regular=own is regular.get(sidecar.name))}")
     for label in sorted(revision.pod_metadata.labels.keys() & subject.workload.selector_keys):
         if ItemKey(LABELS, label) not in subject.application:
             yield refuse(f"the Deployment's own selector asks for the label {label!r}, which the policy would add")
@@ -289,6 +287,16 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
                 f"{item} was put there by {missing.label}, which {without_a_say(missing, subject.workload.id)}; "
                 "eject it first"
             )
+
+
+def _differs(own: Json, ours: Json, *, regular: bool) -> str:
+    """In what a container of the application's own is another than *ours*, as the end of a sentence."""
+    if own.get("image") != ours.get("image"):
+        return f" with image {own.get('image')!r}; the policy's has image {ours.get('image')!r}"
+    if regular:
+        return " of the same image, which is no init container"
+    fields = sorted(key for key in own.keys() | ours.keys() if own.get(key) != ours.get(key))
+    return f" of the same image; it differs from the policy's in {', '.join(fields)}"
 
 
 def without_a_say(policy: PolicyId, workload: WorkloadId) -> str:
