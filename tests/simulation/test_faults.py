@@ -341,6 +341,26 @@ def test_a_mangled_revision_that_is_mended_is_seen_at_once() -> None:
     assert world.settled().startswith("RolloutComplete")
 
 
+def test_a_spec_that_is_too_large_to_be_stored_is_its_authors_to_mend() -> None:
+    """The API server says so with a 500, as of what passes by itself."""
+    world = an_updated_world(some(2), QUICK)
+    until(world, lambda: world.settled().startswith("RolloutComplete"))
+    large = [True]
+    suffers(
+        world,
+        while_(lambda each: each.resource == REVISIONS and each.verb == "create" and large[0], Fault.TOO_LARGE),
+    )
+    world.edit("web-c")
+    until(world, lambda: world.settled().startswith("Invalid"))
+    assert "too large" in ready(world)["message"] and ready(world)["status"] == "False"
+    asked = len(world.cluster.faults.happened)
+    ticks(world, 60)
+    assert len(world.cluster.faults.happened) == asked, "it is not tried again"
+    large[0] = False
+    world.edit("web-d")
+    until(world, lambda: everywhere(world, "web-d"))
+
+
 def test_a_policy_that_goes_is_no_trouble_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """The answer to the last write of it does not say that it has gone, and that event comes a moment later."""
     world = an_updated_world(some(2), QUICK)

@@ -29,9 +29,11 @@ from sidecarpolicy.engine.acceptance import (
     Hindered,
     accept,
     canonical_form,
+    is_too_large,
     is_unsupported,
     needs_canonical_form,
     revisions_namespace,
+    too_large,
     without_finalizer,
 )
 from sidecarpolicy.engine.cache import CachedPolicy
@@ -44,7 +46,13 @@ from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, NotFound
 from sidecarpolicy.engine.retries import OF_POLICIES
 from sidecarpolicy.engine.status_writer import Reporter
-from sidecarpolicy.engine.write_requests import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
+from sidecarpolicy.engine.write_requests import (
+    ChangeFinalizers,
+    CreateRevision,
+    DeleteRevision,
+    MarkRevision,
+    PolicyWrite,
+)
 from sidecarpolicy.engine.writer import Writer
 from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
 
@@ -370,7 +378,13 @@ class PolicyPass:
                 return  # it may bring the sidecars of which nothing is left; the pass after it sees that
             if isinstance(write, ChangeFinalizers) and cached.deleting:
                 self.teller.of_release(cached, _released(cached, remembered, context))
-            await self.writer.apply(write)
+            try:
+                await self.writer.apply(write)
+            except ApiError as error:
+                if not (isinstance(write, CreateRevision) and is_too_large(error)):
+                    raise
+                remembered.canonical = {str(write.body["data"]["name"]): too_large(error)}
+                continue
             if tells is not None:
                 self.teller.on_policy(identity, tells, write.why, warning=tells is EventReason.HALTED)
 
