@@ -257,7 +257,7 @@ def test_what_a_leaving_policy_has_is_waited_for_and_nothing_is_removed() -> Non
         found = verdict(subject, revision=wanted, leaving=[leaving])
         assert found is not None
         assert (found.reason, found.removes) == (SkipReason.OVERRIDDEN, False)
-        assert "SidecarPolicy shop/old, which does not select it any more" in found.message
+        assert "SidecarPolicy shop/old, which is being deleted or does not select it any more" in found.message
 
 
 @pytest.mark.parametrize("spelling", ["/logs/", "//logs", "/./logs", "/logs/."])

@@ -216,7 +216,8 @@ def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) 
         if (shared := _shared(subject, revision, other)) is None:
             continue
         if other.policy in subject.leaving:
-            message = f"{shared} {other.policy.label}, which does not select it any more and is still to be removed"
+            gone = "which is being deleted or does not select it any more, and is still to be removed"
+            message = f"{shared} {other.policy.label}, {gone}"
             return Skip(reason=SkipReason.OVERRIDDEN, message=message)
         return Skip(
             reason=SkipReason.OVERRIDDEN,
