@@ -28,6 +28,9 @@ RECORD = f"{GROUP}/injected"
 # Finalizer on policies, never on workloads: a deleted policy goes when its sidecars are gone.
 FINALIZER = f"{GROUP}/removal"
 
+# Kubernetes' own, of `kubectl delete --cascade=orphan`: what an object owns stays (metav1.FinalizerOrphanDependents).
+ORPHAN_FINALIZER = "orphan"
+
 # Label on a Deployment, its Pod template or a Namespace, set by the owner: "false" keeps us out, "true" lets us in
 # against the namespace. In the Pod template an annotation does too, as meshes have it.
 INJECT = f"{GROUP}/inject"

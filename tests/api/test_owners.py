@@ -80,6 +80,21 @@ def test_a_container_of_our_name_in_a_chart_is_a_conflict_that_names_helm(fleet:
     assert (container["image"], container["command"]) == ("my-migrate:7", ["migrate"])
 
 
+def test_a_claim_that_an_owner_gives_up_is_theirs_no_more(fleet: Fleet) -> None:
+    """By server-side apply of the whole template, then without the sidecar: that changes nothing but who owns it."""
+    live = a_shop(fleet)
+    whole = {**live, "metadata": {"name": "cart", "namespace": fleet.namespace}}
+    del whole["status"]
+    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=robot", "--filename=-")
+    fleet.kubectl(*apply, input=json.dumps(whole))
+    (skipped,) = fleet.wait("AllSkipped")["skipped"]
+    assert "'robot' declares it too" in skipped["message"]
+    del whole["spec"]["template"]["spec"]["initContainers"]
+    fleet.kubectl(*apply, input=json.dumps(whole))
+    fleet.wait("RolloutComplete")
+    assert init_names(fleet.deployment()) == ["proxy"]
+
+
 def test_a_sidecar_that_is_edited_by_hand_is_repaired_with_the_field_and_who_it_was(fleet: Fleet) -> None:
     a_shop(fleet)
     patched(fleet, {"initContainers": [{"name": "proxy", "image": "mine:7"}]}, "kubectl-edit")

@@ -147,6 +147,19 @@ def test_before_anything_is_complete_one_carries_it_and_the_next_waits() -> None
     assert inits(cluster.admit(a_deployment("third"))) == [], "the first one is in flight"
 
 
+def test_those_created_within_a_second_wait_as_well_once_the_first_is_seen() -> None:
+    """`kubectl apply` of a folder: each is seen before the next is created, and all that within a second."""
+    cluster = Cluster()
+    cluster.roll_out(a_policy(sidecars=[ONE]), complete=False)
+    found = []
+    for number in range(12):
+        admitted = cluster.admit(a_deployment(f"app-{number:02}"))
+        cluster.put(DEPLOYMENTS, admitted)
+        cluster.time += 0.2
+        found.append(inits(admitted))
+    assert found == [["proxy:1"], *[[]] * 11]
+
+
 def test_a_dry_run_takes_nobodys_place() -> None:
     cluster = Cluster()
     cluster.roll_out(a_policy(sidecars=[ONE]), complete=False)

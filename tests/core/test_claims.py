@@ -11,6 +11,7 @@ from hypothesis import given
 from sidecarpolicy import names
 from sidecarpolicy.core.claims import CLIENT_SIDE_APPLY, LAST_APPLIED, NO_CLAIMS, claims_of, template_items
 from sidecarpolicy.core.injection import compose, inject
+from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.tree import Json
 from tests.builders import a_deployment, a_sidecar
@@ -84,6 +85,21 @@ def test_an_apply_manager_claims_what_it_owns() -> None:
     assert claims.owners == {PROXY: "kustomize-controller"}
     assert claims.touched == {PROXY: "kustomize-controller"}
     assert PROXY in claims.ours
+
+
+def test_a_claim_that_is_dropped_without_any_other_change_is_seen() -> None:
+    """The API server then moves neither the generation nor the manager's time."""
+    proxy: Json = {'k:{"name":"proxy"}': {".": {}, "f:image": {}}}
+    stamp = {"time": "2026-11-30T01:52:49Z"}
+    body = a_deployment()
+    body["metadata"] |= {"uid": "1", "resourceVersion": "1", "generation": 2}
+    body["metadata"]["managedFields"] = [
+        owned("robot", "Apply", {"f:initContainers": proxy, "f:dnsPolicy": {}}, **stamp)
+    ]
+    before = workload_from(body)
+    dropped = {**body["metadata"], "managedFields": [owned("robot", "Apply", {"f:dnsPolicy": {}}, **stamp)]}
+    after = workload_from({**body, "metadata": dropped}, before)
+    assert (before.content.claims.owners, after.content.claims.owners) == ({PROXY: "robot"}, {})
 
 
 def test_an_update_manager_touches_but_claims_nothing() -> None:

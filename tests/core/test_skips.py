@@ -257,7 +257,7 @@ def test_what_a_leaving_policy_has_is_waited_for_and_nothing_is_removed() -> Non
         found = verdict(subject, revision=wanted, leaving=[leaving])
         assert found is not None
         assert (found.reason, found.removes) == (SkipReason.OVERRIDDEN, False)
-        assert "SidecarPolicy shop/old, which does not select it any more" in found.message
+        assert "SidecarPolicy shop/old, which is being deleted or does not select it any more" in found.message
 
 
 @pytest.mark.parametrize("spelling", ["/logs/", "//logs", "/./logs", "/logs/."])
@@ -575,8 +575,34 @@ def test_other_marks_are_reported(labels: dict[str, str], annotations: dict[str,
     assert all(sentence.startswith(start) for sentence, start in zip(found, said, strict=True)), found
 
 
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ("initContainers", "of the same image; it differs from the policy's in lifecycle, restartPolicy"),
+        ("containers", "of the same image, which is no init container"),
+    ],
+)
+def test_an_own_container_of_the_same_image_is_told_by_what_else_it_is(listed: str, said: str) -> None:
+    ours = REVISION.sidecars[0].container
+    own = {key: value for key, value in ours.items() if key not in ("lifecycle", "restartPolicy")}
+    app = {"name": "app", "image": "example.test/app:1"}
+    pod = {"containers": [app, own]} if listed == "containers" else {"containers": [app], listed: [own]}
+    skip = verdict(a_subject(pod=pod))
+    assert skip is not None and skip.message.endswith(said)
+
+
 def test_a_record_entry_without_items_is_no_conflict() -> None:
     assert verdict(a_subject(record=Record(entries={WEB: Entry(revision="web-0")}))) is None
+
+
+def test_a_pin_of_a_policy_that_does_not_select_the_workload_is_told() -> None:
+    mesh = PolicyId(kind=names.CLUSTER_POLICY, namespace="", name="mesh")
+    pins = {names.PIN: "web@7d21c0a9e1,mesh@7d21c0a9e1,nope@7d21c0a9e1"}
+    assert invalid_marks({}, pins, policies=[WEB, mesh]) == [
+        f"annotation {names.PIN}: names 'mesh', which is no policy that selects this Deployment; 'cluster/mesh' is one",
+        f"annotation {names.PIN}: names 'nope', which is no policy that selects this Deployment",
+    ]
+    assert invalid_marks({}, pins) == [], "a file does not say which policies there are"
 
 
 def test_a_pin_moves_nothing_that_another_reason_keeps() -> None:

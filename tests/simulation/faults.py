@@ -24,6 +24,7 @@ class Fault(StrEnum):
     THROTTLED = "429"
     ERROR_BEFORE = "500 before"
     ERROR_AFTER = "500 after"
+    TOO_LARGE = "500 too large"
     TIMEOUT_BEFORE = "time-out before"
     TIMEOUT_AFTER = "time-out after"
     CRASH_BEFORE = "crash before"
@@ -105,6 +106,8 @@ def error_of(trouble: Fault, request: Request) -> ApiError:
             return Transient(**told, message="too many requests", status=429, retry_after=1.0)
         case Fault.TIMEOUT_BEFORE | Fault.TIMEOUT_AFTER:
             return Transient(**told, message="no answer within 30 s")
+        case Fault.TOO_LARGE:
+            return Transient(**told, message="etcdserver: request is too large", status=500)
         case _:
             return Transient(**told, message="etcdserver: request timed out", status=500)
 

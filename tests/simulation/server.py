@@ -326,7 +326,8 @@ class Server:
         if dry_run:
             return new
         if "deletionTimestamp" in was and not metadata.get("finalizers") and resource != NAMESPACES:
-            return self._store(resource, place, before, new, "DELETED", manager)
+            self._store(resource, place, before, new, "DELETED", manager)
+            return new  # at the version that it had: nothing but the event tells that it is gone
         return self._store(resource, place, before, new, "MODIFIED", manager)
 
     def delete(

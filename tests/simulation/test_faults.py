@@ -18,7 +18,7 @@ from sidecarpolicy.kube.lease import LEASES
 from sidecarpolicy.names import Strategy
 from tests.simulation.controllers import NO_DEADLINE
 from tests.simulation.faults import Fault, Request, Rule, while_
-from tests.simulation.fleets import LEFT, a_world, an_updated_world, everywhere, ticks
+from tests.simulation.fleets import LEFT, a_world, an_updated_world, everywhere, ticks, versions
 from tests.simulation.stories import Deployment, World, established
 
 LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
@@ -291,6 +291,102 @@ def test_a_mangled_revision_is_told_and_retried_in_peace(data: Any) -> None:
     until(world, lambda: everywhere(world, "web-b"))
 
 
+def newest_revision(world: World) -> Json:
+    """The ControllerRevision of the update revision."""
+    return max(world.server.every(REVISIONS), key=lambda each: int(each["revision"]))
+
+
+def mangle(world: World) -> Json:
+    """Somebody breaks an annotation of the newest ControllerRevision; return it as it was."""
+    newest = newest_revision(world)
+    annotations = {**newest["metadata"]["annotations"], names.COMPLETION: "many"}
+    world.server.update(REVISIONS, newest, {**newest, "metadata": {**newest["metadata"], "annotations": annotations}})
+    return newest
+
+
+@pytest.mark.parametrize("how", ["deleted", "deleted and not written anew", "mangled"])
+def test_the_loss_of_the_newest_revision_takes_no_workload_back_to_an_older_one(how: str) -> None:
+    world = an_updated_world(some(3), QUICK)
+    until(world, lambda: world.settled().startswith("RolloutComplete"))
+    newest, before = newest_revision(world), versions(world)
+    over: list[bool] = [how != "deleted and not written anew"]
+    suffers(
+        world,
+        while_(lambda each: each.resource == REVISIONS and each.verb == "create" and not over[0], Fault.FORBIDDEN),
+    )
+    if how == "mangled":
+        mangle(world)
+    else:
+        world.server.delete(REVISIONS, "shop", newest["metadata"]["name"])
+    ticks(world, 12)
+    assert everywhere(world, "web-b") and versions(world) == before, "what the policy declares is there"
+    if how != "deleted":
+        assert ready(world)["reason"] == "AcceptanceFailed"
+    over[0] = True
+    if how == "mangled":
+        world.server.delete(REVISIONS, "shop", newest["metadata"]["name"])
+    until(world, lambda: world.settled().startswith("RolloutComplete"))
+    assert everywhere(world, "web-b") and versions(world) == before
+
+
+def test_a_mangled_revision_that_is_mended_is_seen_at_once() -> None:
+    world = an_updated_world(some(2), QUICK)
+    until(world, lambda: world.settled().startswith("RolloutComplete"))
+    newest = mangle(world)
+    ticks(world, 30)
+    assert ready(world)["reason"] == "AcceptanceFailed"
+    metadata = {key: value for key, value in newest["metadata"].items() if key != "resourceVersion"}
+    world.server.update(REVISIONS, newest_revision(world), {**newest, "metadata": metadata})
+    ticks(world, 1)
+    assert world.settled().startswith("RolloutComplete")
+
+
+def test_a_spec_that_is_too_large_to_be_stored_is_its_authors_to_mend() -> None:
+    """The API server says so with a 500, as of what passes by itself."""
+    world = an_updated_world(some(2), QUICK)
+    until(world, lambda: world.settled().startswith("RolloutComplete"))
+    large = [True]
+    suffers(
+        world,
+        while_(lambda each: each.resource == REVISIONS and each.verb == "create" and large[0], Fault.TOO_LARGE),
+    )
+    world.edit("web-c")
+    until(world, lambda: world.settled().startswith("Invalid"))
+    assert "too large" in ready(world)["message"] and ready(world)["status"] == "False"
+    asked = len(world.cluster.faults.happened)
+    ticks(world, 60)
+    assert len(world.cluster.faults.happened) == asked, "it is not tried again"
+    large[0] = False
+    world.edit("web-d")
+    until(world, lambda: everywhere(world, "web-d"))
+
+
+def test_a_policy_that_goes_is_no_trouble_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The answer to the last write of it does not say that it has gone, and that event comes a moment later."""
+    world = an_updated_world(some(2), QUICK)
+    until(world, lambda: world.settled().startswith("RolloutComplete"))
+    world.delete()
+    ticks(world, 1)
+    watching = world.operator.hold(POLICIES[names.POLICY])
+    until(world, lambda: world.object is None)
+    ticks(world, 1)
+    watching.set()
+    ticks(world, 1)
+    assert [each.message for each in caplog.records if each.name.endswith("policy_pass")] == []
+
+
+def test_a_deleted_policy_takes_revisions_along_that_nobody_owns() -> None:
+    """`kubectl delete --cascade=orphan` takes the owner off them, and so does a backup that brings them back."""
+    world = an_updated_world(some(2), QUICK)
+    until(world, lambda: world.settled().startswith("RolloutComplete"))
+    for each in world.server.every(REVISIONS):
+        metadata = {key: value for key, value in each["metadata"].items() if key != "ownerReferences"}
+        world.server.update(REVISIONS, each, {**each, "metadata": metadata})
+    world.delete()
+    until(world, lambda: world.object is None)
+    assert world.server.every(REVISIONS) == []
+
+
 def test_a_long_last_word_hides_no_value_that_a_machine_needs() -> None:
     """Fault 8: what resumes a halted rollout is there, however much the container had to say."""
     world = an_updated_world(some(3, breaks=frozenset({"web-b"}), last_words="no route to host; " * 120), QUICK)
@@ -439,6 +535,22 @@ def test_a_deployment_without_a_deadline_is_soaked_and_rolled_back_as_any_other(
     world.edit("web-c")
     until(world, lambda: world.settled().startswith("RolledBack"), most=40)
     until(world, lambda: everywhere(world, "web-b"))
+
+
+def test_one_without_a_deadline_whose_owners_rollout_is_stuck_fails_no_revision() -> None:
+    """Nothing but the time says that it is: it serves with its old Pods, and its controller never gives up."""
+    fleet = some(4, spec={"progressDeadlineSeconds": NO_DEADLINE})
+    world = an_updated_world(fleet, QUICK, update="web-a")
+    ticks(world, 10)
+    stuck = fleet[1]
+    stuck.bad_versions = frozenset({stuck.version + 1})
+    stuck.hotfix()
+    ticks(world, 20)
+    world.edit("web-b")
+    until(world, lambda: {each.revision for each in fleet if each is not stuck} == {"web-b"}, most=60)
+    ticks(world, 30)
+    assert not world.halted
+    assert world.settled().startswith("CompletedWithFailures") and stuck.name in world.settled()
 
 
 def test_a_deployment_that_waits_long_for_itself_is_given_that_time() -> None:

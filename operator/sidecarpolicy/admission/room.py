@@ -1,7 +1,7 @@
 """How many may carry a revision that nobody has completed, new workloads included.
 
 Only a policy's very first rollout asks this: later a new workload gets what has been rolled out completely. The cache
-is counted at most once a second, and what this process has let through since counts too until the cache shows it. Two
+is counted at most once a second, and what this process has let through counts too until a count has seen it. Two
 replicas do not know of each other, so for that second each may let one more through.
 """
 
@@ -43,9 +43,10 @@ class Room:
         now, count = context.now(), self._counts.get(policy.id)
         if count is None or count.revision != revision or not 0 <= now - count.at < COUNTED_SECONDS:
             count = self._counts[policy.id] = _counted(policy, revision, context)
+            self._drop_counted(policy.id, revision, context)
         if policy.rollout.strategy is Strategy.ALL_AT_ONCE:
             return True
-        ahead = self._ahead(policy.id, revision, context)
+        ahead = self._ahead(policy.id, now)
         most = policy.rollout.budget(count.selected + ahead) if count.proved else 1
         return count.moving + ahead < most
 
@@ -53,12 +54,18 @@ class Room:
         """Note that *workload* is being created with a revision of *policy* on it."""
         self._let_through.setdefault(policy, {})[workload] = context.now()
 
-    def _ahead(self, policy: PolicyId, revision: str, context: Context) -> int:
-        noted = self._let_through.get(policy, {})
-        now, workloads = context.now(), context.cache.workloads
-        for workload, at in list(noted.items()):
+    def _drop_counted(self, policy: PolicyId, revision: str, context: Context) -> None:
+        """Forget of those let through what the cache shows, which has just been counted."""
+        noted, workloads = self._let_through.get(policy, {}), context.cache.workloads
+        for workload in list(noted):
             seen = workloads.get(workload)
-            if not 0 <= now - at < LET_THROUGH_SECONDS or (seen and borne(seen.record, policy) == revision):
+            if seen and borne(seen.record, policy) == revision:
+                del noted[workload]
+
+    def _ahead(self, policy: PolicyId, now: float) -> int:
+        noted = self._let_through.get(policy, {})
+        for workload, at in list(noted.items()):
+            if not 0 <= now - at < LET_THROUGH_SECONDS:
                 del noted[workload]
         return len(noted)
 

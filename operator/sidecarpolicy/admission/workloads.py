@@ -227,7 +227,8 @@ def _warnings(proposal: Proposal, judgement: Judgement, context: Context) -> Ite
     workload = proposal.workload
     known = sidecars_on(judgement, context)
     marks = (workload.labels, workload.annotations, workload.pod_labels, workload.pod_annotations)
-    yield from (cause(each) for each in invalid_marks(*marks, sidecars=known))
+    policies = [cached.id for cached in context.cache.selecting(workload)]
+    yield from (cause(each) for each in invalid_marks(*marks, sidecars=known, policies=policies))
     namespace = context.cache.namespace(workload.id.namespace)
     for cached in context.cache.selecting(workload):
         if cached.policy is not None:

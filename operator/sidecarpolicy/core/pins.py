@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sidecarpolicy.core.identity import PolicyId
@@ -42,6 +42,20 @@ def pins_of(text: str) -> Pins:
     return Pins(revisions=revisions, problems=tuple(problems))
 
 
+def invalid_pins(text: str, policies: Collection[PolicyId] | None) -> Iterator[str]:
+    """Yield what is wrong with the annotation's value; *policies*: those that may be pinned there, None: not known."""
+    pins = pins_of(text)
+    yield from pins.problems
+    known = {pinned_name(policy) for policy in policies} if policies is not None else None
+    for cluster_wide, policy in sorted(pins.revisions):
+        name = _spelt(policy, cluster_wide=cluster_wide)
+        if known is None or name in known:
+            continue
+        other = _spelt(policy, cluster_wide=not cluster_wide)
+        hint = f"; {other!r} is one" if other in known else ""
+        yield f"names {name!r}, which is no policy that selects this Deployment{hint}"
+
+
 def pin_text(policy: PolicyId, revision: str) -> str:
     """Return how the annotation spells *revision* of *policy*."""
     assert policy.kind in (POLICY, CLUSTER_POLICY)
@@ -50,4 +64,8 @@ def pin_text(policy: PolicyId, revision: str) -> str:
 
 def pinned_name(policy: PolicyId) -> str:
     """Return how the annotation spells *policy*."""
-    return f"{'cluster/' if policy.cluster_wide else ''}{policy.name}"
+    return _spelt(policy.name, cluster_wide=policy.cluster_wide)
+
+
+def _spelt(policy: str, *, cluster_wide: bool) -> str:
+    return f"cluster/{policy}" if cluster_wide else policy

@@ -27,7 +27,7 @@ from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
 from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, PULL_SECRETS
 from sidecarpolicy.core.times import is_timestamp, seconds_of
-from sidecarpolicy.core.tree import Json, at, compact
+from sidecarpolicy.core.tree import Json, at, compact, items
 from sidecarpolicy.names import Position, Role
 
 HASH_LENGTH = 10
@@ -109,7 +109,7 @@ class StoredRevision:
     counts how often it has become the update revision or was resumed: a failure counts for one attempt. *config_since*:
     since when workloads restart because their configuration has changed, 0 while none does (seconds since the epoch).
     *approved*: what the author has approved while it was the update revision (`canary/<group>@<revision>`,
-    `removal@<generation>`).
+    `removal@<generation>`). *owner*: the uid of the policy that owns the object, empty for none.
     """
 
     revision: Revision
@@ -123,6 +123,7 @@ class StoredRevision:
     config_since: float = 0.0
     halt: Halt | None = None
     approved: frozenset[str] = frozenset()
+    owner: str = ""
 
     @property
     def attempt_id(self) -> str:
@@ -222,6 +223,9 @@ def from_controller_revision(body: Mapping[str, Any]) -> StoredRevision:
             config_since=seconds_of(annotations.get(names.CONFIG_SINCE)),
             halt=_halt(annotations.get(names.HALT)),
             approved=approvals(annotations.get(names.APPROVED, "")),
+            owner=next(
+                (each["uid"] for each in items(metadata, "ownerReferences") if each["kind"] in names.PLURALS), ""
+            ),
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"metadata: {error}") from error

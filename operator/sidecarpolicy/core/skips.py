@@ -22,7 +22,7 @@ from sidecarpolicy.core.likeness import is_as_it_should_be
 from sidecarpolicy.core.nodes import NOTHING_SEEN, OS_LABEL, WINDOWS, Eligible
 from sidecarpolicy.core.opt_out import let_in, opts_out
 from sidecarpolicy.core.ordering import precedence, why_first
-from sidecarpolicy.core.pins import pins_of
+from sidecarpolicy.core.pins import invalid_pins, pins_of
 from sidecarpolicy.core.ports import Port, claimed_ports
 from sidecarpolicy.core.record import (
     ENV,
@@ -216,7 +216,8 @@ def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) 
         if (shared := _shared(subject, revision, other)) is None:
             continue
         if other.policy in subject.leaving:
-            message = f"{shared} {other.policy.label}, which does not select it any more and is still to be removed"
+            gone = "which is being deleted or does not select it any more, and is still to be removed"
+            message = f"{shared} {other.policy.label}, {gone}"
             return Skip(reason=SkipReason.OVERRIDDEN, message=message)
         return Skip(
             reason=SkipReason.OVERRIDDEN,
@@ -252,7 +253,10 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
     entry = subject.record.entries.get(revision.policy)
     for item in sorted(entry.items if entry else ()):
         if item in subject.owners and not item.yields:
-            yield refuse(f"{item} is ours and {subject.owners[item]!r} declares it too; one of them must rename it")
+            yield refuse(
+                f"{item} is ours and {subject.owners[item]!r} declares it too; take it out of what is applied there (a "
+                "copy of the live Deployment has it), or rename one of the two"
+            )
     regular = {each["name"]: each for each in items(subject.spec, "containers")}
     for sidecar in revision.sidecars:
         item = ItemKey(list=INIT_CONTAINERS, name=sidecar.name)
@@ -260,10 +264,8 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
         if own is None or (own is not regular.get(sidecar.name) and subject.adopted(revision, sidecar.name)):
             continue
         left = " (left by a deleted policy)" if item in subject.record.orphaned else ""
-        yield refuse(
-            f"the application has its own container {sidecar.name!r}{left} with image {own.get('image')!r}; "
-            f"the policy's has image {sidecar.container.get('image')!r}"
-        )
+        what = f"the application has its own container {sidecar.name!r}{left}"
+        yield refuse(f"{what}{_differs(own, sidecar.container, regular=own is regular.get(sidecar.name))}")
     for label in sorted(revision.pod_metadata.labels.keys() & subject.workload.selector_keys):
         if ItemKey(LABELS, label) not in subject.application:
             yield refuse(f"the Deployment's own selector asks for the label {label!r}, which the policy would add")
@@ -286,6 +288,16 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
                 f"{item} was put there by {missing.label}, which {without_a_say(missing, subject.workload.id)}; "
                 "eject it first"
             )
+
+
+def _differs(own: Json, ours: Json, *, regular: bool) -> str:
+    """In what a container of the application's own is another than *ours*, as the end of a sentence."""
+    if own.get("image") != ours.get("image"):
+        return f" with image {own.get('image')!r}; the policy's has image {ours.get('image')!r}"
+    if regular:
+        return " of the same image, which is no init container"
+    fields = sorted(key for key in own.keys() | ours.keys() if own.get(key) != ours.get(key))
+    return f" of the same image; it differs from the policy's in {', '.join(fields)}"
 
 
 def without_a_say(policy: PolicyId, workload: WorkloadId) -> str:
@@ -540,12 +552,13 @@ def invalid_marks(
     pod_labels: Mapping[str, str] = NO_MARKS,
     pod_annotations: Mapping[str, str] = NO_MARKS,
     sidecars: Collection[str] | None = None,
+    policies: Collection[PolicyId] | None = None,
 ) -> list[str]:
     """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
 
     *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` and
     `sidecars.dev/skip` mean anything, and where a restart of ours stands. *sidecars*: the names that there are to skip,
-    None where that is not known.
+    *policies*: those that select the workload, which may be pinned; None where that is not known.
     """
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
@@ -559,7 +572,7 @@ def invalid_marks(
                 known = ", ".join(f"{kind} {name}" for name, kind in sorted((MARKS | OVERRIDES).items()))
                 found.append(f"{what} {key}: is not known; known are {known}")
             elif key == names.PIN:
-                found += [f"annotation {key}: {sentence}" for sentence in pins_of(value).problems]
+                found += [f"annotation {key}: {sentence}" for sentence in invalid_pins(value, policies)]
             elif key == names.SKIP:
                 found += [f"annotation {key}: {sentence}" for sentence in invalid_skips(value, sidecars)]
             elif value not in TRUTH:

@@ -124,12 +124,12 @@ class Workload:
     *pod_labels*: those of its Pod template that no policy has added. *selector_keys*: labels that its own selector asks
     for by an expression. *annotations* and *pod_annotations*, those of its Pod template, are the ones under our group
     alone. *record* is the text of our annotation, None where it is absent. *writers* are the field managers that are
-    not ours. *controller*: who made it, as `kind/name`. *driven_by*: who else rolls its template out. *takes_down*: why
-    a change takes all its Pods down at once, empty where it does not. *deadline*: its own time without progress, None
-    for none, and *min_ready*: how long a ready Pod waits until it counts, in seconds. *created*: seconds since the
-    epoch. *template*: where in the object its Pod template is. *own*: what its kind alone knows (see `kinds`).
-    *node_demand*: what its Pods demand of a node (see `nodes`). *pod_settings*: what its Pod template says for all
-    containers (see `pod_security`).
+    not ours, and *ownership* is another where managers own something else. *controller*: who made it, as `kind/name`.
+    *driven_by*: who else rolls its template out. *takes_down*: why a change takes all its Pods down at once, empty
+    where it does not. *deadline*: its own time without progress, None for none, and *min_ready*: how long a ready Pod
+    waits until it counts, in seconds. *created*: seconds since the epoch. *template*: where in the object its Pod
+    template is. *own*: what its kind alone knows (see `kinds`). *node_demand*: what its Pods demand of a node (see
+    `nodes`). *pod_settings*: what its Pod template says for all containers (see `pod_security`).
     """
 
     id: WorkloadId
@@ -153,6 +153,7 @@ class Workload:
     own: object
     body: bytes
     writers: tuple[Writer, ...] = ()
+    ownership: int = 0
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
     selector_keys: frozenset[str] = frozenset()
     node_demand: str = ANYWHERE
@@ -193,9 +194,13 @@ def workload_parts(
         for entry in managed
         if not entry.get("subresource") and entry.get("manager") != names.FIELD_MANAGER
     )
-    # Generation moves with every change of spec and annotations; who owns what moves with a writer's time.
+    # Generation moves with every change of spec and annotations. A server-side apply that changes no value but who owns
+    # it moves nothing, not even its writer's time, so what is owned is compared itself.
+    owned = [{key: entry.get(key) for key in ("manager", "operation", "fieldsV1")} for entry in managed]
+    ownership = hash(packed(owned))
     same = known is not None and (known.uid, known.generation) == (metadata["uid"], metadata["generation"])
-    kept = known if same and known is not None and known.writers == writers else None
+    same = same and known is not None and (known.writers, known.ownership) == (writers, ownership)
+    kept = known if same else None
     return Workload(
         id=identity,
         uid=metadata["uid"],
@@ -220,8 +225,9 @@ def workload_parts(
         created=seconds_of(metadata.get("creationTimestamp")),
         template=template,
         own=own,
-        body=kept.body if kept is not None else _body_of(body, template, managed),
+        body=kept.body if kept is not None else _body_of(body, template, owned),
         writers=kept.writers if kept is not None else writers,
+        ownership=ownership,
         selector_keys=frozenset(each["key"] for each in items(at(body, "spec", "selector"), "matchExpressions")),
         node_demand=kept.node_demand if kept is not None else demand_of(at(body, *template, "spec")),
         pod_settings=kept.pod_settings if kept is not None else settings_of(at(body, *template, "spec")),
@@ -238,13 +244,11 @@ def _marks(annotations: Mapping[str, str]) -> Mapping[str, str]:
     return {key: value for key, value in annotations.items() if key.startswith(MARKED) and key != names.RECORD}
 
 
-def _body_of(body: Mapping[str, Any], template: tuple[str, ...], managed: Sequence[Json]) -> bytes:
+def _body_of(body: Mapping[str, Any], template: tuple[str, ...], owned: Sequence[Json]) -> bytes:
     """The template and what tells who owns it, as bytes; the API server's order of fields is always the same."""
     parts = {
         "template": at(body, *template),
-        "managedFields": [  # without the status', which changes with every Pod and never touches the template
-            {key: entry.get(key) for key in ("manager", "operation", "fieldsV1")} for entry in managed
-        ],
+        "managedFields": owned,  # without the status', which changes with every Pod and never touches the template
         "lastApplied": at(body, "metadata", "annotations").get(LAST_APPLIED),
     }
     found = packed(parts)

@@ -33,7 +33,7 @@ from sidecarpolicy.core.times import micro_timestamp
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import PolicyMemory
-from sidecarpolicy.engine.port import Api, Json, Rejected
+from sidecarpolicy.engine.port import Api, ApiError, Json, Rejected
 from sidecarpolicy.engine.resources import POD_TEMPLATES
 from sidecarpolicy.engine.write_requests import ChangeFinalizers, CreateRevision, MarkRevision, PolicyWrite
 from sidecarpolicy.names import Reason
@@ -43,6 +43,9 @@ AUTHORS_FAULT = (400, 422)
 
 # What a server that drops `restartPolicy: Always` says of the seal or of a probe.
 STRIPPED = "may not be set for init containers without restartPolicy=Always"
+
+# What a server answers, with a 500, where an object is larger than etcd or gRPC takes.
+TOO_LARGE = ("request is too large", "message larger than max")
 
 SERVER_PATHS = (
     (re.compile(r"template\.spec\.initContainers\[(\d+)\]"), r"spec.sidecars[\1].container"),
@@ -118,6 +121,17 @@ async def canonical_form(policy: Policy, api: Api, context: Context) -> Revision
         if STRIPPED in error.message:
             return _unsupported(f"it dropped restartPolicy: Always ({error.message})")
         return Rejection(reason=Reason.INVALID, message=in_the_authors_words(error.message, policy))
+
+
+def is_too_large(error: ApiError) -> bool:
+    """Whether an object can never be stored, however often it is tried."""
+    return any(words in error.message for words in TOO_LARGE)
+
+
+def too_large(error: ApiError) -> Rejection:
+    """Refuse a policy whose revision cannot be stored."""
+    message = f"spec: is too large: the API server cannot store the revision that it makes ({error.message})"
+    return Rejection(reason=Reason.INVALID, message=message)
 
 
 def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> PolicyWrite | None:

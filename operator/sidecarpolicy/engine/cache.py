@@ -37,6 +37,7 @@ from sidecarpolicy.core.revision import (
     current_revision,
     from_controller_revision,
     policy_of_revision,
+    revision_name,
     update_revision,
 )
 from sidecarpolicy.core.selection import SelectorIndex
@@ -75,7 +76,8 @@ class Listener(Protocol):
 class CachedPolicy:
     """A policy object. Where *problems* says why it cannot be used, *policy* is what is readable of it, or None.
 
-    *deletion_policy*: what becomes of its sidecars in the end, None where that cannot be read.
+    *deletion_policy*: what becomes of its sidecars in the end, None where that cannot be read. *declares*: the name of
+    the revision that it declares, empty where it cannot be used.
     """
 
     id: PolicyId
@@ -91,6 +93,7 @@ class CachedPolicy:
     policy: Policy | None
     deletion_policy: DeletionPolicy | None = DeletionPolicy.REMOVE
     problems: str = ""
+    declares: str = ""
 
 
 def cached_policy(body: Json) -> CachedPolicy:
@@ -104,8 +107,9 @@ def cached_policy(body: Json) -> CachedPolicy:
         policy, problems = error.readable, str(error)
     except InvalidInput as error:
         problems = str(error)
+    identity = PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
     return CachedPolicy(
-        id=PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"]),
+        id=identity,
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
         generation=metadata["generation"],
@@ -118,6 +122,7 @@ def cached_policy(body: Json) -> CachedPolicy:
         policy=policy,
         deletion_policy=readable_deletion_policy(body),
         problems=problems,
+        declares=revision_name(identity, policy.words) if policy is not None and not problems else "",
     )
 
 

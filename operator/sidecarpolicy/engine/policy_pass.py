@@ -29,9 +29,11 @@ from sidecarpolicy.engine.acceptance import (
     Hindered,
     accept,
     canonical_form,
+    is_too_large,
     is_unsupported,
     needs_canonical_form,
     revisions_namespace,
+    too_large,
     without_finalizer,
 )
 from sidecarpolicy.engine.cache import CachedPolicy
@@ -41,10 +43,16 @@ from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.observe import fleet_of
 from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
-from sidecarpolicy.engine.port import Api, ApiError, Conflict
+from sidecarpolicy.engine.port import Api, ApiError, Conflict, NotFound
 from sidecarpolicy.engine.retries import OF_POLICIES
 from sidecarpolicy.engine.status_writer import Reporter
-from sidecarpolicy.engine.write_requests import ChangeFinalizers, DeleteRevision, MarkRevision, PolicyWrite
+from sidecarpolicy.engine.write_requests import (
+    ChangeFinalizers,
+    CreateRevision,
+    DeleteRevision,
+    MarkRevision,
+    PolicyWrite,
+)
 from sidecarpolicy.engine.writer import Writer
 from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
 
@@ -79,7 +87,8 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
         tried=bool(update and update.completion),
         deleting=cached.deleting,
         orphaning=cached.deleting and cached.deletion_policy is DeletionPolicy.ORPHAN,
-        frozen=remembered.rejection is not None and not cached.deleting,
+        frozen=not cached.deleting
+        and (remembered.rejection is not None or _is_passed_over(cached, remembered, update)),
         attempt=update.attempt_id if update else "",
         halted=update is not None and update.halt is not None,
         now=context.now(),
@@ -91,6 +100,18 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
         config_since=update.config_since if update is not None else 0.0,
         stored={"", *stored, *map(older, stored)},
     )
+
+
+def _is_passed_over(cached: CachedPolicy, remembered: PolicyMemory, update: StoredRevision | None) -> bool:
+    """Whether *update* is not what *cached* declares, though that was accepted before: it is about to be, once more.
+
+    Either its author has gone back to it, or its ControllerRevision is lost or mangled. Until it is the update revision
+    again no workload goes to the other one.
+    """
+    name = cached.declares
+    if not name or update is None or update.revision.name == name:
+        return False
+    return name in remembered.fleet.in_use
 
 
 def note_backoffs(remembered: PolicyMemory, now: float) -> None:
@@ -113,7 +134,9 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
     if cached.deleting:
         if is_unreadable(cached):
             remembered.rejection = Rejection(reason=Reason.INVALID, message=cached.problems, unreadable=True)
-        return (without_finalizer(cached), None) if _is_gone(cached, context) else None
+        if not _is_gone(cached, context):
+            return None
+        return _to_collect(cached, context) or without_finalizer(cached), None
     if (write := accept(cached, remembered, context)) is not None:
         return write, None
     update = context.cache.update_revision(cached.id)
@@ -218,6 +241,21 @@ def _prune(cached: CachedPolicy, update: StoredRevision, context: Context) -> De
     )
 
 
+def _to_collect(cached: CachedPolicy, context: Context) -> DeleteRevision | None:
+    """A revision that Kubernetes does not collect with the policy, because it is not, or will not be, owned by it.
+
+    A backup may have brought it back without its owner, and `kubectl delete --cascade=orphan` takes that off.
+    """
+    if cached.id.namespace and context.cache.namespace(cached.id.namespace).terminating:
+        return None
+    orphaning = names.ORPHAN_FINALIZER in cached.finalizers
+    left = [each for each in context.cache.revisions(cached.id) if orphaning or each.owner != cached.uid]
+    if not left:
+        return None
+    namespace = revisions_namespace(cached.id, context)
+    return DeleteRevision(namespace=namespace, stored=min(left, key=lambda each: each.number), why="its policy goes")
+
+
 def _is_gone(cached: CachedPolicy, context: Context) -> bool:
     """Whether nothing holds a deleted policy back any more."""
     if names.FINALIZER not in cached.finalizers:
@@ -299,7 +337,14 @@ class PolicyPass:
             log.debug("%s: %s", identity.label, error)
             remembered.failures += 1
             return OF_POLICIES.seconds(error, remembered.failures)
-        except (ApiError, Hindered) as error:
+        except Hindered as hindrance:  # what ends it is told by the cache
+            if (problem := one_line(str(hindrance))) != remembered.problem:
+                log.warning("%s: %s", identity.label, problem)
+            remembered.problem, remembered.failures = problem, 0
+            return 0.0
+        except ApiError as error:
+            if isinstance(error, NotFound) and identity not in self.context.cache.policies:
+                return 0.0  # it has gone: the answer to the write that let it go does not say so
             remembered.failures += 1
             seconds = min(OF_POLICIES.last, OF_POLICIES.seconds(error, remembered.failures))
             if (problem := one_line(str(error))) != remembered.problem:
@@ -329,11 +374,17 @@ class PolicyPass:
             if found is None:
                 return
             write, tells = found
-            if isinstance(write, ChangeFinalizers) and cached.deleting and self.is_being_written(identity):
+            if cached.deleting and self.is_being_written(identity):
                 return  # it may bring the sidecars of which nothing is left; the pass after it sees that
             if isinstance(write, ChangeFinalizers) and cached.deleting:
                 self.teller.of_release(cached, _released(cached, remembered, context))
-            await self.writer.apply(write)
+            try:
+                await self.writer.apply(write)
+            except ApiError as error:
+                if not (isinstance(write, CreateRevision) and is_too_large(error)):
+                    raise
+                remembered.canonical = {str(write.body["data"]["name"]): too_large(error)}
+                continue
             if tells is not None:
                 self.teller.on_policy(identity, tells, write.why, warning=tells is EventReason.HALTED)
 

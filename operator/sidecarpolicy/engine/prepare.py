@@ -231,6 +231,7 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
             workload.pod_labels,
             workload.pod_annotations,
             sidecars=sidecars_on(judgement, context),
+            policies=[cached.id for cached in context.cache.selecting(workload)],
         )
     ]
     namespace = context.cache.namespace(workload.id.namespace)

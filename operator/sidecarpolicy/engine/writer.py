@@ -6,6 +6,7 @@ The answer of the server is taken into the cache at once, so that the next decis
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -72,7 +73,8 @@ class Writer:
             case MarkRevision():
                 return await self._mark(write)
             case DeleteRevision(namespace=namespace, stored=stored):
-                await self.api.delete(REVISIONS, namespace, stored.object_name, resource_version=stored.version)
+                with suppress(NotFound):  # Kubernetes collects those of a policy that goes, too
+                    await self.api.delete(REVISIONS, namespace, stored.object_name, resource_version=stored.version)
                 self.cache.forget(REVISIONS, namespace, stored.object_name)
                 return {}
             case _:

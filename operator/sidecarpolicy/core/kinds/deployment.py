@@ -187,7 +187,8 @@ def observe(
     new = _never_available(own, ordered) and (new_until is None or now < new_until)
     progressed = _progressed(workload, newest, stepped)
     gives_up = None if _tells(own) or complete or progressed is None else progressed + patience + own.min_ready
-    stands = own.progressing.status == "False" or workload.paused or (gives_up is not None and now >= gives_up)
+    given_up = own.progressing.status == "False" or (gives_up is not None and now >= gives_up)
+    stands = given_up or workload.paused
     since = max(newest.refused.changed, newest.created, stepped) if newest is not None and made else 0.0
     refused = newest.refused if newest is not None and made else NO_CONDITION
     return Facts(
@@ -197,7 +198,7 @@ def observe(
         empty=own.replicas == 0,
         new=new,
         available=own.available.status == "True",
-        unhealthy=own.available.status == "False" or own.progressing.status == "False",
+        unhealthy=own.available.status == "False" or given_up,
         completed=own.progressing.updated if _tells(own) else _earliest(own, replaced),
         exact=_tells(own),
         availability_changed=own.available.changed,

@@ -21,7 +21,8 @@ class Facts:
     *empty*: it has no Pods, so a change of it starts nothing and proves nothing.
 
     *new*: it has never been available, and is still within the time that its own first rollout may take, which ends at
-    *new_until*. *available*, *unhealthy*: as its controller says; neither where it says nothing.
+    *new_until*. *available*, *unhealthy*: as its controller says; neither where it says nothing, but what counts as
+    given up by *gives_up* is unhealthy.
 
     *completed*: when the rollout was complete. Where *exact* is false that is the earliest it can have been.
     *availability_changed*: when *available* became what it is. *progressed*: the last step forward of a rollout under
