@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import localcluster
+from sidecarpolicy import names
 from tests import kube
 from tests.audit import Audit
 from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
@@ -167,3 +168,51 @@ def test_going_back_in_the_midst_of_a_rollout_rolls_nothing_twice(
     fleet: Fleet, before: Version, now: Version, kinds_first: bool
 ) -> None:
     exchange(fleet, now, before, kinds_first)
+
+
+def test_a_version_that_does_not_know_restarts_leaves_their_marks_where_they_are(
+    fleet: Fleet, before: Version, now: Version
+) -> None:
+    """What was restarted for a configuration has a mark on its Pod template: to take it away would be a rollout."""
+    now.install_kinds()
+    now.install_rights()
+    fleet.kubectl("apply", "--filename", str(ROOT / "deploy/base/restart-on/config-maps/access.yaml"))
+    policy = the_policy(fleet, "1")
+    policy["spec"]["restartOn"] = {"configMaps": ["proxy"]}
+    some = NAMES[:4]
+
+    def configure(level: str) -> None:
+        metadata = {"name": "proxy", "namespace": fleet.namespace}
+        fleet.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"level": level}})
+
+    with now.operator():
+        configure("info")
+        fleet.apply(*(a_deployment(name, fleet.namespace) for name in some), policy)
+        fleet.wait("RolloutComplete", timeout=120)
+        poll(lambda: all('"ConfigMap/' in text for text in records(fleet)), timeout=30)
+        configure("debug")
+        poll(lambda: len(marks(fleet)) == len(some), timeout=120)
+        fleet.wait("RolloutComplete", timeout=120)
+    made, templates = rollouts(fleet), fleet.templates()
+    del policy["spec"]["restartOn"]
+    fleet.apply(policy)
+    with before.operator():
+        assert fleet.wait("RolloutComplete", timeout=120)["targets"]["updated"] == len(some)
+        # It writes the records without what it does not know, and that is no rollout.
+        poll(lambda: not any('"ConfigMap/' in text for text in records(fleet)), timeout=60)
+        assert (rollouts(fleet), fleet.templates()) == (made, templates)
+        fleet.apply(the_policy(fleet, "2"))
+        fleet.wait("RolloutComplete", timeout=120)
+        assert rollouts(fleet) == {name: count + 1 for name, count in made.items()}
+        fleet.delete_policy()
+
+
+def records(fleet: Fleet) -> list[str]:
+    """The records of all Deployments."""
+    return [each["metadata"].get("annotations", {}).get(names.RECORD, "") for each in fleet.deployments().values()]
+
+
+def marks(fleet: Fleet) -> list[str]:
+    """What the Pod templates say of restarts for a configuration, where they do."""
+    annotations = [each["metadata"].get("annotations", {}) for each in fleet.templates().values()]
+    return [text for each in annotations if (text := each.get(names.CONFIG))]
