@@ -73,14 +73,14 @@ class Webhook:
     """One `sidecarpolicy webhook` at *port*."""
 
     def __init__(self, kubeconfig: Path, port: int) -> None:
-        self.port, self._probes, self._metrics = port, free_port(), free_port()
+        self.port, self._probes, self.metrics_port = port, free_port(), free_port()
         self._command = [
             str(Path(sys.executable).with_name("sidecarpolicy")),
             "webhook",
             f"--kubeconfig={kubeconfig}",
             f"--webhook-bind-address=127.0.0.1:{port}",
             f"--health-probe-bind-address=127.0.0.1:{self._probes}",
-            f"--metrics-bind-address=127.0.0.1:{self._metrics}",
+            f"--metrics-bind-address=127.0.0.1:{self.metrics_port}",
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self._log = Path(tempfile.mkstemp(prefix="webhook-", suffix=".log")[1])
@@ -118,7 +118,7 @@ class Webhook:
 
     def reviews(self, **labels: str) -> float:
         """How many reviews it has answered, with these labels."""
-        status, text = self._get(self._metrics, "/metrics")
+        status, text = self._get(self.metrics_port, "/metrics")
         assert status == 200
         return sum(
             sample.value

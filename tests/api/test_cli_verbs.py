@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import localcluster
-from sidecarpolicy import names
+from sidecarpolicy import __version__, names
 from sidecarpolicy.cli.cluster import Cluster
 from sidecarpolicy.cli.main import main
 from sidecarpolicy.engine.port import NotFound, Resource
@@ -25,6 +25,7 @@ from tests.fleet import Fleet, image_of, traces
 from tests.polling import poll
 
 Command = Callable[..., Result]
+MAJOR, MINOR = (int(part) for part in __version__.split(".")[:2])
 HUGE = {"resources": {"requests": {"cpu": "100000"}}}
 
 
@@ -728,6 +729,30 @@ def test_check_finds_nothing_wrong_where_nothing_is(fleet: Fleet, verb: Command)
     assert "leads, and renewed its Lease" in said
     assert f"system:serviceaccount:{OPERATOR_NAMESPACE}:sidecarpolicy has the rights that it needs" in said
     assert verb("check", "--pre").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("running", "result", "words"),
+    [
+        (__version__, "ok", f"({__version__}) and this program ({__version__}) fit"),
+        (f"v{MAJOR}.{MINOR}.99", "ok", f"({MAJOR}.{MINOR}.99) and this program ({__version__}) fit"),
+        (f"{MAJOR}.{MINOR + 1}.0", "warning", f"is version {MAJOR}.{MINOR + 1}.0, this program {__version__}"),
+        ("latest", "skipped", "neither its label nor its image's tag says which"),
+    ],
+)
+def test_check_says_when_operator_and_command_line_differ(
+    fleet: Fleet, verb: Command, running: str, result: str, words: str
+) -> None:
+    """By the image's tag; a patch version more or less is no difference."""
+    image = {"containers": [{"name": "operator", "image": f"registry.example.test/sidecarpolicy:{running}"}]}
+    labels = {"app.kubernetes.io/name": "sidecarpolicy"}
+    operator = a_deployment("sidecarpolicy", OPERATOR_NAMESPACE, labels=labels, pod=image, replicas=0)
+    fleet.cluster.kubectl("apply", "--filename=-", input=json.dumps(operator))
+    try:
+        checks = json.loads(verb("check", "-o", "json").stdout)["checks"]
+    finally:
+        fleet.cluster.kubectl("delete", "deployment", "sidecarpolicy", f"--namespace={OPERATOR_NAMESPACE}")
+    assert [each["result"] for each in checks if words in each["message"]] == [result], checks
 
 
 def test_check_and_status_say_that_no_operator_runs_and_what_hangs(alone: Fleet) -> None:

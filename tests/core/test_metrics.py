@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,8 @@ def used() -> Metrics:
     metrics.taken("policies", 0.1)
     metrics.reviewed("/mutate/deployments", "patched", 0.001)
     metrics.request("patch", "deployments", "200", 0.01)
-    metrics.observe_engine(Engine(a_policy(targets={"updated": 1}, skipped={"Paused": 1}, rollout="halted")))
+    counts: dict[str, Any] = {"targets": {"updated": 1}, "skipped": {"Paused": 1}}
+    metrics.observe_engine(Engine(a_policy(**counts, rollout="halted", not_accepted="Invalid")))
     return metrics
 
 
@@ -61,6 +63,12 @@ def test_the_page_lists_every_metric() -> None:
     rows = re.findall(r"^\| `(sidecarpolicy_\w+)` \| (\w+) \| ([^|]*?) \| (.*?) \|$", PAGE.read_text(), re.MULTILINE)
     listed = {name: (kind, labels.replace("`", ""), text) for name, kind, labels, text in rows}
     assert listed == exposed(used())
+
+
+def test_nothing_is_scraped_that_the_page_does_not_list() -> None:
+    listed = re.findall(r"^\| `(sidecarpolicy_\w+)` \|", PAGE.read_text(), re.MULTILINE)
+    assert re.findall(r"^# TYPE (\w+) ", used().text(), re.MULTILINE) != []
+    assert set(re.findall(r"^# TYPE (\w+) ", used().text(), re.MULTILINE)) == set(listed)
 
 
 def test_every_metric_has_our_prefix_and_says_what_it_is() -> None:
@@ -86,6 +94,22 @@ def test_many_policies_are_no_explosion() -> None:
     assert others.endswith(" 14.0")
 
 
+def test_many_policies_that_are_not_accepted_are_none_either() -> None:
+    metrics = Metrics()
+    metrics.observe_engine(Engine(*(a_policy(f"p{n:04}", not_accepted="Invalid") for n in range(MOST_POLICIES + 7))))
+    series = [line for line in metrics.text().splitlines() if line.startswith("sidecarpolicy_policy_not_accepted{")]
+    assert len(series) == MOST_POLICIES + 1
+    (others,) = [line for line in series if OTHERS in line]
+    assert others.endswith(" 7.0")
+
+
+def test_a_process_without_an_engine_is_no_replica_that_stands_by() -> None:
+    of_an_engine = ("leader", "rollouts", "targets", "skipped", "policy_not_accepted", "workqueue_depth")
+    names_of = [line.split("{")[0].split()[0] for line in Metrics().text().splitlines() if line[0] != "#"]
+    assert names_of
+    assert [name for name in names_of if name.removeprefix("sidecarpolicy_") in of_an_engine] == []
+
+
 def test_a_result_that_nobody_knows_is_a_mistake() -> None:
     metrics = Metrics()
     for result in RESULTS:
@@ -109,3 +133,10 @@ def test_a_status_tells_the_counts() -> None:
     }
     assert (counts.skipped, counts.rollout) == ({"Paused": 1}, "halted")
     assert counts_of_status(policy, {}).rollout == ""
+
+
+@pytest.mark.parametrize(("accepted", "told"), [("False", "Invalid"), ("Unknown", ""), ("True", "")])
+def test_a_status_tells_why_its_policy_is_not_accepted(accepted: str, told: str) -> None:
+    status = {"conditions": [{"type": "Accepted", "status": accepted, "reason": "Invalid"}]}
+    policy = PolicyId(kind=names.POLICY, namespace="shop", name="web")
+    assert counts_of_status(policy, status).not_accepted == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -100,3 +101,9 @@ def test_a_record_of_an_earlier_version_is_read_and_written_back_as_it_was() -> 
     assert parse(RECORD) == record
     assert inject(injected, [offline(decode_policy(POLICY))], parse(RECORD)) == (injected, record)
     assert names.RECORD not in str(injected)
+
+
+def test_keys_that_a_later_version_adds_to_the_record_are_passed_over() -> None:
+    later = json.loads(RECORD)
+    later["added"] = later["policies"]["SidecarPolicy/shop/web"]["added"] = {"by": ["later"]}
+    assert parse(json.dumps(later)) == parse(RECORD)

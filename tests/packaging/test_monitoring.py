@@ -15,7 +15,12 @@ from tests.packaging.rendering import CHART
 
 # What Prometheus adds when it scrapes, and what belongs to a histogram.
 OF_PROMETHEUS = {"job", "instance", "pod", "container", "endpoint", "namespace", "le"}
-_METRIC = re.compile(r"\b((?:sidecarpolicy|process)_[a-z_]+)(?:\{([^}]*)\})?")
+# The API server's own metrics that an alert asks for, with the labels that it asks by.
+OF_API_SERVER = {
+    "apiserver_admission_webhook_fail_open_count": {"name", "type"},
+    "apiserver_admission_webhook_rejection_count": {"name", "type", "operation", "error_type", "rejection_code"},
+}
+_METRIC = re.compile(r"\b((?:sidecarpolicy|process|apiserver)_[a-z_]+)(?:\{([^}]*)\})?")
 _GROUPED = re.compile(r"\bby \(([^)]*)\)")
 
 
@@ -31,6 +36,12 @@ def panels() -> list[Any]:
     return found
 
 
+def variables() -> list[str]:
+    """The queries of the dashboard's variables."""
+    found = json.loads((CHART / "files/dashboard.json").read_text())["templating"]["list"]
+    return [each["query"]["query"] for each in found if each["type"] == "query"]
+
+
 def expressions() -> Iterator[tuple[str, str]]:
     """Every query, with the name of what asks it."""
     yield from ((rule["alert"], rule["expr"]) for rule in rules())
@@ -44,7 +55,7 @@ def labels() -> Mapping[str, set[str]]:
     Another test holds that table against the registry.
     """
     text = (CHART.parents[1] / "docs/metrics.md").read_text()
-    found = {"process_resident_memory_bytes": set[str](), "process_cpu_seconds_total": set[str]()}
+    found = {"process_resident_memory_bytes": set[str](), "process_cpu_seconds_total": set[str](), **OF_API_SERVER}
     for name, kind, named in re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \|", text, re.MULTILINE):
         has = set(re.findall(r"`(\w+)`", named))
         for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):

@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +50,8 @@ class Source:
     """Given the version, the Go variables that the linker sets."""
     minutes: int = 1
     """How long a first build takes, for the message."""
+    tags: Sequence[str] = ()
+    """Build tags: they leave out what is large and not needed."""
     taken_if: VersionFits | None = None
     """Which major and minor versions of a program found on the machine will do; None: always build."""
     data: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Source:
         for part in ("go.mod", "go.sum"):
             pins.update((self.folder / part).read_bytes())
         pins.update(f"{self.linker_flags} {sorted(self.data.items())} {platform.machine()}".encode())
+        pins.update(" ".join(self.tags).encode())
         return cache.root() / "bin" / f"{self.name}-{self.version}-{pins.hexdigest()[:12]}"
 
 
@@ -177,22 +180,24 @@ WITNESS = OwnSource(
 SOURCES = (KUBERNETES, ETCD, KWOK, CADDY, HELM, WITNESS)
 
 
-def require(programs: Iterable[str]) -> dict[str, Path]:
+def require(programs: Iterable[str], sources: Sequence[Source] | None = None) -> dict[str, Path]:
     """Return where each of *programs* is, after building what this machine does not have.
 
+    :param sources: what they are built from, if not the cluster's SOURCES.
     :raises BuildError: if a program is missing and cannot be built.
     """
+    sources = SOURCES if sources is None else sources
     found: dict[str, Path] = {}
     missing: dict[str, list[str]] = {}
     for program in dict.fromkeys(programs):
-        source = next(source for source in SOURCES if program in source.packages)
+        source = next(source for source in sources if program in source.packages)
         if there := _on_this_machine(program, source):
             found[program] = there
         else:
             found[program] = source.built / program
             if not found[program].exists():
                 missing.setdefault(source.name, []).append(program)
-    for source in SOURCES:
+    for source in sources:
         if wanted := missing.get(source.name):
             _build(source, wanted)
     return found
@@ -266,6 +271,7 @@ def _compile(go: Path, source: Source, packages: list[str], target: Path) -> Non
         "-buildvcs=false",
         "-ldflags",
         source.linker_flags,
+        f"-tags={','.join(source.tags)}",
         "-o",
         f"{target}/",
         *packages,

@@ -3,8 +3,11 @@
 Names and suffixes are controller-runtime's with a prefix of ours, so that rules and dashboards made for other operators
 need only another prefix. The library is `prometheus_client`, the reference implementation by the Prometheus project.
 
-No metric has a label per Deployment. One has a label per policy: the targets by state, which is what an alert is about.
-It is bounded: beyond MOST_POLICIES the rest is summed under OTHERS.
+No metric has a label per Deployment. Two have one per policy, which is what alerts are about: the targets by state, and
+that a policy is not accepted. They are bounded: beyond MOST_POLICIES the rest is summed under OTHERS.
+
+A process without an engine (the webhook's own) tells nothing of policies, of queues and of leading: zeros from it would
+count as one more replica that stands by.
 
 What is known anyway (targets, queue, leader) is read when it is asked for, by one collector; only what passes by is
 counted as it does. Every workload write that is asked for ends in exactly one result:
@@ -20,13 +23,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.progress import State
 from sidecarpolicy.core.tree import at, items
 from sidecarpolicy.names import Reason
+
+# The library would add a gauge to every counter and histogram that says since when it counts.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 RESULTS: Final = ("patched", "unchanged", "skipped", "failed")
@@ -52,6 +65,8 @@ class PolicyCounts:
     """By reason."""
     rollout: str = ""
     """in_progress, halted, or empty where none is under way."""
+    not_accepted: str = ""
+    """Why the policy is not accepted, the condition's reason; empty where it is, or is not looked at yet."""
 
 
 _ROLLOUTS: Final = ("in_progress", "halted")
@@ -69,13 +84,15 @@ _STATES: Final = (*(state.value for state in State), "removing")  # every one in
 
 def counts_of_status(policy: PolicyId, status: Mapping[str, Any]) -> PolicyCounts:
     """Read them from a policy's status; every replica has that, the leader or not."""
-    ready = next((each for each in items(status, "conditions") if each.get("type") == "Ready"), {})
+    conditions = {each.get("type"): each for each in items(status, "conditions")}
+    ready, accepted = conditions.get("Ready", {}), conditions.get("Accepted", {})
     rollout = {**dict.fromkeys(_IN_PROGRESS, "in_progress"), **dict.fromkeys(_HALTED, "halted")}
     return PolicyCounts(
         policy=policy,
         targets={state: at(status, "targets").get(state, 0) for state in _STATES},
         skipped={each["reason"]: each["count"] for each in items(status, "skipped")},
         rollout=rollout.get(ready.get("reason", ""), ""),
+        not_accepted=accepted.get("reason", "") if accepted.get("status") == "False" else "",
     )
 
 
@@ -216,19 +233,23 @@ class _Collector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family, those without a value too."""
-        policies = list(self.engine.policy_counts()) if self.engine is not None else []
+        engine = self.engine
+        policies = sorted(engine.policy_counts(), key=lambda each: each.policy) if engine is not None else []
         yield _targets(policies)
+        yield _not_accepted(policies)
         skipped: Tally[str] = Tally()
         for each in policies:
             skipped.update(each.skipped)
         yield _gauge("skipped", "Selected Deployments that are skipped, over all policies", "reason", skipped)
         rollouts = Tally(each.rollout for each in policies)
+        states = _ROLLOUTS if engine is not None else ()
         text = "Policies with a rollout under way"
-        yield _gauge("rollouts", text, "state", {state: rollouts[state] for state in _ROLLOUTS})
-        depths = self.engine.queue_depths() if self.engine is not None else {}
+        yield _gauge("rollouts", text, "state", {state: rollouts[state] for state in states})
+        depths = engine.queue_depths() if engine is not None else {}
         yield _gauge("workqueue_depth", "Keys that wait", "name", depths)
         leader = GaugeMetricFamily("sidecarpolicy_leader", "1 while this replica writes, 0 while it stands by")
-        leader.add_metric([], float(self.engine is not None and self.engine.leading))
+        if engine is not None:
+            leader.add_metric([], float(engine.leading))
         yield leader
         dropped = CounterMetricFamily("sidecarpolicy_events_dropped", "Events that were never written")
         dropped.add_metric([], self.dropped())
@@ -257,14 +278,14 @@ def _gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> Gauge
 
 
 def _targets(policies: Iterable[PolicyCounts]) -> GaugeMetricFamily:
-    """Targets by policy and state; what is too many by name in one sum."""
+    """Targets by policy and state; of sorted *policies* the last in one sum where they are too many."""
     family = GaugeMetricFamily(
         "sidecarpolicy_targets",
         "Deployments that a policy selects, by state",
         labels=["kind", "policy_namespace", "policy", "state"],
     )
     rest: Tally[tuple[str, str]] = Tally()
-    for number, each in enumerate(sorted(policies, key=lambda each: each.policy)):
+    for number, each in enumerate(policies):
         for state, count in each.targets.items():
             if number < MOST_POLICIES:
                 family.add_metric([each.policy.kind, each.policy.namespace, each.policy.name, state], count)
@@ -272,4 +293,22 @@ def _targets(policies: Iterable[PolicyCounts]) -> GaugeMetricFamily:
                 rest[each.policy.kind, state] += count
     for (kind, state), count in rest.items():
         family.add_metric([kind, "", OTHERS, state], count)
+    return family
+
+
+def _not_accepted(policies: Iterable[PolicyCounts]) -> GaugeMetricFamily:
+    """1 for each policy that is not accepted; of sorted *policies* the last in one sum where they are too many."""
+    family = GaugeMetricFamily(
+        "sidecarpolicy_policy_not_accepted",
+        "1 for each policy that is not accepted, by the reason of its condition Accepted",
+        labels=["kind", "policy_namespace", "policy", "reason"],
+    )
+    rest: Tally[tuple[str, str]] = Tally()
+    for number, each in enumerate(each for each in policies if each.not_accepted):
+        if number < MOST_POLICIES:
+            family.add_metric([each.policy.kind, each.policy.namespace, each.policy.name, each.not_accepted], 1)
+        else:
+            rest[each.policy.kind, each.not_accepted] += 1
+    for (kind, reason), count in rest.items():
+        family.add_metric([kind, "", OTHERS, reason], count)
     return family
