@@ -45,8 +45,11 @@ def revisions(context: click.Context, _parameter: click.Parameter, begun: str) -
     """Complete a stored revision of the policy that is named before."""
     from sidecarpolicy.cli.history import history
 
+    # Behind an option that still wants its value, click leaves the arguments where they are.
+    policy = context.params.get("policy") or next(iter(context.args), "")
+
     def found(asked: Asked) -> Iterable[str]:
-        return (each.name for each in history(asked, asked.policy_id(context.params.get("policy") or "")))
+        return (each.name for each in history(asked, asked.policy_id(policy)))
 
     return _begun_with(begun, _asked(context, found))
 
