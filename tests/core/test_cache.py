@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -160,6 +161,31 @@ def a_fleet_seen() -> Seen:
     seen.policy("web", a_sidecar())
     seen.put(POLICIES[names.CLUSTER_POLICY], a_cluster_policy("everywhere"))
     return seen
+
+
+def test_one_that_cannot_be_read_leaves_all_else_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """No API server sends it. Should one, that must not end the operator for everybody."""
+    seen = Seen()
+    seen.put(DEPLOYMENTS, a_deployment("cart"))
+    before = seen.cache.workloads[CART]
+    seen.put(DEPLOYMENTS, {**a_deployment("cart"), "status": {"conditions": ["no condition"]}})
+    seen.put(DEPLOYMENTS, a_deployment("till"))
+    assert seen.cache.workloads[CART] == before
+    assert "deployments shop/cart: cannot be read" in caplog.text
+    assert len(seen.cache.workloads) == 2
+
+
+def test_a_number_of_thousands_of_digits_is_none() -> None:
+    """Anybody may annotate a ReplicaSet, or write a share of Pods; Python reads no more than 4300 digits."""
+    seen = Seen()
+    deployment = a_deployment("cart")
+    strategy = {"rollingUpdate": {"maxSurge": f"{'9' * 5000}%", "maxUnavailable": f"{'9' * 400}%"}}
+    seen.put(DEPLOYMENTS, {**deployment, "spec": {**deployment["spec"], "strategy": strategy}})
+    child = a_child(None)
+    child["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "9" * 5000}
+    seen.put(REPLICA_SETS, child)
+    (child,) = seen.cache.children(seen.cache.workloads[CART])
+    assert child.number == 0
 
 
 def test_a_deployment_is_told_alone() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ from sidecarpolicy.engine.resources import (
     WORKLOADS,
 )
 from sidecarpolicy.names import DeletionPolicy
+
+log = logging.getLogger(__name__)
 
 Name = tuple[str, str]
 """Namespace and name of an object; the namespace is empty for a cluster-scoped one."""
@@ -492,6 +495,12 @@ class Cache:
         self._take(resource, (namespace, name), None)
 
     def _take(self, resource: Resource, name: Name, body: Json | None) -> None:
+        try:
+            self._take_in(resource, name, body)
+        except Exception:  # a mistake of ours: told in full, and one object must not end everything else
+            log.exception("%s %s: cannot be read; what was known of it stays", resource.plural, "/".join(name))
+
+    def _take_in(self, resource: Resource, name: Name, body: Json | None) -> None:
         if resource in WORKLOADS:
             self._workload(WorkloadId(*name, kind=resource.kind), body)
         elif resource in CHILDREN:

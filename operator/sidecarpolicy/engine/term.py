@@ -138,7 +138,7 @@ class Term:
             remembered = self.context.memory.of_policy(policy)
             for each in items(cached.status, "failures"):  # what was seen of a failure can often not be seen again
                 place = WorkloadId(namespace=each["namespace"], name=each["name"])
-                remembered.explained[place] = (each["reason"], each["message"])
+                remembered.explained[place] = (each["reason"], each.get("message", ""))
             remembered.halted_by = dict(remembered.explained)
             self._look_at(policy)
         for workload in sorted(cache.workloads.values(), key=lambda each: not each.record):

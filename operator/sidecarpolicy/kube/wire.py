@@ -22,6 +22,7 @@ from sidecarpolicy.engine.port import (
 )
 
 PAGE: Final = 500  # objects in one answer to a LIST
+MOST_WAIT: Final = 600.0  # seconds that are waited because an answer asks for it: what is between may say anything
 _MESSAGE_LIMIT: Final = 1024  # characters of the server's message that are worth keeping
 
 # In JSON these stand inside strings only. (encoding/json, SetEscapeHTML)
@@ -58,7 +59,7 @@ def error_of(verb: str, what: str, answer: bytes, *, status: int, phrase: str, r
             status=status,
             reason=reason,
             # A date (which no API server sends) is no wish.
-            retry_after=float(retry_after) if retry_after.isdecimal() else None,
+            retry_after=min(float(retry_after), MOST_WAIT) if retry_after.isdecimal() else None,
         )
     return Rejected(verb=verb, what=what, message=message, status=status, reason=reason)
 
