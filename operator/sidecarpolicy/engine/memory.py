@@ -32,7 +32,8 @@ Preflight = Mapping[PolicyId, tuple[Finding, ...]]
 class Failed:
     """A write of one workload that failed: *tries* in a row, on which version of it.
 
-    *updates*: the update revisions of its policies then. Another revision may well pass, and is tried.
+    *updates*: the update revisions of its policies then. Another revision may well pass, and is tried. *repaired*: what
+    was to be brought in order, where no step went along; as long as that is the same it is not tried either.
     """
 
     uid: str
@@ -40,6 +41,7 @@ class Failed:
     updates: Mapping[PolicyId, str]
     tries: int
     backoff: Backoff
+    repaired: object = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

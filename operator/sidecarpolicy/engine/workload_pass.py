@@ -24,6 +24,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.field_conflicts import remember
 from sidecarpolicy.engine.memory import Failed, Mutation
+from sidecarpolicy.engine.observe import failed_write
 from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Transient
 from sidecarpolicy.engine.prepare import (
@@ -79,10 +80,16 @@ class WorkloadPass:
         prepared = prepare(workload, NO_STEPS, self.context)
         self._note_inspection(prepared, workload)
         if prepared.operations:
-            return not self.cannot_be_written(workload)
+            return not (self.cannot_be_written(workload) or self._rests(prepared))
         remembered = self.context.memory.of(workload.id)
         remembered.settled = settled_key(workload, prepared.judgement, self.context)
         return False
+
+    def _rests(self, prepared: Prepared) -> bool:
+        """Whether just what is *prepared* has failed before, and is not to be tried again yet."""
+        failed = failed_write(prepared.workload, self.context)
+        key = settled_key(prepared.workload, prepared.judgement, self.context)
+        return failed is not None and failed.repaired is not None and failed.repaired == key
 
     async def write(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
         """Write what is to be written, with *steps*; return patched, unchanged, skipped or failed.
@@ -96,7 +103,7 @@ class WorkloadPass:
         except NotFound:
             return "skipped"
         except ApiError as error:
-            self._note_failure(workload, error)
+            self._note_failure(workload, steps, error)
             if isinstance(error, Transient) and error.status not in WITHOUT_EFFECT:
                 await self._read_again(workload)
             return "failed"
@@ -192,7 +199,7 @@ class WorkloadPass:
             remembered.settled = settled_key(after, judgement, context)
             self._note_inspection(replace(prepared, workload=after, judgement=judgement), after)
 
-    def _note_failure(self, workload: Workload, error: ApiError) -> None:
+    def _note_failure(self, workload: Workload, steps: Mapping[PolicyId, Step], error: ApiError) -> None:
         """Back off from a workload whose write failed: for long where the server would not have it."""
         context = self.context
         remembered = context.memory.of(workload.id)
@@ -214,6 +221,7 @@ class WorkloadPass:
             updates=self._updates_on(workload),
             tries=tries,
             backoff=backoff,
+            repaired=None if steps else settled_key(workload, judged(workload, context), context),
         )
 
     def _updates_on(self, workload: Workload) -> dict[PolicyId, str]:

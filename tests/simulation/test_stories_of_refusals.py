@@ -1,0 +1,43 @@
+"""Stories of writes that are refused, and of what is left over of that."""
+
+from __future__ import annotations
+
+from sidecarpolicy.engine.resources import DEPLOYMENTS
+from tests.simulation.faults import Fault, Request
+from tests.simulation.fleets import an_updated_world, ticks
+from tests.simulation.stories import World
+from tests.simulation.test_faults import QUICK, some, suffers
+from tests.simulation.test_stories_of_owners import with_sidecar
+
+
+def asks_again(world: World, name: str, fault: Fault) -> list[float]:
+    """From now on the patches of Deployment *name* end in *fault*; when they were sent."""
+    sent: list[float] = []
+
+    def rule(request: Request) -> Fault | None:
+        if not (request.resource == DEPLOYMENTS and request.verb == "patch" and request.name == name):
+            return None
+        sent.append(request.at)
+        return fault
+
+    suffers(world, rule)
+    return sent
+
+
+def test_a_repair_that_is_refused_is_not_tried_again_at_once() -> None:
+    world = an_updated_world(some(3), QUICK)
+    world.run()
+    sent = asks_again(world, "app-01", Fault.REJECTED)
+    world["app-01"].edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    ticks(world, 30)
+    assert 1 <= len(sent) <= 2, "for ten minutes, unless it changes"
+    assert world.settled().startswith("CompletedWithFailures")
+
+
+def test_a_repair_that_fails_for_a_while_is_tried_more_and_more_rarely() -> None:
+    world = an_updated_world(some(3), QUICK)
+    world.run()
+    sent = asks_again(world, "app-01", Fault.ERROR_BEFORE)
+    world["app-01"].edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    ticks(world, 12)
+    assert 4 <= len(sent) <= 20
