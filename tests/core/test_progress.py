@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.kinds import Facts
 from sidecarpolicy.core.kinds import deployment as kind
 from sidecarpolicy.core.kinds.deployment import REVISION_ANNOTATION
+from sidecarpolicy.core.plan import proves_removal
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.progress import Backoff, State, Target, target
+from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, target
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Child, Workload
@@ -332,6 +334,23 @@ def test_a_removal_holds_its_slot_until_it_has_soaked() -> None:
     soaking, gone = (seen(a_workload(), *history, update=None, now=now) for now in (29, 30))
     assert (soaking.holds_slot, soaking.looks_again) == (True, START + 30)
     assert not gone.holds_slot
+
+
+def test_a_removal_is_proven_where_its_pods_have_been_watched_to_the_end() -> None:
+    rolling = a_workload(status=(3, 1, 2), conditions=ROLLING)
+    going = seen(rolling, a_replica_set(1, A, 2), a_replica_set(2, None, 1))
+    history = a_replica_set(1, A, 0), a_replica_set(2, None, 2)
+    assert [proves_removal(going, seen(a_workload(), *history, now=now)) for now in (29, 30)] == [False, True]
+    empty = a_workload(replicas=0, status=(0, 0, 0))
+    assert not proves_removal(going, seen(empty, a_replica_set(1, A, 0), a_replica_set(2, None, 0))), "scaled to none"
+    refused = backing_off(rolling, a_replica_set(1, A, 2), a_replica_set(2, None, 1))
+    assert refused.holds_slot and not proves_removal(going, refused), "of another policy, or of what its owner wants"
+    soaking = seen(a_workload(), *history, now=5)
+    hotfixed = a_workload(generation=2, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=6))
+    owners = seen(hotfixed, *history, a_replica_set(3, None, 1, created=6), now=7)
+    assert not proves_removal(soaking, owners), "its owner's change came into the soak"
+    brought_back = in_conflict(seen(a_workload(), *history, now=30), FieldConflict(by="'x'", what="y", times=3))
+    assert not proves_removal(going, brought_back)
 
 
 def test_a_change_of_the_record_alone_is_no_rollout() -> None:

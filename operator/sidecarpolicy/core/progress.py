@@ -62,6 +62,8 @@ class Target:
     it out of the selection, so that it needs nobody's approval to lose what it has. *conflict*: another writer keeps
     undoing what the policy has on it. *backoff*: the last write of it failed, and nothing is tried for a while.
 
+    *taken_out*: what the policy had was taken out, and its Pods without it have completed and soaked.
+
     *config*: what its Pods have read of what the policy's `restartOn` names. *changed*: which of that is another by now
     than what the update revision was rolled out with here; then *revision* is an older state of it (see `configs`).
     *attempt*: under what a failure of just that is noted. *restarts*: its last step was a restart since restarts
@@ -103,6 +105,7 @@ class Target:
     restarts: bool = False
     proves_config: bool = False
     declared: bool = False
+    taken_out: bool = False
 
     @property
     def goes_back_late(self) -> bool:
@@ -230,6 +233,10 @@ def target(
         restarts=by_config,
         proves_config=evidence and by_config,
         declared=declared,
+        taken_out=entry is None
+        and course.ours
+        and facts.arrived
+        and not (course.soaking or course.late or facts.empty),
     )
     return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
 
@@ -351,7 +358,7 @@ def in_backoff(each: Target, backoff: Backoff) -> Target:
     """
     again = backoff.until if each.looks_again is None else min(each.looks_again, backoff.until)
     each = replace(each, backoff=backoff, looks_again=again, message=each.message or backoff.message)
-    if not backoff.rejected or each.state not in (State.PENDING, State.UPDATED):
+    if not backoff.rejected or each.holds_slot or each.state not in (State.PENDING, State.UPDATED):
         return each
     return replace(
         each,
@@ -393,6 +400,7 @@ def in_conflict(each: Target, conflict: FieldConflict) -> Target:
         message=conflict.message,
         not_counted=True,
         holds_slot=False,
+        taken_out=False,
         evidence=False,
         available=each.available and conflict.put_back,
         under_way=False,
