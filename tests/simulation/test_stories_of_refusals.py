@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sidecarpolicy.engine.resources import DEPLOYMENTS
 from tests.simulation.faults import Fault, Request
 from tests.simulation.fleets import an_updated_world, ticks
 from tests.simulation.stories import World
-from tests.simulation.test_faults import QUICK, some, suffers
+from tests.simulation.test_faults import QUICK, some, suffers, until
 from tests.simulation.test_stories_of_owners import with_sidecar
 
 
@@ -41,3 +43,23 @@ def test_a_repair_that_fails_for_a_while_is_tried_more_and_more_rarely() -> None
     world["app-01"].edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
     ticks(world, 12)
     assert 4 <= len(sent) <= 20
+
+
+def test_a_restart_rolls_nobody_back_whose_write_was_refused() -> None:
+    """The rollout is halted, as others have failed; what completed it before stays, whoever leads."""
+    fleet = some(6)
+    world = an_updated_world(fleet, replace(QUICK, max_concurrent=1))
+    until(world, lambda: any(each.revision == "web-b" and each.complete for each in fleet))
+    first = next(each for each in fleet if each.revision == "web-b")
+    for each in fleet:
+        if each is not first:
+            each.breaks = frozenset({"web-b"})
+    until(world, lambda: world.halted == {"web-b#1"})
+    world.run()
+    asks_again(world, first.name, Fault.REJECTED)
+    first.edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    until(world, lambda: any(each["name"] == first.name for each in world.status["failures"]))
+    world.cluster.faults.rules.clear()
+    world.operator.stop()
+    ticks(world, 30)
+    assert first.revision == "web-b"

@@ -178,7 +178,7 @@ class PolicyMemory:
     status_written: float = -1.0
     skipped: Mapping[WorkloadId, SkipReason] | None = None
     explained: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
-    halted_by: Mapping[WorkloadId, tuple[str, str]] = field(default_factory=dict)
+    halted_by: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
     told: set[tuple[WorkloadId, str]] | None = None
     warned: dict[WorkloadId, tuple[Warned, ...]] = field(default_factory=dict)
     uninspected: set[WorkloadId] = field(default_factory=set)
