@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sidecarpolicy.engine.resources import DEPLOYMENTS
+from sidecarpolicy import names
+from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
+from sidecarpolicy.names import Removal
 from tests.simulation.faults import Fault, Request
-from tests.simulation.fleets import an_updated_world, ticks
-from tests.simulation.stories import World
-from tests.simulation.test_faults import QUICK, some, suffers, until
-from tests.simulation.test_stories_of_owners import with_sidecar
+from tests.simulation.fleets import a_world, an_updated_world, everywhere, ticks
+from tests.simulation.stories import World, established
+from tests.simulation.test_faults import QUICK, is_workload_patch, some, suffers, until
+from tests.simulation.test_stories_of_owners import events, with_sidecar
 
 
 def asks_again(world: World, name: str, fault: Fault) -> list[float]:
@@ -63,3 +65,44 @@ def test_a_restart_rolls_nobody_back_whose_write_was_refused() -> None:
     world.operator.stop()
     ticks(world, 30)
     assert first.revision == "web-b"
+
+
+def test_a_removal_that_waits_for_its_approval_is_not_given_up_for_an_old_error() -> None:
+    """One write failed while it waited. That was over at once, and says nothing about the removal."""
+    world = a_world(some(2), replace(QUICK, removal=Removal.MANUAL), current="web-a")
+    world.run()
+    world.delete()
+    ticks(world, 2)
+    assert world.settled().startswith("RemovalHeld")
+    for each in world.deployments:
+        each.edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    failing = [True]
+    suffers(world, lambda request: Fault.ERROR_BEFORE if failing[0] and is_workload_patch(request) else None)
+    ticks(world, 2)
+    failing[0] = False
+    ticks(world, 60)
+    assert world.settled().startswith("RemovalHeld"), "nobody has approved it"
+    assert everywhere(world, "web-a")
+
+
+def test_what_is_given_up_is_told_once() -> None:
+    """Somebody else writes the policy at the same moment, three times."""
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
+    allowed = {names.ALLOW_DOWNTIME: "true"}
+    world = a_world([established("app-01", replicas=1, spec={"strategy": strategy}, annotations=allowed)], QUICK)
+    world.run()
+    world["app-01"].annotate(names.ALLOW_DOWNTIME, None)
+    conflicts: list[Request] = []
+
+    def rule(request: Request) -> Fault | None:
+        of_policy = request.resource == POLICIES[names.POLICY] and request.verb == "patch" and not request.subresource
+        if not of_policy or len(conflicts) == 3:
+            return None
+        conflicts.append(request)
+        return Fault.CONFLICT
+
+    world.delete()
+    suffers(world, rule)
+    until(world, lambda: world.object is None)
+    assert len(conflicts) == 3
+    assert len(events(world, "RemovalGivenUp")) == 1

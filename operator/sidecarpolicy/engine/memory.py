@@ -151,17 +151,27 @@ class WorkloadMemory:
     inspected: Inspected | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwritten:
+    """A removal of which writes fail: *since* the first of them in a row, nothing is tried *until*, and *why*."""
+
+    since: float
+    until: float
+    why: str
+
+
 @dataclass(slots=True, kw_only=True)
 class PolicyMemory:
     """What is remembered of one policy, and its fleet.
 
-    *accepted*: the generation that *rejection* is about. *asks_again*: when a cluster that is too old for it is asked
-    again, in seconds since the epoch. *problem*: why the newest generation could not be accepted or
-    something else of the policy could not be written yet. *halted_by*: the failures that halted the rollout, and
-    why. *explained*: why workloads failed, also when they have been rolled back since. *told*: the failures of which
-    there has been an Event. *admitted*: what Pod Security says of its revisions, by name; *not_admitted*: the noes.
-    *to_ask*: what the status was written with and is not known in this term, None where nobody has looked yet; until
-    *restores_until* nothing is reported because of that.
+    *accepted*: the generation that *rejection* is about, *met*: the revisions of other policies then. *asks_again*:
+    when a cluster that is too old for it is asked again, in seconds since the epoch. *problem*: why the newest
+    generation could not be accepted or something else of the policy could not be written yet. *halted_by*: the failures
+    that halted the rollout, and why. *explained*: why workloads failed, also when they have been rolled back since.
+    *told*: the failures of which there has been an Event. *admitted*: what Pod Security says of its revisions, by name;
+    *not_admitted*: the noes. *to_ask*: what the status was written with and is not known in this term, None where
+    nobody has looked yet; until *restores_until* nothing is reported because of that. *unwritten*: removals of which
+    writes fail.
     """
 
     fleet: Fleet = field(default_factory=Fleet)
@@ -174,7 +184,7 @@ class PolicyMemory:
     retry_at: float = 0.0
     backoffs: Mapping[str, NamespaceBackoff] = field(default_factory=dict)
     removal_proven: bool = False
-    unwritten: dict[WorkloadId, tuple[float, str]] = field(default_factory=dict)
+    unwritten: dict[WorkloadId, Unwritten] = field(default_factory=dict)
     status_written: float = -1.0
     skipped: Mapping[WorkloadId, SkipReason] | None = None
     explained: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
