@@ -334,10 +334,19 @@ class Cache:
         return list(self._in_namespace.get(namespace, {}).values())
 
     def selects(self, policy: Policy, workload: Workload) -> bool:
-        """Whether *policy* selects *workload* now."""
+        """Whether *policy* selects *workload* now. In a namespace that has not been seen yet nobody is selected."""
+        if not self._sees(workload.id.namespace):
+            return False
         if not policy.id.cluster_wide and policy.id.namespace != workload.id.namespace:
             return False
         return self.selects_namespace(policy, workload) and policy.selector.matches(workload.pod_labels)
+
+    def _sees(self, namespace: str) -> bool:
+        """Whether *namespace* is known, with what its owner says on it: a workload's event may come before its.
+
+        It was made a moment ago then, by the same `kubectl apply`. What is in it concerns nobody until it is known.
+        """
+        return namespace in self.namespaces or not self.namespaces
 
     def selects_namespace(self, policy: Policy, workload: Workload) -> bool:
         """Whether *policy* selects the namespace of *workload*, by its labels; a namespaced one has its own only."""
@@ -357,6 +366,8 @@ class Cache:
 
     def concerned(self, workload: Workload) -> set[PolicyId]:
         """The policies that select *workload* or have something on it or on its Pods."""
+        if not self._sees(workload.id.namespace):
+            return set()
         concerned = set(self._selecting.get(workload.id, ()))
         for record in {workload.record, *(each.record for each in self.children(workload))}:
             if record:  # a removal is under way until Pods without it have taken over
@@ -630,18 +641,20 @@ class Cache:
                 self._tell_workload(each)
 
     def _namespace(self, name: str, new: Namespace | None) -> None:
+        knew_any = bool(self.namespaces)
         old = self.namespaces.pop(name, None)
         if new is not None:
             self.namespaces[name] = new
         if old == new:
             return
-        for workload in self._in_namespace.get(name, {}).values():
-            if (old.labels if old else {}) != (new.labels if new else {}):
+        all_of_them = knew_any is not bool(self.namespaces)  # as long as none is known all are taken for seen
+        for workload in (self.workloads if all_of_them else self._in_namespace.get(name, {})).copy().values():
+            if all_of_them or old is None or new is None or old.labels != new.labels:
                 self._select_anew(workload)
             self._tell_workload(workload.id)
         switched = (old is not None and old.stops) != (new is not None and new.stops)
         for policy in self.policies:
-            if policy.cluster_wide or policy.namespace == name or switched:
+            if policy.cluster_wide or policy.namespace == name or switched or all_of_them:
                 self._tell_policy(policy)
 
     def _revision(self, name: Name, body: Json | None) -> None:
