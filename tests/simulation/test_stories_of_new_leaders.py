@@ -6,11 +6,45 @@ from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.engine.resources import NAMESPACES
-from tests.simulation.fleets import EVERYWHERE, a_world, ticks
-from tests.simulation.stories import Deployment
+from tests.simulation.fleets import EVERYWHERE, a_world, an_updated_world, thirty, ticks
+from tests.simulation.stories import Deployment, World
 from tests.simulation.test_faults import QUICK, some
+from tests.simulation.test_stories_of_owners import warned
 
 LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
+
+
+def restart(world: World) -> None:
+    """Another process leads."""
+    world.operator.stop()
+    ticks(world, 6)
+    assert world.operator.leading
+
+
+def test_a_warning_that_was_mended_while_nobody_led_is_gone() -> None:
+    """Of more Deployments than are looked at before the first report."""
+    world = an_updated_world(thirty(revision="web-a"))
+    world["app-05"].label(names.INJECT, "perhaps")
+    world.run()
+    assert "perhaps" in warned(world, "InvalidMark")
+    world.operator.stop()
+    world["app-05"].label(names.INJECT, None)
+    ticks(world, 12)
+    assert warned(world, "InvalidMark") == ""
+
+
+def test_what_an_old_replica_set_bears_keeps_no_warning_back() -> None:
+    """The policy has left it long ago; only what its controller keeps for `rollout undo` still shows that."""
+    world = an_updated_world(some(3), QUICK)
+    world["app-01"].label("team", "shop")
+    world.run()
+    world["app-01"].selected = False
+    world.run()
+    assert world["app-01"].revision is None
+    restart(world)
+    world.annotate(names.APPROVE, "everything")
+    ticks(world, 3)
+    assert "'everything'" in warned(world, "InvalidMark")
 
 
 def test_a_namespace_that_has_not_been_seen_yet_is_not_guessed() -> None:

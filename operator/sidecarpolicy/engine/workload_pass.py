@@ -233,9 +233,20 @@ class WorkloadPass:
             if (update := cache.update_revision(policy)) is not None
         }
 
+    def _known_now(self, workload: Workload) -> frozenset[PolicyId]:
+        """Note that *workload* has been looked at; return the policies of which that was the last one."""
+        found = set()
+        for policy in self.context.memory.of(workload.id).in_fleets:
+            remembered = self.context.memory.of_policy(policy)
+            if workload.id in remembered.uninspected:
+                remembered.uninspected.discard(workload.id)
+                if not remembered.uninspected:
+                    found.add(policy)
+        return frozenset(found)
+
     def _note_inspection(self, prepared: Prepared, workload: Workload) -> None:
         context = self.context
-        for policy in sorted(warn(prepared, workload, context)):
+        for policy in sorted(warn(prepared, workload, context) | self._known_now(workload)):
             self.look_at(policy)
         self.teller.of_missing(workload, prepared.judgement.missing)
         self.alarms.set(workload.id, prepared.waits_until)
