@@ -7,7 +7,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.engine.resources import NAMESPACES
 from tests.simulation.fleets import EVERYWHERE, a_world, an_updated_world, thirty, ticks
-from tests.simulation.stories import Deployment, World
+from tests.simulation.stories import Deployment, World, established
 from tests.simulation.test_faults import QUICK, some
 from tests.simulation.test_stories_of_owners import warned
 
@@ -62,3 +62,20 @@ def test_a_namespace_that_has_not_been_seen_yet_is_not_guessed() -> None:
     world.operator.process.client.held.clear()
     ticks(world, 6)
     assert [each["reason"] for each in items(world.status, "skipped")] == ["OptedOut"]
+
+
+def test_a_cycle_that_another_policy_makes_is_told_whoever_leads() -> None:
+    """The policy that has lower precedence came first; the one that came last closes the circle."""
+    fleet = [established("app-01")]
+    web = World(fleet, QUICK, update="web-a")
+    web.spec = {"sidecars": [{"name": "proxy", "startAfter": ["log"], "container": {"image": "example.test/web:c"}}]}
+    web.write_policy()
+    ticks(web, 8)
+    assert web.settled().startswith("RolloutComplete")
+    sidecar = {"name": "log", "startAfter": ["proxy"], "container": {"image": "example.test/log:c"}}
+    spec = {"priority": 10, "sidecars": [sidecar]}
+    log = World([], QUICK, policy=LOG, update="log-a", name="log", cluster=web.cluster, spec=spec)
+    ticks(log, 10)
+    before = web.settled().partition(":")[0], log.settled().partition(":")[0]
+    restart(web)
+    assert (web.settled().partition(":")[0], log.settled().partition(":")[0]) == before

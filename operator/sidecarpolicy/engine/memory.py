@@ -176,6 +176,7 @@ class PolicyMemory:
 
     fleet: Fleet = field(default_factory=Fleet)
     accepted: int = -1
+    met: frozenset[str] = frozenset()
     rejection: Rejection | None = None
     canonical: dict[str, Revision | Rejection] = field(default_factory=dict)
     asks_again: float = 0.0
