@@ -18,7 +18,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import Driven, driven_from
@@ -62,6 +62,10 @@ Name = tuple[str, str]
 """Namespace and name of an object; the namespace is empty for a cluster-scoped one."""
 
 
+# So many deletions are remembered while no LIST is under way, the latest: for answers that come late.
+MOST_DELETED = 4096
+
+
 class Listener(Protocol):
     """Who is told what may have changed. Both return at once."""
 
@@ -94,6 +98,19 @@ class CachedPolicy:
     policy: Policy | None
     deletion_policy: DeletionPolicy | None = DeletionPolicy.REMOVE
     problems: str = ""
+
+
+Key = TypeVar("Key")
+Part = TypeVar("Part")
+Value = TypeVar("Value")
+
+
+def _take_out(kept: dict[Key, dict[Part, Value]], key: Key, name: Part) -> Value | None:
+    """Take *name* out of what is *kept* under *key*, and with the last one the key."""
+    found = kept[key].pop(name, None) if key in kept else None
+    if key in kept and not kept[key]:
+        del kept[key]
+    return found
 
 
 def cached_policy(body: Json) -> CachedPolicy:
@@ -497,7 +514,10 @@ class Cache:
             return
         collection.versions.pop(name, None)
         collection.seen = max(collection.seen, version)
+        collection.deleted.pop(name, None)
         collection.deleted[name] = version  # so that a LIST from before the deletion does not bring it back
+        if collection.listed is None and len(collection.deleted) > MOST_DELETED:
+            del collection.deleted[next(iter(collection.deleted))]
         self._take(resource, name, None)
 
     def forget(self, resource: Resource, namespace: str, name: str) -> None:
@@ -547,7 +567,7 @@ class Cache:
                     change(each.node_demand)
         if new is None:
             self.workloads.pop(identity, None)
-            self._in_namespace[identity.namespace].pop(identity, None)
+            _take_out(self._in_namespace, identity.namespace, identity)
             self._selecting.pop(identity, None)
         else:
             self.workloads[identity] = self._in_namespace[identity.namespace][identity] = new
@@ -570,11 +590,7 @@ class Cache:
     def _child(self, name: Name, new: Child | None) -> None:
         place = f"{name[0]}/{name[1]}"
         before = self._owner_of_child.pop(place, "")
-        old = None
-        if before in self._children:
-            old = self._children[before].pop(place, None)
-            if not self._children[before]:
-                del self._children[before]
+        old = _take_out(self._children, before, place)
         if new is not None:  # perhaps another one's now: one that was orphaned is adopted
             self._owner_of_child[place] = new.owner
             self._children[new.owner][place] = new
@@ -585,7 +601,7 @@ class Cache:
     def _autoscaler(self, name: Name, new: Autoscaler | None) -> None:
         place = f"{name[0]}/{name[1]}"
         scaled = self._scaled_by.pop(place, None)
-        old = self._autoscalers[scaled].pop(name[1], None) if scaled is not None else None
+        old = _take_out(self._autoscalers, scaled, name[1]) if scaled is not None else None
         if new is not None:
             self._autoscalers[new.scales][name[1]] = new
             self._scaled_by[place] = new.scales
@@ -636,7 +652,10 @@ class Cache:
         if new is not None:
             self._rollouts[name] = new
         for each in sorted({each.workload for each in (old, new) if each is not None and old != new}):
-            self._drivers[each] = ", ".join(sorted(one.by for one in self._rollouts.values() if one.workload == each))
+            drivers = sorted(one.by for one in self._rollouts.values() if one.workload == each)
+            self._drivers.pop(each, None)
+            if drivers:
+                self._drivers[each] = ", ".join(drivers)
             if each in self.workloads:
                 self._tell_workload(each)
 
@@ -706,9 +725,10 @@ class Cache:
 
     def _policy(self, identity: PolicyId, new: CachedPolicy | None) -> None:
         old = self.policies.pop(identity, None)
-        among = self._cluster_policies if identity.cluster_wide else self._policies_in[identity.namespace]
-        among.pop(identity, None)
+        self._cluster_policies.pop(identity, None)
+        _take_out(self._policies_in, identity.namespace, identity)
         if new is not None:
+            among = self._cluster_policies if identity.cluster_wide else self._policies_in[identity.namespace]
             self.policies[identity] = among[identity] = new
             if new.policy is not None and new.policy.pull_secrets:
                 self.accounts_needed.set()
