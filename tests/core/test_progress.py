@@ -321,6 +321,17 @@ def test_what_joined_takes_no_slot_proves_nothing_and_is_left_to_its_own_first_r
     assert (first.state, first.holds_slot, first.busy) == (State.PROGRESSING, False, True)
 
 
+def test_what_came_with_its_owners_change_proves_something_when_it_has_soaked() -> None:
+    """All of its Pods were down anyway, so it went outside of the budget; that opens none to the others at once."""
+    joined = a_record("web-b", joined=True)
+    history = a_replica_set(1, A, 0), a_replica_set(2, joined, 2)
+    early, soaked = (seen(a_workload(record=joined), *history, now=now) for now in (5, 30))
+    assert (early.holds_slot, early.evidence, early.looks_again) == (False, False, START + 30)
+    assert (soaked.state, soaked.evidence) == (State.UPDATED, True)
+    crashing = a_workload(record=joined, conditions=conditions(available="False", changed=8))
+    assert not seen(crashing, *history, now=100).evidence
+
+
 def test_a_workload_without_replicas_holds_nothing_and_proves_nothing() -> None:
     empty = seen(a_workload(record=B, replicas=0, status=(0, 0, 0)), a_replica_set(1, A, 0), a_replica_set(2, B, 0))
     assert (empty.state, empty.holds_slot, empty.evidence, empty.health) == (State.UPDATED, False, False, "empty")

@@ -200,7 +200,7 @@ def target(
     waits = facts.moving and not (facts.new and revision is None and not busy_until)
     moving, failed = course.under_way or course.soaking, course.failing or rolled_back
     # Where the newest rollout is another's, what the policy has there was rolled out before.
-    evidence = (facts.arrived or not course.ours) and not course.soaking and revision == update and not facts.empty
+    evidence = (facts.arrived or not course.ours) and not course.unproven and revision == update and not facts.empty
     found = Target(
         workload=workload.id,
         state=_state(skip, revision, update, moving=moving, failed=failed),
@@ -247,7 +247,8 @@ class _Course:
 
     *ours*: the newest rollout is the policy's, or holds its slot. *joined*: it is part of the owner's own. *last*: when
     it made progress. *late*: it has made none for too long. *released*: what is late is the owner's. *under_way*: not
-    complete. *soaking*: complete, and watched. *failing* or *suspect*: as in a Target. *moments*: when that changes by
+    complete. *unproven*: complete, and not for long enough yet to prove anything; *soaking*: so does it hold its slot.
+    *failing* or *suspect*: as in a Target. *moments*: when that changes by
     time alone. Times are in seconds since the epoch.
     """
 
@@ -258,6 +259,7 @@ class _Course:
     released: bool
     under_way: bool
     soaking: bool
+    unproven: bool
     failing: bool
     suspect: bool
     moments: tuple[float | None, float | None]
@@ -288,7 +290,7 @@ def _course(
     deadline = _deadline(facts, last, rollout, under_way=ours and not facts.arrived)
     late = deadline is not None and now >= deadline and not (facts.arrived and joined)
     released = late and on_top
-    soaking = ours and facts.arrived and now < soaked and not (facts.empty or joined or released)
+    unproven = ours and facts.arrived and now < soaked and not (facts.empty or released)
     suspect = (late and (joined or on_top)) or (ours and doubtful and not late)
     return _Course(
         ours=ours,
@@ -297,10 +299,11 @@ def _course(
         late=late,
         released=released,
         under_way=ours and not facts.arrived and not released,
-        soaking=soaking,
+        soaking=unproven and not joined,
+        unproven=unproven,
         failing=late and not suspect,
         suspect=suspect,
-        moments=(soaked if soaking else None, None if late else deadline),
+        moments=(soaked if unproven else None, None if late else deadline),
     )
 
 
