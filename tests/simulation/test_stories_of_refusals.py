@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sidecarpolicy import names
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.engine.port import Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
 from sidecarpolicy.names import Removal
 from tests.simulation.faults import Fault, Request
@@ -45,6 +47,26 @@ def test_a_repair_that_fails_for_a_while_is_tried_more_and_more_rarely() -> None
     world["app-01"].edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
     ticks(world, 12)
     assert 4 <= len(sent) <= 20
+
+
+def test_a_repair_that_is_tried_without_writing_is_not_made_when_everything_is_stopped_meanwhile() -> None:
+    world = an_updated_world(some(2), QUICK)
+    world.run()
+
+    def stop(verb: str, resource: Resource, before: Json | None, after: Json) -> Json:
+        if resource == DEPLOYMENTS and not world.stopped and "other:1" not in str(after):
+            world.stopped = True
+        return after
+
+    world["app-01"].edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    world.server.admission.append(stop)
+    ticks(world, 3)
+    assert world.stopped
+    assert "other:1" in str(world["app-01"].body)
+    world.server.admission.remove(stop)
+    world.stopped = False
+    ticks(world, 3)
+    assert world["app-01"].revision == "web-b"
 
 
 def test_a_restart_rolls_nobody_back_whose_write_was_refused() -> None:

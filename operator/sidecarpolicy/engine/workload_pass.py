@@ -124,8 +124,10 @@ class WorkloadPass:
 
     async def _bring(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
         context = self.context
-        if steps and not await self.pod_security.admits(steps, judged(workload, context)):
-            return "skipped"
+        judgement = judged(workload, context)
+        knew = self.pod_security.knows(steps, judgement)
+        if not await self.pod_security.admits(steps, judgement) or not knew:
+            return "skipped"  # to ask may take long: with the answer it is decided anew, on what is there by then
         prepared = prepare(workload, steps, context)
         if not prepared.operations:
             self._note_inspection(prepared, workload)
@@ -136,6 +138,8 @@ class WorkloadPass:
             return "unchanged"
         if prepared.is_repair and not await self._repair_lasts(prepared):
             context.memory.of(workload.id).settled = settled_key(workload, prepared.judgement, context)
+            return "skipped"
+        if self.cannot_be_written(workload):
             return "skipped"
         why = "; ".join(step.why for step in steps.values()) or "as recorded"
         answer = await self.writer.apply(PatchWorkload(workload=workload, operations=prepared.operations, why=why))
