@@ -5,8 +5,9 @@ The same for the operator's client and for the command line's, and free of both 
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -83,6 +84,18 @@ def _reason_and_message(answer: bytes, code: int, phrase: str) -> tuple[str, str
     if len(message) > _MESSAGE_LIMIT:  # the server quotes what it refuses, and says why at the end
         message = f"{message[: _MESSAGE_LIMIT // 2]} … {message[-_MESSAGE_LIMIT // 2 :]}"
     return reason, message
+
+
+def decoded(text: bytes) -> Any:
+    """Return the value of an answer's JSON; raise ValueError or RecursionError where it is none.
+
+    The server gives a RawExtension (`ControllerRevision.data`) back as somebody sent it. Half a surrogate pair in one,
+    which orjson does not take, is a question mark: it must not keep everything else from being read.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return orjson.loads(json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace"))
 
 
 def encoded(body: object) -> bytes:
