@@ -191,6 +191,22 @@ def test_one_without_a_name_yet_is_reviewed(cluster: Cluster) -> None:
     assert inits(cluster.admit(body)) == ["proxy:2"]
 
 
+def test_each_without_a_name_yet_takes_a_place_of_its_own() -> None:
+    """A hundred of them are created within a second, and nobody has completed the revision."""
+    cluster = Cluster()
+    rollout = {"maxConcurrent": 2, "minReadySeconds": 0}
+    cluster.roll_out(a_policy(sidecars=[ONE], rollout=rollout), complete=False)
+    complete = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    pods = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1)
+    status = {"observedGeneration": 1, **pods, "conditions": [complete]}
+    cluster.put(DEPLOYMENTS, {**cluster.admit(a_deployment("first")), "status": status})
+    cluster.time += 60
+    body = a_deployment()
+    body["metadata"] = {"generateName": "cart-", "namespace": "shop"}
+    found = [inits(cluster.admit(body, uid=f"review-{number}")) for number in range(4)]
+    assert found == [["proxy:1"], ["proxy:1"], [], []]
+
+
 def test_an_owner_who_wants_none_gets_none(cluster: Cluster) -> None:
     assert cluster.review(a_deployment(labels=INJECT_FALSE)).operations == ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,18 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.port import Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REPLICA_SETS, REVISIONS
+from sidecarpolicy.engine.resources import (
+    AUTOSCALERS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    NODES,
+    POLICIES,
+    REPLICA_SETS,
+    REVISIONS,
+    ROLLOUTS,
+    SERVICE_ACCOUNTS,
+)
+from tests.builders import a_node
 from tests.core.cached import SYSTEM, Seen, Told, a_stored_revision, stored
 from tests.core.objects import WEB, a_cluster_policy, a_deployment, a_policy, a_record, a_sidecar
 
@@ -126,6 +138,34 @@ def test_another_one_of_its_name_has_no_children() -> None:
     assert seen.put(REPLICA_SETS, a_child("web-b")) == set(), "it is of one that is gone"
 
 
+def test_nothing_is_kept_of_what_is_gone() -> None:
+    """Previews come and go by the hundred a day, each in a namespace of its own, and an operator lives for months."""
+    seen = a_fleet_seen()
+    seen.put(REPLICA_SETS, a_child("web-a"))
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "cart"}
+    seen.put(AUTOSCALERS, {"metadata": {"namespace": "shop", "name": "cart"}, "spec": {"scaleTargetRef": target}})
+    seen.put(ROLLOUTS, {"metadata": {"namespace": "shop", "name": "cart"}, "spec": {"workloadRef": target}})
+    seen.put(SERVICE_ACCOUNTS, {"metadata": {"namespace": "shop", "name": "default"}})
+    seen.put(NODES, a_node())
+    cache = seen.cache
+    for resource, collection in cache._collections.items():
+        for namespace, name in list(collection.versions):
+            seen.forget(resource, namespace, name)
+    kept = {name: held for name, held in vars(cache).items() if isinstance(held, dict | set) and held}
+    assert kept.keys() == {"_collections"}
+
+
+def test_deletions_are_not_remembered_for_ever() -> None:
+    """Only a LIST that began before one, or an answer that is late, has to be told that it is old."""
+    cache = Cache()
+    listed(cache, 1, at(1))
+    for version in range(2, 50_000):
+        cache.drop(DEPLOYMENTS, at(version, f"preview-{version}"))
+    assert len(cache._collections[DEPLOYMENTS].deleted) < 10_000
+    cache.put(DEPLOYMENTS, at(49_998, "preview-49999"))
+    assert versions(cache) == {"cart": 1}
+
+
 # Who is told.
 
 
@@ -160,6 +200,31 @@ def a_fleet_seen() -> Seen:
     seen.policy("web", a_sidecar())
     seen.put(POLICIES[names.CLUSTER_POLICY], a_cluster_policy("everywhere"))
     return seen
+
+
+def test_one_that_cannot_be_read_leaves_all_else_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """No API server sends it. Should one, that must not end the operator for everybody."""
+    seen = Seen()
+    seen.put(DEPLOYMENTS, a_deployment("cart"))
+    before = seen.cache.workloads[CART]
+    seen.put(DEPLOYMENTS, {**a_deployment("cart"), "status": {"conditions": ["no condition"]}})
+    seen.put(DEPLOYMENTS, a_deployment("till"))
+    assert seen.cache.workloads[CART] == before
+    assert "deployments shop/cart: cannot be read" in caplog.text
+    assert len(seen.cache.workloads) == 2
+
+
+def test_a_number_of_thousands_of_digits_is_none() -> None:
+    """Anybody may annotate a ReplicaSet, or write a share of Pods; Python reads no more than 4300 digits."""
+    seen = Seen()
+    deployment = a_deployment("cart")
+    strategy = {"rollingUpdate": {"maxSurge": f"{'9' * 5000}%", "maxUnavailable": f"{'9' * 400}%"}}
+    seen.put(DEPLOYMENTS, {**deployment, "spec": {**deployment["spec"], "strategy": strategy}})
+    body = a_child(None)
+    body["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "9" * 5000}
+    seen.put(REPLICA_SETS, body)
+    (child,) = seen.cache.children(seen.cache.workloads[CART])
+    assert child.number == 0
 
 
 def test_a_deployment_is_told_alone() -> None:

@@ -262,10 +262,10 @@ def test_the_first_removal_does_not_wait_for_the_updates() -> None:
 
 
 def test_what_proves_a_removal() -> None:
-    watched, over = removed(1), removed(1, holds_slot=False)
+    watched, over = removed(1), removed(1, holds_slot=False, taken_out=True)
     assert proves_removal(watched, over)
     assert not proves_removal(watched, watched)
-    assert not proves_removal(watched, replace(over, failing=True))
+    assert not proves_removal(watched, replace(over, taken_out=False)), "it was not watched to the end"
     assert not proves_removal(watched, None), "it was deleted"
     assert not proves_removal(a_target(1, holds_slot=True), over), "it still carried it"
     assert not proves_removal(None, over)

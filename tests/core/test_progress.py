@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.kinds import Facts
 from sidecarpolicy.core.kinds import deployment as kind
 from sidecarpolicy.core.kinds.deployment import REVISION_ANNOTATION
+from sidecarpolicy.core.plan import proves_removal
 from sidecarpolicy.core.policy import Rollout
-from sidecarpolicy.core.progress import Backoff, State, Target, target
+from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, target
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Child, Workload
@@ -319,6 +321,17 @@ def test_what_joined_takes_no_slot_proves_nothing_and_is_left_to_its_own_first_r
     assert (first.state, first.holds_slot, first.busy) == (State.PROGRESSING, False, True)
 
 
+def test_what_came_with_its_owners_change_proves_something_when_it_has_soaked() -> None:
+    """All of its Pods were down anyway, so it went outside of the budget; that opens none to the others at once."""
+    joined = a_record("web-b", joined=True)
+    history = a_replica_set(1, A, 0), a_replica_set(2, joined, 2)
+    early, soaked = (seen(a_workload(record=joined), *history, now=now) for now in (5, 30))
+    assert (early.holds_slot, early.evidence, early.looks_again) == (False, False, START + 30)
+    assert (soaked.state, soaked.evidence) == (State.UPDATED, True)
+    crashing = a_workload(record=joined, conditions=conditions(available="False", changed=8))
+    assert not seen(crashing, *history, now=100).evidence
+
+
 def test_a_workload_without_replicas_holds_nothing_and_proves_nothing() -> None:
     empty = seen(a_workload(record=B, replicas=0, status=(0, 0, 0)), a_replica_set(1, A, 0), a_replica_set(2, B, 0))
     assert (empty.state, empty.holds_slot, empty.evidence, empty.health) == (State.UPDATED, False, False, "empty")
@@ -332,6 +345,23 @@ def test_a_removal_holds_its_slot_until_it_has_soaked() -> None:
     soaking, gone = (seen(a_workload(), *history, update=None, now=now) for now in (29, 30))
     assert (soaking.holds_slot, soaking.looks_again) == (True, START + 30)
     assert not gone.holds_slot
+
+
+def test_a_removal_is_proven_where_its_pods_have_been_watched_to_the_end() -> None:
+    rolling = a_workload(status=(3, 1, 2), conditions=ROLLING)
+    going = seen(rolling, a_replica_set(1, A, 2), a_replica_set(2, None, 1))
+    history = a_replica_set(1, A, 0), a_replica_set(2, None, 2)
+    assert [proves_removal(going, seen(a_workload(), *history, now=now)) for now in (29, 30)] == [False, True]
+    empty = a_workload(replicas=0, status=(0, 0, 0))
+    assert not proves_removal(going, seen(empty, a_replica_set(1, A, 0), a_replica_set(2, None, 0))), "scaled to none"
+    refused = backing_off(rolling, a_replica_set(1, A, 2), a_replica_set(2, None, 1))
+    assert refused.holds_slot and not proves_removal(going, refused), "of another policy, or of what its owner wants"
+    soaking = seen(a_workload(), *history, now=5)
+    hotfixed = a_workload(generation=2, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=6))
+    owners = seen(hotfixed, *history, a_replica_set(3, None, 1, created=6), now=7)
+    assert not proves_removal(soaking, owners), "its owner's change came into the soak"
+    brought_back = in_conflict(seen(a_workload(), *history, now=30), FieldConflict(by="'x'", what="y", times=3))
+    assert not proves_removal(going, brought_back)
 
 
 def test_a_change_of_the_record_alone_is_no_rollout() -> None:

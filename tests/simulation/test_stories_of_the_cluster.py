@@ -109,6 +109,26 @@ def test_each_revision_is_asked_about_by_itself_and_a_fan_out_asks_once() -> Non
     assert standard.asked == 2
 
 
+@pytest.mark.parametrize("how", ["stopped", "paused"])
+def test_what_is_stopped_while_a_namespace_is_asked_about_does_not_go_on(how: str) -> None:
+    """The answer may take half a minute; the step that waits for it was decided before."""
+    world = an_updated_world()
+
+    def stop(verb: str, resource: Resource, before: Json | None, after: Json) -> Json:
+        if (verb, resource) == ("CREATE", PODS) and how == "stopped":
+            world.stopped = True
+        elif (verb, resource) == ("CREATE", PODS) and not world.rollout.paused:
+            world.rollout = replace(TENTH, paused=True)
+        return after
+
+    world.server.admission.append(stop)
+    ticks(world, 5)
+    assert everywhere(world, "web-a")
+    world.stopped, world.rollout = False, TENTH
+    world.server.admission.remove(stop)
+    until(world, lambda: everywhere(world, "web-b"))
+
+
 def test_a_no_stands_while_it_cannot_be_asked_again() -> None:
     world = a_world(thirty())
     standard = Standard(world, "shop")

@@ -28,6 +28,7 @@ from sidecarpolicy.engine.resources import MUTATING_WEBHOOKS, SECRETS, VALIDATIN
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 10.0
+FIRST_SECONDS: Final = 0.2  # after a step, doubled after each that follows at once
 TRUST_SECONDS: Final = 10.0  # after these every API server has seen a new caBundle, and drops old connections
 CERT_MANAGERS: Final = "cert-manager.io/certificate-name"  # annotation on a Secret that it fills
 INJECTED: Final = ("cert-manager.io/inject-ca-from", "cert-manager.io/inject-ca-from-secret")
@@ -44,7 +45,7 @@ class Keeper:
 
     async def run(self) -> None:
         """Work while this process leads, until cancelled."""
-        loop = asyncio.get_running_loop()
+        loop, in_a_row = asyncio.get_running_loop(), 0
         while True:
             await self._leadership.wait_until_leading()
             problem, again = "", False
@@ -57,7 +58,10 @@ class Keeper:
             if problem and problem != self._told:
                 log.warning("the webhook's certificate: %s; trying until it works", problem)
             self._told = problem
-            await asyncio.sleep(0.2 if again else LOOK_SECONDS)
+            in_a_row = in_a_row + 1 if again else 0  # steps; somebody may undo each
+            await asyncio.sleep(
+                min(LOOK_SECONDS, FIRST_SECONDS * 2.0 ** min(in_a_row - 1, 10)) if again else LOOK_SECONDS
+            )
 
     async def step(self, moment: float) -> bool:
         """Take the next step, if any is due; return whether one was taken. *moment*: of a monotonic clock, in seconds.

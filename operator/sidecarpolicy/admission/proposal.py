@@ -33,13 +33,14 @@ class Proposal:
     """A write under review.
 
     *workload*: as it would be; *before*: as it is, None where it is being created. *manager*: the writer's field
-    manager.
+    manager. *key*: what tells it from others; from those of the same `generateName` too, to which no name is given yet.
     """
 
     workload: Workload
     before: Workload | None
     manager: str
     dry_run: bool
+    key: str = ""
 
     @property
     def created(self) -> bool:
@@ -60,6 +61,7 @@ def proposal_from(request: Json) -> Proposal:
             before=before,
             manager=at(request, "options").get("fieldManager", ""),
             dry_run=request.get("dryRun") is True,
+            key="" if request.get("name") else request["uid"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise NotReviewable(f"{type(error).__name__}: {error}") from error

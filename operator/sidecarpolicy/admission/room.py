@@ -36,7 +36,7 @@ class Room:
     """Of one process."""
 
     _counts: dict[PolicyId, _Count] = field(default_factory=dict)
-    _let_through: dict[PolicyId, dict[WorkloadId, float]] = field(default_factory=dict)
+    _let_through: dict[PolicyId, dict[tuple[WorkloadId, str], float]] = field(default_factory=dict)
 
     def has_room(self, policy: Policy, revision: str, context: Context) -> bool:
         """Whether one more may carry *revision*, which has never been rolled out completely."""
@@ -50,23 +50,23 @@ class Room:
         most = policy.rollout.budget(count.selected + ahead) if count.proved else 1
         return count.moving + ahead < most
 
-    def let_through(self, policy: PolicyId, workload: WorkloadId, context: Context) -> None:
-        """Note that *workload* is being created with a revision of *policy* on it."""
-        self._let_through.setdefault(policy, {})[workload] = context.now()
+    def let_through(self, policy: PolicyId, workload: WorkloadId, context: Context, *, key: str = "") -> None:
+        """Note that *workload* is being created with a revision of *policy* on it; *key*: see `Proposal`."""
+        self._let_through.setdefault(policy, {})[workload, key] = context.now()
 
     def _drop_counted(self, policy: PolicyId, revision: str, context: Context) -> None:
         """Forget of those let through what the cache shows, which has just been counted."""
         noted, workloads = self._let_through.get(policy, {}), context.cache.workloads
-        for workload in list(noted):
+        for workload, key in list(noted):
             seen = workloads.get(workload)
             if seen and borne(seen.record, policy) == revision:
-                del noted[workload]
+                del noted[workload, key]
 
     def _ahead(self, policy: PolicyId, now: float) -> int:
         noted = self._let_through.get(policy, {})
-        for workload, at in list(noted.items()):
+        for each, at in list(noted.items()):
             if not 0 <= now - at < LET_THROUGH_SECONDS:
-                del noted[workload]
+                del noted[each]
         return len(noted)
 
 

@@ -91,7 +91,7 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
     if not proposal.dry_run:
         for policy, step in steps.items():
             if step.takes_slot:
-                room.let_through(policy, workload.id, context)
+                room.let_through(policy, workload.id, context, key=proposal.key)
     return Reviewed(
         operations=tuple(
             template_and_record_changes(

@@ -151,10 +151,13 @@ class Snapshot:
                     generation=workload.generation,
                     updates={cached.id: update.revision.name},
                     tries=1,
-                    backoff=Backoff(until=inf, message=each["message"], rejected=True),
+                    backoff=Backoff(until=inf, message=each.get("message", ""), rejected=True),
                 )
             else:
-                self.context.memory.of_policy(cached.id).explained[workload.id] = (each["reason"], each["message"])
+                self.context.memory.of_policy(cached.id).explained[workload.id] = (
+                    each["reason"],
+                    each.get("message", ""),
+                )
         if (more := at(cached.status, "targets").get("failed", 0) - len(items(cached.status, "failures"))) > 0:
             self.notes.append(
                 f"the status lists not all failures: of the {more} others, those whose change the API server refused "

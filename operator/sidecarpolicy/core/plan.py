@@ -232,9 +232,12 @@ def removal_approval(generation: int, *, stuck: bool = False) -> str:
 
 
 def proves_removal(before: Target | None, after: Target | None) -> bool:
-    """Whether a removal that was in flight *before* has completed and soaked: *after*, it holds no slot."""
+    """Whether a removal that was in flight *before* has completed and soaked *after*, with running replicas.
+
+    To hold no slot any more is not enough: it was scaled to none, or its owner changed it before the soak was over.
+    """
     taken_out = before is not None and before.holds_slot and not before.recorded and before.revision is None
-    return taken_out and after is not None and not after.holds_slot and not after.failing and not after.recorded
+    return taken_out and after is not None and after.taken_out
 
 
 class _Limits:

@@ -62,6 +62,8 @@ class Target:
     it out of the selection, so that it needs nobody's approval to lose what it has. *conflict*: another writer keeps
     undoing what the policy has on it. *backoff*: the last write of it failed, and nothing is tried for a while.
 
+    *taken_out*: what the policy had was taken out, and its Pods without it have completed and soaked.
+
     *config*: what its Pods have read of what the policy's `restartOn` names. *changed*: which of that is another by now
     than what the update revision was rolled out with here; then *revision* is an older state of it (see `configs`).
     *attempt*: under what a failure of just that is noted. *restarts*: its last step was a restart since restarts
@@ -103,6 +105,7 @@ class Target:
     restarts: bool = False
     proves_config: bool = False
     declared: bool = False
+    taken_out: bool = False
 
     @property
     def goes_back_late(self) -> bool:
@@ -197,7 +200,7 @@ def target(
     waits = facts.moving and not (facts.new and revision is None and not busy_until)
     moving, failed = course.under_way or course.soaking, course.failing or rolled_back
     # Where the newest rollout is another's, what the policy has there was rolled out before.
-    evidence = (facts.arrived or not course.ours) and not course.soaking and revision == update and not facts.empty
+    evidence = (facts.arrived or not course.ours) and not course.unproven and revision == update and not facts.empty
     found = Target(
         workload=workload.id,
         state=_state(skip, revision, update, moving=moving, failed=failed),
@@ -230,6 +233,10 @@ def target(
         restarts=by_config,
         proves_config=evidence and by_config,
         declared=declared,
+        taken_out=entry is None
+        and course.ours
+        and facts.arrived
+        and not (course.soaking or course.late or facts.empty),
     )
     return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
 
@@ -240,7 +247,8 @@ class _Course:
 
     *ours*: the newest rollout is the policy's, or holds its slot. *joined*: it is part of the owner's own. *last*: when
     it made progress. *late*: it has made none for too long. *released*: what is late is the owner's. *under_way*: not
-    complete. *soaking*: complete, and watched. *failing* or *suspect*: as in a Target. *moments*: when that changes by
+    complete. *unproven*: complete, and not for long enough yet to prove anything; *soaking*: so does it hold its slot.
+    *failing* or *suspect*: as in a Target. *moments*: when that changes by
     time alone. Times are in seconds since the epoch.
     """
 
@@ -251,6 +259,7 @@ class _Course:
     released: bool
     under_way: bool
     soaking: bool
+    unproven: bool
     failing: bool
     suspect: bool
     moments: tuple[float | None, float | None]
@@ -281,7 +290,7 @@ def _course(
     deadline = _deadline(facts, last, rollout, under_way=ours and not facts.arrived)
     late = deadline is not None and now >= deadline and not (facts.arrived and joined)
     released = late and on_top
-    soaking = ours and facts.arrived and now < soaked and not (facts.empty or joined or released)
+    unproven = ours and facts.arrived and now < soaked and not (facts.empty or released)
     suspect = (late and (joined or on_top)) or (ours and doubtful and not late)
     return _Course(
         ours=ours,
@@ -290,10 +299,11 @@ def _course(
         late=late,
         released=released,
         under_way=ours and not facts.arrived and not released,
-        soaking=soaking,
+        soaking=unproven and not joined,
+        unproven=unproven,
         failing=late and not suspect,
         suspect=suspect,
-        moments=(soaked if soaking else None, None if late else deadline),
+        moments=(soaked if unproven else None, None if late else deadline),
     )
 
 
@@ -351,7 +361,7 @@ def in_backoff(each: Target, backoff: Backoff) -> Target:
     """
     again = backoff.until if each.looks_again is None else min(each.looks_again, backoff.until)
     each = replace(each, backoff=backoff, looks_again=again, message=each.message or backoff.message)
-    if not backoff.rejected or each.state not in (State.PENDING, State.UPDATED):
+    if not backoff.rejected or each.holds_slot or each.state not in (State.PENDING, State.UPDATED):
         return each
     return replace(
         each,
@@ -393,6 +403,7 @@ def in_conflict(each: Target, conflict: FieldConflict) -> Target:
         message=conflict.message,
         not_counted=True,
         holds_slot=False,
+        taken_out=False,
         evidence=False,
         available=each.available and conflict.put_back,
         under_way=False,

@@ -20,7 +20,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.overrides import read
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.times import seconds_of, timestamp
-from sidecarpolicy.core.tree import compact
+from sidecarpolicy.core.tree import compact, loaded
 
 INIT_CONTAINERS, VOLUMES, ENV, VOLUME_MOUNTS = "initContainers", "volumes", "env", "volumeMounts"
 METADATA = LABELS, ANNOTATIONS = "labels", "annotations"
@@ -35,6 +35,9 @@ WHAT = {
     ANNOTATIONS: "annotation",
     PULL_SECRETS: "image pull secret",
 }
+
+# What is counted is never more; a number of thousands of digits could be read and not be written again.
+MOST_UNDONE = 2**31 - 1
 
 # Lists whose items are told by their name alone; the others are of a container of the application.
 OF_TEMPLATE = (INIT_CONTAINERS, VOLUMES, PULL_SECRETS, *METADATA)
@@ -141,7 +144,7 @@ def parse(text: str | None) -> Record:
     if not text:
         return Record()
     try:
-        data = json.loads(text)
+        data = loaded(text)
         return Record(
             entries={PolicyId.parse(key): _entry(value) for key, value in data["policies"].items()},
             orphaned=_items(data.get("orphaned", {})),
@@ -236,7 +239,7 @@ def _configured(key: str, config: Config) -> dict[str, Any]:
 
 def _undone(value: Mapping[str, Any]) -> Undone:
     count = value["count"]
-    if type(count) is not int or count < 1:
+    if type(count) is not int or not 1 <= count <= MOST_UNDONE:
         raise Mangled("undone has no count")
     return Undone(count=count, last=_time(value["last"]))
 
@@ -283,7 +286,6 @@ def _list(value: object) -> list[object]:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise Mangled("a name is no string, or empty")
-    value.encode()  # half a surrogate pair could be read from JSON but never be written again
     return value
 
 

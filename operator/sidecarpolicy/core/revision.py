@@ -11,7 +11,6 @@ it: order and precedence come from assigned revisions, never from live policies.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +26,13 @@ from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
 from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, PULL_SECRETS
 from sidecarpolicy.core.times import is_timestamp, seconds_of
-from sidecarpolicy.core.tree import Json, at, compact, items
+from sidecarpolicy.core.tree import Json, at, compact, items, loaded
 from sidecarpolicy.names import Position, Role
 
 HASH_LENGTH = 10
+
+# No count here is ever longer; Python reads numbers that it could not write again.
+MOST_DIGITS = 9
 
 # So many of the things that are wrong with a mangled one are named.
 MOST_PROBLEMS = 3
@@ -217,9 +219,9 @@ def from_controller_revision(body: Mapping[str, Any]) -> StoredRevision:
             number=int(body["revision"]),
             since=annotations.get(names.SINCE, ""),
             completed=annotations.get(names.COMPLETED, ""),
-            completion=int(annotations.get(names.COMPLETION, "1" if annotations.get(names.COMPLETED) else "0")),
+            completion=_count(annotations.get(names.COMPLETION, "1" if annotations.get(names.COMPLETED) else "0")),
             version=metadata.get("resourceVersion", ""),
-            attempt=int(annotations.get(names.ATTEMPT, "1")),
+            attempt=_count(annotations.get(names.ATTEMPT, "1")),
             config_since=seconds_of(annotations.get(names.CONFIG_SINCE)),
             halt=_halt(annotations.get(names.HALT)),
             approved=approvals(annotations.get(names.APPROVED, "")),
@@ -355,10 +357,16 @@ def halt_text(halt: Halt) -> str:
     )
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
+        raise ValueError(f"metadata.annotations: {text[:MOST_DIGITS]!r} is no count")
+    return int(text)
+
+
 def _halt(text: str | None) -> Halt | None:
     if not text:
         return None
-    data = json.loads(text)
+    data = loaded(text)
     configs = tuple(
         (namespace, tuple(sorted((ConfigObject.parse(key), value) for key, value in hashes.items())))
         for namespace, hashes in sorted(data.get("configs", {}).items())

@@ -72,6 +72,10 @@ class SelectorIndex(Generic[Key]):
         self._by_label: dict[tuple[str, str], dict[Key, None]] = {}
         self._for_all: dict[Key, None] = {}
 
+    def __len__(self) -> int:
+        """How many selectors there are."""
+        return len(self._labels)
+
     def put(self, key: Key, selector: Selector) -> None:
         """Keep *selector* under *key*, in place of the one that was there."""
         self.drop(key)

@@ -97,7 +97,7 @@ def _halt(report: Report, previous: Json, now: float) -> Json:
 
 def _failures(report: Report, previous: Sequence[Json], now: float) -> list[Json]:
     """The newest failures. What was told of one that has been rolled back since cannot be seen again: it is kept."""
-    told = {(each["namespace"], each["name"], each["revision"]): each for each in previous}
+    told = {(each["namespace"], each["name"], each.get("revision", "")): each for each in previous}
     update = report.state.update or ""
     failures = []
     for each in report.failed:

@@ -6,8 +6,15 @@ from datetime import UTC, datetime
 
 
 def seconds_of(text: str | None) -> float:
-    """Return RFC 3339 text as seconds since the epoch; 0.0 where there is none. ValueError for anything else."""
-    return datetime.fromisoformat(text).timestamp() if text else 0.0
+    """Return RFC 3339 text as seconds since the epoch; 0.0 where there is none.
+
+    Nor is there one where no calendar here has it: the API server takes times in managedFields, and in any status, as
+    whoever writes them gives them, the years 0 and 10000 too.
+    """
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else 0.0
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def timestamp(seconds: float) -> str:

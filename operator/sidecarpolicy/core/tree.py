@@ -20,6 +20,17 @@ def compact(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def loaded(text: str) -> Any:
+    """Return the value of JSON that anybody may have written in an annotation. Raise ValueError or RecursionError.
+
+    Half a surrogate pair, which JSON can hold and UTF-8 cannot, is none: it could never be told or written again.
+    """
+    value = json.loads(text)
+    if "\\u" in text or not text.isascii():
+        compact(value).encode()
+    return value
+
+
 def packed(value: object) -> bytes:
     """Return JSON as bytes, in the order of the fields; `unpacked` gives an equal value back.
 

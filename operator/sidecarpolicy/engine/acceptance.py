@@ -155,9 +155,10 @@ def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> 
     if isinstance(found, Rejection):
         remembered.rejection, remembered.accepted = found, cached.generation
         return None
-    if update is None or update.revision.name != name or remembered.accepted != cached.generation:
+    decided, decides = (remembered.accepted, remembered.met), (cached.generation, met_by(found, context))
+    if update is None or update.revision.name != name or decided != decides:
         remembered.rejection = order_cycle_of(found, context)
-        remembered.accepted = cached.generation
+        remembered.accepted, remembered.met = decides
     if remembered.rejection is not None:
         return None
     namespace = revisions_namespace(policy.id, context)
@@ -188,6 +189,16 @@ def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> 
             why=f"generation {cached.generation} declares it again",
         )
     return None
+
+
+def met_by(revision: Revision, context: Context) -> frozenset[str]:
+    """The revisions of other policies with which `startAfter` of *revision* could make a cycle."""
+    if not any(each.start_after for each in revision.sidecars):
+        return frozenset()
+    cache, namespace = context.cache, revision.policy.namespace
+    others = (each for each in cache.policies if not (namespace and each.namespace) or each.namespace == namespace)
+    stored = (cache.update_revision(each) for each in others if each != revision.policy)
+    return frozenset(each.object_name for each in stored if each is not None)
 
 
 def order_cycle_of(revision: Revision, context: Context) -> Rejection | None:

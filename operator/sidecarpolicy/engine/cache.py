@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import Driven, driven_from
@@ -56,8 +57,14 @@ from sidecarpolicy.engine.resources import (
 from sidecarpolicy.engine.watched import CHILDREN, WORKLOADS
 from sidecarpolicy.names import DeletionPolicy
 
+log = logging.getLogger(__name__)
+
 Name = tuple[str, str]
 """Namespace and name of an object; the namespace is empty for a cluster-scoped one."""
+
+
+# So many deletions are remembered while no LIST is under way, the latest: for answers that come late.
+MOST_DELETED = 4096
 
 
 class Listener(Protocol):
@@ -94,6 +101,19 @@ class CachedPolicy:
     deletion_policy: DeletionPolicy | None = DeletionPolicy.REMOVE
     problems: str = ""
     declares: str = ""
+
+
+Key = TypeVar("Key")
+Part = TypeVar("Part")
+Value = TypeVar("Value")
+
+
+def _take_out(kept: dict[Key, dict[Part, Value]], key: Key, name: Part) -> Value | None:
+    """Take *name* out of what is *kept* under *key*, and with the last one the key."""
+    found = kept[key].pop(name, None) if key in kept else None
+    if key in kept and not kept[key]:
+        del kept[key]
+    return found
 
 
 def cached_policy(body: Json) -> CachedPolicy:
@@ -336,10 +356,19 @@ class Cache:
         return list(self._in_namespace.get(namespace, {}).values())
 
     def selects(self, policy: Policy, workload: Workload) -> bool:
-        """Whether *policy* selects *workload* now."""
+        """Whether *policy* selects *workload* now. In a namespace that has not been seen yet nobody is selected."""
+        if not self._sees(workload.id.namespace):
+            return False
         if not policy.id.cluster_wide and policy.id.namespace != workload.id.namespace:
             return False
         return self.selects_namespace(policy, workload) and policy.selector.matches(workload.pod_labels)
+
+    def _sees(self, namespace: str) -> bool:
+        """Whether *namespace* is known, with what its owner says on it: a workload's event may come before its.
+
+        It was made a moment ago then, by the same `kubectl apply`. What is in it concerns nobody until it is known.
+        """
+        return namespace in self.namespaces or not self.namespaces
 
     def selects_namespace(self, policy: Policy, workload: Workload) -> bool:
         """Whether *policy* selects the namespace of *workload*, by its labels; a namespaced one has its own only."""
@@ -359,6 +388,8 @@ class Cache:
 
     def concerned(self, workload: Workload) -> set[PolicyId]:
         """The policies that select *workload* or have something on it or on its Pods."""
+        if not self._sees(workload.id.namespace):
+            return set()
         concerned = set(self._selecting.get(workload.id, ()))
         for record in {workload.record, *(each.record for each in self.children(workload))}:
             if record:  # a removal is under way until Pods without it have taken over
@@ -488,7 +519,10 @@ class Cache:
             return
         collection.versions.pop(name, None)
         collection.seen = max(collection.seen, version)
+        collection.deleted.pop(name, None)
         collection.deleted[name] = version  # so that a LIST from before the deletion does not bring it back
+        if collection.listed is None and len(collection.deleted) > MOST_DELETED:
+            del collection.deleted[next(iter(collection.deleted))]
         self._take(resource, name, None)
 
     def forget(self, resource: Resource, namespace: str, name: str) -> None:
@@ -497,6 +531,12 @@ class Cache:
         self._take(resource, (namespace, name), None)
 
     def _take(self, resource: Resource, name: Name, body: Json | None) -> None:
+        try:
+            self._take_in(resource, name, body)
+        except Exception:  # a mistake of ours: told in full, and one object must not end everything else
+            log.exception("%s %s: cannot be read; what was known of it stays", resource.plural, "/".join(name))
+
+    def _take_in(self, resource: Resource, name: Name, body: Json | None) -> None:
         if resource in WORKLOADS:
             self._workload(WorkloadId(*name, kind=resource.kind), body)
         elif resource in CHILDREN:
@@ -532,7 +572,7 @@ class Cache:
                     change(each.node_demand)
         if new is None:
             self.workloads.pop(identity, None)
-            self._in_namespace[identity.namespace].pop(identity, None)
+            _take_out(self._in_namespace, identity.namespace, identity)
             self._selecting.pop(identity, None)
         else:
             self.workloads[identity] = self._in_namespace[identity.namespace][identity] = new
@@ -559,11 +599,7 @@ class Cache:
     def _child(self, name: Name, new: Child | None) -> None:
         place = f"{name[0]}/{name[1]}"
         before = self._owner_of_child.pop(place, "")
-        old = None
-        if before in self._children:
-            old = self._children[before].pop(place, None)
-            if not self._children[before]:
-                del self._children[before]
+        old = _take_out(self._children, before, place)
         if new is not None:  # perhaps another one's now: one that was orphaned is adopted
             self._owner_of_child[place] = new.owner
             self._children[new.owner][place] = new
@@ -574,7 +610,7 @@ class Cache:
     def _autoscaler(self, name: Name, new: Autoscaler | None) -> None:
         place = f"{name[0]}/{name[1]}"
         scaled = self._scaled_by.pop(place, None)
-        old = self._autoscalers[scaled].pop(name[1], None) if scaled is not None else None
+        old = _take_out(self._autoscalers, scaled, name[1]) if scaled is not None else None
         if new is not None:
             self._autoscalers[new.scales][name[1]] = new
             self._scaled_by[place] = new.scales
@@ -625,23 +661,28 @@ class Cache:
         if new is not None:
             self._rollouts[name] = new
         for each in sorted({each.workload for each in (old, new) if each is not None and old != new}):
-            self._drivers[each] = ", ".join(sorted(one.by for one in self._rollouts.values() if one.workload == each))
+            drivers = sorted(one.by for one in self._rollouts.values() if one.workload == each)
+            self._drivers.pop(each, None)
+            if drivers:
+                self._drivers[each] = ", ".join(drivers)
             if each in self.workloads:
                 self._tell_workload(each)
 
     def _namespace(self, name: str, new: Namespace | None) -> None:
+        knew_any = bool(self.namespaces)
         old = self.namespaces.pop(name, None)
         if new is not None:
             self.namespaces[name] = new
         if old == new:
             return
-        for workload in self._in_namespace.get(name, {}).values():
-            if (old.labels if old else {}) != (new.labels if new else {}):
+        all_of_them = knew_any is not bool(self.namespaces)  # as long as none is known all are taken for seen
+        for workload in (self.workloads if all_of_them else self._in_namespace.get(name, {})).copy().values():
+            if all_of_them or old is None or new is None or old.labels != new.labels:
                 self._select_anew(workload)
             self._tell_workload(workload.id)
         switched = (old is not None and old.stops) != (new is not None and new.stops)
         for policy in self.policies:
-            if policy.cluster_wide or policy.namespace == name or switched:
+            if policy.cluster_wide or policy.namespace == name or switched or all_of_them:
                 self._tell_policy(policy)
 
     def _revision(self, name: Name, body: Json | None) -> None:
@@ -704,8 +745,10 @@ class Cache:
         policy = new.policy if new is not None and not new.deleting else None
         if policy is not None:
             self._selectors[identity.namespace].put(identity, policy.selector)
-        elif identity.namespace in self._selectors:
-            self._selectors[identity.namespace].drop(identity)
+        elif (index := self._selectors.get(identity.namespace)) is not None:
+            index.drop(identity)
+            if not index:
+                del self._selectors[identity.namespace]
         matches = policy.selector.matches if policy is not None else None
         namespaces = self._namespaces_of(policy) if policy is not None else ()
         for workload in self.reached_by(identity):

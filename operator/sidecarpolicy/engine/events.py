@@ -141,7 +141,7 @@ class Teller:
         """Each failure once, however many the status lists, and not again after it was rolled back."""
         if remembered.told is None:  # a new term: what the status tells has been told
             remembered.told = {
-                (WorkloadId(namespace=each["namespace"], name=each["name"]), each["revision"])
+                (WorkloadId(namespace=each["namespace"], name=each["name"]), each.get("revision", ""))
                 for each in items(cached.status, "failures")
             }
         fleet = remembered.fleet

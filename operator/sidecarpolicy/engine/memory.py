@@ -32,7 +32,8 @@ Preflight = Mapping[PolicyId, tuple[Finding, ...]]
 class Failed:
     """A write of one workload that failed: *tries* in a row, on which version of it.
 
-    *updates*: the update revisions of its policies then. Another revision may well pass, and is tried.
+    *updates*: the update revisions of its policies then. Another revision may well pass, and is tried. *repaired*: what
+    was to be brought in order, where no step went along; as long as that is the same it is not tried either.
     """
 
     uid: str
@@ -40,6 +41,7 @@ class Failed:
     updates: Mapping[PolicyId, str]
     tries: int
     backoff: Backoff
+    repaired: object = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,21 +151,32 @@ class WorkloadMemory:
     inspected: Inspected | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwritten:
+    """A removal of which writes fail: *since* the first of them in a row, nothing is tried *until*, and *why*."""
+
+    since: float
+    until: float
+    why: str
+
+
 @dataclass(slots=True, kw_only=True)
 class PolicyMemory:
     """What is remembered of one policy, and its fleet.
 
-    *accepted*: the generation that *rejection* is about. *asks_again*: when a cluster that is too old for it is asked
-    again, in seconds since the epoch. *problem*: why the newest generation could not be accepted or
-    something else of the policy could not be written yet. *halted_by*: the failures that halted the rollout, and
-    why. *explained*: why workloads failed, also when they have been rolled back since. *told*: the failures of which
-    there has been an Event. *admitted*: what Pod Security says of its revisions, by name; *not_admitted*: the noes.
-    *to_ask*: what the status was written with and is not known in this term, None where nobody has looked yet; until
-    *restores_until* nothing is reported because of that.
+    *accepted*: the generation that *rejection* is about, *met*: the revisions of other policies then. *asks_again*:
+    when a cluster that is too old for it is asked again, in seconds since the epoch. *problem*: why the newest
+    generation could not be accepted or something else of the policy could not be written yet. *halted_by*: the failures
+    that halted the rollout, and why. *explained*: why workloads failed, also when they have been rolled back since.
+    *told*: the failures of which there has been an Event. *admitted*: what Pod Security says of its revisions, by name;
+    *not_admitted*: the noes. *to_ask*: what the status was written with and is not known in this term, None where
+    nobody has looked yet; until *restores_until* nothing is reported because of that. *unwritten*: removals of which
+    writes fail.
     """
 
     fleet: Fleet = field(default_factory=Fleet)
     accepted: int = -1
+    met: frozenset[str] = frozenset()
     rejection: Rejection | None = None
     canonical: dict[str, Revision | Rejection] = field(default_factory=dict)
     asks_again: float = 0.0
@@ -172,11 +185,11 @@ class PolicyMemory:
     retry_at: float = 0.0
     backoffs: Mapping[str, NamespaceBackoff] = field(default_factory=dict)
     removal_proven: bool = False
-    unwritten: dict[WorkloadId, tuple[float, str]] = field(default_factory=dict)
+    unwritten: dict[WorkloadId, Unwritten] = field(default_factory=dict)
     status_written: float = -1.0
     skipped: Mapping[WorkloadId, SkipReason] | None = None
     explained: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
-    halted_by: Mapping[WorkloadId, tuple[str, str]] = field(default_factory=dict)
+    halted_by: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
     told: set[tuple[WorkloadId, str]] | None = None
     warned: dict[WorkloadId, tuple[Warned, ...]] = field(default_factory=dict)
     uninspected: set[WorkloadId] = field(default_factory=set)

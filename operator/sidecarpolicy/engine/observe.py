@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isinf
 
 from sidecarpolicy import names
 from sidecarpolicy.core.configs import state_of
@@ -22,8 +23,9 @@ from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.field_conflicts import conflict_of
-from sidecarpolicy.engine.memory import Failed, Judgement, WorkloadMemory
+from sidecarpolicy.engine.memory import Failed, Judgement
 from sidecarpolicy.engine.pods import diagnosis_of
+from sidecarpolicy.engine.retries import LONGEST
 from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import DeletionPolicy, OnFailure, SkipReason
 
@@ -47,7 +49,7 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
     concerned = frozenset(cache.concerned(workload))
     selecting = {each.id for each in cache.selecting(workload)}
     judgement = judged(workload, context)
-    failed = _failed(workload, remembered, context)
+    failed = failed_write(workload, context)
     moments = [failed.backoff.until] if failed is not None else []
     for policy in sorted(concerned):
         cached = cache.policies[policy]
@@ -101,15 +103,20 @@ def fleet_of(policy: PolicyId, context: Context) -> Fleet:
     return remembered.fleet
 
 
-def _failed(workload: Workload, remembered: WorkloadMemory, context: Context) -> Failed | None:
-    """The failed write of *workload* as it is now, while nothing is tried again."""
+def failed_write(workload: Workload, context: Context) -> Failed | None:
+    """The failed write of *workload* as it is now, while nothing is tried again.
+
+    A wait that is longer than any was begun with a clock that was ahead; one without an end is meant.
+    """
+    remembered, now = context.memory.of(workload.id), context.now()
     failed = remembered.failed
     if failed is None:
         return None
     if (failed.uid, failed.generation) != (workload.uid, workload.generation):
         remembered.failed = None  # it has changed since
         return None
-    return failed if context.now() < failed.backoff.until else None
+    until = failed.backoff.until
+    return failed if now < until <= now + 2 * LONGEST or isinf(until) else None
 
 
 def _target(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -50,6 +50,18 @@ def answer_to(asked: Question, context: Context) -> Admitted | None:
     return found
 
 
+def _asked(steps: Mapping[PolicyId, Step], judgement: Judgement) -> Iterator[tuple[Question, bool]]:
+    """Yield what is to be asked before *steps*, and whether it is what the verdict of the judged workload is about."""
+    for policy, step in steps.items():
+        asked = judgement.questions.get(policy)
+        if asked is None or not step.revision:
+            continue
+        if step.revision == asked.revision:
+            yield asked, True
+        elif policy not in judgement.record.entries:
+            yield asked._replace(revision=step.revision), False
+
+
 @dataclass(slots=True, kw_only=True)
 class PodSecurity:
     """Asks, for one term."""
@@ -67,18 +79,17 @@ class PodSecurity:
         What would be refused is skipped from now on. A new workload may get an older revision than the one that its
         verdict is about; where that is refused there is no verdict to give, and it is as if the patch were.
         """
-        for policy, step in steps.items():
-            asked = judgement.questions.get(policy)
-            if asked is None or not step.revision:
-                continue
-            if step.revision == asked.revision:
-                if (await self._ask_once(asked)).words:
-                    return False
-            elif policy not in judgement.record.entries:
-                words = (await self._ask_once(asked._replace(revision=step.revision))).words
-                if words:
-                    raise Rejected(verb="create", what=f"pods in namespace {asked.namespace}", message=words)
+        for asked, judges in _asked(steps, judgement):
+            words = (await self._ask_once(asked)).words
+            if words and judges:
+                return False
+            if words:
+                raise Rejected(verb="create", what=f"pods in namespace {asked.namespace}", message=words)
         return True
+
+    def knows(self, steps: Mapping[PolicyId, Step], judgement: Judgement) -> bool:
+        """Whether `admits` has an answer without asking."""
+        return all(self._known(asked) is not None for asked, _ in _asked(steps, judgement))
 
     def restores(self, cached: CachedPolicy) -> bool:
         """Whether what the status of *cached* says of refused sidecars is still being asked for again.
@@ -151,14 +162,16 @@ class PodSecurity:
         waits = max(OF_POLICIES.seconds(each, self._failures) for each in failed if isinstance(each, Transient))
         self._rests_until = self.context.now() + waits
 
+    def _known(self, asked: Question) -> Admitted | None:
+        """What is known and still holds."""
+        known = answer_to(asked, self.context)
+        return known if known is not None and (known.words or self.context.now() < known.until) else None
+
     async def _ask_once(self, asked: Question) -> Admitted:
         lock = self._asking.setdefault(asked, asyncio.Lock())
         try:
             async with lock:
-                known = answer_to(asked, self.context)
-                if known is not None and (known.words or self.context.now() < known.until):
-                    return known
-                return await self._ask(asked)
+                return self._known(asked) or await self._ask(asked)
         finally:
             if not lock.locked():
                 self._asking.pop(asked, None)

@@ -39,7 +39,7 @@ from sidecarpolicy.engine.acceptance import (
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
-from sidecarpolicy.engine.memory import PolicyMemory
+from sidecarpolicy.engine.memory import PolicyMemory, Unwritten
 from sidecarpolicy.engine.observe import fleet_of
 from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
@@ -69,6 +69,9 @@ UNSUPPORTED_SECONDS = 600.0
 
 # In so many namespaces an edit of what was changed ends the halt that it brought.
 MOST_HALTING = 10
+
+# When a wait is over it is tried again; where nothing has failed for so many seconds more, the next failure is a first.
+BETWEEN_TRIES = 30.0
 
 # So many late workloads are looked at in one pass.
 MOST_DIAGNOSED = 5
@@ -271,18 +274,31 @@ def _is_gone(cached: CachedPolicy, context: Context) -> bool:
 
 
 def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> dict[WorkloadId, str]:
-    """Where a removal could not be written for progressDeadlineSeconds: that must not hold the policy for ever."""
+    """Where a removal could not be written for progressDeadlineSeconds: that must not hold the policy for ever.
+
+    It counts from the first of the tries in a row that failed, and none is given up before one more has failed.
+    """
     now = context.now()
     limit = cached.policy.rollout.progress_deadline_seconds if cached.policy is not None else 600
-    waiting = {each.workload: each.backoff for each in remembered.fleet.in_backoff if each.backoff is not None}
-    for workload, backoff in waiting.items():
-        since, _ = remembered.unwritten.get(workload, (now, ""))
-        remembered.unwritten[workload] = (since, backoff.message)
-    for workload in list(remembered.unwritten):
+    failing = {
+        each.workload: each.backoff
+        for each in remembered.fleet.in_backoff
+        if each.backoff is not None and each.recorded
+    }
+    for workload, backoff in failing.items():
+        before = remembered.unwritten.get(workload)
+        in_a_row = before is not None and now <= before.until + BETWEEN_TRIES
+        since = before.since if before is not None and in_a_row else now
+        remembered.unwritten[workload] = Unwritten(since=since, until=backoff.until, why=backoff.message)
+    for workload in remembered.unwritten.keys() - failing.keys():
         found = remembered.fleet.get(workload)
         if found is None or not found.recorded:
             del remembered.unwritten[workload]
-    return {workload: why for workload, (since, why) in remembered.unwritten.items() if now >= since + limit}
+    return {
+        workload: each.why
+        for workload, each in remembered.unwritten.items()
+        if workload in failing and now >= each.since + limit
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,7 +340,8 @@ class PolicyPass:
             moments.append(state.now + LOOK_AGAIN)
         if remembered.unwritten:
             limit = state.rollout.progress_deadline_seconds
-            moments += [since + limit for since, _ in remembered.unwritten.values() if since + limit > state.now]
+            due_at = (each.since + limit for each in remembered.unwritten.values())
+            moments += [each for each in due_at if each > state.now]
         due = None if self.pod_security.restores(cached) else await self.reporter.report(cached, state, now)
         again = await self.pod_security.ask_again(identity)  # last: it may take long, and what it finds is told
         return min((*moments, *(each for each in (due, again) if each is not None)), default=None)
@@ -376,8 +393,7 @@ class PolicyPass:
             write, tells = found
             if cached.deleting and self.is_being_written(identity):
                 return  # it may bring the sidecars of which nothing is left; the pass after it sees that
-            if isinstance(write, ChangeFinalizers) and cached.deleting:
-                self.teller.of_release(cached, _released(cached, remembered, context))
+            released = _released(cached, remembered, context) if cached.deleting else {}
             try:
                 await self.writer.apply(write)
             except ApiError as error:
@@ -385,6 +401,8 @@ class PolicyPass:
                     raise
                 remembered.canonical = {str(write.body["data"]["name"]): too_large(error)}
                 continue
+            if isinstance(write, ChangeFinalizers):
+                self.teller.of_release(cached, released)
             if tells is not None:
                 self.teller.on_policy(identity, tells, write.why, warning=tells is EventReason.HALTED)
 

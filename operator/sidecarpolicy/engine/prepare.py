@@ -278,7 +278,6 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
             own += _of_nodes(context.cache.eligible(workload), there=entry is not None, where=where)
         own += (Warned(reason=each.reason, message=each.message, where=where) for each in to_come.get(policy, ()))
         remembered = context.memory.of_policy(policy)
-        remembered.uninspected.discard(workload.id)
         before = remembered.warned.get(workload.id, ())
         if tuple(own) != before:
             changed.add(policy)

@@ -39,6 +39,7 @@ class Retries:
         return min(self.last, self.first * doubled)
 
 
-# A workload is tried again earlier than that when it changes.
-OF_WORKLOADS = Retries(first=1.0, last=30.0, last_conflict=5.0, rejected=600.0)
+# No wait of a workload is longer, in seconds. It is tried again earlier than that when it changes.
+LONGEST = 600.0
+OF_WORKLOADS = Retries(first=1.0, last=30.0, last_conflict=5.0, rejected=LONGEST)
 OF_POLICIES = Retries(first=0.5, last=60.0, last_conflict=60.0)

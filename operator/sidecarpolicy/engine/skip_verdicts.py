@@ -8,27 +8,64 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjusting import Wishes, wishes_of
+from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler
 from sidecarpolicy.core.configs import Wanted
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import given_up, rebuilt
+from sidecarpolicy.core.nodes import Eligible
 from sidecarpolicy.core.opt_out import opts_out
 from sidecarpolicy.core.pins import pins_of
-from sidecarpolicy.core.pod_security import question
+from sidecarpolicy.core.pod_security import Question, question
 from sidecarpolicy.core.progress import facts_of
 from sidecarpolicy.core.pull_secrets import account_on
 from sidecarpolicy.core.record import PULL_SECRETS, Record
 from sidecarpolicy.core.restarts import has_restart
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Pin, Subject, judge
-from sidecarpolicy.core.workload import Workload, record_of
+from sidecarpolicy.core.workload import Namespace, Workload, record_of
 from sidecarpolicy.engine.adjusted import as_adjusted, as_recorded
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Judgement
 from sidecarpolicy.engine.pod_security import answer_to
 from sidecarpolicy.names import OnFailure, OptOut
+
+
+class _Basis(NamedTuple):
+    """Everything that a judgement is made of beside the workload itself. *questions* follow from the others."""
+
+    candidates: list[Revision]
+    leaving: list[Revision]
+    record: Record
+    questions: Mapping[PolicyId, Question]
+    pins: Mapping[PolicyId, Pin]
+    wishes: Wishes
+    binding: frozenset[PolicyId]
+    inspected: frozenset[PolicyId]
+    missing: frozenset[PolicyId]
+    namespace: Namespace
+    autoscalers: Sequence[Autoscaler]
+    driver: str
+    nodes: Eligible
+    violations: Mapping[PolicyId, str]
+    configs: dict[PolicyId, Wanted]
+
+    def key(self, workload: Workload) -> tuple[object, ...]:
+        """What decides a judgement: equal keys, equal judgements. A revision is told by its name, which is faster."""
+        return (
+            (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
+            workload.body,
+            [(each.name, each.adjustment) for each in self.candidates],
+            [(each.name, each.adjustment) for each in self.leaving],
+            *self[_FOLLOWING:],
+        )
+
+
+# Where in `_Basis` begins what is compared as it is; the record is in the generation.
+_FOLLOWING = _Basis._fields.index("pins")
 
 
 def judged(workload: Workload, context: Context) -> Judgement:
@@ -37,97 +74,107 @@ def judged(workload: Workload, context: Context) -> Judgement:
     They hold until the cache tells of a change that concerns it (`WorkloadMemory.stale`), and also then where nothing
     has changed that they depend on: a rollout changes a status ten times, and no verdict.
     """
-    cache, remembered = context.cache, context.memory.of(workload.id)
+    remembered = context.memory.of(workload.id)
     if remembered.judged is not None and not remembered.stale:
         return remembered.judged[1]
     remembered.stale = False
-    pins = _pins(workload, context)
-    record = record_of(workload.record)
+    basis = _basis_of(workload, context)
+    key = basis.key(workload)
+    if remembered.judged is not None and remembered.judged[0] == key:
+        return remembered.judged[1]
+    judgement = _judgement(workload, basis, context)
+    remembered.judged = (key, judgement)
+    return judgement
+
+
+def _basis_of(workload: Workload, context: Context) -> _Basis:
+    """Gather what a judgement is made of, without a look at the template where nobody asks for that."""
+    cache = context.cache
+    pins, record = _pins(workload, context), record_of(workload.record)
     candidates, leaving = _revisions_on(workload, pins, context)
     wishes = _wishes(workload, record, candidates, context)
     candidates = [as_adjusted(each, wishes, record, context) for each in candidates]
-    binding = binding_on(workload, context)
-    inspected = _inspected(workload, context) if record.entries else frozenset()
-    namespace = cache.namespace(workload.id.namespace)
-    missing = frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id))
-    autoscalers = cache.autoscalers(workload.id)
-    driver = cache.driver(workload.id)
-    nodes = cache.eligible(workload)
     questions = {
         each.policy: question(each, workload.id.namespace, workload.pod_settings)
         for each in candidates
         if each.sidecars  # its owner may leave all of them out
         and (each.policy not in record.entries or record.entries[each.policy].revision != each.name)
     }
-    violations = {
-        policy: known.words
-        for policy, asked in questions.items()
-        if (known := answer_to(asked, context)) is not None and known.words
-    }
-    configs = _configs(workload, record, context)
-    key = (
-        (workload.uid, workload.generation, workload.deleting, workload.paused, workload.labels),
-        workload.body,
-        [(each.name, each.adjustment) for each in candidates],
-        [(each.name, each.adjustment) for each in leaving],
-        (wishes, binding),
-        namespace,
-        missing,
-        inspected,
-        pins,
-        autoscalers,
-        driver,
-        nodes,
-        violations,
-        configs,
+    return _Basis(
+        candidates=candidates,
+        leaving=leaving,
+        record=record,
+        questions=questions,
+        pins=pins,
+        wishes=wishes,
+        binding=binding_on(workload, context),
+        inspected=_inspected(workload, context) if record.entries else frozenset(),
+        missing=frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id)),
+        namespace=cache.namespace(workload.id.namespace),
+        autoscalers=cache.autoscalers(workload.id),
+        driver=cache.driver(workload.id),
+        nodes=cache.eligible(workload),
+        violations={
+            policy: known.words
+            for policy, asked in questions.items()
+            if (known := answer_to(asked, context)) is not None and known.words
+        },
+        configs=_configs(workload, record, context),
     )
-    if remembered.judged is not None and remembered.judged[0] == key:
-        return remembered.judged[1]
+
+
+def _judgement(workload: Workload, basis: _Basis, context: Context) -> Judgement:
+    """Judge *workload* by *basis* and by what stands in its template and its managedFields."""
     content = workload.content
-    declared = frozenset(configs) if configs and content.claims.record_is_declared else frozenset()
-    if declared:
-        configs = {}  # what is recorded there would be taken back, again and again
-    if any(each.policy not in record.entries for each in candidates) and content.claims.ours:
-        stored = [
-            as_adjusted(stored.revision, wishes, record, context)
-            for each in candidates
-            for stored in sorted(cache.revisions(each.policy), key=lambda stored: stored.number, reverse=True)
-            if has_restart(content.template, stored.revision)
-        ]
-        record = rebuilt(content.template, record, content.claims, stored)
-    if foreign := {policy for policy in missing if not policy.cluster_wide and policy.namespace != namespace.name}:
-        record = given_up(record, foreign, content.claims)
-        missing &= record.entries.keys()
+    declared = frozenset(basis.configs) if basis.configs and content.claims.record_is_declared else frozenset()
+    record, missing = _record_of_now(workload, basis, context)
     subject = Subject(
         workload=workload,
-        namespace=namespace,
+        namespace=basis.namespace,
         template=content.template,
         record=record,
         owners=content.claims.owners if record.entries else {},
         missing=missing,
-        pins=pins,
-        inspected=inspected,
-        autoscalers=autoscalers,
-        driven_by=driver,
-        operator_namespace=cache.operator_namespace,
+        pins=basis.pins,
+        inspected=basis.inspected,
+        autoscalers=basis.autoscalers,
+        driven_by=basis.driver,
+        operator_namespace=context.cache.operator_namespace,
         emptied=content.claims.emptied,
-        binding=binding,
-        skipped=wishes.skipped,
-        account=wishes.account,
-        nodes=nodes,
-        violations=violations,
+        binding=basis.binding,
+        skipped=basis.wishes.skipped,
+        account=basis.wishes.account,
+        nodes=basis.nodes,
+        violations=basis.violations,
     )
-    judgement = Judgement(
+    return Judgement(
         record=record,
         missing=missing,
-        verdicts=judge(subject, candidates, leaving),
-        wishes=wishes,
-        questions=questions,
-        configs=configs,
+        verdicts=judge(subject, basis.candidates, basis.leaving),
+        wishes=basis.wishes,
+        questions=basis.questions,
+        # Of one that is declared what is recorded would be taken back, again and again.
+        configs={} if declared else basis.configs,
         declared=declared,
     )
-    remembered.judged = (key, judgement)
-    return judgement
+
+
+def _record_of_now(workload: Workload, basis: _Basis, context: Context) -> tuple[Record, frozenset[PolicyId]]:
+    """The record, with what it has lost and without what others have declared, and which of it is nobody's any more."""
+    content, record, missing = workload.content, basis.record, basis.missing
+    if any(each.policy not in record.entries for each in basis.candidates) and content.claims.ours:
+        stored = [
+            as_adjusted(stored.revision, basis.wishes, record, context)
+            for each in basis.candidates
+            for stored in sorted(context.cache.revisions(each.policy), key=lambda one: one.number, reverse=True)
+            if has_restart(content.template, stored.revision)
+        ]
+        record = rebuilt(content.template, record, content.claims, stored)
+    namespace = workload.id.namespace
+    if foreign := {policy for policy in missing if not policy.cluster_wide and policy.namespace != namespace}:
+        record = given_up(record, foreign, content.claims)
+        missing &= record.entries.keys()
+    return record, missing
 
 
 def _pins(workload: Workload, context: Context) -> Mapping[PolicyId, Pin]:

@@ -17,6 +17,7 @@ from collections.abc import Coroutine, Mapping
 from math import inf
 from typing import Any
 
+from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Step, steps, urgent_step
 from sidecarpolicy.core.tree import items
@@ -34,11 +35,15 @@ from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.engine.status_writer import Reporter
 from sidecarpolicy.engine.workload_pass import WorkloadPass
 from sidecarpolicy.engine.writer import LeadershipLost, Writer
+from sidecarpolicy.names import Reason
 
 log = logging.getLogger(__name__)
 
 # So many workloads are observed, or looked at for the first time, before the loop turns to something else.
 OBSERVED_AT_ONCE, INSPECTED_AT_ONCE = 50, 10
+
+# Reasons of failures, as a status tells them, for which no rollout was halted: nothing is rolled back because of them.
+NO_FAILURE_OF_PODS = frozenset({names.REFUSED, Reason.FIELD_CONFLICT.value})
 
 # Passes over one policy are at least this far apart, in seconds, and so many policies are passed over at a time.
 PASS_INTERVAL, PASSES = 0.2, 16
@@ -138,8 +143,9 @@ class Term:
             remembered = self.context.memory.of_policy(policy)
             for each in items(cached.status, "failures"):  # what was seen of a failure can often not be seen again
                 place = WorkloadId(namespace=each["namespace"], name=each["name"])
-                remembered.explained[place] = (each["reason"], each["message"])
-            remembered.halted_by = dict(remembered.explained)
+                remembered.explained[place] = (each["reason"], each.get("message", ""))
+                if each["reason"] not in NO_FAILURE_OF_PODS:
+                    remembered.halted_by[place] = remembered.explained[place]
             self._look_at(policy)
         for workload in sorted(cache.workloads.values(), key=lambda each: not each.record):
             self._dirty[workload.id] = None

@@ -24,6 +24,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.field_conflicts import remember
 from sidecarpolicy.engine.memory import Failed, Mutation
+from sidecarpolicy.engine.observe import failed_write
 from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Transient
 from sidecarpolicy.engine.prepare import (
@@ -79,10 +80,16 @@ class WorkloadPass:
         prepared = prepare(workload, NO_STEPS, self.context)
         self._note_inspection(prepared, workload)
         if prepared.operations:
-            return not self.cannot_be_written(workload)
+            return not (self.cannot_be_written(workload) or self._rests(prepared))
         remembered = self.context.memory.of(workload.id)
         remembered.settled = settled_key(workload, prepared.judgement, self.context)
         return False
+
+    def _rests(self, prepared: Prepared) -> bool:
+        """Whether just what is *prepared* has failed before, and is not to be tried again yet."""
+        failed = failed_write(prepared.workload, self.context)
+        key = settled_key(prepared.workload, prepared.judgement, self.context)
+        return failed is not None and failed.repaired is not None and failed.repaired == key
 
     async def write(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
         """Write what is to be written, with *steps*; return patched, unchanged, skipped or failed.
@@ -96,7 +103,7 @@ class WorkloadPass:
         except NotFound:
             return "skipped"
         except ApiError as error:
-            self._note_failure(workload, error)
+            self._note_failure(workload, steps, error)
             if isinstance(error, Transient) and error.status not in WITHOUT_EFFECT:
                 await self._read_again(workload)
             return "failed"
@@ -117,8 +124,10 @@ class WorkloadPass:
 
     async def _bring(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
         context = self.context
-        if steps and not await self.pod_security.admits(steps, judged(workload, context)):
-            return "skipped"
+        judgement = judged(workload, context)
+        knew = self.pod_security.knows(steps, judgement)
+        if not await self.pod_security.admits(steps, judgement) or not knew:
+            return "skipped"  # to ask may take long: with the answer it is decided anew, on what is there by then
         prepared = prepare(workload, steps, context)
         if not prepared.operations:
             self._note_inspection(prepared, workload)
@@ -129,6 +138,8 @@ class WorkloadPass:
             return "unchanged"
         if prepared.is_repair and not await self._repair_lasts(prepared):
             context.memory.of(workload.id).settled = settled_key(workload, prepared.judgement, context)
+            return "skipped"
+        if self.cannot_be_written(workload):
             return "skipped"
         why = "; ".join(step.why for step in steps.values()) or "as recorded"
         answer = await self.writer.apply(PatchWorkload(workload=workload, operations=prepared.operations, why=why))
@@ -192,7 +203,7 @@ class WorkloadPass:
             remembered.settled = settled_key(after, judgement, context)
             self._note_inspection(replace(prepared, workload=after, judgement=judgement), after)
 
-    def _note_failure(self, workload: Workload, error: ApiError) -> None:
+    def _note_failure(self, workload: Workload, steps: Mapping[PolicyId, Step], error: ApiError) -> None:
         """Back off from a workload whose write failed: for long where the server would not have it."""
         context = self.context
         remembered = context.memory.of(workload.id)
@@ -214,6 +225,7 @@ class WorkloadPass:
             updates=self._updates_on(workload),
             tries=tries,
             backoff=backoff,
+            repaired=None if steps else settled_key(workload, judged(workload, context), context),
         )
 
     def _updates_on(self, workload: Workload) -> dict[PolicyId, str]:
@@ -225,9 +237,20 @@ class WorkloadPass:
             if (update := cache.update_revision(policy)) is not None
         }
 
+    def _known_now(self, workload: Workload) -> frozenset[PolicyId]:
+        """Note that *workload* has been looked at; return the policies of which that was the last one."""
+        found = set()
+        for policy in self.context.memory.of(workload.id).in_fleets:
+            remembered = self.context.memory.of_policy(policy)
+            if workload.id in remembered.uninspected:
+                remembered.uninspected.discard(workload.id)
+                if not remembered.uninspected:
+                    found.add(policy)
+        return frozenset(found)
+
     def _note_inspection(self, prepared: Prepared, workload: Workload) -> None:
         context = self.context
-        for policy in sorted(warn(prepared, workload, context)):
+        for policy in sorted(warn(prepared, workload, context) | self._known_now(workload)):
             self.look_at(policy)
         self.teller.of_missing(workload, prepared.judgement.missing)
         self.alarms.set(workload.id, prepared.waits_until)

@@ -30,7 +30,7 @@ from sidecarpolicy.engine.port import (
     WatchEvent,
 )
 from sidecarpolicy.kube.connection import ConnectionProblem, Login, open_session
-from sidecarpolicy.kube.wire import PAGE, encoded, error_of, what_of
+from sidecarpolicy.kube.wire import PAGE, decoded, encoded, error_of, what_of
 
 log = logging.getLogger(__name__)
 
@@ -358,11 +358,11 @@ class HttpApi:
                 retry_after=response.headers.get("Retry-After", ""),
             )
         try:
-            decoded: Json = orjson.loads(answer)
-        except orjson.JSONDecodeError as error:
+            found: Json = decoded(answer)
+        except (ValueError, RecursionError) as error:
             message = f"the answer is not JSON ({answer[:60]!r}); is {self._server} an API server?"
             raise Transient(verb=verb, what=what, message=message, status=response.status) from error
-        return decoded
+        return found
 
 
 def path_of(resource: Resource, namespace: str, name: str, subresource: str = "") -> str:
@@ -377,8 +377,8 @@ def path_of(resource: Resource, namespace: str, name: str, subresource: str = ""
 def _event(verb: str, what: str, line: bytes) -> WatchEvent:
     """Return what one line of a watch tells; raise the ApiError that it is, or Transient where it is broken."""
     try:
-        event = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        event = decoded(line)
+    except (ValueError, RecursionError) as error:
         raise Transient(verb=verb, what=what, message=f"not JSON: {line[:60]!r}") from error
     if event["type"] == "ERROR":
         status = event["object"]

@@ -304,10 +304,13 @@ class EventRecorder:
 
 
 def cut(text: str, limit: int) -> str:
-    """Return *text* in at most *limit* bytes of UTF-8, with … at its end if something was cut."""
-    encoded = text.encode()
+    """Return *text* in at most *limit* bytes of UTF-8, with … at its end if something was cut.
+
+    What UTF-8 does not have is a question mark.
+    """
+    encoded = text.encode(errors="replace")
     if len(encoded) <= limit:
-        return text
+        return encoded.decode()
     return encoded[: limit - len("…".encode())].decode(errors="ignore") + "…"
 
 

@@ -5,8 +5,9 @@ The same for the operator's client and for the command line's, and free of both 
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -22,6 +23,7 @@ from sidecarpolicy.engine.port import (
 )
 
 PAGE: Final = 500  # objects in one answer to a LIST
+MOST_WAIT: Final = 600.0  # seconds that are waited because an answer asks for it: what is between may say anything
 _MESSAGE_LIMIT: Final = 1024  # characters of the server's message that are worth keeping
 
 # In JSON these stand inside strings only. (encoding/json, SetEscapeHTML)
@@ -58,7 +60,7 @@ def error_of(verb: str, what: str, answer: bytes, *, status: int, phrase: str, r
             status=status,
             reason=reason,
             # A date (which no API server sends) is no wish.
-            retry_after=float(retry_after) if retry_after.isdecimal() else None,
+            retry_after=min(float(retry_after), MOST_WAIT) if retry_after.isdecimal() else None,
         )
     return Rejected(verb=verb, what=what, message=message, status=status, reason=reason)
 
@@ -82,6 +84,18 @@ def _reason_and_message(answer: bytes, code: int, phrase: str) -> tuple[str, str
     if len(message) > _MESSAGE_LIMIT:  # the server quotes what it refuses, and says why at the end
         message = f"{message[: _MESSAGE_LIMIT // 2]} … {message[-_MESSAGE_LIMIT // 2 :]}"
     return reason, message
+
+
+def decoded(text: bytes) -> Any:
+    """Return the value of an answer's JSON; raise ValueError or RecursionError where it is none.
+
+    The server gives a RawExtension (`ControllerRevision.data`) back as somebody sent it. Half a surrogate pair in one,
+    which orjson does not take, is a question mark: it must not keep everything else from being read.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return orjson.loads(json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace"))
 
 
 def encoded(body: object) -> bytes:

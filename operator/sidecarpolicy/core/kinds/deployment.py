@@ -61,6 +61,9 @@ TIMED_OUT = "ProgressDeadlineExceeded"
 # This progressDeadlineSeconds means none.
 NO_DEADLINE = 2**31 - 1
 
+# So many digits any number of 64 bits may have.
+MOST_DIGITS = 18
+
 # What the API server fills in (SetDefaults_Deployment).
 DEFAULT_DEADLINE = 600
 DEFAULT_SHARE = "25%"
@@ -265,8 +268,12 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
 
 
 def _revision_of(metadata: Mapping[str, Any]) -> int:
-    number = at(metadata, "annotations").get(REVISION_ANNOTATION, "")
-    return int(number) if number.isdecimal() else 0
+    return _number(at(metadata, "annotations").get(REVISION_ANNOTATION, ""))
+
+
+def _number(text: str) -> int:
+    """The number that *text* is; 0 where it is none, or more than any controller counts to: anybody may have set it."""
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else 0
 
 
 def _tells(own: Own) -> bool:
@@ -371,7 +378,7 @@ def _share(value: int | str | None, replicas: int) -> float:
     """How many of *replicas* a number or a percentage stands for, not rounded."""
     value = DEFAULT_SHARE if value is None else value
     if isinstance(value, str):
-        return int(value[:-1]) * replicas / 100 if value[:-1].isdecimal() and value.endswith("%") else 0
+        return _number(value[:-1]) * replicas / 100 if value.endswith("%") else 0
     return value
 
 

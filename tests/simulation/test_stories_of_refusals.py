@@ -1,0 +1,130 @@
+"""Stories of writes that are refused, and of what is left over of that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sidecarpolicy import names
+from sidecarpolicy.core.tree import Json
+from sidecarpolicy.engine.port import Resource
+from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
+from sidecarpolicy.names import Removal
+from tests.simulation.faults import Fault, Request
+from tests.simulation.fleets import a_world, an_updated_world, everywhere, ticks
+from tests.simulation.stories import World, established
+from tests.simulation.test_faults import QUICK, is_workload_patch, some, suffers, until
+from tests.simulation.test_stories_of_owners import events, with_sidecar
+
+
+def asks_again(world: World, name: str, fault: Fault) -> list[float]:
+    """From now on the patches of Deployment *name* end in *fault*; when they were sent."""
+    sent: list[float] = []
+
+    def rule(request: Request) -> Fault | None:
+        if not (request.resource == DEPLOYMENTS and request.verb == "patch" and request.name == name):
+            return None
+        sent.append(request.at)
+        return fault
+
+    suffers(world, rule)
+    return sent
+
+
+def test_a_repair_that_is_refused_is_not_tried_again_at_once() -> None:
+    world = an_updated_world(some(3), QUICK)
+    world.run()
+    sent = asks_again(world, "app-01", Fault.REJECTED)
+    world["app-01"].edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    ticks(world, 30)
+    assert 1 <= len(sent) <= 2, "for ten minutes, unless it changes"
+    assert world.settled().startswith("CompletedWithFailures")
+
+
+def test_a_repair_that_fails_for_a_while_is_tried_more_and_more_rarely() -> None:
+    world = an_updated_world(some(3), QUICK)
+    world.run()
+    sent = asks_again(world, "app-01", Fault.ERROR_BEFORE)
+    world["app-01"].edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    ticks(world, 12)
+    assert 4 <= len(sent) <= 20
+
+
+def test_a_repair_that_is_tried_without_writing_is_not_made_when_everything_is_stopped_meanwhile() -> None:
+    world = an_updated_world(some(2), QUICK)
+    world.run()
+
+    def stop(verb: str, resource: Resource, before: Json | None, after: Json) -> Json:
+        if resource == DEPLOYMENTS and not world.stopped and "other:1" not in str(after):
+            world.stopped = True
+        return after
+
+    world["app-01"].edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    world.server.admission.append(stop)
+    ticks(world, 3)
+    assert world.stopped
+    assert "other:1" in str(world["app-01"].body)
+    world.server.admission.remove(stop)
+    world.stopped = False
+    ticks(world, 3)
+    assert world["app-01"].revision == "web-b"
+
+
+def test_a_restart_rolls_nobody_back_whose_write_was_refused() -> None:
+    """The rollout is halted, as others have failed; what completed it before stays, whoever leads."""
+    fleet = some(6)
+    world = an_updated_world(fleet, replace(QUICK, max_concurrent=1))
+    until(world, lambda: any(each.revision == "web-b" and each.complete for each in fleet))
+    first = next(each for each in fleet if each.revision == "web-b")
+    for each in fleet:
+        if each is not first:
+            each.breaks = frozenset({"web-b"})
+    until(world, lambda: world.halted == {"web-b#1"})
+    world.run()
+    asks_again(world, first.name, Fault.REJECTED)
+    first.edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    until(world, lambda: any(each["name"] == first.name for each in world.status["failures"]))
+    world.cluster.faults.rules.clear()
+    world.operator.stop()
+    ticks(world, 30)
+    assert first.revision == "web-b"
+
+
+def test_a_removal_that_waits_for_its_approval_is_not_given_up_for_an_old_error() -> None:
+    """One write failed while it waited. That was over at once, and says nothing about the removal."""
+    world = a_world(some(2), replace(QUICK, removal=Removal.MANUAL), current="web-a")
+    world.run()
+    world.delete()
+    ticks(world, 2)
+    assert world.settled().startswith("RemovalHeld")
+    for each in world.deployments:
+        each.edit(lambda body: with_sidecar(body, image="other:1"), "kubectl-edit")
+    failing = [True]
+    suffers(world, lambda request: Fault.ERROR_BEFORE if failing[0] and is_workload_patch(request) else None)
+    ticks(world, 2)
+    failing[0] = False
+    ticks(world, 60)
+    assert world.settled().startswith("RemovalHeld"), "nobody has approved it"
+    assert everywhere(world, "web-a")
+
+
+def test_what_is_given_up_is_told_once() -> None:
+    """Somebody else writes the policy at the same moment, three times."""
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
+    allowed = {names.ALLOW_DOWNTIME: "true"}
+    world = a_world([established("app-01", replicas=1, spec={"strategy": strategy}, annotations=allowed)], QUICK)
+    world.run()
+    world["app-01"].annotate(names.ALLOW_DOWNTIME, None)
+    conflicts: list[Request] = []
+
+    def rule(request: Request) -> Fault | None:
+        of_policy = request.resource == POLICIES[names.POLICY] and request.verb == "patch" and not request.subresource
+        if not of_policy or len(conflicts) == 3:
+            return None
+        conflicts.append(request)
+        return Fault.CONFLICT
+
+    world.delete()
+    suffers(world, rule)
+    until(world, lambda: world.object is None)
+    assert len(conflicts) == 3
+    assert len(events(world, "RemovalGivenUp")) == 1
