@@ -461,3 +461,27 @@ def test_whoever_is_concerned_anew_or_no_more_is_told(moves: list[tuple[str, tup
             differ = {each for each in (WEB, LOGS, EVERYWHERE) if before[what].get(each) != after[what].get(each)}
             assert differ <= told, what
         before = after
+
+
+@given(st.permutations(["namespace", "workload", "of the cluster", "of the namespace"]))
+def test_in_whichever_order_they_are_seen_a_policy_selects_where_the_namespace_is_known(order: list[str]) -> None:
+    seen, there = Seen(), set[str]()
+    seen.put(NAMESPACES, {"metadata": {"name": "bank"}})
+    selector = {"matchLabels": {"app": "cart"}}
+    bodies = {
+        "namespace": (NAMESPACES, {"metadata": {"name": "shop"}}),
+        "workload": (DEPLOYMENTS, a_deployment("cart", pod_labels={"app": "cart"})),
+        "of the cluster": (POLICIES[names.CLUSTER_POLICY], a_cluster_policy("everywhere", selector=selector)),
+        "of the namespace": (POLICIES[names.POLICY], a_policy("logs", selector=selector)),
+    }
+    for each in order:
+        seen.put(*bodies[each])
+        there.add(each)
+        found = seen.cache.workloads.get(CART)
+        selecting = {one.id for one in seen.cache.selecting(found)} if found is not None else set()
+        expected = {
+            policy
+            for policy, what in ((EVERYWHERE, "of the cluster"), (LOGS, "of the namespace"))
+            if {"namespace", "workload", what} <= there
+        }
+        assert selecting == expected, each

@@ -762,11 +762,14 @@ class Cache:
                 self._tell_workload(workload.id)
 
     def _namespaces_of(self, policy: Policy) -> Collection[str]:
-        """Of the namespaces that have workloads those that *policy* selects."""
-        if not policy.id.cluster_wide:
-            return (policy.id.namespace,)
+        """Of the namespaces that have workloads, and are known, those that *policy* selects."""
         wanted = policy.namespace_selector
-        return {each for each in self._in_namespace if wanted is None or wanted.matches(self.namespace(each).labels)}
+        reached = self._in_namespace if policy.id.cluster_wide else (policy.id.namespace,)
+        return {
+            each
+            for each in reached
+            if self._sees(each) and (wanted is None or wanted.matches(self.namespace(each).labels))
+        }
 
     def _note_named_configs(
         self, policy: PolicyId, before: frozenset[ConfigObject], after: frozenset[ConfigObject]
