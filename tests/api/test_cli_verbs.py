@@ -722,7 +722,9 @@ def test_check_finds_nothing_wrong_where_nothing_is(fleet: Fleet, verb: Command)
     fleet.apply(*carts(fleet.namespace, 1), a_proxy(fleet.namespace))
     fleet.wait("RolloutComplete")
     found = json.loads(verb("check", "-o", "json").stdout)
-    assert [each for each in found["checks"] if each["result"] == "failed"] == []
+    failed = [each["message"] for each in found["checks"] if each["result"] == "failed"]
+    # The namespace of an earlier test may still be on its way out.
+    assert [each for each in failed if not each.startswith("namespace ") or fleet.namespace in each] == []
     said = " ".join(each["message"] for each in found["checks"] if each["result"] == "ok")
     assert "has native sidecars" in said
     assert "both kinds of sidecars.dev/v1alpha1 are served" in said

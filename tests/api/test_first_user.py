@@ -122,7 +122,8 @@ def test_explain_warns_of_nothing_that_does_not_come(fleet: Fleet, verb: Command
     assert told() == {
         "kept": f"SidecarPolicy {fleet.namespace}/web: its rollout is halted, or failed here: {first} stays"
     }
-    assert "RequestsChange" in {each["reason"] for each in fleet.status()["warnings"]}  # what resuming would bring
+    # What resuming would bring.
+    poll(lambda: {each["reason"] for each in fleet.status()["warnings"]}, until=lambda told: "RequestsChange" in told)
 
 
 @pytest.fixture

@@ -210,7 +210,8 @@ def test_secrets_that_may_not_be_read_keep_no_config_map_from_restarting(readabl
     readable.apply(the_policy(readable, restartOn={"configMaps": ["otel-config"], "secrets": ["otel-token"]}))
     readable.wait("RolloutComplete")
     poll(partial(noted, readable))
-    assert "on secrets (chart: restartOn.secrets: true)" in poll(lambda: warned(readable))["ConfigUnreadable"]
+    wanted = "on secrets (chart: restartOn.secrets: true)"
+    poll(lambda: warned(readable), until=lambda found: wanted in found.get("ConfigUnreadable", ""))
     readable.apply(a_config_map(readable, "two"))
     poll(lambda: len(restarts(readable)) == 2)
     readable.wait("RolloutComplete")

@@ -474,30 +474,32 @@ def _webhook(asked: Asked) -> Findings:
     for configuration in found:
         for each in items(configuration, "webhooks"):
             yield from _one_webhook(asked, section, each)
-    if not found:
+    if found:
+        is_outside = all(_url_of(each) for configuration in found for each in items(configuration, "webhooks"))
+        yield from _certificate(asked, section, is_needed=not is_outside)
+    else:
         yield _skipped(section, "the webhook: it is not installed (it is optional)")
-    elif not all(_url_of(each) for configuration in found for each in items(configuration, "webhooks")):
-        yield from _certificate(asked, section)
 
 
 def _url_of(webhook: Json) -> str:
-    """Where a webhook is that runs outside the cluster; its certificate is then the business of whoever runs it."""
+    """Where a webhook is that runs outside the cluster; its certificate may be of whoever runs it."""
     return str(at(webhook, "clientConfig").get("url") or "")
 
 
-def _certificate(asked: Asked, section: str) -> Findings:
+def _certificate(asked: Asked, section: str, *, is_needed: bool) -> Findings:
     from sidecarpolicy.cli.certificate import certificate_finding  # X.509 takes a while to import
 
     name = f"Secret {asked.operator_namespace}/{names.WEBHOOK_SECRET}"
     try:
         secret = asked.cluster.get(SECRETS, asked.operator_namespace, names.WEBHOOK_SECRET)
     except NotFound:
-        yield Finding(
-            section=section,
-            result=Result.FAILED,
-            message=f"the webhook has no certificate: there is no {name}",
-            hint="apply the manifests of the webhook again: kubectl apply -k deploy/base/admission",
-        )
+        if is_needed:
+            yield Finding(
+                section=section,
+                result=Result.FAILED,
+                message=f"the webhook has no certificate: there is no {name}",
+                hint="apply the manifests of the webhook again: kubectl apply -k deploy/base/admission",
+            )
     except Rejected:
         yield _skipped(section, f"when the webhook's certificate expires: you have no right to read {name}")
     else:
