@@ -115,9 +115,16 @@ def _a_namespace(name: str) -> workloads.Manifest:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": name}}}
 
 
+def _a_default_account() -> workloads.Manifest:
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+
+
 def create_deployments(cluster: localcluster.Cluster, count: int, *, settled: bool) -> None:
     """Create *count* Deployments; *settled*: each with the status of one that is rolled out."""
     create_namespaces(cluster, count)
+    if settled:  # no controller is there to make what every Pod needs, one of a dry run too
+        accounts = [(f"/api/v1/namespaces/{each}/serviceaccounts", _a_default_account()) for each in _of(count)]
+        asyncio.run(_create(cluster.kubeconfig, accounts))
     asyncio.run(_create_deployments(cluster.kubeconfig, range(count), settled=settled))
 
 
