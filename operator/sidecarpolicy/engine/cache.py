@@ -16,7 +16,7 @@ import asyncio
 import copy
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -356,12 +356,8 @@ class Cache:
         return list(self._in_namespace.get(namespace, {}).values())
 
     def selects(self, policy: Policy, workload: Workload) -> bool:
-        """Whether *policy* selects *workload* now. In a namespace that has not been seen yet nobody is selected."""
-        if not self._sees(workload.id.namespace):
-            return False
-        if not policy.id.cluster_wide and policy.id.namespace != workload.id.namespace:
-            return False
-        return self.selects_namespace(policy, workload) and policy.selector.matches(workload.pod_labels)
+        """Whether *policy* selects *workload* now."""
+        return self.selects_namespace(policy, workload.id.namespace) and policy.selector.matches(workload.pod_labels)
 
     def _sees(self, namespace: str) -> bool:
         """Whether *namespace* is known, with what its owner says on it: a workload's event may come before its.
@@ -370,10 +366,12 @@ class Cache:
         """
         return namespace in self.namespaces or not self.namespaces
 
-    def selects_namespace(self, policy: Policy, workload: Workload) -> bool:
-        """Whether *policy* selects the namespace of *workload*, by its labels; a namespaced one has its own only."""
+    def selects_namespace(self, policy: Policy, namespace: str) -> bool:
+        """Whether *policy* reaches *namespace* and selects it by its labels; one that has not been seen yet is not."""
+        if not self._sees(namespace) or not (policy.id.cluster_wide or policy.id.namespace == namespace):
+            return False
         selector = policy.namespace_selector
-        return selector is None or selector.matches(self.namespace(workload.id.namespace).labels)
+        return selector is None or selector.matches(self.namespace(namespace).labels)
 
     def selecting(self, workload: Workload) -> Iterator[CachedPolicy]:
         """The policies that select *workload* and are not being deleted."""
@@ -749,27 +747,22 @@ class Cache:
             index.drop(identity)
             if not index:
                 del self._selectors[identity.namespace]
-        matches = policy.selector.matches if policy is not None else None
-        namespaces = self._namespaces_of(policy) if policy is not None else ()
+        namespaces = {
+            each for each in self._in_namespace if policy is not None and self.selects_namespace(policy, each)
+        }
         for workload in self.reached_by(identity):
             before = self._selecting.get(workload.id, ())
-            selects = matches is not None and workload.id.namespace in namespaces and matches(workload.pod_labels)
+            selects = (
+                policy is not None
+                and workload.id.namespace in namespaces
+                and policy.selector.matches(workload.pod_labels)
+            )
             if selects != (identity in before):
                 others = tuple(each for each in before if each != identity)
                 self._selecting[workload.id] = tuple(sorted((*others, identity))) if selects else others
             # A term begins by looking at everything: without a listener there is nobody to tell.
             if self.listener is not None and (selects or identity in before or self._bears(workload, identity)):
                 self._tell_workload(workload.id)
-
-    def _namespaces_of(self, policy: Policy) -> Collection[str]:
-        """Of the namespaces that have workloads, and are known, those that *policy* selects."""
-        wanted = policy.namespace_selector
-        reached = self._in_namespace if policy.id.cluster_wide else (policy.id.namespace,)
-        return {
-            each
-            for each in reached
-            if self._sees(each) and (wanted is None or wanted.matches(self.namespace(each).labels))
-        }
 
     def _note_named_configs(
         self, policy: PolicyId, before: frozenset[ConfigObject], after: frozenset[ConfigObject]

@@ -60,9 +60,8 @@ class Engine:
         """Work until cancelled."""
         await self.leadership.wait_until_known()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(
-                self._lead_for_ever()
-            )  # first: where this process leads already, one LIST is fresh enough
+            # First: where this process leads already, one LIST is fresh enough.
+            tasks.create_task(self._lead_for_ever())
             for reflector in self.reflectors.values():
                 tasks.create_task(reflector.run())
             tasks.create_task(self.configs.run())

@@ -223,7 +223,9 @@ def _busy_until(policy: PolicyId, workload: Workload, children: Sequence[Child],
 
 def _deselected_by_owner(policy: Policy, workload: Workload, context: Context) -> bool:
     """Whether the owner took *workload* out of the selection: an older template of theirs would still be selected."""
-    if policy.selector.matches(workload.pod_labels) or not context.cache.selects_namespace(policy, workload):
+    if policy.selector.matches(workload.pod_labels) or not context.cache.selects_namespace(
+        policy, workload.id.namespace
+    ):
         return False
     return any(policy.selector.matches(each.labels) for each in context.cache.children(workload))
 

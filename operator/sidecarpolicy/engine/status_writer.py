@@ -82,6 +82,6 @@ def labels_there(cached: CachedPolicy, cache: Cache) -> list[str]:
         return []
     counted: Counter[str] = Counter()
     for workload in itertools.islice(cache.reached_by(cached.id), MOST_LOOKED_AT):
-        if cache.selects_namespace(policy, workload):
+        if cache.selects_namespace(policy, workload.id.namespace):
             counted.update(f"{key}={value}" for key, value in workload.pod_labels.items())
     return [label for label, _ in sorted(counted.items(), key=lambda each: (-each[1], each[0]))[:MOST_LABELS]]
