@@ -278,37 +278,31 @@ def _gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> Gauge
 
 
 def _targets(policies: Iterable[PolicyCounts]) -> GaugeMetricFamily:
-    """Targets by policy and state; of sorted *policies* the last in one sum where they are too many."""
-    family = GaugeMetricFamily(
-        "sidecarpolicy_targets",
-        "Deployments that a policy selects, by state",
-        labels=["kind", "policy_namespace", "policy", "state"],
-    )
-    rest: Tally[tuple[str, str]] = Tally()
-    for number, each in enumerate(policies):
-        for state, count in each.targets.items():
-            if number < MOST_POLICIES:
-                family.add_metric([each.policy.kind, each.policy.namespace, each.policy.name, state], count)
-            else:
-                rest[each.policy.kind, state] += count
-    for (kind, state), count in rest.items():
-        family.add_metric([kind, "", OTHERS, state], count)
-    return family
+    """Targets by policy and state."""
+    text = "Deployments that a policy selects, by state"
+    return _by_policy("targets", text, "state", ((each.policy, each.targets) for each in policies))
 
 
 def _not_accepted(policies: Iterable[PolicyCounts]) -> GaugeMetricFamily:
-    """1 for each policy that is not accepted; of sorted *policies* the last in one sum where they are too many."""
-    family = GaugeMetricFamily(
-        "sidecarpolicy_policy_not_accepted",
-        "1 for each policy that is not accepted, by the reason of its condition Accepted",
-        labels=["kind", "policy_namespace", "policy", "reason"],
-    )
+    """1 for each policy that is not accepted."""
+    text = "1 for each policy that is not accepted, by the reason of its condition Accepted"
+    found = ((each.policy, {each.not_accepted: 1}) for each in policies if each.not_accepted)
+    return _by_policy("policy_not_accepted", text, "reason", found)
+
+
+def _by_policy(
+    name: str, text: str, label: str, found: Iterable[tuple[PolicyId, Mapping[str, int]]]
+) -> GaugeMetricFamily:
+    """A gauge by policy and *label*; where they are too many the last in one sum."""
+    labels = ["kind", "policy_namespace", "policy", label]
+    family = GaugeMetricFamily(f"sidecarpolicy_{name}", text, labels=labels)
     rest: Tally[tuple[str, str]] = Tally()
-    for number, each in enumerate(each for each in policies if each.not_accepted):
-        if number < MOST_POLICIES:
-            family.add_metric([each.policy.kind, each.policy.namespace, each.policy.name, each.not_accepted], 1)
-        else:
-            rest[each.policy.kind, each.not_accepted] += 1
-    for (kind, reason), count in rest.items():
-        family.add_metric([kind, "", OTHERS, reason], count)
+    for number, (policy, values) in enumerate(found):
+        for value, count in values.items():
+            if number < MOST_POLICIES:
+                family.add_metric([policy.kind, policy.namespace, policy.name, value], count)
+            else:
+                rest[policy.kind, value] += count
+    for (kind, value), count in rest.items():
+        family.add_metric([kind, "", OTHERS, value], count)
     return family
