@@ -24,7 +24,6 @@ from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import template_and_record_changes
 from sidecarpolicy.core.plan import RolloutState, Step, step_of_new, step_with_owner
 from sidecarpolicy.core.record import Entry, Record, text_of
-from sidecarpolicy.core.revision import revision_name
 from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.tree import Json
@@ -139,12 +138,7 @@ def _without_what_cannot_return(subject: Workload, proposal: Proposal, context: 
 def _state(cached: CachedPolicy, context: Context) -> RolloutState:
     """How the rollout of a policy stands, as far as objects tell."""
     state = rollout_state(cached, PolicyMemory(), context)
-    accepted = (
-        cached.policy is not None
-        and not cached.problems
-        and revision_name(cached.id, cached.policy.words) == state.update
-    )
-    return replace(state, frozen=not accepted)
+    return replace(state, frozen=not cached.declares or cached.declares != state.update)
 
 
 def _steps_of_new(subject: Workload, judgement: Judgement, context: Context, room: Room) -> Mapping[PolicyId, Step]:

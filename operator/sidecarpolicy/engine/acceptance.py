@@ -25,7 +25,6 @@ from sidecarpolicy.core.revision import (
     Revision,
     StoredRevision,
     object_name,
-    revision_name,
     to_controller_revision,
 )
 from sidecarpolicy.core.status import Rejection
@@ -90,12 +89,9 @@ def needs_canonical_form(cached: CachedPolicy, remembered: PolicyMemory, context
 
     An API server that does not know native sidecars is upgraded one day, and the policy need not be edited for that.
     """
-    if cached.policy is None or cached.problems or cached.deleting:
+    if not cached.declares or cached.deleting or context.cache.revision(cached.id, cached.declares) is not None:
         return False
-    name = revision_name(cached.id, cached.policy.words)
-    if context.cache.revision(cached.id, name) is not None:
-        return False
-    known = remembered.canonical.get(name)
+    known = remembered.canonical.get(cached.declares)
     return known is None or (is_unsupported(known) and remembered.asks_again <= context.now())
 
 
@@ -146,8 +142,7 @@ def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> 
         return None
     if names.FINALIZER not in cached.finalizers:
         return with_finalizer(cached)
-    policy, cache = cached.policy, context.cache
-    name = revision_name(policy.id, policy.words)
+    policy, cache, name = cached.policy, context.cache, cached.declares
     stored, update = cache.revision(policy.id, name), cache.update_revision(policy.id)
     found = stored.revision if stored is not None else remembered.canonical.get(name)
     if found is None:

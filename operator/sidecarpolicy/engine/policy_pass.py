@@ -19,7 +19,7 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import namespace_backoffs
 from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
 from sidecarpolicy.core.policy import Policy, Rollout
-from sidecarpolicy.core.revision import Halt, StoredRevision, approvals, halt_text, revision_name
+from sidecarpolicy.core.revision import Halt, StoredRevision, approvals, halt_text
 from sidecarpolicy.core.sentences import changed_configs
 from sidecarpolicy.core.status import Rejection
 from sidecarpolicy.core.text_limits import one_line
@@ -380,8 +380,7 @@ class PolicyPass:
             if cached is None:
                 return
             if cached.policy is not None and needs_canonical_form(cached, remembered, context):
-                name = revision_name(identity, cached.policy.words)
-                remembered.canonical = {name: await canonical_form(cached.policy, self.api, context)}
+                remembered.canonical = {cached.declares: await canonical_form(cached.policy, self.api, context)}
                 remembered.asks_again = context.now() + UNSUPPORTED_SECONDS
                 continue  # the policy may have changed meanwhile
             note_backoffs(remembered, context.now())
