@@ -19,7 +19,7 @@ import click
 from sidecarpolicy.cli import sources
 from sidecarpolicy.cli.deployments import Manifest, is_deployment, is_dropped, is_patch, manifest_from
 from sidecarpolicy.cli.locating import located
-from sidecarpolicy.cli.manifests import json_of, stream_of, write_all, yaml_of
+from sidecarpolicy.cli.manifests import is_stdin, json_of, stream_of, write_all, yaml_of
 from sidecarpolicy.cli.namespace_name import namespace_name
 from sidecarpolicy.cli.offline import Did, Note, Result
 from sidecarpolicy.cli.policies import Given, given, namespace_warnings, policy_warnings
@@ -205,7 +205,7 @@ def hand_out(batch: Batch, *, output: str, in_place: bool, check: bool) -> None:
 
 def refuse_wrong_use(paths: Sequence[Path], *, output: str, in_place: bool) -> None:
     """Raise UsageError where options exclude each other."""
-    if in_place and (not paths or any(map(sources.is_stdin, paths))):
+    if in_place and (not paths or any(map(is_stdin, paths))):
         raise click.UsageError("--in-place needs files or directories: standard input cannot be written back")
     if in_place and output != "text":
         raise click.UsageError("--in-place keeps what is written; it does not go with --output yaml or json")

@@ -31,6 +31,11 @@ def read(paths: Iterable[Path], *, recursive: bool = False) -> list[Document]:
     return [document for file in read_files(paths, recursive=recursive) for document in file.documents]
 
 
+def is_stdin(path: Path) -> bool:
+    """Whether *path* is how a command line names standard input."""
+    return str(path) == STDIN
+
+
 def read_files(paths: Iterable[Path], *, recursive: bool = False) -> list[File]:
     """Return the files of *paths*; raise BadInput with the problems of all that cannot be read."""
     files: list[File] = []
@@ -150,7 +155,7 @@ def _unwritable(path: Path, error: OSError) -> str:
 
 
 def _files(path: Path, *, recursive: bool) -> list[Path]:
-    if str(path) == STDIN or not path.is_dir():
+    if is_stdin(path) or not path.is_dir():
         return [path]
     # A link that leads nowhere is a manifest too: one that cannot be read.
     found = sorted(
@@ -175,15 +180,15 @@ def _below(path: Path) -> Iterator[Path]:
 
 
 def _source(file: Path) -> str:
-    return "standard input" if str(file) == STDIN else str(file)
+    return "standard input" if is_stdin(file) else str(file)
 
 
 def _text(file: Path) -> str:
     source = _source(file)
-    if str(file) == STDIN and sys.stdin is None:  # `<&-`
+    if is_stdin(file) and sys.stdin is None:  # `<&-`
         raise BadInput([f"{source}: must be open, and is closed: pipe manifests into it, or name a FILE"])
     try:
-        data = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
+        data = sys.stdin.buffer.read() if is_stdin(file) else file.read_bytes()
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1

@@ -13,7 +13,7 @@ import click
 from sidecarpolicy.cli import sources
 from sidecarpolicy.cli.diff import show_difference
 from sidecarpolicy.cli.lint_input import line_of
-from sidecarpolicy.cli.manifests import stream_of, write_all, yaml_of
+from sidecarpolicy.cli.manifests import is_stdin, stream_of, write_all, yaml_of
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.lint.findings import path_text
 from sidecarpolicy.lint.pods import POD_SPECS
@@ -87,7 +87,7 @@ def migrate(
     """
     if check + as_diff + in_place + (output != "yaml") > 1:
         raise click.UsageError(f"--check, --diff, --in-place and -o {output} exclude each other")
-    if in_place and (not paths or any(map(sources.is_stdin, paths))):
+    if in_place and (not paths or any(map(is_stdin, paths))):
         raise click.UsageError("--in-place needs files: standard input cannot be written to")
     try:
         files = _rewritten(paths, recursive=recursive, lifting=to_policy is not None)

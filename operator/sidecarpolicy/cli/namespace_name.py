@@ -6,24 +6,21 @@ else than where its author meant, so it is wrong usage. So is what the API serve
 
 from __future__ import annotations
 
-import re
-
 import click
 
-# RFC 1123 label, as the API server checks names of namespaces.
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+from sidecarpolicy.core.syntax import DNS_LABEL
 
 
 def namespace_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return *value*, None where the flag is not there; raise click.BadParameter where no namespace is called so."""
-    if value is None or LABEL.fullmatch(value):
+    if value is None or DNS_LABEL.fullmatch(value):
         return value
     if not value:
         raise click.BadParameter(
             "an empty name is no namespace: leave the flag out for its default", context, parameter
         )
     meant = value.lower()
-    hint = f"; did you mean {meant}?" if LABEL.fullmatch(meant) else ""
+    hint = f"; did you mean {meant}?" if DNS_LABEL.fullmatch(meant) else ""
     raise click.BadParameter(
         f"{value!r} is no name of a namespace: up to 63 lower-case letters, digits and '-' inside{hint}",
         context,

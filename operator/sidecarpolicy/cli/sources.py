@@ -11,7 +11,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import click
 
-from sidecarpolicy.cli.manifests import STDIN, read_files
+from sidecarpolicy.cli.manifests import STDIN, is_stdin, read_files
 from sidecarpolicy.manifests import BadInput, File
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
@@ -70,11 +70,6 @@ def without(what: str, files: Sequence[File]) -> str:
     if not kinds:
         return f"no {what}: there is no object in {', '.join(dict.fromkeys(file.source for file in files))}"
     return f"no {what} among {', '.join(f'{count} {kind}' for kind, count in kinds.most_common())}"
-
-
-def is_stdin(path: Path) -> bool:
-    """Whether *path* is how a command line names standard input."""
-    return str(path) == STDIN
 
 
 def refuse_two_stdins(paths: Iterable[Path]) -> None:
