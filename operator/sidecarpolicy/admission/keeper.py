@@ -45,7 +45,7 @@ class Keeper:
 
     async def run(self) -> None:
         """Work while this process leads, until cancelled."""
-        loop, in_a_row = asyncio.get_running_loop(), 0
+        loop, pause = asyncio.get_running_loop(), FIRST_SECONDS
         while True:
             await self._leadership.wait_until_leading()
             problem, again = "", False
@@ -58,10 +58,8 @@ class Keeper:
             if problem and problem != self._told:
                 log.warning("the webhook's certificate: %s; trying until it works", problem)
             self._told = problem
-            in_a_row = in_a_row + 1 if again else 0  # steps; somebody may undo each
-            await asyncio.sleep(
-                min(LOOK_SECONDS, FIRST_SECONDS * 2.0 ** min(in_a_row - 1, 10)) if again else LOOK_SECONDS
-            )
+            await asyncio.sleep(pause if again else LOOK_SECONDS)
+            pause = min(LOOK_SECONDS, 2 * pause) if again else FIRST_SECONDS  # somebody may undo each step
 
     async def step(self, moment: float) -> bool:
         """Take the next step, if any is due; return whether one was taken. *moment*: of a monotonic clock, in seconds.

@@ -88,8 +88,9 @@ class WorkloadPass:
     def _rests(self, prepared: Prepared) -> bool:
         """Whether just what is *prepared* has failed before, and is not to be tried again yet."""
         failed = failed_write(prepared.workload, self.context)
-        key = settled_key(prepared.workload, prepared.judgement, self.context)
-        return failed is not None and failed.repaired is not None and failed.repaired == key
+        if failed is None or failed.repaired is None:
+            return False
+        return failed.repaired == settled_key(prepared.workload, prepared.judgement, self.context)
 
     async def write(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
         """Write what is to be written, with *steps*; return patched, unchanged, skipped or failed.
