@@ -27,13 +27,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-import orjson
-
 from sidecarpolicy import names
 from sidecarpolicy.cli.patience import TIMEOUT, Notice
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Rejected, Resource, Transient
 from sidecarpolicy.kube.credentials import USER_AGENT, Connection, find
-from sidecarpolicy.kube.wire import PAGE, encoded, error_of, what_of
+from sidecarpolicy.kube.wire import PAGE, decoded, encoded, error_of, what_of
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -221,13 +219,13 @@ class Cluster:
         if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise error_of(verb, what, reply.body, status=reply.status, phrase=reply.phrase)
         try:
-            decoded: Json = orjson.loads(reply.body)
-        except orjson.JSONDecodeError as error:
+            found: Json = decoded(reply.body)
+        except (ValueError, RecursionError) as error:
             message = f"the answer is not JSON; is {self.server} an API server?"
             raise Transient(verb=verb, what=what, message=message, status=reply.status) from error
         with suppress(TypeError, ValueError):
             self._skew = parsedate_to_datetime(reply.date).timestamp() - time.time()
-        return decoded
+        return found
 
     def _exchange(self, method: str, path: str, body: bytes | None, content_type: str) -> _Reply:
         """Send one request and read its answer.
