@@ -10,8 +10,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from localcluster import binaries
 from sidecarpolicy.core.tree import Json
 
@@ -25,9 +23,7 @@ SOURCE = binaries.OwnSource(
 
 def program() -> Path:
     """Return where the program is, after building it if need be."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(binaries, "SOURCES", (*binaries.SOURCES, SOURCE))
-        return binaries.require(["kstatus"])["kstatus"]
+    return binaries.require(SOURCE.packages, (SOURCE,))["kstatus"]
 
 
 def kstatus_of(objects: Sequence[Json]) -> list[str]:

@@ -10,13 +10,10 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-import pytest
 
 from localcluster import binaries
 
@@ -25,20 +22,8 @@ SERVED = ("ssa", "engine")
 """Those that answer as long as they run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pinned(binaries.Source):
-    """A program of somebody else's whose pins are in a folder here."""
-
-    place: Path
-
-    @property
-    def folder(self) -> Path:
-        """Where its go.mod and go.sum are."""
-        return self.place
-
-
 SOURCES = (
-    Pinned(
+    binaries.Source(
         name="helm3",
         module="helm.sh/helm/v3",
         packages={"helm3": "helm.sh/helm/v3/cmd/helm"},
@@ -62,9 +47,7 @@ SOURCES = (
 @cache
 def program(name: str) -> Path:
     """Return where a program is, after building it if need be."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(binaries, "SOURCES", (*binaries.SOURCES, *SOURCES))
-        return binaries.require([name])[name]
+    return binaries.require([name], SOURCES)[name]
 
 
 class Server:

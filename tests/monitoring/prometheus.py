@@ -9,7 +9,6 @@ import http.client
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -26,19 +25,7 @@ MODULE = "github.com/prometheus/prometheus"
 HERE = Path(__file__).parent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pinned(binaries.Source):
-    """A program of somebody else's whose pins are in a folder here."""
-
-    place: Path
-
-    @property
-    def folder(self) -> Path:
-        """Where its go.mod and go.sum are."""
-        return self.place
-
-
-SOURCE = Pinned(
+SOURCE = binaries.Source(
     name="prometheus",
     module=MODULE,
     packages={name: f"{MODULE}/cmd/{name}" for name in ("prometheus", "promtool")},

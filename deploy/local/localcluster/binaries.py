@@ -56,11 +56,13 @@ class Source:
     """Which major and minor versions of a program found on the machine will do; None: always build."""
     data: Mapping[str, str] = field(default_factory=dict)
     """Files to copy beside the programs: name to path inside *module*."""
+    place: Path | None = None
+    """Where the module folder is, if not among those of a cluster's programs."""
 
     @property
     def folder(self) -> Path:
         """Where the committed go.mod and go.sum are."""
-        return MODULES / self.name
+        return self.place or MODULES / self.name
 
     @property
     def version(self) -> str:
@@ -92,13 +94,6 @@ class Source:
 class OwnSource(Source):
     """A Go module of this repository, with nothing outside the standard library."""
 
-    place: Path
-
-    @property
-    def folder(self) -> Path:
-        """Where the module is."""
-        return self.place
-
     @property
     def version(self) -> str:
         """It has none: the key says which one it is."""
@@ -108,7 +103,7 @@ class OwnSource(Source):
     def built(self) -> Path:
         """The folder in the cache where the programs of exactly this source are or will be."""
         content = hashlib.sha256(f"{self.linker_flags} {platform.machine()}".encode())
-        for file in sorted([self.place / "go.mod", *self.place.glob("*.go")]):
+        for file in sorted([self.folder / "go.mod", *self.folder.glob("*.go")]):
             content.update(file.name.encode() + file.read_bytes())
         return cache.root() / "bin" / f"{self.name}-{content.hexdigest()[:12]}"
 
