@@ -36,6 +36,17 @@ def a_sidecar(name: str = "proxy", *, container: Manifest | None = None, **chang
     return {"name": name, "container": {"image": f"example.test/{name}:1"} | (container or {})} | changes
 
 
+def a_proxy(namespace: str, tag: str = "1", *, rollout: Manifest | None = None, **container: Any) -> Manifest:
+    """A policy whose proxy has image *tag*; workloads need not soak."""
+    sidecar = a_sidecar(container={"image": f"example.test/proxy:{tag}"} | container)
+    return a_policy("web", namespace, sidecars=[sidecar], rollout={"minReadySeconds": 0} | (rollout or {}))
+
+
+def carts(namespace: str, count: int) -> list[Manifest]:
+    """Deployments `cart-0` and so on."""
+    return [a_deployment(f"cart-{number}", namespace) for number in range(count)]
+
+
 def a_deployment(
     name: str = "cart",
     namespace: str = "shop",

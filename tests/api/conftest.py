@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from click.testing import CliRunner, Result
 
 import localcluster
+from sidecarpolicy.cli.main import main
 from tests.fleet import Fleet
 from tests.running import Operator
+
+Command = Callable[..., Result]
 
 
 @pytest.fixture
 def fleet(cluster: localcluster.Cluster, namespace: str, operator: Operator) -> Fleet:
     """An empty namespace, with the operator running."""
     return Fleet(cluster, namespace)
+
+
+@pytest.fixture
+def verb(fleet: Fleet) -> Command:
+    """Runs `sidecarpolicy VERB …` as the administrator, in the fleet's namespace."""
+
+    def run(*arguments: str) -> Result:
+        where = [f"--kubeconfig={fleet.cluster.kubeconfig}", f"--namespace={fleet.namespace}"]
+        return CliRunner().invoke(main, [*arguments, *where], catch_exceptions=False)
+
+    return run
 
 
 @pytest.fixture

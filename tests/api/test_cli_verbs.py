@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,35 +19,14 @@ from sidecarpolicy import __version__, names
 from sidecarpolicy.cli.cluster import Cluster
 from sidecarpolicy.cli.main import main
 from sidecarpolicy.engine.port import NotFound, Resource
-from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
+from tests.api.conftest import Command
+from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_proxy, a_sidecar, carts
 from tests.conftest import OPERATOR_NAMESPACE
 from tests.fleet import Fleet, image_of, traces
 from tests.polling import poll
 
-Command = Callable[..., Result]
 MAJOR, MINOR = (int(part) for part in __version__.split(".")[:2])
 HUGE = {"resources": {"requests": {"cpu": "100000"}}}
-
-
-@pytest.fixture
-def verb(fleet: Fleet) -> Command:
-    """Runs `sidecarpolicy VERB …` as the administrator, in the fleet's namespace."""
-
-    def run(*arguments: str) -> Result:
-        where = [f"--kubeconfig={fleet.cluster.kubeconfig}", f"--namespace={fleet.namespace}"]
-        return CliRunner().invoke(main, [*arguments, *where], catch_exceptions=False)
-
-    return run
-
-
-def a_proxy(namespace: str, tag: str = "1", *, rollout: Manifest | None = None, **container: object) -> Manifest:
-    """A policy whose proxy has image *tag*; workloads need not soak."""
-    sidecar = a_sidecar(role="Proxy", container={"image": f"example.test/proxy:{tag}"} | container)
-    return a_policy("web", namespace, sidecars=[sidecar], rollout={"minReadySeconds": 0} | (rollout or {}))
-
-
-def carts(namespace: str, count: int) -> list[Manifest]:
-    return [a_deployment(f"cart-{number}", namespace) for number in range(count)]
 
 
 def policy_of(fleet: Fleet) -> Manifest:

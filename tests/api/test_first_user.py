@@ -7,41 +7,18 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.main import main
-from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
+from tests.api.conftest import Command
+from tests.builders import Manifest, a_cluster_policy, a_proxy, a_sidecar, carts
 from tests.fleet import Fleet
 from tests.polling import poll
 
-Command = Callable[..., Result]
 HUGE: Manifest = {"resources": {"requests": {"cpu": "100000"}}}
-
-
-@pytest.fixture
-def verb(fleet: Fleet) -> Command:
-    """Runs `sidecarpolicy VERB …` as the administrator, in the fleet's namespace."""
-
-    def run(*arguments: str) -> Result:
-        where = [f"--kubeconfig={fleet.cluster.kubeconfig}", f"--namespace={fleet.namespace}"]
-        return CliRunner().invoke(main, [*arguments, *where], catch_exceptions=False)
-
-    return run
-
-
-def a_proxy(namespace: str, tag: str = "1", *, rollout: Manifest | None = None, **container: object) -> Manifest:
-    """A policy whose proxy has image *tag*; workloads need not soak."""
-    sidecar = a_sidecar(container={"image": f"example.test/proxy:{tag}"} | container)
-    return a_policy("web", namespace, sidecars=[sidecar], rollout={"minReadySeconds": 0} | (rollout or {}))
-
-
-def carts(namespace: str, count: int) -> list[Manifest]:
-    return [a_deployment(f"cart-{number}", namespace) for number in range(count)]
 
 
 def test_status_says_what_the_first_one_waits_for_long_before_it_fails(fleet: Fleet, verb: Command) -> None:

@@ -13,7 +13,7 @@ import pykube
 import localcluster
 from tests.api.sampling import is_complete, revision_on, sampled
 from tests.audit import Audit
-from tests.builders import Manifest, a_deployment, a_policy, a_sidecar, a_waiting_deployment, an_admission_rule
+from tests.builders import Manifest, a_deployment, a_proxy, a_waiting_deployment, an_admission_rule
 from tests.fleet import Fleet, delete_admission_rule, image_of, init_names, traces
 from tests.polling import poll
 from tests.running import Operator
@@ -25,12 +25,6 @@ BUDGET = 3  # 10 % of them
 def carts(namespace: str, count: int = MANY, **changes: Any) -> list[Manifest]:
     """Deployments of two replicas each."""
     return [a_deployment(f"cart-{number:02}", namespace, replicas=2, **changes) for number in range(count)]
-
-
-def a_proxy(namespace: str, tag: str = "1", *, rollout: Manifest | None = None, **container: Any) -> Manifest:
-    """A policy whose proxy has image *tag*; workloads need not soak."""
-    sidecar = a_sidecar(container={"image": f"example.test/proxy:{tag}"} | container)
-    return a_policy("web", namespace, sidecars=[sidecar], rollout={"minReadySeconds": 0} | (rollout or {}))
 
 
 def key(fleet: Fleet) -> str:
