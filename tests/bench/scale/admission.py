@@ -28,13 +28,13 @@ from sidecarpolicy.admission.certificates import data_of, material_from, new_aut
 from tests import webhook as admission
 from tests.bench.scale import allowing, loading, workloads
 from tests.bench.scale.processes import await_quiet, cpu_seconds, operator
-from tests.bench.scale.requests import Log
 from tests.bench.scale.results import Result, figures, percentile
-from tests.bench.scale.stage import Stage, a_stage
+from tests.bench.scale.stage import Stage, a_stage, is_updated
 
 ROUNDS = 2
 EVERY = 0.02
 """Seconds between two reviews of the same handler."""
+A_SECOND = round(1 / EVERY)
 IDLE_COUNT = 1_000
 FEWEST = 500
 """So many are sent in a fan-out at least, however quick it is."""
@@ -69,9 +69,8 @@ def measure(size: int, rounds: int | None = None) -> Result:
                 for each, cpu in zip((ours, bare), before, strict=True):
                     each.cpu += cpu_seconds(each.pid) - cpu
                 await_quiet(process.pid)
-                log = Log.begin(stage.cluster)
                 stage.apply_policy(number, rollout=workloads.ALL_AT_ONCE)
-                _review(ours, bare, busy=True, goes_on=partial(_is_under_way, log, size))
+                _review(ours, bare, busy=True, goes_on=partial(_is_under_way, stage, size))
                 stage.await_updated(size)
                 print(f"admission, {size}, round {number}: {told(ours)} beside {told(bare)}", flush=True)
     return Result(
@@ -129,9 +128,9 @@ def handlers(stage: Stage) -> Iterator[tuple[Handler, Handler]]:
             )
 
 
-def _is_under_way(log: Log, size: int, sent: int) -> bool:
-    """Whether the fan-out is still going on; looked at once a second."""
-    return sent < FEWEST or sent % round(1 / EVERY) != 0 or len(log.patches()) < size
+def _is_under_way(stage: Stage, size: int, sent: int) -> bool:
+    """Whether the fan-out is still going on, or too few have been sent."""
+    return sent < FEWEST or not is_updated(stage.status(), size)
 
 
 def _review(ours: Handler, bare: Handler, *, busy: bool, goes_on: Callable[[int], bool]) -> None:
@@ -139,7 +138,10 @@ def _review(ours: Handler, bare: Handler, *, busy: bool, goes_on: Callable[[int]
 
 
 async def _send(ours: Handler, bare: Handler, *, busy: bool, goes_on: Callable[[int], bool]) -> None:
-    """Send reviews to both in turn, at a steady rate whatever becomes of them, while it *goes_on*."""
+    """Send reviews to both in turn, at a steady rate whatever becomes of them, while it *goes_on*: asked once a second.
+
+    To ask costs one request: what it took of this process would be told as the handlers' time.
+    """
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     async with (
@@ -151,7 +153,7 @@ async def _send(ours: Handler, bare: Handler, *, busy: bool, goes_on: Callable[[
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for number in itertools.count():
-            if not await asyncio.to_thread(goes_on, number):
+            if number % A_SECOND == 0 and not await asyncio.to_thread(goes_on, number):
                 return
             for handler, offset in ((ours, 0.0), (bare, EVERY / 2)):
                 await asyncio.sleep(begun + number * EVERY + offset - loop.time())

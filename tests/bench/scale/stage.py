@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,12 +74,8 @@ class Stage:
         return awaited(self.status, lambda status: reason_of(status) in reasons, timeout=timeout)
 
     def await_updated(self, count: int, *, timeout: float = 1800.0) -> dict[str, Any]:
-        """Wait until the policy says of *count* Deployments that they are updated, and that it is complete."""
-
-        def is_there(status: dict[str, Any]) -> bool:
-            return reason_of(status) == "RolloutComplete" and status["targets"]["updated"] == count
-
-        return awaited(self.status, is_there, timeout=timeout)
+        """Wait until `is_updated` holds; return the status."""
+        return awaited(self.status, partial(is_updated, count=count), timeout=timeout)
 
     def await_gone(self, *, timeout: float = 1800.0) -> None:
         """Wait until the policy is gone."""
@@ -105,6 +102,11 @@ def awaited(look: Callable[[], Seen], holds: Callable[[Seen], bool], *, timeout:
             raise AssertionError(f"not so within {timeout:g} s; seen last: {seen!r}")
         time.sleep(every)
     return seen
+
+
+def is_updated(status: dict[str, Any], count: int) -> bool:
+    """Whether a policy says of *count* Deployments that they are updated, and that it is complete."""
+    return reason_of(status) == "RolloutComplete" and bool(status["targets"]["updated"] == count)
 
 
 def reason_of(status: dict[str, Any]) -> str:
