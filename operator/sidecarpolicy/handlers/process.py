@@ -10,7 +10,6 @@ does nothing would keep every standby waiting.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.engine.config_watches import MOST_WATCHED
 from sidecarpolicy.engine.engine import Engine
 from sidecarpolicy.engine.metrics import CONTENT_TYPE, Metrics, PolicyCounts, counts_of_status
+from sidecarpolicy.handlers.memory import spare_the_collector
 from sidecarpolicy.handlers.serving import Answer, Server, probes
 from sidecarpolicy.handlers.webhook import BIND_ADDRESS, DRAIN_SECONDS, Admission
 from sidecarpolicy.kube.client import HttpApi
@@ -168,15 +168,9 @@ class Process:
             self._run("the webhooks", self._admission.run())
         if self._keeper is not None:
             self._run("the webhooks' certificates", self._keeper.run())
-        self._parts.append(asyncio.create_task(self._spare_the_collector(), name="the look at memory"))
+        sparing = spare_the_collector([self._engine.synced])
+        self._parts.append(asyncio.create_task(sparing, name="the look at memory"))
         return self
-
-    async def _spare_the_collector(self) -> None:
-        """Keep the garbage collector from walking over what is cached: it stays, and reference counts free it."""
-        gc.set_threshold(20_000, 20, 50)
-        await self._engine.synced.wait()
-        gc.collect()
-        gc.freeze()
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()

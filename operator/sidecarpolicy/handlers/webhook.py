@@ -23,6 +23,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.metrics import CONTENT_TYPE, Metrics
 from sidecarpolicy.engine.port import Api
 from sidecarpolicy.engine.reflector import problems_of, reflectors_of_everything
+from sidecarpolicy.handlers.memory import spare_the_collector
 from sidecarpolicy.handlers.serving import Answer, CannotListen, Server, host_and_port, probes
 from sidecarpolicy.kube.client import HttpApi
 from sidecarpolicy.kube.connection import Login
@@ -132,6 +133,7 @@ class _Process:
             (settings.metrics_bind_address, {"/metrics": self._metrics_page}),
         )
         self._parts: list[asyncio.Task[None]] = []
+        self._sparing: asyncio.Task[None] | None = None  # it ends by itself, and the process goes on
 
     def problems(self) -> Sequence[str]:
         """Why no API server should call this process; empty if it may."""
@@ -147,6 +149,7 @@ class _Process:
         await self.admission.start()
         works: list[Coroutine[Any, Any, None]] = [each.run() for each in self._reflectors]
         self._parts = [asyncio.create_task(work) for work in (*works, self.admission.run(), self._metrics.watch_loop())]
+        self._sparing = asyncio.create_task(spare_the_collector([each.synced for each in self._reflectors]))
 
     async def wait(self, stop: asyncio.Event) -> None:
         """Wait for *stop*; raise what a part has failed of, if one has."""
@@ -159,8 +162,9 @@ class _Process:
     async def close(self) -> None:
         """End in good order."""
         await self.admission.close()
-        for part in self._parts:
+        parts = [*self._parts, *([self._sparing] if self._sparing is not None else [])]
+        for part in parts:
             part.cancel()
-        await asyncio.gather(*self._parts, return_exceptions=True)
+        await asyncio.gather(*parts, return_exceptions=True)
         await self._api.close()
         await self._server.close()
