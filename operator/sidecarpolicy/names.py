@@ -28,6 +28,9 @@ RECORD = f"{GROUP}/injected"
 # Finalizer on policies, never on workloads: a deleted policy goes when its sidecars are gone.
 FINALIZER = f"{GROUP}/removal"
 
+# Annotation on policies, set with the finalizer: what to do where nobody is there any more to take that off.
+DELETION = f"{GROUP}/deletion"
+
 # Kubernetes' own, of `kubectl delete --cascade=orphan`: what an object owns stays (metav1.FinalizerOrphanDependents).
 ORPHAN_FINALIZER = "orphan"
 

@@ -165,6 +165,21 @@ def test_with_an_operator_only_what_is_held_stays_and_everybody_says_how_it_goes
     assert traces([at_work.deployment()]) == []
 
 
+def test_a_policy_says_from_its_first_day_what_to_do_where_the_operator_is_gone(at_work: Fleet) -> None:
+    server = at_work.cluster
+    for what, which in (("sidecarpolicy web -n shop", "-n shop web"), ("clustersidecarpolicy mesh", "cluster/mesh")):
+        described = " ".join(server.kubectl("describe", *what.split()).stdout.split())
+        assert f"gone: sidecarpolicy release --keep-sidecars --without-operator {which} " in described
+    assert run(server, "release", "--all", "--yes", "--timeout=60s")["code"] == 0
+
+
+def test_what_a_policy_says_there_is_what_lets_it_go(installed: localcluster.Cluster) -> None:
+    for which in (["-n", "shop", "web"], ["cluster/mesh"]):
+        done = run(installed, "release", "--keep-sidecars", "--without-operator", *which, "--yes", "--timeout=60s")
+        assert done["code"] == 0, done["err"]
+    assert installed.kubectl("get", "sidecarpolicies,clustersidecarpolicies", "-A", "--output=name").stdout == ""
+
+
 def test_a_record_goes_with_the_last_policy_and_no_pod_restarts(installed: localcluster.Cluster) -> None:
     def cart() -> Manifest:
         body: Manifest = json.loads(installed.kubectl("get", "deployment/cart", "-n", "shop", "-o", "json").stdout)

@@ -68,20 +68,26 @@ def revisions_namespace(policy: PolicyId, context: Context) -> str:
 
 
 def with_finalizer(cached: CachedPolicy) -> ChangeFinalizers:
-    """Put our finalizer on the policy, before anything of it is on a workload."""
-    path = "/metadata/finalizers"
-    operation: Json = (
+    """Put our finalizer on the policy, before anything of it is on a workload, and words for who meets it alone."""
+    path, notes = "/metadata/finalizers", "/metadata/annotations"
+    which = f"-n {cached.id.namespace} {cached.id.name}" if cached.id.namespace else f"cluster/{cached.id.name}"
+    release = f"sidecarpolicy release --keep-sidecars --without-operator {which}"
+    words = f"needs the operator; where that is gone: {release}"  # kubectl describe shows 138 bytes of it
+    operations: list[Json] = [
         {"op": "add", "path": f"{path}/-", "value": names.FINALIZER}
         if cached.finalizers
-        else {"op": "add", "path": path, "value": [names.FINALIZER]}
-    )
-    return ChangeFinalizers(policy=cached, operation=operation, why="accepted")
+        else {"op": "add", "path": path, "value": [names.FINALIZER]},
+        {"op": "add", "path": f"{notes}/{names.DELETION.replace('/', '~1')}", "value": words}
+        if cached.annotated
+        else {"op": "add", "path": notes, "value": {names.DELETION: words}},
+    ]
+    return ChangeFinalizers(policy=cached, operations=operations, why="accepted")
 
 
 def without_finalizer(cached: CachedPolicy) -> ChangeFinalizers:
     """Take our finalizer off: nothing of the policy is on a workload any more."""
     path = f"/metadata/finalizers/{cached.finalizers.index(names.FINALIZER)}"
-    return ChangeFinalizers(policy=cached, operation={"op": "remove", "path": path}, why="nothing of it is left")
+    return ChangeFinalizers(policy=cached, operations=[{"op": "remove", "path": path}], why="nothing of it is left")
 
 
 def needs_canonical_form(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> bool:

@@ -83,8 +83,8 @@ class Listener(Protocol):
 class CachedPolicy:
     """A policy object. Where *problems* says why it cannot be used, *policy* is what is readable of it, or None.
 
-    *deletion_policy*: what becomes of its sidecars in the end, None where that cannot be read. *declares*: the name of
-    the revision that it declares, empty where it cannot be used.
+    *annotated*: it has annotations, whatever they are. *deletion_policy*: what becomes of its sidecars in the end, None
+    where that cannot be read. *declares*: the name of the revision that it declares, empty where it cannot be used.
     """
 
     id: PolicyId
@@ -93,6 +93,7 @@ class CachedPolicy:
     generation: int
     deleting: bool
     finalizers: tuple[str, ...]
+    annotated: bool
     resume: str
     approve: str
     restarted_at: str
@@ -135,6 +136,7 @@ def cached_policy(body: Json) -> CachedPolicy:
         generation=metadata["generation"],
         deleting="deletionTimestamp" in metadata,
         finalizers=tuple(metadata.get("finalizers") or ()),
+        annotated="annotations" in metadata,
         resume=at(metadata, "annotations").get(names.RESUME, ""),
         approve=at(metadata, "annotations").get(names.APPROVE, ""),
         restarted_at=at(metadata, "annotations").get(names.RESTARTED_AT, ""),

@@ -45,10 +45,10 @@ class DeleteRevision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeFinalizers:
-    """One JSON Patch operation on a policy's finalizers, while the object is as it was read."""
+    """A JSON Patch of a policy's finalizers, and of what is told of them, while the object is as it was read."""
 
     policy: CachedPolicy
-    operation: Json
+    operations: Sequence[Json]
     why: str
 
 

@@ -59,11 +59,11 @@ class Writer:
                 return await self._patch(
                     POLICIES[policy.id.kind], policy.id.namespace, policy.id.name, operations, subresource="status"
                 )
-            case ChangeFinalizers(policy=policy, operation=operation):
+            case ChangeFinalizers(policy=policy, operations=changes):
                 operations = [
                     {"op": "test", "path": "/metadata/uid", "value": policy.uid},
                     {"op": "test", "path": "/metadata/resourceVersion", "value": policy.version},
-                    operation,
+                    *changes,
                 ]
                 return await self._patch(POLICIES[policy.id.kind], policy.id.namespace, policy.id.name, operations)
             case CreateRevision(namespace=namespace, body=body):
