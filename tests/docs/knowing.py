@@ -27,7 +27,11 @@ def complaint(program: str, arguments: tuple[str, ...]) -> str:
         return "" if known and known >= set(used) else _said(program, " ".join(verbs), set(used) - known)
     if program == "make":
         return "" if _target(arguments[0]) else f"the Makefile has no target {arguments[0]}"
-    return "" if program in ("source", "echo", "docker", "date") else f"{program} is no program that the pages explain"
+    return (
+        ""
+        if program in ("source", "echo", "docker", "date", "kustomize")
+        else f"{program} is no program that the pages explain"
+    )
 
 
 def _said(program: str, verb: str, unknown: Iterable[str]) -> str:
