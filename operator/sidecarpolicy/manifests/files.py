@@ -19,7 +19,8 @@ from sidecarpolicy.manifests.values import Unreadable, key_of, value_of
 
 Json = dict[str, Any]
 
-_ANCHOR = re.compile(r"(?:^|[\s,\[{:-])&[^\s,\[\]{}&]", re.MULTILINE)
+# Before it is nothing, white space or one of `,[{:-`. To begin with the sign itself makes the search fast.
+_ANCHOR = re.compile(r"&(?<![^\s,\[{:-]&)[^\s,\[\]{}&]")
 BYTE_ORDER_MARK = "\ufeff"
 
 
