@@ -124,8 +124,6 @@ class Document:
         """Return the entry at *path*, None where there is nothing."""
         node, found = self.node, None
         for step in path:
-            if isinstance(node, ScalarNode) or isinstance(step, int) == isinstance(node, MappingNode):
-                return None
             found = self.file.places.named(node, step)
             if found is None:
                 return None
