@@ -93,10 +93,10 @@ class Cursor:
                 found.wrong(f"belongs under {where}" if where else f"must be one of {known}; is it misspelt?")
             elif found.path not in self.unknown:
                 self.unknown.append(found.path)
-        found = dict(self.value)
+        named = dict(self.value)
         for name in strange:
-            del found[name]
-        return found
+            del named[name]
+        return named
 
     def entries(self) -> Iterator[Cursor]:
         """Step through a list; nothing where it is absent or no list."""

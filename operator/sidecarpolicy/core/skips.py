@@ -39,7 +39,7 @@ from sidecarpolicy.core.record import (
 )
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.core.workload import Namespace, Workload
+from sidecarpolicy.core.workload import MARKED, Namespace, Workload
 from sidecarpolicy.names import SkipReason
 
 # Where an owner of a Deployment may set what.
@@ -51,7 +51,6 @@ MARKS = {
 }
 OVERRIDES = {f"{names.OVERRIDE}<sidecar>": "annotation"}
 TRUTH = ("true", "false")
-OURS = f"{names.GROUP}/"
 
 # What of ours a Pod template has.
 OF_TEMPLATES = frozenset({("annotation", names.RESTARTED_AT), ("annotation", names.CONFIG)})
@@ -577,7 +576,7 @@ def invalid_marks(
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
         for key, value in sorted(marks.items()):
-            if not key.startswith(OURS) or key == names.RECORD:
+            if not key.startswith(MARKED) or key == names.RECORD:
                 continue
             if what == "annotation" and key.startswith(names.OVERRIDE):
                 sidecar = key.removeprefix(names.OVERRIDE)
@@ -598,7 +597,7 @@ def invalid_marks(
             elif (what, key) == ("annotation", names.SKIP):
                 where = f"annotation {key} of the Pod template"
                 found += [f"{where}: {sentence}" for sentence in invalid_skips(value, sidecars)]
-            elif key != names.INJECT and key.startswith(OURS) and (what, key) not in OF_TEMPLATES:
+            elif key != names.INJECT and key.startswith(MARKED) and (what, key) not in OF_TEMPLATES:
                 known = f"known are {names.INJECT} and the annotation {names.SKIP}"
                 found.append(f"{what} {key} of the Pod template: is not known; {known}")
     return found
