@@ -246,6 +246,8 @@ class Invariants:
         """Whether a Deployment was unhealthy before, failed for reasons of its namespace, or is its owner's matter."""
         flight = self.flights[key]
         body = self.server.find(DEPLOYMENTS, *key[1])
+        if body is not None and body["metadata"].get("deletionTimestamp"):
+            return True
         down = body is not None and condition_of(body, "Available").get("status") == "False"
         if body is not None and down and (left_out(body) or not is_in_fleet(body)):
             return True
