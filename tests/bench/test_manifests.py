@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 from resource import RUSAGE_SELF, getrusage
+from statistics import median
 from typing import Any
 
 import yaml
@@ -16,9 +17,9 @@ from sidecarpolicy.manifests import parse, without_collector
 from tests.bench.test_inject import POLICY, an_ordinary_pod
 from tests.builders import a_deployment
 
-MOST = 6.0
+MOST = 3.5
 """Times the composer's own work: with the cycle collector on, as in a loader, it takes several times as long."""
-DEPLOYMENTS, ROUNDS = 1000, 3
+DEPLOYMENTS, ROUNDS = 1000, 7
 
 
 class WrittenOut(yaml.CSafeDumper):
@@ -35,16 +36,13 @@ def a_thousand_deployments() -> str:
     return "---\n".join(yaml.dump(body, Dumper=WrittenOut, sort_keys=False) for body in bodies)
 
 
-def fastest(work: Callable[[], object]) -> float:
-    """Seconds of this process for one call: the fastest of several rounds."""
-    best = float("inf")
-    for _ in range(ROUNDS):
-        gc.unfreeze()
-        gc.collect()
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return best
+def cost(work: Callable[[], object]) -> float:
+    """Seconds of this process for one call."""
+    gc.unfreeze()
+    gc.collect()
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def test_injecting_into_a_thousand_deployments_costs_little_more_than_reading_them() -> None:
@@ -63,12 +61,15 @@ def test_injecting_into_a_thousand_deployments_costs_little_more_than_reading_th
         with without_collector():
             compose()
 
-    yardstick, loaded, ours = fastest(compose_alone), fastest(compose), fastest(inject)
+    # In turns, each beside its own yardstick: what others do on the machine changes from second to second.
+    rounds = [(cost(compose_alone), cost(inject), cost(compose_alone)) for _ in range(ROUNDS)]
+    ratio = median(2 * ours / (before + after) for before, ours, after in rounds)
+    yardstick, fastest = min(min(before, after) for before, _, after in rounds), min(ours for _, ours, _ in rounds)
     print(
-        f"\ncomposing {DEPLOYMENTS} Deployments ({len(text)} bytes): {yardstick:.2f} s, or {loaded:.2f} s with the "
-        "cycle collector on, as loaders have it\n"
-        f"injecting three sidecars into each: {ours:.2f} s = {ours / yardstick:.1f} × (at most {MOST:g} ×), "
-        f"{ours / loaded:.1f} × of the other\n"
+        f"\ncomposing {DEPLOYMENTS} Deployments ({len(text)} bytes): {yardstick:.2f} s, or {cost(compose):.2f} s with "
+        "the cycle collector on, as loaders have it\n"
+        f"injecting three sidecars into each: {fastest:.2f} s; in the median of {ROUNDS} rounds {ratio:.1f} × "
+        f"(at most {MOST:g} ×)\n"
         f"largest resident set so far: {getrusage(RUSAGE_SELF).ru_maxrss // 1024} MiB"
     )
-    assert ours / yardstick <= MOST
+    assert ratio <= MOST

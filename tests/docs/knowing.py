@@ -28,7 +28,8 @@ def complaint(program: str, arguments: tuple[str, ...]) -> str:
     if program == "make":
         targets = [each for each in arguments if "=" not in each]
         return "" if _target(*targets) else f"the Makefile has no target {' '.join(targets)}"
-    return "" if program in ("source", "echo", "docker", "date") else f"{program} is no program that the pages explain"
+    explained = program in ("source", "echo", "docker", "date", "kustomize")
+    return "" if explained else f"{program} is no program that the pages explain"
 
 
 def _said(program: str, verb: str, unknown: Iterable[str]) -> str:

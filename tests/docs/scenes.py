@@ -22,6 +22,7 @@ NOT_RUN: Mapping[str, str] = {
     "make image": "tests/packaging/test_image.py",
     "docker build --file deploy/Dockerfile --tag REGISTRY/sidecarpolicy:0.1.0 .": "needs Docker",
     "helm test sidecarpolicy --namespace sidecarpolicy-system": "takes a real node: tests/node/test_install.py",
+    "kustomize build --enable-alpha-plugins --enable-exec .": "tests/packaging/test_kustomize.py",
     "source <(sidecarpolicy completion zsh)": "needs zsh; tests/core/test_cli_verbs.py prints the script",
 }
 """Commands that are not run, and why. Their verbs and flags are looked up like those of the others."""

@@ -1,6 +1,7 @@
-"""The owners' tools as programs: Helm 3, and the libraries of Flux and Argo CD in a server each (`ssa/`, `engine/`).
+"""The owners' tools as programs: Helm 3, kustomize, and the libraries of Flux and Argo CD in a server each.
 
-They are built once into the cache, like the programs of a local cluster; Helm 4 is one of those.
+Those servers are `ssa/` and `engine/`. All are built once into the cache, like the programs of a local cluster; Helm 4
+is one of those.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ SOURCES = (
         variables=lambda version: {"helm.sh/helm/v3/internal/version.version": version},
         minutes=2,
         place=HERE / "helm3",
+    ),
+    binaries.Source(
+        name="kustomize",
+        module="sigs.k8s.io/kustomize/kustomize/v5",
+        packages={"kustomize": "sigs.k8s.io/kustomize/kustomize/v5"},
+        place=HERE / "kustomize",
     ),
     *(
         binaries.OwnSource(

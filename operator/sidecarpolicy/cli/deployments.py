@@ -103,8 +103,9 @@ def _problems(body: Json) -> list[Problem]:
     metadata, spec = root.field("metadata"), root.field("spec")
     metadata.mapping()
     spec.mapping()
-    if not metadata.field("name").text():
-        metadata.field("name").wrong("must be given")
+    name = metadata.field("name")
+    if not name.text():
+        name.wrong("must be given")
     metadata.field("namespace").text()
     _texts(metadata.field("labels"))
     _texts(metadata.field("annotations"))
@@ -114,30 +115,31 @@ def _problems(body: Json) -> list[Problem]:
             owner.field(key).text()
             if owner.field(key).absent:
                 owner.field(key).wrong("must be given")
-    spec.field("selector").mapping()
-    _named(spec.field("selector").field("matchExpressions"), "key")
-    spec.field("strategy").mapping()
-    spec.field("strategy").field("rollingUpdate").mapping()
-    template = spec.field("template")
+    selector, strategy, template = spec.field("selector"), spec.field("strategy"), spec.field("template")
+    selector.mapping()
+    _named(selector.field("matchExpressions"), "key")
+    strategy.mapping()
+    strategy.field("rollingUpdate").mapping()
     template.mapping()
     if template.absent:
         template.wrong("must be given")
-    template.field("metadata").mapping()
-    _texts(template.field("metadata").field("labels"))
-    _texts(template.field("metadata").field("annotations"))
-    pod = template.field("spec")
+    of_pods, pod = template.field("metadata"), template.field("spec")
+    of_pods.mapping()
+    _texts(of_pods.field("labels"))
+    _texts(of_pods.field("annotations"))
     pod.mapping()
-    if not list(pod.field("containers").entries()):
-        pod.field("containers").wrong("must hold at least one container")
+    containers = pod.field("containers")
+    if not list(containers.entries()):
+        containers.wrong("must hold at least one container")
     _named(pod.field(VOLUMES), IDENTITY[VOLUMES])
     for entry in pod.field(PULL_SECRETS).entries():
         entry.mapping()
         entry.field("name").text()
     for account in ("serviceAccountName", "serviceAccount"):
         pod.field(account).text()
-    for listed in (INIT_CONTAINERS, "containers"):
-        _named(pod.field(listed), "name")
-        for container in pod.field(listed).entries():
+    for listed in (pod.field(INIT_CONTAINERS), containers):
+        _named(listed, "name")
+        for container in listed.entries():
             _container(container)
     return root.problems
 
@@ -151,11 +153,17 @@ def _container(container: Cursor) -> None:
 
 
 def _texts(cursor: Cursor) -> None:
+    values = cursor.value
+    if type(values) is dict and all(type(each) is str for each in values.values()):
+        return  # as nearly always: no cursor for each
     for key in cursor.mapping():
         cursor.field(str(key)).text()
 
 
 def _named(cursor: Cursor, key: str) -> None:
+    values = cursor.value
+    if type(values) is list and all(type(each) is dict and each.get(key) and type(each[key]) is str for each in values):
+        return  # as nearly always: no cursor for each
     for entry in cursor.entries():
         entry.mapping()
         name = entry.field(key).text()

@@ -31,7 +31,7 @@ from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, VOLUME_MOUNTS, VOLUM
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Skip, Subject, invalid_marks, judge, pins_among
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.core.workload import is_mangled, record_of
+from sidecarpolicy.core.workload import Namespace, is_mangled, record_of
 from sidecarpolicy.manifests import BadInput
 from sidecarpolicy.names import DeletionPolicy, OptOut, WarningReason
 
@@ -89,7 +89,8 @@ def injected(manifest: Manifest, given: Given) -> Result:
             "or remove it together with the sidecars",
         )
         return Result(manifest=manifest, body=manifest.body, notes=(note,))
-    wishes = _wishes(manifest, record, given)
+    namespace = given.namespace(workload.id.namespace)
+    wishes = _wishes(manifest, record, given, namespace)
     revisions = {policy: _as_adjusted(policy, wishes, record, given) for policy in candidates}
     _refuse_cycles(manifest, list(revisions.values()))
     foreign = frozenset(
@@ -98,7 +99,7 @@ def injected(manifest: Manifest, given: Given) -> Result:
     unknown = frozenset(record.entries) - frozenset(given.policies) | foreign
     subject = Subject(
         workload=workload,
-        namespace=given.namespace(workload.id.namespace),
+        namespace=namespace,
         template=manifest.template,
         record=record,
         missing=unknown,
@@ -130,12 +131,12 @@ def injected(manifest: Manifest, given: Given) -> Result:
     notes = [
         *(verdict_note(revisions[policy], skip, record, edited) for policy, skip in verdicts.items()),
         *_leaving(record, given, verdicts.keys(), composed, foreign),
-        *_warnings(manifest, composed, candidates, given, record, wishes),
+        *_warnings(manifest, namespace, composed, candidates, given, record, wishes),
         *(
             note
             for policy, skip in verdicts.items()
             if not skip
-            for note in _foreseen(policy, manifest, composed, given)
+            for note in _foreseen(policy, manifest, namespace, composed, given)
         ),
     ]
     return Result(manifest=manifest, body=body, notes=tuple(notes))
@@ -172,10 +173,11 @@ def _as_adjusted(policy: PolicyId, wishes: Wishes, record: Record, given: Given)
     return adjusted(revision, adjustment_on(revision, wishes, given.policies[policy], record.entries.get(policy)))
 
 
-def _wishes(manifest: Manifest, record: Record, given: Given) -> Wishes:
+def _wishes(manifest: Manifest, record: Record, given: Given, namespace: Namespace) -> Wishes:
     workload = manifest.workload
     wishes = wishes_of(workload.annotations, workload.pod_annotations)
-    wishes = replace(wishes, opts_out=bool(opts_out(workload, given.namespace(workload.id.namespace))))
+    if opts_out(workload, namespace):
+        wishes = replace(wishes, opts_out=True)
     if not any(policy.pull_secrets for policy in given.policies.values()):
         return wishes
     known = given.pull_secrets
@@ -287,6 +289,7 @@ def _removed(policy: PolicyId, entry: Entry, *, why: str = "") -> Note:
 
 def _warnings(
     manifest: Manifest,
+    namespace: Namespace,
     composed: Composition,
     candidates: Iterable[PolicyId],
     given: Given,
@@ -295,7 +298,7 @@ def _warnings(
 ) -> list[Note]:
     workload = manifest.workload
     policies = [given.policies[policy] for policy in candidates]
-    namespace, entries = given.namespace(workload.id.namespace), record.entries
+    entries = record.entries
     found: list[tuple[WarningReason, str]] = [
         *(
             (WarningReason.INVALID_MARK, message)
@@ -331,7 +334,9 @@ def _warnings(
     return [_warning(reason, message) for reason, message in found]
 
 
-def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given: Given) -> list[Note]:
+def _foreseen(
+    policy: PolicyId, manifest: Manifest, namespace: Namespace, composed: Composition, given: Given
+) -> list[Note]:
     """What the arithmetic says of one policy on the Deployment, as it does in the policy's status."""
     provided = composed.record.entries[policy].items
     change = Change(
@@ -341,7 +346,7 @@ def _foreseen(policy: PolicyId, manifest: Manifest, composed: Composition, given
         provided=provided,
         annotations=at(composed.template, "metadata", "annotations"),
         labels=at(composed.template, "metadata", "labels"),
-        namespace=calling(given.namespace(manifest.workload.id.namespace).labels),
+        namespace=calling(namespace.labels),
         emptied=manifest.workload.content.claims.emptied,
         progress_deadline=given.policies[policy].rollout.progress_deadline_seconds,
         own_deadline=manifest.workload.deadline,

@@ -129,10 +129,11 @@ def template_items(template: Json) -> Iterator[tuple[ItemKey, Json]]:
     for item in items(spec, VOLUMES):
         yield ItemKey(VOLUMES, item["name"]), item
     for container in (*init_containers, *items(spec, "containers")):
+        name = container["name"]
         for item in items(container, ENV):
-            yield ItemKey(ENV, item["name"], container["name"]), item
+            yield ItemKey(ENV, item["name"], name), item
         for item in items(container, VOLUME_MOUNTS):
-            yield ItemKey(VOLUME_MOUNTS, item["mountPath"], container["name"]), item
+            yield ItemKey(VOLUME_MOUNTS, item["mountPath"], name), item
     for item in items(spec, PULL_SECRETS):
         yield ItemKey(PULL_SECRETS, item.get("name", "")), item
     for listed in METADATA:
@@ -180,12 +181,12 @@ def _owned(fields: Mapping[str, Any]) -> Iterator[ItemKey]:
     fields = at(fields, "f:spec")
     for listed in (INIT_CONTAINERS, VOLUMES, PULL_SECRETS):
         for name, _ in _keyed(at(fields, f"f:{listed}"), "name"):
-            yield ItemKey(list=listed, name=name)
+            yield ItemKey(listed, name)
     for containers in (INIT_CONTAINERS, "containers"):
         for container, owned in _keyed(at(fields, f"f:{containers}"), "name"):
             for listed in (ENV, VOLUME_MOUNTS):
                 for name, _ in _keyed(at(owned, f"f:{listed}"), IDENTITY[listed]):
-                    yield ItemKey(list=listed, name=name, container=container)
+                    yield ItemKey(listed, name, container)
 
 
 def _keyed(fields: Mapping[str, Any], key: str) -> Iterator[tuple[str, Json]]:

@@ -163,6 +163,7 @@ class _Work:
         orphaned: frozenset[PolicyId],
     ) -> None:
         self.spec, self.record, self.known, self.claims = at(template, "spec"), record, known, claims
+        self.recorded = record.items
         self.live = dict(template_items(template))
         self.held = {policy: record.entries[policy] for policy in held if policy in record.entries}
         self.orphaned = {policy: record.entries[policy] for policy in orphaned if policy in record.entries}
@@ -182,7 +183,7 @@ class _Work:
         self.held_items = _items_of(self.held.values())
         # What a policy shares with one that stays is not the owner's when it is orphaned.
         self.handed_over = _items_of(self.orphaned.values()) - self.held_items - self._staying()
-        self.ours = set(record.items - self.held_items - self.handed_over - self.left_behind)
+        self.ours = set(self.recorded - self.held_items - self.handed_over - self.left_behind)
         self.wanted: dict[ItemKey, Json] = {}
         self.provided: dict[PolicyId, set[ItemKey]] = {revision.policy: set() for revision in self.assigned}
         for revision in self.assigned:
@@ -190,6 +191,9 @@ class _Work:
         self.wanted_in: dict[tuple[str, str], list[Json]] = defaultdict(list)
         for (listed, _, container), content in self.wanted.items():
             self.wanted_in[listed, container].append(content)
+        self.ours_in: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for listed, name, container in self.ours:
+            self.ours_in[listed, container].add(name)
 
     def _taken_over(self, abandoned: frozenset[PolicyId]) -> Iterable[ItemKey]:
         """Items of *abandoned* policies that an assigned one makes just so; they leave those entries."""
@@ -255,14 +259,15 @@ class _Work:
     def _is_adopted(self, revision: Revision, name: str) -> bool:
         """Whether the owner wrote this sidecar himself: it is not ours, and equal to ours in every field."""
         item = ItemKey(INIT_CONTAINERS, name)
-        if item in self.record.items or item not in self.live:
+        if item in self.recorded or item not in self.live:
             return False
         entry = self.record.entries.get(revision.policy)
         return self.live[item] == canonical_item(revision, item) or bool(entry and name in entry.adopted)
 
     def _is_injected(self, name: str) -> bool:
         """Whether an init container is not the application's own: ours, held or adopted."""
-        return ItemKey(INIT_CONTAINERS, name) in self.record.items - self.left_behind or any(
+        item = ItemKey(INIT_CONTAINERS, name)
+        return (item in self.recorded and item not in self.left_behind) or any(
             name in adopted for adopted in self.adopted.values()
         )
 
@@ -350,10 +355,11 @@ class _Work:
                 continue
             placed[sidecar.name] = content
             (before if sidecar.position is Position.BEFORE_INIT else after).append(content)
+        ours = self.ours_in.get((INIT_CONTAINERS, ""), ())
         own = [
             self.with_additions(each)
             for each in items(self.spec, INIT_CONTAINERS)
-            if each["name"] not in placed and ItemKey(INIT_CONTAINERS, each["name"]) not in self.ours
+            if each["name"] not in placed and each["name"] not in ours
         ]
         return self._without_needless_moves([*before, *own, *after], placed.keys())
 
@@ -382,6 +388,8 @@ class _Work:
     def with_metadata(self, template: Json) -> Json:
         """Return *template* with the labels and annotations that it should have of ours."""
         for listed in METADATA:
+            if not self._concerns(listed):
+                continue
             live = metadata_items(template, listed)
             content = self._listed(live, listed)
             if content != live:
@@ -397,18 +405,27 @@ class _Work:
                 container = with_items(container, listed, content)
         return container
 
-    def _listed(self, live: Sequence[Json], listed: str, *, container: str = "") -> list[Json]:
+    def _concerns(self, listed: str, container: str = "") -> bool:
+        """Whether something of ours is in a list, or is to be."""
+        return (listed, container) in self.wanted_in or (listed, container) in self.ours_in
+
+    def _listed(self, live: list[Json], listed: str, *, container: str = "") -> list[Json]:
+        if not self._concerns(listed, container):
+            return live
         # Ours go in their own order into the places that ours have now, whoever came first: env may refer backwards.
         wanted = self.wanted_in.get((listed, container), ())
+        here = self.ours_in.get((listed, container), ())
         identity = IDENTITY[listed]
+        if not here:
+            return [*live, *wanted]
         if listed == ENV and wanted:
-            own = [each for each in live if ItemKey(ENV, each["name"], container) not in self.ours]
+            own = [each for each in live if each["name"] not in here]
             if _refer_ahead(wanted, live, own):
                 return [*own, *wanted]  # as a fresh injection has it
         ours = iter(wanted)
         result: list[Json] = []
         for each in live:
-            if ItemKey(listed, each.get(identity, ""), container) not in self.ours:
+            if each.get(identity, "") not in here:
                 result.append(each)
             elif (content := next(ours, None)) is not None:
                 result.append(content)

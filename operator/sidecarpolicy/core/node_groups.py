@@ -82,6 +82,8 @@ class Nodes:
         found = self._answers.get(demand)
         if found is not None:
             return found
+        if demand not in self._held and not self._nodes:
+            return NOTHING_SEEN
         asked = Demand.read(demand)
         if demand not in self._held and self._tells_apart(asked):
             return self._answer(self._alike[sort] for sort in self._sorts_for(asked))

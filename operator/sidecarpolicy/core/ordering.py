@@ -78,6 +78,8 @@ def order_cycle(revisions: Sequence[Revision]) -> tuple[PolicyId, tuple[str, ...
     A BeforeInit sidecar that must start after an AfterInit one is a contradiction of the same kind. The policy of
     lowest precedence among those in the cycle is the one to refuse.
     """
+    if not any(sidecar.start_after for revision in revisions for sidecar in revision.sidecars):
+        return None
     ordered = sorted(revisions, key=precedence)
     # Where two provide a name only the one of higher precedence is injected, so it is the one that counts.
     owners = {sidecar.name: (revision, sidecar) for revision in reversed(ordered) for sidecar in revision.sidecars}

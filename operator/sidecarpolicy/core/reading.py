@@ -81,9 +81,9 @@ class Cursor:
         if type(self.value) is not dict and not isinstance(self.value, Mapping):
             self.wrong(f"must be a mapping, not {_kind(self.value)}")
             return {}
-        for name in self.value:  # YAML has keys that JSON has not
-            if not isinstance(name, str):
-                self.wrong(f"must have strings as keys, not {_kind(name)}")
+        strange = [name for name in self.value if not isinstance(name, str)]  # YAML has keys that JSON has not
+        for name in strange:
+            self.wrong(f"must have strings as keys, not {_kind(name)}")
         unknown = sorted({str(name) for name in self.value} - allowed) if allowed is not None else ()
         for name in unknown:
             found = self.field(name)
@@ -93,7 +93,10 @@ class Cursor:
                 found.wrong(f"belongs under {where}" if where else f"must be one of {known}; is it misspelt?")
             elif found.path not in self.unknown:
                 self.unknown.append(found.path)
-        return {name: value for name, value in self.value.items() if isinstance(name, str)}
+        named = dict(self.value)
+        for name in strange:
+            del named[name]
+        return named
 
     def entries(self) -> Iterator[Cursor]:
         """Step through a list; nothing where it is absent or no list."""

@@ -213,6 +213,8 @@ def _adjustment(value: Mapping[str, Any]) -> Adjustment:
 
 
 def _adjusted(adjustment: Adjustment) -> dict[str, Any]:
+    if not adjustment:
+        return {}
     account = adjustment.account
     overrides = {name: json.loads(each) for name, each in adjustment.overrides}
     secrets = {"secrets": list(account.secrets)} if account is not None and account.secrets else {}
@@ -252,6 +254,8 @@ def _time(value: object) -> float:
 
 
 def _noted(note: Note) -> dict[str, Any]:
+    if note is NOTHING_NOTED:
+        return {}
     return _configured("previousConfig", note.config) | {
         key: value
         for key, value in (
@@ -267,9 +271,9 @@ def _noted(note: Note) -> dict[str, Any]:
 
 
 def _items(value: Mapping[str, Any]) -> frozenset[ItemKey]:
-    flat = {ItemKey(list=listed, name=_text(name)) for listed in OF_TEMPLATE for name in _list(value.get(listed, []))}
+    flat = {ItemKey(listed, _text(name)) for listed in OF_TEMPLATE for name in _list(value.get(listed, []))}
     nested = {
-        ItemKey(list=listed, name=_text(name), container=_text(container))
+        ItemKey(listed, _text(name), _text(container))
         for listed in (ENV, VOLUME_MOUNTS)
         for container, names in value.get(listed, {}).items()
         for name in _list(names)

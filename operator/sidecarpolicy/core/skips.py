@@ -39,7 +39,7 @@ from sidecarpolicy.core.record import (
 )
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.core.workload import Namespace, Workload
+from sidecarpolicy.core.workload import MARKED, Namespace, Workload
 from sidecarpolicy.names import SkipReason
 
 # Where an owner of a Deployment may set what.
@@ -117,9 +117,14 @@ class Subject:
     nodes: Eligible = NOTHING_SEEN
     violations: Mapping[PolicyId, str] = field(default_factory=dict)
 
+    @cached_property
+    def ours(self) -> frozenset[ItemKey]:
+        """Every item that is ours, by the record."""
+        return self.record.items
+
     def is_injected(self, name: str) -> bool:
         """Whether the init container *name* is ours."""
-        return ItemKey(list=INIT_CONTAINERS, name=name) in self.record.items
+        return ItemKey(INIT_CONTAINERS, name) in self.ours
 
     @property
     def spec(self) -> Json:
@@ -129,8 +134,8 @@ class Subject:
     @cached_property
     def application(self) -> dict[ItemKey, Json]:
         """Every item of the Pod spec that is not ours."""
-        ours = self.record.items
-        return {key: item for key, item in template_items(self.template) if key not in ours}
+        ours = self.ours
+        return {key: item for key, item in self.live.items() if key not in ours} if ours else self.live
 
     @cached_property
     def application_mounts(self) -> dict[ItemKey, Json]:
@@ -147,7 +152,7 @@ class Subject:
         live, canonical = self.live.get(item), canonical_item(revision, item)
         return live is not None and canonical is not None and is_as_it_should_be(live, canonical)
 
-    @property
+    @cached_property
     def application_containers(self) -> list[Json]:
         """The application's own containers of both lists."""
         own_init = (each for each in items(self.spec, INIT_CONTAINERS) if not self.is_injected(each["name"]))
@@ -160,8 +165,9 @@ class Subject:
 
     def adopted(self, revision: Revision, name: str) -> bool:
         """Whether the owner's own native container equals the sidecar *name* of *revision* in every field."""
-        item = ItemKey(list=INIT_CONTAINERS, name=name)
-        return item not in self.record.orphaned and self.application.get(item) == canonical_item(revision, item)
+        item = ItemKey(INIT_CONTAINERS, name)
+        own = self.application.get(item)
+        return own is not None and item not in self.record.orphaned and own == canonical_item(revision, item)
 
 
 Check = Callable[[Subject, Revision, Sequence[Revision]], Skip | None]
@@ -259,7 +265,7 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
             )
     regular = {each["name"]: each for each in items(subject.spec, "containers")}
     for sidecar in revision.sidecars:
-        item = ItemKey(list=INIT_CONTAINERS, name=sidecar.name)
+        item = ItemKey(INIT_CONTAINERS, sidecar.name)
         own = subject.application.get(item) or regular.get(sidecar.name)
         if own is None or (own is not regular.get(sidecar.name) and subject.adopted(revision, sidecar.name)):
             continue
@@ -269,7 +275,8 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
     for label in sorted(revision.pod_metadata.labels.keys() & subject.workload.selector_keys):
         if ItemKey(LABELS, label) not in subject.application:
             yield refuse(f"the Deployment's own selector asks for the label {label!r}, which the policy would add")
-    for item, ours in _provides(subject, revision).items():
+    provided = _provides(subject, revision)
+    for item, ours in provided.items():
         if item.list == VOLUMES and item in subject.application:
             yield refuse(
                 f"the application has its own volume {item.name!r} ({_source(subject.application[item])}); "
@@ -281,7 +288,7 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
                 f"{own['mountPath']!r}; the policy mounts {ours.get('name')!r} there"
             )
     for missing in sorted(subject.missing):
-        for item in sorted(subject.record.entries[missing].items & _provides(subject, revision).keys()):
+        for item in sorted(subject.record.entries[missing].items & provided.keys()):
             if subject.equals(item, revision):
                 continue  # it is taken over
             yield refuse(
@@ -521,7 +528,8 @@ def judge(
     """
     verdicts: dict[PolicyId, Skip | None] = {}
     present = list(leaving)
-    subject = replace(subject, leaving=frozenset(each.policy for each in present))
+    if (gone := frozenset(each.policy for each in present)) != subject.leaving:
+        subject = replace(subject, leaving=gone)
     for revision in sorted(candidates, key=precedence):
         skip = _first(CHECKS, subject, revision, present)
         if skip is not None and skip.pinned_to is not None:  # to move it is a change like any other
@@ -536,12 +544,17 @@ def judge(
 
 
 def _first(checks: Sequence[Check], subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
-    return next((found for check in checks if (found := check(subject, revision, above))), None)
+    for check in checks:
+        if (found := check(subject, revision, above)) is not None:
+            return found
+    return None
 
 
 def pins_among(annotations: Mapping[str, str], revisions: Iterable[Revision]) -> dict[PolicyId, Pin]:
     """Return what the owner pins to another revision than that of *revisions*, where no other is known."""
-    pinned = pins_of(annotations.get(names.PIN, ""))
+    if names.PIN not in annotations:
+        return {}
+    pinned = pins_of(annotations[names.PIN])
     asked = {each.policy: pinned.of(each.policy) for each in revisions if pinned.of(each.policy) != each.name}
     return {policy: Pin(asked=name, revision=None) for policy, name in asked.items() if name is not None}
 
@@ -563,7 +576,7 @@ def invalid_marks(
     found: list[str] = []
     for what, marks in (("label", labels), ("annotation", annotations)):
         for key, value in sorted(marks.items()):
-            if not key.startswith(f"{names.GROUP}/") or key == names.RECORD:
+            if not key.startswith(MARKED) or key == names.RECORD:
                 continue
             if what == "annotation" and key.startswith(names.OVERRIDE):
                 sidecar = key.removeprefix(names.OVERRIDE)
@@ -584,7 +597,7 @@ def invalid_marks(
             elif (what, key) == ("annotation", names.SKIP):
                 where = f"annotation {key} of the Pod template"
                 found += [f"{where}: {sentence}" for sentence in invalid_skips(value, sidecars)]
-            elif key != names.INJECT and key.startswith(f"{names.GROUP}/") and (what, key) not in OF_TEMPLATES:
+            elif key != names.INJECT and key.startswith(MARKED) and (what, key) not in OF_TEMPLATES:
                 known = f"known are {names.INJECT} and the annotation {names.SKIP}"
                 found.append(f"{what} {key} of the Pod template: is not known; {known}")
     return found
@@ -602,9 +615,9 @@ def _untrue(what: str, value: str) -> str:
 
 def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:
     """Every item that *revision* would have on this workload."""
-    provided = {ItemKey(list=INIT_CONTAINERS, name=sidecar.name): sidecar.container for sidecar in revision.sidecars}
-    provided |= {ItemKey(list=VOLUMES, name=volume["name"]): volume for volume in revision.volumes}
-    provided |= {ItemKey(list=PULL_SECRETS, name=name): {"name": name} for name in revision.pull_secrets}
+    provided = {ItemKey(INIT_CONTAINERS, sidecar.name): sidecar.container for sidecar in revision.sidecars}
+    provided |= {ItemKey(VOLUMES, volume["name"]): volume for volume in revision.volumes}
+    provided |= {ItemKey(PULL_SECRETS, name): {"name": name} for name in revision.pull_secrets}
     provided |= dict(revision.pod_metadata.items)
     adopted = {each.name for each in revision.sidecars if subject.adopted(revision, each.name)}
     for container in application_containers(
@@ -615,8 +628,7 @@ def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:
             (VOLUME_MOUNTS, revision.application.volume_mounts),
         ):
             for addition in additions:
-                key = ItemKey(list=listed, name=addition[IDENTITY[listed]], container=container["name"])
-                provided[key] = addition
+                provided[ItemKey(listed, addition[IDENTITY[listed]], container["name"])] = addition
     return provided
 
 

@@ -14,10 +14,12 @@ import orjson
 
 Json = dict[str, Any]
 
+_COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 def compact(value: object) -> str:
     """Return JSON without white space and with sorted keys: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _COMPACT.encode(value)
 
 
 def loaded(text: str) -> Any:

@@ -61,19 +61,14 @@ def without_collector() -> Iterator[None]:
             gc.enable()
 
 
-_OPENING = re.compile(r"[\[{\]}]")
-_LONG_START = re.compile(rf"(?m)^(?=[ \t?-]{{{MOST_LEVELS}}})[ \t?-]*-")
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
+# The line break makes the search several times as fast as `^` would.
+_LONG_START = re.compile(rf"\n(?=[ \t?-]{{{MOST_LEVELS}}})[ \t?-]*-")
 
 
 def _refuse_depth(text: str) -> None:
     """Raise TooDeep for *text* in which collections are nested too deep; the composer recurses in C, unchecked."""
-    if not _LONG_START.search(text) and text.count("[") + text.count("{") <= MOST_LEVELS:
-        return
-    level = most = 0
-    for bracket in _OPENING.finditer(text):
-        level = level + 1 if bracket[0] in "[{" else max(0, level - 1)
-        most = max(most, level)
-    if most <= MOST_LEVELS and not _LONG_START.search(text):
+    if _brackets_in(text) <= MOST_LEVELS and not _LONG_START.search(f"\n{text}"):
         return
     level = 0
     for event in yaml.parse(text, Loader=CSafeLoader):  # brackets may stand in strings: look properly
@@ -85,6 +80,15 @@ def _refuse_depth(text: str) -> None:
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             level -= 1
+
+
+def _brackets_in(text: str) -> int:
+    """Return how many brackets are open at once, at most, if all of them are brackets."""
+    level = most = 0
+    for bracket in text.encode(errors="surrogatepass").translate(None, _ALL_BUT_BRACKETS):
+        level = level + 1 if bracket in b"[{" else max(0, level - 1)
+        most = max(most, level)
+    return most
 
 
 _SPACE = re.compile(r"[ \t\n\r]*")

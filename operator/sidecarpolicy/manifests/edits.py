@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+from yaml import Node
+
 from sidecarpolicy.manifests.files import Document, File
 from sidecarpolicy.manifests.places import Path, text_of_path
 from sidecarpolicy.manifests.splicing import Changes, text_with
@@ -30,14 +32,15 @@ class Edits:
     def __init__(self, file: File) -> None:
         self.file = file
         self._changes: dict[tuple[Document, Path], Changes] = {}
+        self._ways: dict[tuple[Document, Path], tuple[Node, ...]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._changes)
 
     def set(self, document: Document, path: Path, value: Any) -> None:
         """Replace the value at *path*, or add the key at the end of its mapping; an index must exist."""
-        if isinstance(path[-1], int) and document.entry(path) is None:
-            raise KeyError(text_of_path(path))
+        if isinstance(path[-1], int):
+            self._way(document, path)
         self._of(document, path).put[path[-1]] = value
 
     def insert(self, document: Document, path: Path, value: Any) -> None:
@@ -52,8 +55,7 @@ class Edits:
 
     def remove(self, document: Document, path: Path) -> None:
         """Remove a key with its value, or an item; a collection that loses its last entry stays, empty."""
-        if document.entry(path) is None:
-            raise KeyError(text_of_path(path))
+        self._way(document, path)
         self._of(document, path).removed.add(path[-1])
 
     def fill(self, document: Document, path: Path, value: Any) -> None:
@@ -64,8 +66,7 @@ class Edits:
 
     def clear(self, document: Document, path: Path) -> None:
         """Put back what stood at *path* before `fill`; remove the key where nothing did."""
-        if document.entry(path) is None:
-            raise KeyError(text_of_path(path))
+        self._way(document, path)
         self._of(document, path).cleared.add(path[-1])
 
     def become(
@@ -76,7 +77,7 @@ class Edits:
         With *ours*, which tells from an item's trail whether it is not the owner's, items of the owner keep their text
         wherever they can, and empty values are treated as `fill` and `clear` do. *trail*: the names on the way.
         """
-        if before == after and type(before) is type(after):
+        if before is after or (before == after and type(before) is type(after)):
             return
         if isinstance(before, dict) and isinstance(after, dict) and before:
             self._become_mapping(document, path, before, after, ours, trail)
@@ -103,9 +104,18 @@ class Edits:
         key = (document, path[:-1])
         found = self._changes.get(key)
         if found is None:
-            if len(path) > 1 and document.entry(path[:-1]) is None:
-                raise KeyError(text_of_path(path[:-1]))
-            found = self._changes[key] = Changes()
+            found = self._changes[key] = Changes(self._way(document, path[:-1]))
+        return found
+
+    def _way(self, document: Document, path: Path) -> tuple[Node, ...]:
+        """Return the nodes from the document's root to the one at *path*; raise KeyError where it leads nowhere."""
+        found = self._ways.get((document, path))
+        if found is None:
+            above = self._way(document, path[:-1]) if path else ()
+            node = self.file.places.under(above[-1], path[-1]) if path else document.node
+            if node is None:
+                raise KeyError(text_of_path(path))
+            found = self._ways[document, path] = (*above, node)
         return found
 
     def _become_mapping(
@@ -119,7 +129,8 @@ class Edits:
     ) -> None:
         for key, value in before.items():
             if key in after:
-                self.become(document, (*path, key), value, after[key], ours=ours, trail=(*trail, key))
+                if value is not after[key]:
+                    self.become(document, (*path, key), value, after[key], ours=ours, trail=(*trail, key))
             elif ours is not None and isinstance(value, dict | list):
                 self.clear(document, (*path, key))
             else:
@@ -150,6 +161,8 @@ class Edits:
 
 def _paired(before: Sequence[Any], after: Sequence[Any], ours: Ours | None, trail: Trail) -> list[tuple[int, int]]:
     """Return which items of two lists are the same one, in order: the owner's first of all, then others."""
+    if (places := _places_of(before, after)) is not None:
+        return list(enumerate(places))
     old, new = ([identity_of(each) for each in listed] for listed in (before, after))
     if (pairs := _all_of(old, new)) is not None:
         return pairs
@@ -167,6 +180,22 @@ def _paired(before: Sequence[Any], after: Sequence[Any], ours: Ours | None, trai
             paired.append((to_old, to_new))
         from_old, from_new = to_old + 1, to_new + 1
     return paired
+
+
+def _places_of(before: Sequence[Any], after: Sequence[Any]) -> list[int] | None:
+    """Return where the very items of *before* are in *after*, if nothing was done there but to add some."""
+    if len(before) > len(after):
+        return None
+    places: list[int] = []
+    place, most = 0, len(after)
+    for item in before:
+        while place < most and after[place] is not item:
+            place += 1
+        if place == most:
+            return None
+        places.append(place)
+        place += 1
+    return places
 
 
 def _all_of(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]] | None:

@@ -19,7 +19,8 @@ from sidecarpolicy.manifests.values import Unreadable, key_of, value_of
 
 Json = dict[str, Any]
 
-_ANCHOR = re.compile(r"(?:^|[\s,\[{:-])&[^\s,\[\]{}&]", re.MULTILINE)
+# Before it is nothing, white space or one of `,[{:-`. To begin with the sign itself makes the search fast.
+_ANCHOR = re.compile(r"&(?<![^\s,\[{:-]&)[^\s,\[\]{}&]")
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -123,8 +124,6 @@ class Document:
         """Return the entry at *path*, None where there is nothing."""
         node, found = self.node, None
         for step in path:
-            if isinstance(node, ScalarNode) or isinstance(step, int) == isinstance(node, MappingNode):
-                return None
             found = self.file.places.named(node, step)
             if found is None:
                 return None

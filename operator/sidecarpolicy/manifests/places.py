@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from yaml import CollectionNode, MappingNode, Node, ScalarNode
+from yaml import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
 from sidecarpolicy.manifests.values import MERGE, key_of
 
@@ -132,6 +132,12 @@ class Places:
         assert isinstance(node, ScalarNode), "there is nothing else"
         return self._block_end(node) if node.style in ("|", ">") else int(node.end_mark.index)
 
+    def end_of(self, node: Node, index: int) -> int:
+        """Return where the content of the entry at *index* ends; without aliases no entry is made for that."""
+        if self.aliased:
+            return self.entries(node)[index].end
+        return self.end(node.value[index][1] if isinstance(node, MappingNode) else node.value[index])
+
     def ends_in_block(self, node: Node) -> bool:
         """Whether the last leaf of *node* is a block scalar, so that what follows it must begin a new line."""
         while not isinstance(node, ScalarNode):
@@ -159,26 +165,42 @@ class Places:
 
     def named(self, node: Node, name: str | int) -> Entry | None:
         """Return the entry under *name*; the last one, as kubectl has it, where a key is given twice."""
+        index = self._index(node, name)
+        return None if index is None else self.entries(node)[index]
+
+    def under(self, node: Node, name: str | int) -> Node | None:
+        """Return the node of the entry under *name*, None where there is none: where it stands is not looked up."""
+        index = self._index(node, name)
+        if index is None:
+            return None
+        found: Node = node.value[index][1] if isinstance(node, MappingNode) else node.value[index]
+        return found
+
+    def _index(self, node: Node, name: str | int) -> int | None:
         if not isinstance(node, MappingNode):
-            return self.entries(node)[name] if isinstance(name, int) and 0 <= name < len(node.value) else None
+            of_list = isinstance(node, SequenceNode) and isinstance(name, int) and 0 <= name < len(node.value)
+            return int(name) if of_list else None
         found = self._named.get(id(node))
         if found is None:
             found = self._named[id(node)] = {
-                name_of(key): index for index, (key, _) in enumerate(node.value) if not is_merge(key)
+                name_of(key): index
+                for index, (key, _) in enumerate(node.value)
+                if key.value != MERGE or not is_merge(key)
             }
-        index = found.get(name) if isinstance(name, str) else None
-        return None if index is None else self.entries(node)[index]
+        return found.get(name) if isinstance(name, str) else None
 
     def _entry(self, node: Node, index: int) -> Entry:
-        """Make one entry. With aliases about, where it begins depends on where the one before it ends."""
-        if index and (self.aliased or not isinstance(node, MappingNode)):
-            cursor = self.entries(node)[index - 1].end if self.aliased else self.end(node.value[index - 1])
-        else:
-            cursor = self.content(node) + (1 if is_flow(node) else 0)
+        """Make one entry. Where an item begins, and with aliases about a key, depends on where the last one ends."""
         if isinstance(node, MappingNode):
             key, value = node.value[index]
-            return self._of_mapping(key, value, cursor)
-        return self._of_sequence(node, index, cursor)
+            return self._of_mapping(key, value, self._cursor(node, index) if self.aliased else 0)
+        return self._of_sequence(node, index, self._cursor(node, index))
+
+    def _cursor(self, node: Node, index: int) -> int:
+        """Return where to look for the entry at *index*."""
+        if not index:
+            return self.content(node) + (1 if is_flow(node) else 0)
+        return self.entries(node)[index - 1].end if self.aliased else self.end(node.value[index - 1])
 
     def _of_mapping(self, key: Node, value: Node, cursor: int) -> Entry:
         if self.aliased and key.start_mark.index < cursor:

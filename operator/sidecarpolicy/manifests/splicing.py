@@ -8,7 +8,7 @@ that follow; what is added before the first item of a list comes directly under 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -42,9 +42,11 @@ _BRACKET = re.compile(r"[\[{]( *)")
 class Changes:
     """What is to happen to the entries of one collection.
 
-    *filled*: of those set, the keys whose empty value is to be noted. *cleared*: keys whose noted value comes back.
+    *around*: the nodes from the document's root to the collection, which is the last. *filled*: of those set, the keys
+    whose empty value is to be noted. *cleared*: keys whose noted value comes back.
     """
 
+    around: tuple[Node, ...]
     put: dict[str | int, Any] = field(default_factory=dict)
     inserted: dict[int, list[Any]] = field(default_factory=dict)
     removed: set[str | int] = field(default_factory=set)
@@ -92,21 +94,24 @@ class _Text:
         self.keeps_last_break = False
         self.depth = 0
         self.styles: dict[int, Style] = {}
-        self.made: dict[tuple[object, ...], list[str]] = {}
+        self.made: dict[tuple[str | None, int, Style, int], str] = {}
 
-    def written(self, write: Callable[..., list[str]], *parts: Any) -> list[str]:
-        """Return the lines that *write* makes of *parts*, made once: many objects get the same sidecar."""
-        key = (write, *(part if isinstance(part, str | Style) else id(part) for part in parts))
-        if key not in self.made:
-            self.made[key] = write(*parts)
-        return self.made[key]
+    def written(self, name: str | None, value: Any, style: Style, column: int) -> str:
+        """Return an entry *name*, or an item, at a *column*: made once, since many objects get the same sidecar."""
+        key = (name, id(value), style, column)
+        found = self.made.get(key)
+        if found is None:
+            lines = item_lines(value, style) if name is None else entry_lines(name, value, style)
+            found = self.made[key] = self.lines(lines, column)
+        return found
 
-    def style_of(self, around: list[Node]) -> Style:
+    def style_of(self, around: Sequence[Node]) -> Style:
         """Return how block YAML is laid out in and around the last of these nodes."""
-        key = id(around[-1])
-        if key not in self.styles:
-            self.styles[key] = _style_around(around)
-        return self.styles[key]
+        key = id(next((node for node in reversed(around) if type(node) is MappingNode), None))
+        found = self.styles.get(key)
+        if found is None:
+            found = self.styles[key] = _style_around(around)
+        return found
 
     def replace(self, start: int, end: int, text: str) -> None:
         self.splices.append(_Splice(start, (-self.depth, len(self.splices)), end, text))
@@ -187,26 +192,28 @@ def _walk(root: Node) -> list[Node]:
 
 def _change(text: _Text, document: Document, path: Path, change: Changes) -> None:
     """Splice the changes of the collection at *path*."""
-    places = text.places
     text.depth = len(path)
-    node, around, header = document.node, [document.node], None
-    for step in path:
-        header = places.named(node, step)
-        assert header is not None, "paths are looked up when a change is asked for"
-        if header.is_alias:
-            raise _is_alias(places, header)
-        node = header.node
-        around.append(node)
+    node = change.around[-1]
+    if text.file.aliased:
+        _refuse_aliases(text.places, path, change)
     if isinstance(node, ScalarNode):
         raise Unspliceable(node.start_mark.line + 1, f"{text_of_path(path)} is neither a mapping nor a list")
     if text.file.aliased:
         _refuse_shared(text, document, path, node, change)
     if text.file.is_json or is_flow(node):
-        _Flow(text, node, around, change).splice()
+        _Flow(text, change).splice()
     elif isinstance(node, MappingNode):
-        _BlockMapping(text, node, around, change).splice()
+        _BlockMapping(text, change).splice()
     else:
-        _BlockList(text, node, around, change, header).splice()
+        _BlockList(text, change, path[-1] if path else None).splice()
+
+
+def _refuse_aliases(places: Places, path: Path, change: Changes) -> None:
+    for node, step in zip(change.around, path, strict=False):
+        entry = places.named(node, step)
+        assert entry is not None, "paths are looked up when a change is asked for"
+        if entry.is_alias:
+            raise _is_alias(places, entry)
 
 
 def _is_alias(places: Places, entry: Entry) -> Unspliceable:
@@ -235,7 +242,7 @@ def _refuse_shared(text: _Text, document: Document, path: Path, node: Node, chan
             )
 
 
-def _style_around(nodes: list[Node]) -> Style:
+def _style_around(nodes: Sequence[Node]) -> Style:
     """Return how block YAML is laid out: as in the nearest mappings that show it."""
     dashes = step = None
     for node in reversed(nodes):
@@ -249,33 +256,39 @@ def _style_around(nodes: list[Node]) -> Style:
                 dashes = deeper if dashes is None and deeper >= 0 else dashes
             elif step is None and deeper > 0:
                 step = deeper
-        if dashes is not None and step is not None:
-            break
+            if dashes is not None and step is not None:
+                return Style(step=step, dashes=dashes)
     return Style(step=step or 2, dashes=dashes or 0)
-
-
-def _ends_in_open_block(text: _Text, entry: Entry) -> bool:
-    """Whether the file ends in *entry* with a block scalar and no line break: a break would become part of it."""
-    return text.is_padded and entry.end >= len(text.file.text) and text.places.ends_in_block(entry.node)
 
 
 class _Block:
     """What mappings and lists in block style have in common."""
 
-    def __init__(self, text: _Text, node: Node, around: list[Node], change: Changes) -> None:
-        self.text, self.places, self.node, self.change = text, text.places, node, change
+    def __init__(self, text: _Text, change: Changes) -> None:
+        self.text, self.places, self.node, self.change = text, text.places, change.around[-1], change
+        node = self.node
         self.entries = text.places.entries(node)
-        self.style = text.style_of(around)
-        if text.is_padded and self.line_after(self.entries[-1]) == len(text.text):
+        self.style = text.style_of(change.around)
+        if text.is_padded and self.line_after(-1) == len(text.text):
             self.style = replace(self.style, blocks=False)  # one that ends the file has no line break to end with
         self.column = node.start_mark.column if isinstance(node, SequenceNode) else 0
 
-    def line_after(self, entry: Entry) -> int:
-        """Where the line after *entry* begins."""
-        return entry.end if self._is_line_start(entry.end) else self.text.line_after(entry.end)
+    def line_after(self, index: int) -> int:
+        """Where the line after the entry at *index* begins."""
+        return self._line_after(self.places.end_of(self.node, index))
+
+    def _line_after(self, end: int) -> int:
+        return end if self._is_line_start(end) else self.text.line_after(end)
 
     def _is_line_start(self, index: int) -> bool:
         return index == 0 or bool(BREAK.match(self.text.text[index - 1]))
+
+    def ends_in_open_block(self, index: int) -> bool:
+        """Whether the file ends in that entry, a block scalar without a line break: one would become part of it."""
+        if not self.text.is_padded:
+            return False
+        entry = self.entries[index]
+        return entry.end >= len(self.text.file.text) and self.places.ends_in_block(entry.node)
 
     def drop(self, gone: set[int]) -> None:
         """Remove the lines of entries; those that share their first line with a dash, up to the next entry."""
@@ -286,12 +299,11 @@ class _Block:
             if first:
                 self.text.replace(self.entries[0].begin, self.entries[first].begin, "")
         for index in sorted(each for each in gone if each >= first):
-            entry = self.entries[index]
-            end = self.line_after(entry)
-            self.text.replace(self.places.line_start(entry.begin), end, "")
+            start = self.places.line_start(self.entries[index].begin)
+            self.text.replace(start, self.line_after(index), "")
         if self.text.is_padded and len(self.entries) - 1 in gone:
             kept = max((index for index in range(len(self.entries)) if index not in gone), default=None)
-            ends = self.line_after(self.entries[-1]) == len(self.text.text)
+            ends = self.line_after(-1) == len(self.text.text)
             # A block scalar that ends the file then would lose its last line break.
             if ends and kept is not None and self.places.ends_in_block(self.entries[kept].node):
                 self.text.keeps_last_break = True
@@ -300,7 +312,7 @@ class _Block:
         """Put *lines* in the place of an entry, from its key or dash to the end of its last line."""
         column = self.places.column(entry.begin)
         body = self.text.lines(lines, column)[column if lines[0] else 0 :]
-        self.text.replace(entry.begin, self.line_after(entry), body)
+        self.text.replace(entry.begin, self._line_after(entry.end), body)
 
     def in_place(self, entry: Entry, value: Any) -> bool:
         """Put a scalar in the place of a scalar on the same line, quoted as that was; whether that can be done."""
@@ -332,29 +344,29 @@ class _BlockMapping(_Block):
             return
         self.drop(gone)
         if added:
-            self._add(self._entry_lines(added))
+            self._add(added)
 
-    def _entry_lines(self, added: list[str | int]) -> list[str]:
-        written, put = self.text.written, self.change.put
-        return [line for name in added for line in written(entry_lines, str(name), put[name], self.style)]
+    def _written(self, added: list[str | int], column: int) -> str:
+        put = self.change.put
+        return "".join(self.text.written(str(name), put[name], self.style, column) for name in added)
 
-    def _add(self, lines: list[str]) -> None:
-        last = self.entries[-1]
+    def _add(self, added: list[str | int]) -> None:
         column = self.places.column(self.entries[0].begin)
-        if not _ends_in_open_block(self.text, last):
-            self.text.replace(self.line_after(last), self.line_after(last), self.text.lines(lines, column))
+        body = self._written(added, column)
+        if not self.ends_in_open_block(-1):
+            at = self.line_after(-1)
+            self.text.replace(at, at, body)
             return
         # After it the block scalar would gain a line break; a key may as well stand before it.
-        body = self.text.lines(lines, column)
-        self.text.replace(last.begin, last.begin, body[column:] + " " * column)
+        at = self.entries[-1].begin
+        self.text.replace(at, at, body[column:] + " " * column)
 
     def _empty(self, added: list[str | int]) -> None:
         """Leave `{}`, or what is added, in place of all entries."""
-        first, last = self.entries[0], self.entries[-1]
+        first = self.entries[0]
         column = self.places.column(first.begin)
-        lines = self._entry_lines(added) or ["{}"]
-        body = self.text.lines(lines, column)[column:]
-        self.text.replace(first.begin, self.line_after(last), body)
+        body = self._written(added, column) or self.text.lines(["{}"], column)
+        self.text.replace(first.begin, self.line_after(-1), body[column:])
 
     def _set(self, name: str | int, value: Any) -> None:
         entry = self.places.named(self.node, name)
@@ -401,7 +413,7 @@ class _BlockMapping(_Block):
         start = note.start() if stood else note.start() - 1
         self.text.replace(start, note.end(), stood)
         first = self.places.entries(entry.node)[0]
-        self.text.replace(self.places.line_start(first.begin), self.line_after(entry), "")
+        self.text.replace(self.places.line_start(first.begin), self._line_after(entry.end), "")
         return set()
 
     def _clear_brackets(self, index: int, entry: Entry) -> set[int]:
@@ -415,11 +427,16 @@ class _BlockMapping(_Block):
 
 
 class _BlockList(_Block):
-    """A list in block style; *header*: the entry that it is the value of."""
+    """A list in block style; *name*: that of the entry that it is the value of, None for a whole document."""
 
-    def __init__(self, text: _Text, node: Node, around: list[Node], change: Changes, header: Entry | None) -> None:
-        super().__init__(text, node, around, change)
-        self.header = header
+    def __init__(self, text: _Text, change: Changes, name: str | int | None) -> None:
+        super().__init__(text, change)
+        self.name = name
+
+    @property
+    def header(self) -> Entry | None:
+        """The entry that it is the value of."""
+        return None if self.name is None else self.places.named(self.change.around[-2], self.name)
 
     def splice(self) -> None:
         change = self.change
@@ -432,55 +449,52 @@ class _BlockList(_Block):
             return
         self.drop(gone)
         for index, values in sorted(change.inserted.items()):
-            lines = [line for value in values for line in self.text.written(item_lines, value, self.style)]
-            self._insert(index, lines, gone)
+            self._insert(index, "".join(self.text.written(None, each, self.style, self.column) for each in values))
 
-    def _insert(self, index: int, lines: list[str], gone: set[int]) -> None:
+    def _insert(self, index: int, body: str) -> None:
         if index > 0:
-            before = self.entries[index - 1]
-            if _ends_in_open_block(self.text, before):
+            if self.ends_in_open_block(index - 1):
+                before = self.entries[index - 1]
                 raise Unspliceable(
                     self.places.position(before.start, before.end).line,
                     "ends the file in a block scalar without a final line break: add the line break",
                 )
-            self.text.replace(self.line_after(before), self.line_after(before), self.text.lines(lines, self.column))
+            at = self.line_after(index - 1)
+            self.text.replace(at, at, body)
             return
         first = self.entries[0]
         if not self.places.stands_first(first.begin):
-            body = self.text.lines(lines, self.column)[self.column :]
-            self.text.replace(first.begin, first.begin, body + " " * self.column)
+            self.text.replace(first.begin, first.begin, body[self.column :] + " " * self.column)
             return
-        at = self.places.line_start(first.begin)
-        if self.header is not None and self.header.name != "" and not isinstance(self.header.name, int):
-            at = self.text.line_after(self.places.content(self.node) if self._shares_line() else self.header.after)
-        self.text.replace(at, at, self.text.lines(lines, self.column))
+        at, header = self.places.line_start(first.begin), self.header
+        if header is not None and header.name != "" and not isinstance(header.name, int):
+            at = self.text.line_after(self.places.content(self.node) if self._shares_line(header) else header.after)
+        self.text.replace(at, at, body)
 
-    def _shares_line(self) -> bool:
+    def _shares_line(self, header: Entry) -> bool:
         """Whether the list has an anchor or tag on another line than its key."""
-        assert self.header is not None, "asked for with one only"
-        return bool(BREAK.search(self.text.text, self.header.after, self.header.start)) and (
-            self.header.start != self.places.content(self.node)
-        )
+        is_broken = bool(BREAK.search(self.text.text, header.after, header.start))
+        return is_broken and header.start != self.places.content(self.node)
 
     def _empty(self) -> None:
         """Leave `[]` in place of all items."""
-        first, last = self.entries[0], self.entries[-1]
+        first, header = self.entries[0], self.header
         column = self.places.column(first.begin)
-        if self.header is not None and self.header.after <= first.begin and not isinstance(self.header.name, int):
-            self.text.replace(self.header.after, self.header.after, " []")
-            self.text.replace(self.places.line_start(first.begin), self.line_after(last), "")
+        if header is not None and header.after <= first.begin and not isinstance(header.name, int):
+            self.text.replace(header.after, header.after, " []")
+            self.text.replace(self.places.line_start(first.begin), self.line_after(-1), "")
             return
-        self.text.replace(first.begin, self.line_after(last), self.text.lines(["[]"], column)[column:])
+        self.text.replace(first.begin, self.line_after(-1), self.text.lines(["[]"], column)[column:])
 
 
 class _Flow:
     """A mapping or list in brackets, of YAML or JSON."""
 
-    def __init__(self, text: _Text, node: Node, around: list[Node], change: Changes) -> None:
-        self.text, self.places, self.node, self.change = text, text.places, node, change
-        self.entries = text.places.entries(node)
+    def __init__(self, text: _Text, change: Changes) -> None:
+        self.text, self.places, self.node, self.change = text, text.places, change.around[-1], change
+        self.entries = text.places.entries(self.node)
         self.is_json = text.file.is_json
-        self.around = around
+        self.around = change.around
 
     def splice(self) -> None:
         change = self.change

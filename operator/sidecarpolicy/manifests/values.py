@@ -104,6 +104,8 @@ def key_of(node: ScalarNode) -> str:
     if node.tag == STRING:
         text: str = node.value
         return text
+    if node.tag is None and (word := _word(node.value)) is not None:
+        return word
     try:
         value = scalar_of(node)
     except NoJson as error:

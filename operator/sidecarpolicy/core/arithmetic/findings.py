@@ -8,9 +8,10 @@ from sidecarpolicy.core.arithmetic.budgets import LAST_SECONDS, startup_budget, 
 from sidecarpolicy.core.arithmetic.change import Change, Check, Finding
 from sidecarpolicy.core.arithmetic.injectors import starts_before_injected
 from sidecarpolicy.core.arithmetic.qos import QosClass, container_classes, qos_class
-from sidecarpolicy.core.arithmetic.requests import costs, describe, is_sidecar
+from sidecarpolicy.core.arithmetic.requests import changing_costs, is_sidecar
 from sidecarpolicy.core.arithmetic.sharing import SHARING
 from sidecarpolicy.core.reading import InvalidInput
+from sidecarpolicy.core.record import INIT_CONTAINERS
 from sidecarpolicy.core.tree import at, items
 from sidecarpolicy.names import WarningReason
 
@@ -24,7 +25,6 @@ def findings(change: Change) -> tuple[Finding, ...]:
 
 def slow_start(change: Change) -> Iterable[Finding]:
     """The gates may take as long as a rollout may go without a step forward, or each change takes that long anyway."""
-    budget = startup_budget(change.after)
     limits = {"spec.rollout.progressDeadlineSeconds": change.progress_deadline}
     if change.own_deadline is not None:
         limits["the Deployment's progressDeadlineSeconds"] = change.own_deadline
@@ -36,6 +36,9 @@ def slow_start(change: Change) -> Iterable[Finding]:
             "to the deadline, and each change of it takes at least so long and holds its slot meanwhile",
         )
     limit, seconds = min(limits.items(), key=lambda each: each[1])
+    if not any(each["name"] in change.ours and "startupProbe" in each for each in items(change.after, INIT_CONTAINERS)):
+        return
+    budget = startup_budget(change.after)
     if budget.seconds < seconds or not any(gate.container in change.ours for gate in budget.gates):
         return
     gates = ", ".join(f"{gate.container} {gate.seconds} s" for gate in budget.gates)
@@ -85,21 +88,21 @@ def qos_change(change: Change) -> Iterable[Finding]:
 
 def requests_change(change: Change) -> Iterable[Finding]:
     """Its Pods will request something else than now, as the scheduler and quota count it."""
-    changing = [each for each in costs(change.now, change.after) if each.changes]
-    if changing:
+    if changing := changing_costs(change.now, change.after):
         yield Finding(
             reason=WarningReason.REQUESTS_CHANGE,
-            message=f"each Pod will request {describe(changing)}; nodes and quota need room for that",
+            message=f"each Pod will request {changing}; nodes and quota need room for that",
         )
 
 
 def gate_probes_application(change: Change) -> Iterable[Finding]:
     """A gate asks a port of a container that only starts behind it: it would never open."""
-    ordered = items(change.after, "initContainers")
+    ordered = items(change.after, INIT_CONTAINERS)
     for place, container in enumerate(ordered):
         if container["name"] not in change.ours:
             continue
-        for port in _probed_ports(at(container, "startupProbe")):
+        probe = at(container, "startupProbe")
+        for port in _probed_ports(probe) if probe else ():
             started = [each for each in ordered[: place + 1] if is_sidecar(each)]
             behind = [each for each in ordered[place + 1 :] if each["name"] not in change.ours]
             # The kubelet looks a name up in the probed container alone.

@@ -100,6 +100,9 @@ INJECTORS = (
 )
 
 
+# What shows that there is one of them: a container of its own, or a mark of a Pod template.
+AGENTS = frozenset(agent for each in INJECTORS for agent in each.agents)
+MARKS = frozenset(mark for each in INJECTORS for mark in each.marks)
 ON_NAMESPACES = tuple(sorted({mark for each in INJECTORS for mark in each.on_namespace}))
 
 
@@ -113,7 +116,10 @@ def starts_before_injected(change: Change) -> Iterable[Finding]:
     ordered = [each["name"] for each in items(change.after, INIT_CONTAINERS)]
     regular = {each["name"] for each in items(change.after, "containers")}
     ours = [name for name in ordered if name in change.ours]
-    for injector in INJECTORS if ours else ():
+    template = {**change.annotations, **change.labels}
+    if not ours or not (change.namespace or MARKS & template.keys() or AGENTS & {*ordered, *regular}):
+        return
+    for injector in INJECTORS:
         agent = next((name for name in injector.agents if name in regular or name in ordered), None)
         if agent in change.ours:
             continue
@@ -123,7 +129,7 @@ def starts_before_injected(change: Change) -> Iterable[Finding]:
             if before:
                 advice = "use position AfterInit where it needs that" if agent in ordered else injector.advice
                 yield _finding(injector, before, f"starts before {agent!r} of {injector.name}", advice)
-        elif (mark := _called_by(injector, change)) and not _is_first(injector, change):
+        elif (mark := _called_by(injector, change, template)) and not _is_first(injector, change):
             starts = "may start" if injector.perhaps else "starts"
             what = f"{starts} before the container of {injector.name}, which is injected when a Pod is created ({mark})"
             yield _finding(injector, ours, what, injector.advice)
@@ -137,11 +143,10 @@ def _finding(injector: Injector, sidecars: list[str], what: str, advice: str) ->
     )
 
 
-def _called_by(injector: Injector, change: Change) -> str:
-    """The mark that calls the injector, or nothing; a template's no counts more than a namespace's yes."""
+def _called_by(injector: Injector, change: Change, template: Mapping[str, str]) -> str:
+    """The mark that calls the injector, or nothing; a *template*'s no counts more than a namespace's yes."""
     if change.after.get("hostNetwork") and not injector.on_host_network:
         return ""
-    template = {**change.annotations, **change.labels}
     found = {mark: template[mark] for mark in injector.marks if mark in template}
     if any(value in NO for value in found.values()):
         return ""

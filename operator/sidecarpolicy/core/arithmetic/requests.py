@@ -147,7 +147,22 @@ def pod_level(spec: Mapping[str, object]) -> tuple[Amounts, Amounts]:
 
 def costs(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[Cost, ...]:
     """Return every resource that a Pod requests by the spec *before* or *after*: cpu, memory, then the others."""
-    was, becomes = demands(before), demands(after)
+    return _costs(what_counts(before), what_counts(after))
+
+
+def changing_costs(before: Mapping[str, object], after: Mapping[str, object]) -> str:
+    """Return `describe` of what the scheduler and quota count differently *after*; empty where that is nothing."""
+    return _changing_costs(what_counts(before), what_counts(after))
+
+
+@lru_cache(maxsize=4096)
+def _changing_costs(before: bytes, after: bytes) -> str:
+    changing = [each for each in _costs(before, after) if each.changes]
+    return describe(changing) if changing else ""
+
+
+def _costs(before: bytes, after: bytes) -> tuple[Cost, ...]:
+    was, becomes = _demands(before), _demands(after)
     return tuple(
         Cost(resource=each, before=was.get(each), after=becomes.get(each))
         for each in sorted({*was, *becomes}, key=lambda each: (each not in _FIRST, each))

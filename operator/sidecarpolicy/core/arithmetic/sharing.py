@@ -26,8 +26,9 @@ SAFE_VOLUMES = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 def hides_env_from(change: Change) -> Iterable[Finding]:
     """A variable of ours counts more than one of `envFrom`, and nobody sees whether there is one."""
     for container in (*items(change.after, INIT_CONTAINERS), *items(change.after, "containers")):
-        ours = sorted(item.name for item in change.provided if (item.list, item.container) == (ENV, container["name"]))
         for source in items(container, "envFrom"):
+            of_container = (ENV, container["name"])
+            ours = sorted(item.name for item in change.provided if (item.list, item.container) == of_container)
             prefix = str(source.get("prefix") or "")
             if hidden := [name for name in ours if name.startswith(prefix)]:
                 yield Finding(
@@ -40,6 +41,8 @@ def hides_env_from(change: Change) -> Iterable[Finding]:
 
 def shares_port_name(change: Change) -> Iterable[Finding]:
     """Two containers have a port of one name."""
+    if not any(port.get("name") for container in _of_ours(change) for port in _ports(container)):
+        return
     theirs = {
         str(port["name"]): container["name"]
         for container in (*items(change.after, "containers"), *items(change.after, INIT_CONTAINERS))
