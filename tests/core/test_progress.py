@@ -88,6 +88,7 @@ def test_is_complete(what: str, workload: dict[str, Any], complete: bool) -> Non
         ("the ReplicaSet for it is not made yet", B, [(1, A, 2)], True),
         ("the same, with Recreate: the old one is scaled down", B, [(1, A, 0)], True),
         ("back to A half-way, its ReplicaSet is used again", A, [(2, B, 1), (3, A, 1)], True),
+        ("undone in our soak and put right before a Pod was replaced", B, [(1, None, 0), (3, B, 2), (4, A, 0)], True),
         ("the same with nothing made since", A, [(1, A, 2)], True),
         ("revisionHistoryLimit 0, no history left", B, [(2, B, 2)], True),
         ("no history and nothing of ours", None, [(2, None, 2)], False),
