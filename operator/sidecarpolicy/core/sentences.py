@@ -109,7 +109,9 @@ def _budget_exceeded(report: Report) -> Readiness | None:
     """More have failed than maxFailures allows: nothing goes on until the policy is edited or resumed."""
     if not report.halted:
         return None
-    back = report.state.rollout.on_failure is OnFailure.ROLLBACK
+    failed = [each for each in report.failed if each.counts]
+    were_rolled_back = bool(failed) and all(each.rolled_back for each in failed)  # before their author edited onFailure
+    back = report.state.rollout.on_failure is OnFailure.ROLLBACK or were_rolled_back
     outcome = (_unrecoverable(report) or "rolled back") if back else "left for inspection"
     edits = "edit the policy"
     if report.halt is not None and (halted := halted_by(report.halt)):
