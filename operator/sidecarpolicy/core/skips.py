@@ -297,6 +297,8 @@ def _differs(own: Json, ours: Json, *, regular: bool) -> str:
     if regular:
         return " of the same image, which is no init container"
     fields = sorted(key for key in own.keys() | ours.keys() if own.get(key) != ours.get(key))
+    if not fields:  # what a deleted policy has left is the owner's, equal or not
+        return ", equal to the policy's; take it out there to get the policy's own"
     return f" of the same image; it differs from the policy's in {', '.join(fields)}"
 
 
