@@ -207,7 +207,7 @@ def target(
         skip=skip,
         revision=revision,
         health=_health(facts),
-        holds_slot=moving and not course.joined and not facts.empty,
+        holds_slot=moving and not (course.joined or facts.empty or (facts.paused and not facts.arrived)),
         busy=(course.joined or not course.under_way) and (waits or now < busy_until),
         new=facts.new,
         evidence=evidence,
@@ -282,12 +282,13 @@ def _course(
         doubtful, soaked = False, ends
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = entry is not None and entry.joined
+    paused = facts.paused and not facts.arrived  # it waits for its owner: it is not late, and is in nobody's way
     last = None
     if ours and not facts.arrived:
-        last = facts.progressed
+        last = None if paused else facts.progressed
     elif ours and not facts.empty and isinf(soaked):  # it is unavailable again, and a moment's life is no progress
         last = facts.completed
-    deadline = _deadline(facts, last, rollout, under_way=ours and not facts.arrived)
+    deadline = _deadline(facts, last, rollout, under_way=ours and not (facts.arrived or paused))
     late = deadline is not None and now >= deadline and not (facts.arrived and joined)
     released = late and on_top
     unproven = ours and facts.arrived and now < soaked and not (facts.empty or released)

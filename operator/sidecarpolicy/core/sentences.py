@@ -372,7 +372,7 @@ def _worst(report: Report) -> str:
     """`shop/cart failed: proxy: ImagePullBackOff: …`; of several the first that is told about."""
     failed = report.failed
     if not failed:
-        return "what failed has gone or recovered since"
+        return "what failed has gone, recovered or been skipped since"
     first = failed[0]
     what = "cannot be changed" if first.reason == names.REFUSED else "failed"
     return f"{first.workload}{_and_more(failed)} {what}: {cause(first.message) or UNSEEN_CAUSE}"

@@ -199,6 +199,7 @@ def observe(
         arrived=complete and (made or newest is None or rolled(workload.record, policy) is None),
         moving=not complete and not stands,
         empty=own.replicas == 0,
+        paused=workload.paused,
         new=new,
         available=own.available.status == "True",
         unhealthy=own.available.status == "False" or given_up,
