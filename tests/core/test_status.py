@@ -773,6 +773,8 @@ def test_what_a_deletion_waits_for_is_counted_by_what_was_tried() -> None:
     assert (
         "its sidecars are gone, and its record is still on 1 workload" in ready_of(status_of(rest, {}, NOW))["message"]
     )
+    last = a_report(removing=[gone], deleting=True)
+    assert "its sidecars are gone, and 1 workload still rolls out" in ready_of(status_of(last, {}, NOW))["message"]
 
 
 def test_a_namespace_that_is_backed_off_is_told_with_the_reason() -> None:

@@ -301,9 +301,12 @@ def changed_configs(found: Sequence[tuple[str, ConfigObject]]) -> str:
 
 def _carried(report: Report) -> str:
     """`2 workloads still carry its sidecars`; where none does, what is left of it."""
-    if report.carrying or not report.recorded:
-        return f"{_workloads(report.carrying)} still {_verb(report.carrying, 'carries', 'carry')} its sidecars"
-    return f"its sidecars are gone, and its record is still on {_workloads(report.recorded)}"
+    if not report.carrying and report.recorded:
+        return f"its sidecars are gone, and its record is still on {_workloads(report.recorded)}"
+    if not report.carrying and report.removing:
+        verb = _verb(report.removing, "rolls", "roll")
+        return f"its sidecars are gone, and {_workloads(report.removing)} still {verb} out"
+    return f"{_workloads(report.carrying)} still {_verb(report.carrying, 'carries', 'carry')} its sidecars"
 
 
 def _there(report: Report) -> str:
