@@ -384,6 +384,22 @@ def test_a_hotfix_in_the_soak_ends_neither_the_soak_nor_the_slot() -> None:
     assert [seen(over, *history, now=now).holds_slot for now in (151, 179, 180)] == [True, True, False]
 
 
+@pytest.mark.parametrize("replicas", [2, 5, 1])
+def test_what_is_scaled_or_annotated_after_the_soak_stays_updated_while_its_controller_has_not_seen_it(
+    replicas: int,
+) -> None:
+    ours = a_record("web-b", note=Note(stepped=START + 90))
+    changed = a_workload(
+        record=ours, generation=3, observed=2, replicas=replicas, status=(2, 2, 2), conditions=conditions(updated=100)
+    )
+    over = seen(changed, *soaked_with(ours), now=131)
+    assert (over.state, over.holds_slot, over.evidence, over.busy) == (State.UPDATED, False, True, True)
+    soaking = seen(changed, *soaked_with(ours), now=129)
+    assert (soaking.state, soaking.holds_slot, soaking.evidence) == (State.PROGRESSING, True, False)
+    put_back = seen(changed, *soaked_with(ours)[:1], a_replica_set(3, A, 0, created=130), now=131)
+    assert (put_back.state, put_back.holds_slot, put_back.evidence) == (State.PROGRESSING, True, False)
+
+
 def test_a_hotfix_long_after_our_step_is_the_owners() -> None:
     ours = a_record("web-b", note=Note(stepped=START + 90))
     rolling = a_workload(record=ours, status=(3, 1, 2), conditions=conditions("ReplicaSetUpdated", updated=800))

@@ -272,9 +272,10 @@ def _course(
     soaks = entry is None or (bool(entry.revision) and entry.revision != current)
     # An owner's change on top of ours holds our slot until it is over, or late; then it is the owner's, unless one of
     # our containers is to blame. It proves nothing.
-    on_top = soaks and facts.on_top and not facts.ours
-    ours = facts.ours or on_top
     soaked = facts.soaked_at(rollout.min_ready_seconds, _patience(rollout, facts)) if soaks else 0.0
+    over = facts.was_complete and now >= soaked  # what comes on top now begins after it
+    on_top = soaks and facts.on_top and not (facts.ours or over)
+    ours = (facts.ours or on_top) and not over
     # A loss that shows only after the soak may be one of many (a crash loop), or the first: its Pods tell which.
     ends = facts.completed + rollout.min_ready_seconds
     doubtful = isinf(soaked) and facts.arrived and facts.exact and facts.availability_changed >= ends

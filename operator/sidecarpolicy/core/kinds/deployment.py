@@ -200,6 +200,7 @@ def observe(
         moving=not complete and not stands,
         empty=own.replicas == 0,
         paused=workload.paused,
+        was_complete=made and _was_complete(workload, ordered),
         new=new,
         available=own.available.status == "True",
         unhealthy=own.available.status == "False" or given_up,
@@ -267,6 +268,14 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     if not before:
         return revision is not None
     return any(rolled(each.record, policy) != revision for each in before)
+
+
+def _was_complete(workload: Workload, ordered: Sequence[Child]) -> bool:
+    """Whether a change is not seen yet, and what was rolled out before it is complete: in the newest of *ordered*."""
+    own = own_of(workload)
+    unseen = own.observed_generation < workload.generation
+    told = own.progressing.reason == COMPLETE and own.updated_replicas == own.status_replicas > 0
+    return unseen and told and not any(each.replicas for each in ordered[:-1])
 
 
 def _revision_of(metadata: Mapping[str, Any]) -> int:
