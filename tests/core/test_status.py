@@ -430,6 +430,14 @@ def test_a_failure_of_which_nothing_was_told_has_a_reason_all_the_same() -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("count", "begin"), [(1, "the selected workload is skipped: "), (2, "all 2 selected workloads are skipped: ")]
+)
+def test_the_sentence_of_one_that_is_skipped_is_about_one(count: int, begin: str) -> None:
+    status = status_of(a_report(of(*[S] * count)), {}, NOW)
+    assert status["conditions"][1]["message"].startswith(f"{begin}OptedOut ({count}): shop/cart-01: it has the label")
+
+
 def test_the_sentence_of_a_removal_that_is_stuck_says_where() -> None:
     status = status_of(a_report(removing=of(F, U), deleting=True), {}, NOW)
     assert status["conditions"][1]["message"] == (

@@ -97,10 +97,11 @@ def _no_targets(report: Report) -> Readiness | None:
 def _all_skipped(report: Report) -> Readiness | None:
     if not report.matched or report.count(State.SKIPPED) < report.matched or report.removing:
         return None
+    all_of_them = "the selected workload is" if report.matched == 1 else f"all {report.matched} selected workloads are"
     return Readiness(
         ready="False",
         reason=Reason.ALL_SKIPPED,
-        message=f"all {report.matched} selected workloads are skipped: {_why_skipped(report)}",
+        message=f"{all_of_them} skipped: {_why_skipped(report)}",
         stalled=True,
     )
 
