@@ -68,3 +68,31 @@ def test_what_a_policy_of_precedence_begins_to_claim_is_lost_with_its_rollout_an
     log.write_policy()
     run_both(web, log)
     assert carrying(web) == 10
+
+
+def test_who_keeps_undoing_what_stays_of_an_overridden_policy_is_answered_ever_more_rarely() -> None:
+    web, log = sharing()
+    log.spec.update(IN_MEMORY)
+    log.write_policy()
+    one = web["app-00"]
+    undone = 0
+    for _ in range(30):
+        web.cluster_tick()
+        if one.bears("log") is not None:
+            one.edit(without_log)
+            undone += 1
+    assert 3 <= undone <= 6, "three times within ten minutes, then after ten, and twice as long each time"
+
+
+def without_log(body: Json) -> Json:
+    """*body* as a tool writes it that knows nothing of log."""
+    template = body["spec"]["template"]
+    left = [
+        each
+        for each in template["spec"]["initContainers"]
+        if ":log" not in each["image"] and "/log" not in each["image"]
+    ]
+    return {
+        **body,
+        "spec": {**body["spec"], "template": {**template, "spec": {**template["spec"], "initContainers": left}}},
+    }
