@@ -389,8 +389,17 @@ def test_what_is_scaled_or_annotated_after_the_soak_stays_updated_while_its_cont
     replicas: int,
 ) -> None:
     ours = a_record("web-b", note=Note(stepped=START + 90))
-    changed = a_workload(
-        record=ours, generation=3, observed=2, replicas=replicas, status=(2, 2, 2), conditions=conditions(updated=100)
+    ahead, changed = (
+        a_workload(
+            record=ours,
+            generation=3,
+            observed=2,
+            replicas=replicas,
+            status=(2, 2, 2),
+            conditions=conditions(updated=100),
+            metadata={"annotations": {REVISION_ANNOTATION: told}},
+        )
+        for told in ("1", "2")
     )
     over = seen(changed, *soaked_with(ours), now=131)
     assert (over.state, over.holds_slot, over.evidence, over.busy) == (State.UPDATED, False, True, True)
@@ -398,6 +407,10 @@ def test_what_is_scaled_or_annotated_after_the_soak_stays_updated_while_its_cont
     assert (soaking.state, soaking.holds_slot, soaking.evidence) == (State.PROGRESSING, True, False)
     put_back = seen(changed, *soaked_with(ours)[:1], a_replica_set(3, A, 0, created=130), now=131)
     assert (put_back.state, put_back.holds_slot, put_back.evidence) == (State.PROGRESSING, True, False)
+    late = seen(ahead, *soaked_with(ours), now=131)
+    assert (late.state, late.holds_slot, late.evidence) == (State.PROGRESSING, True, False), (
+        "that is of before our step"
+    )
 
 
 def test_a_hotfix_long_after_our_step_is_the_owners() -> None:

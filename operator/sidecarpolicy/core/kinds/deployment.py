@@ -271,11 +271,15 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
 
 
 def _was_complete(workload: Workload, ordered: Sequence[Child]) -> bool:
-    """Whether a change is not seen yet, and what was rolled out before it is complete: in the newest of *ordered*."""
+    """Whether a change is not seen yet, and what was rolled out before it is complete: in the newest of *ordered*.
+
+    That has to be the ReplicaSet that the status tells of: one that is seen ahead of it is of another rollout.
+    """
     own = own_of(workload)
     unseen = own.observed_generation < workload.generation
     told = own.progressing.reason == COMPLETE and own.updated_replicas == own.status_replicas > 0
-    return unseen and told and not any(each.replicas for each in ordered[:-1])
+    same = bool(ordered) and ordered[-1].number == own.revision
+    return unseen and told and same and not any(each.replicas for each in ordered[:-1])
 
 
 def _revision_of(metadata: Mapping[str, Any]) -> int:
