@@ -24,7 +24,9 @@ HUGE: Manifest = {"resources": {"requests": {"cpu": "100000"}}}
 def test_status_says_what_the_first_one_waits_for_long_before_it_fails(fleet: Fleet, verb: Command) -> None:
     group = [{"name": "eu", "max": 1}]
     fleet.apply(*carts(fleet.namespace, 3), a_proxy(fleet.namespace, rollout={"canary": group}, **HUGE))
-    waiting = poll(lambda: verb("status", "web").stdout, until=lambda text: "Insufficient cpu" in text)
+    waiting = poll(
+        lambda: verb("status", "web").stdout, until=lambda text: "Insufficient cpu" in text and "fails in" in text
+    )
     assert "step: canary group 'eu', 0 of 1 done; 1 of at most 1 at a time, 2 Deployments to go\n" in waiting
     assert re.search(rf"^  {fleet.namespace}/cart-\d: waits for its Pods: .*; fails in \d+", waiting, re.MULTILINE)
     assert fleet.condition("Ready")["reason"] == "RollingOut"

@@ -41,9 +41,11 @@ def conditions(
     ]
 
 
-def seen(workload: Workload, *replica_sets: Child, now: float = 0, update: str | None = "web-b") -> Target:
+def seen(
+    workload: Workload, *replica_sets: Child, now: float = 0, update: str | None = "web-b", cleared_at: float = 0
+) -> Target:
     """Where the workload stands, *now* seconds after START."""
-    return target(WEB, update, workload, replica_sets, None, rollout=ROLLOUT, now=START + now)
+    return target(WEB, update, workload, replica_sets, None, rollout=ROLLOUT, now=START + now, cleared_at=cleared_at)
 
 
 def facts(workload: Workload, replica_sets: Sequence[Child] = (), *, now: float = 0) -> Facts:
@@ -426,8 +428,21 @@ def test_a_hotfix_that_fails_is_the_owners() -> None:
     history = [*soaked_with(ours), a_replica_set(3, ours, 1, created=112)]
     before, late = (seen(stuck, *history, now=now) for now in (711, 712))
     assert (before.holds_slot, before.looks_again) == (True, START + 712)
-    assert (late.holds_slot, late.failing, late.counts, late.state) == (False, False, False, State.UPDATED)
-    assert (late.suspect, late.evidence) == (True, False), "the Pods tell whether a container of ours is to blame"
+    assert (late.holds_slot, late.suspect) == (True, True), "the Pods tell whether a container of ours is to blame"
+    cleared = seen(stuck, *history, now=713, cleared_at=START + 712)
+    assert (cleared.holds_slot, cleared.failing, cleared.counts) == (False, False, False)
+    assert (cleared.state, cleared.evidence) == (State.UPDATED, False)
+
+
+def test_a_hotfix_that_crashes_frees_no_slot_before_its_pods_have_been_looked_at() -> None:
+    """It was up for a moment, and may have been down since because of our container."""
+    ours = a_record("web-b", note=Note(stepped=START + 90))
+    down = a_workload(record=ours, conditions=conditions(updated=112, available="False", changed=115))
+    history = [*soaked_with(ours), a_replica_set(3, ours, 2, created=112)]
+    late = seen(down, *history, now=712)
+    assert (late.holds_slot, late.evidence, late.suspect) == (True, False, True)
+    cleared = seen(down, *history, now=713, cleared_at=START + 712)
+    assert (cleared.holds_slot, cleared.evidence, cleared.failing) == (False, False, False)
 
 
 def soaked_with(ours: str) -> list[Child]:

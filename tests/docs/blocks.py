@@ -110,13 +110,13 @@ def _without_comment(line: str) -> str:
 
 
 def spans(page: str) -> list[Command]:
-    """Return what stands in single backquotes in *page* and begins with one of our verbs, as commands."""
+    """Return what stands in single backquotes in *page* and begins with a program and its verb, as commands."""
     content = (ROOT / page).read_text(encoding="utf-8")
     bare = _FENCE.sub(lambda found: "\n" * found[0].count("\n"), content)
     return [
         Command(page=page, line=bare.count("\n", 0, found.start()) + 1, text=found[1])
         for found in _INLINE.finditer(bare)
-        if re.match(r"(sidecarpolicy|kubectl|helm) ", found[1])
+        if re.match(r"(sidecarpolicy|kubectl|helm) |make( |$)", found[1])
     ]
 
 

@@ -26,7 +26,8 @@ def complaint(program: str, arguments: tuple[str, ...]) -> str:
         known = _theirs(program, *verbs)
         return "" if known and known >= set(used) else _said(program, " ".join(verbs), set(used) - known)
     if program == "make":
-        return "" if _target(arguments[0]) else f"the Makefile has no target {arguments[0]}"
+        targets = [each for each in arguments if "=" not in each]
+        return "" if _target(*targets) else f"the Makefile has no target {' '.join(targets)}"
     return "" if program in ("source", "echo", "docker", "date") else f"{program} is no program that the pages explain"
 
 
@@ -57,7 +58,7 @@ def _theirs(program: str, *verbs: str) -> frozenset[str]:
     return frozenset(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", "\n".join(texts)))
 
 
-def _target(name: str) -> bool:
-    """Tell whether the Makefile knows how to make *name*."""
-    done = subprocess.run(["make", "--dry-run", name], cwd=ROOT, capture_output=True, check=False)
+def _target(*names: str) -> bool:
+    """Tell whether the Makefile knows how to make *names*; what it makes by itself if there are none."""
+    done = subprocess.run(["make", "--dry-run", *names], cwd=ROOT, capture_output=True, check=False)
     return done.returncode == 0

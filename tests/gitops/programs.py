@@ -47,7 +47,7 @@ SOURCES = (
 @cache
 def program(name: str) -> Path:
     """Return where a program is, after building it if need be."""
-    return binaries.require([name], SOURCES)[name]
+    return binaries.require([name], (*binaries.SOURCES, *SOURCES))[name]
 
 
 class Server:

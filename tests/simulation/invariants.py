@@ -249,7 +249,9 @@ class Invariants:
         """Whether a Deployment was unhealthy before, failed for reasons of its namespace, or is its owner's matter."""
         flight = self.flights[key]
         body = self.server.find(DEPLOYMENTS, *key[1])
-        if self.now() < flight.counts_from or (body is not None and body["spec"].get("paused")):
+        if self.now() < flight.counts_from:
+            return True
+        if body is not None and (body["spec"].get("paused") or body["metadata"].get("deletionTimestamp")):
             return True
         down = body is not None and condition_of(body, "Available").get("status") == "False"
         if body is not None and down and (left_out(body) or not is_in_fleet(body)):

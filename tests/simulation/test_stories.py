@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
+from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.policy import Rollout
+from sidecarpolicy.engine import term
+from sidecarpolicy.engine.context import Context
+from sidecarpolicy.engine.observe import observe as look
 from sidecarpolicy.names import OnFailure, Strategy
 from tests.core.golden import GOLDEN
 from tests.simulation.fleets import (
@@ -164,6 +170,38 @@ def test_a_new_deployment_during_a_rollout_gets_the_completed_revision_at_once()
     world.run()
     tell(world, "new-deployments-during-a-rollout")
     assert everywhere(world, "web-b")
+
+
+def test_a_new_deployment_does_not_wait_until_the_others_have_been_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = [established(f"app-{number:03}", revision="web-a") for number in range(200)]
+    world = World(fleet, Rollout(strategy=Strategy.ALL_AT_ONCE), current="web-a", update="web-a")
+    world.arrive(Deployment("before"))
+    world.tick()
+    observed = 0
+
+    def observe(identity: WorkloadId, context: Context) -> float | None:
+        nonlocal observed
+        observed += 1
+        world.cluster.loop.now += 0.01  # it takes its time
+        if observed == 10:
+            world.arrive(Deployment("new"))
+        return look(identity, context)
+
+    moved: dict[str, int] = {}
+
+    def note(_: object) -> None:
+        for move in world.moves:
+            moved.setdefault(move.deployment.rpartition("/")[2], observed)
+
+    world.server.observers.append(note)
+    monkeypatch.setattr(term, "observe", observe)
+    monkeypatch.setattr(term, "OBSERVED_AT_ONCE", 5)
+    world.edit("web-b")
+    world.tick()
+    assert world["new"].revision == "web-a"
+    assert moved.pop("before") == 0
+    assert moved.pop("new") < 100
+    assert min(moved.values()) >= 200
 
 
 def test_those_without_pods_come_last_and_take_no_slot() -> None:

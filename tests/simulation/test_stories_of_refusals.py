@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from sidecarpolicy import names
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.port import Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
 from sidecarpolicy.names import Removal
+from tests.simulation.controllers import Controllers
 from tests.simulation.faults import Fault, Request
-from tests.simulation.fleets import a_world, an_updated_world, everywhere, ticks
+from tests.simulation.fleets import EVERYWHERE, a_world, an_updated_world, everywhere, ticks
 from tests.simulation.stories import World, established
 from tests.simulation.test_faults import QUICK, is_workload_patch, some, suffers, until
 from tests.simulation.test_stories_of_owners import events, with_sidecar
@@ -105,6 +108,30 @@ def test_a_removal_that_waits_for_its_approval_is_not_given_up_for_an_old_error(
     ticks(world, 60)
     assert world.settled().startswith("RemovalHeld"), "nobody has approved it"
     assert everywhere(world, "web-a")
+
+
+def test_a_removal_is_tried_once_more_before_it_is_given_up() -> None:
+    """What was refused once waits for ten minutes, which is longer than a policy may be held."""
+    world = a_world(some(2), replace(QUICK, progress_deadline_seconds=60), current="web-a")
+    world.run()
+    sent = asks_again(world, "app-01", Fault.REJECTED)
+    world.delete()
+    until(world, lambda: bool(sent))
+    world.cluster.faults.rules.clear()
+    until(world, lambda: world.object is None)
+    assert [each.revision for each in world.deployments] == [None, None]
+
+
+def test_a_namespace_that_is_stuck_in_deletion_holds_no_policy_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an aggregated API is down no namespace is emptied: Kubernetes does not know what is in it."""
+    fleet = [established(name, namespace=name, revision="web-a") for name in ("shop", "other")]
+    world = World(fleet, QUICK, policy=EVERYWHERE, current="web-a", update="web-a")
+    world.tick()
+    monkeypatch.setattr(Controllers, "end_namespaces", lambda _: None)
+    world.server.delete(NAMESPACES, "", "other")
+    world.delete()
+    until(world, lambda: world.object is None)
+    assert [each.revision for each in fleet] == [None, "web-a"]
 
 
 def test_what_is_given_up_is_told_once() -> None:

@@ -185,7 +185,9 @@ def require(programs: Iterable[str], sources: Sequence[Source] | None = None) ->
     found: dict[str, Path] = {}
     missing: dict[str, list[str]] = {}
     for program in dict.fromkeys(programs):
-        source = next(source for source in sources if program in source.packages)
+        source = next((each for each in sources if program in each.packages), None)
+        if source is None:
+            raise BuildError(f"nothing here builds a program named {program!r}")
         if there := _on_this_machine(program, source):
             found[program] = there
         else:

@@ -200,7 +200,8 @@ def target(
     waits = facts.moving and not (facts.new and revision is None and not busy_until)
     moving, failed = course.under_way or course.soaking, course.failing or rolled_back
     # Where the newest rollout is another's, what the policy has there was rolled out before.
-    evidence = (facts.arrived or not course.ours) and not course.unproven and revision == update and not facts.empty
+    proven = (facts.arrived or not course.ours) and not (course.unproven or course.released)
+    evidence = proven and revision == update and not facts.empty
     found = Target(
         workload=workload.id,
         state=_state(skip, revision, update, moving=moving, failed=failed),
@@ -246,10 +247,10 @@ class _Course:
     """How far a policy's rollout on one workload has come.
 
     *ours*: the newest rollout is the policy's, or holds its slot. *joined*: it is part of the owner's own. *last*: when
-    it made progress. *late*: it has made none for too long. *released*: what is late is the owner's. *under_way*: not
-    complete. *unproven*: complete, and not for long enough yet to prove anything; *soaking*: so does it hold its slot.
-    *failing* or *suspect*: as in a Target. *moments*: when that changes by
-    time alone. Times are in seconds since the epoch.
+    it made progress. *late*: it has made none for too long. *released*: what is late is the owner's, and its Pods do
+    not blame a container of ours. *under_way*: not complete. *unproven*: complete, and not for long enough yet to prove
+    anything; *soaking*: so does it hold its slot. *failing* or *suspect*: as in a Target. *moments*: when that changes
+    by time alone. Times are in seconds since the epoch.
     """
 
     ours: bool
@@ -270,8 +271,8 @@ def _course(
 ) -> _Course:
     # What was taken out is watched as what was put in; where a note is left of it, it was rolled back.
     soaks = entry is None or (bool(entry.revision) and entry.revision != current)
-    # An owner's change on top of ours holds our slot until it is over, or late; then it is the owner's, unless one of
-    # our containers is to blame. It proves nothing.
+    # An owner's change on top of ours holds our slot until it is over, or is late and its Pods have been looked at:
+    # then it is the owner's, unless one of our containers is to blame. It proves nothing.
     soaked = facts.soaked_at(rollout.min_ready_seconds, _patience(rollout, facts)) if soaks else 0.0
     over = facts.was_complete and now >= soaked  # what comes on top now begins after it
     on_top = soaks and facts.on_top and not (facts.ours or over)
@@ -291,7 +292,7 @@ def _course(
         last = facts.completed
     deadline = _deadline(facts, last, rollout, under_way=ours and not (facts.arrived or paused))
     late = deadline is not None and now >= deadline and not (facts.arrived and joined)
-    released = late and on_top
+    released = late and on_top and deadline is not None and cleared_at >= deadline
     unproven = ours and facts.arrived and now < soaked and not (facts.empty or released)
     suspect = (late and (joined or on_top)) or (ours and doubtful and not late)
     return _Course(

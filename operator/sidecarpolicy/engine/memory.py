@@ -153,9 +153,10 @@ class WorkloadMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unwritten:
-    """A removal of which writes fail: *since* the first of them in a row, nothing is tried *until*, and *why*."""
+    """A removal whose writes fail: *since* the first of them in a row, at *last*; nothing is tried *until*; *why*."""
 
     since: float
+    last: float
     until: float
     why: str
 

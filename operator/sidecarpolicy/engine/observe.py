@@ -51,6 +51,7 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
     judgement = judged(workload, context)
     failed = failed_write(workload, context)
     moments = [failed.backoff.until] if failed is not None else []
+    goes = workload.deleting or cache.namespace(identity.namespace).terminating
     for policy in sorted(concerned):
         cached = cache.policies[policy]
         found = _target(cached, workload, children, judgement, context, wanted=policy in selecting, failed=failed)
@@ -58,7 +59,7 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
         before = fleet.get(identity)
         if policy in selecting:
             fleet.put(found, wanted=True)
-        elif not workload.deleting and (found.recorded or found.holds_slot):
+        elif not goes and (found.recorded or found.holds_slot):
             if proves_removal(before, found):
                 memory.of_policy(policy).removal_proven = True
             fleet.put(found, wanted=False)

@@ -29,14 +29,13 @@ def diagnosis_of(workload: Workload, context: Context) -> Diagnosis | None:
 
 
 def assume(workload: Workload, context: Context) -> None:
-    """Go on without a look at the Pods: then the workload's own conditions have to do."""
-    if diagnosis_of(workload, context) is None:
-        context.memory.of(workload.id).diagnosed = Diagnosed(
-            uid=workload.uid,
-            generation=workload.generation,
-            at=context.now(),
-            diagnosis=Diagnosis(reason=PROGRESS_DEADLINE, message=UNSEEN),
-        )
+    """Go on without a look at the Pods: then what was seen before, or the workload's own conditions, have to do."""
+    context.memory.of(workload.id).diagnosed = Diagnosed(
+        uid=workload.uid,
+        generation=workload.generation,
+        at=context.now(),
+        diagnosis=diagnosis_of(workload, context) or Diagnosis(reason=PROGRESS_DEADLINE, message=UNSEEN),
+    )
 
 
 async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:

@@ -289,7 +289,8 @@ def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) 
         before = remembered.unwritten.get(workload)
         in_a_row = before is not None and now <= before.until + BETWEEN_TRIES
         since = before.since if before is not None and in_a_row else now
-        remembered.unwritten[workload] = Unwritten(since=since, until=backoff.until, why=backoff.message)
+        last = before.last if before is not None and before.until == backoff.until else now
+        remembered.unwritten[workload] = Unwritten(since=since, last=last, until=backoff.until, why=backoff.message)
     for workload in remembered.unwritten.keys() - failing.keys():
         found = remembered.fleet.get(workload)
         if found is None or not found.recorded:
@@ -297,8 +298,20 @@ def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) 
     return {
         workload: each.why
         for workload, each in remembered.unwritten.items()
-        if workload in failing and now >= each.since + limit
+        if workload in failing and each.last >= each.since + limit
     }
+
+
+def _try_once_more(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> None:
+    """Have each removal tried again that is to be given up unless that fails: what was refused waits much longer."""
+    now = context.now()
+    limit = cached.policy.rollout.progress_deadline_seconds if cached.policy is not None else 600
+    for workload, each in remembered.unwritten.items():
+        target = remembered.fleet.get(workload)
+        if each.last < each.since + limit <= now and target is not None and target.backoff is not None:
+            context.memory.of(workload).failed = None
+            if context.cache.listener is not None:
+                context.cache.listener.workload_changed(workload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,6 +355,7 @@ class PolicyPass:
             limit = state.rollout.progress_deadline_seconds
             due_at = (each.since + limit for each in remembered.unwritten.values())
             moments += [each for each in due_at if each > state.now]
+            _try_once_more(cached, remembered, self.context)
         due = None if self.pod_security.restores(cached) else await self.reporter.report(cached, state, now)
         again = await self.pod_security.ask_again(identity)  # last: it may take long, and what it finds is told
         return min((*moments, *(each for each in (due, again) if each is not None)), default=None)

@@ -3,8 +3,9 @@
     changed ─► dirty ─► observe ─► fleets ─► writes of workloads (a free worker takes the most urgent step)
                                         └──► passes over policies (revisions, halts, completion, report)
 
-One direction: what was written comes back as a change. Nothing is decided while anything is dirty, so a step is never
-older than the write that it leads to. Repairs and rollbacks come before steps, steps before the initial look.
+One direction: what was written comes back as a change. No step under a budget is taken while anything is dirty, so
+none is older than the write that it leads to. What is urgent depends on its own workload alone, and does not wait for
+the others to be observed: repairs, rollbacks, and what is new. Steps come before the initial look.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from math import inf
 from typing import Any
@@ -29,7 +30,7 @@ from sidecarpolicy.engine.observe import fleet_of, observe
 from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.policy_pass import PolicyPass, note_backoffs, rollout_state
 from sidecarpolicy.engine.port import Api, Events, Leadership
-from sidecarpolicy.engine.prepare import NO_STEPS, is_inspected, is_settled
+from sidecarpolicy.engine.prepare import is_inspected, is_settled
 from sidecarpolicy.engine.retries import OF_WORKLOADS
 from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.engine.status_writer import Reporter
@@ -82,9 +83,10 @@ class Term:
         )
         self._wake = asyncio.Event()
         self._clean = asyncio.Event()  # nothing is dirty
-        self._dirty: dict[WorkloadId, None] = {}
+        self._dirty: OrderedDict[WorkloadId, None] = OrderedDict()
+        self._new: set[WorkloadId] = set()  # their first Pods are starting without sidecars
         self._to_inspect: dict[WorkloadId, None] = {}  # for the first time
-        self._urgent: deque[WorkloadId] = deque()
+        self._urgent: dict[WorkloadId, None] = {}
         self._writing: dict[WorkloadId, Mapping[PolicyId, Step]] = {}
         self._hungry: OrderedDict[PolicyId, None] = OrderedDict()
         self._waiting: dict[PolicyId, float] = {}  # for a pass, since when
@@ -103,6 +105,9 @@ class Term:
             return
         if workload not in self._dirty:
             self._dirty[workload] = None
+            if remembered is None:
+                self._new.add(workload)
+                self._dirty.move_to_end(workload, last=False)
             self.metrics.queued("workloads")
         self._clean.clear()
         self._wake.set()
@@ -158,6 +163,7 @@ class Term:
         if self._dirty:
             self._observe_some()
             if self._dirty:
+                self._start_writes()
                 await asyncio.sleep(0)
                 return
             # No pause here: of a burst of answers each would wait for the last before the next write begins.
@@ -222,12 +228,13 @@ class Term:
 
     def _observe_some(self) -> None:
         for _ in range(min(OBSERVED_AT_ONCE, len(self._dirty))):
-            identity = next(iter(self._dirty))
-            del self._dirty[identity]
+            identity, _ = self._dirty.popitem(last=False)
             self._observe(identity)
 
     def _observe(self, identity: WorkloadId) -> None:
         context = self.context
+        is_new = identity in self._new
+        self._new.discard(identity)
         remembered = context.memory.workloads.get(identity)
         before = remembered.in_fleets if remembered is not None else frozenset()
         try:
@@ -245,7 +252,11 @@ class Term:
         judgement = judged(workload, context)
         if is_settled(workload, judgement, context) and is_inspected(workload, judgement, context):
             return
-        if remembered.inspected is None:
+        if is_new:
+            self._inspect(identity)
+            if self._urgent_steps(identity):
+                self._urgent[identity] = None
+        elif remembered.inspected is None:
             if (
                 judgement.record.entries
                 or judgement.verdicts
@@ -272,7 +283,7 @@ class Term:
             return  # it is looked at again when that is written
         try:
             if self._workloads.inspect(workload):
-                self._urgent.append(identity)
+                self._urgent[identity] = None
                 self._wake.set()
         except Exception:  # a mistake of ours, as above
             log.exception("comparing %s failed, trying again in %g s", identity, OF_WORKLOADS.last)
@@ -294,18 +305,18 @@ class Term:
     def _start_writes(self) -> None:
         if self._workloads.paused_until > asyncio.get_running_loop().time():
             return
-        while len(self._writing) < self._workers and not self._dirty:
-            if self._urgent:
-                identity, wanted = self._urgent.popleft(), NO_STEPS
-                if identity in self._writing:
-                    continue
-                wanted = self._urgent_steps(identity)
-            elif (found := self._next_step()) is not None:
-                identity, wanted = found
-            else:
-                return
+        while len(self._writing) < self._workers and (found := self._next_write()) is not None:
+            identity, wanted = found
             self._writing[identity] = wanted
             self._start(self._write(identity, wanted), identity)
+
+    def _next_write(self) -> tuple[WorkloadId, Mapping[PolicyId, Step]] | None:
+        """What is urgent and observed; after all that, and once everything is observed, a step."""
+        for identity in self._urgent:
+            if identity not in self._dirty and identity not in self._writing:
+                del self._urgent[identity]
+                return identity, self._urgent_steps(identity)
+        return None if self._dirty else self._next_step()
 
     def _next_step(self) -> tuple[WorkloadId, Mapping[PolicyId, Step]] | None:
         """The most urgent step, fair over policies; with it every step on that workload that needs no budget."""
