@@ -270,6 +270,29 @@ def test_a_cluster_policy_reaches_the_namespaces_it_selects(fleet: Fleet, cluste
     assert traces(fleet.deployments().values()) == []
 
 
+@pytest.mark.parametrize("kind", [names.POLICY, names.CLUSTER_POLICY])
+def test_a_policy_is_renamed_without_a_rollout(fleet: Fleet, cluster: localcluster.Cluster, kind: str) -> None:
+    fleet.apply(a_cart(fleet.namespace))
+    fleet.apply(a_quick_policy(fleet.namespace, name="old"))
+    fleet.wait("RolloutComplete", "old")
+    before = fleet.templates()
+    name = f"new-{fleet.namespace}"
+    here = {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}}
+    spec = fleet.get("sidecarpolicies/old", version=names.API_VERSION)["spec"]
+    if kind == names.POLICY:
+        fleet.apply(a_policy(name, fleet.namespace, **spec | {"priority": 1}))
+    else:
+        rollout = spec["rollout"] | {"removal": "Automatic"}
+        fleet.apply(a_cluster_policy(name, **spec | {"namespaceSelector": here, "rollout": rollout}))
+    fleet.wait("RolloutComplete", name, kind=kind)
+    fleet.delete_policy("old")
+    fleet.wait("RolloutComplete", name, kind=kind)
+    assert fleet.templates() == before
+    assert init_names(fleet.deployment()) == ["migrate", "proxy"]
+    cluster.kubectl("delete", names.PLURALS[kind], name, *(f"--namespace={fleet.namespace}",) * (kind == names.POLICY))
+    assert init_names(fleet.deployment()) == ["migrate"]
+
+
 def test_two_policies_share_a_deployment_in_order_of_precedence(fleet: Fleet) -> None:
     fleet.apply(a_cart(fleet.namespace))
     fleet.apply(

@@ -372,18 +372,19 @@ def _updates(
 
 
 def _to_update(each: Target, situation: Situation, why: str) -> Step:
-    note = _note_before(each, situation.update)
+    note = _note_before(each, situation.update, situation.current)
     return Step(workload=each.workload, revision=situation.update, note=note, why=why)
 
 
-def _note_before(each: Target, update: str | None) -> Note:
+def _note_before(each: Target, update: str | None, current: str | None) -> Note:
     """What to write down with the step to *update*: where the workload could go back to, and how it was.
 
     Of a rollout under way nothing is known to be good: what it had before that stays the way back. One that is being
-    rolled back is on its way to just that.
+    rolled back is on its way to just that, and so is one on its way back to *current*.
     """
     if each.under_way and not each.new:
-        before = (each.revision or "") if each.note.failed else each.note.previous
+        goes_back = each.note.failed or (each.revision is not None and each.revision == current)
+        before = (each.revision or "") if goes_back else each.note.previous
         previous = before if before != update else ""
         return Note(previous=previous, unhealthy_before=each.note.unhealthy_before)
     # Never to have been available is to be unhealthy, be it because it is new.

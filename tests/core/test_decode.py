@@ -142,6 +142,11 @@ REFUSED: list[tuple[Json, str, str]] = [
     (a_policy(sidecars=[{"name": "proxy"}]), "spec.sidecars[0].container.image", "must be given"),
     (a_policy(sidecars=[a_sidecar(container={"image": ""})]), "spec.sidecars[0].container.image", "must be given"),
     (
+        a_policy(sidecars=[a_sidecar(container={"image": "proxy:1 "})]),
+        "spec.sidecars[0].container.image",
+        "must have no white space, not 'proxy:1 '",
+    ),
+    (
         a_policy(sidecars=[a_sidecar(container={"name": "x"})]),
         "spec.sidecars[0].container.name",
         "must not be set: the policy",

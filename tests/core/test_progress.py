@@ -90,6 +90,7 @@ def test_is_complete(what: str, workload: dict[str, Any], complete: bool) -> Non
         ("the ReplicaSet for it is not made yet", B, [(1, A, 2)], True),
         ("the same, with Recreate: the old one is scaled down", B, [(1, A, 0)], True),
         ("back to A half-way, its ReplicaSet is used again", A, [(2, B, 1), (3, A, 1)], True),
+        ("undone in our soak and put right before a Pod was replaced", B, [(1, None, 0), (3, B, 2), (4, A, 0)], True),
         ("the same with nothing made since", A, [(1, A, 2)], True),
         ("revisionHistoryLimit 0, no history left", B, [(2, B, 2)], True),
         ("no history and nothing of ours", None, [(2, None, 2)], False),
@@ -383,6 +384,35 @@ def test_a_hotfix_in_the_soak_ends_neither_the_soak_nor_the_slot() -> None:
     over = a_workload(record=ours, conditions=conditions(updated=150))
     history = [*soaked_with(ours), a_replica_set(3, ours, 2, created=112)]
     assert [seen(over, *history, now=now).holds_slot for now in (151, 179, 180)] == [True, True, False]
+
+
+@pytest.mark.parametrize("replicas", [2, 5, 1])
+def test_what_is_scaled_or_annotated_after_the_soak_stays_updated_while_its_controller_has_not_seen_it(
+    replicas: int,
+) -> None:
+    ours = a_record("web-b", note=Note(stepped=START + 90))
+    ahead, changed = (
+        a_workload(
+            record=ours,
+            generation=3,
+            observed=2,
+            replicas=replicas,
+            status=(2, 2, 2),
+            conditions=conditions(updated=100),
+            metadata={"annotations": {REVISION_ANNOTATION: told}},
+        )
+        for told in ("1", "2")
+    )
+    over = seen(changed, *soaked_with(ours), now=131)
+    assert (over.state, over.holds_slot, over.evidence, over.busy) == (State.UPDATED, False, True, True)
+    soaking = seen(changed, *soaked_with(ours), now=129)
+    assert (soaking.state, soaking.holds_slot, soaking.evidence) == (State.PROGRESSING, True, False)
+    put_back = seen(changed, *soaked_with(ours)[:1], a_replica_set(3, A, 0, created=130), now=131)
+    assert (put_back.state, put_back.holds_slot, put_back.evidence) == (State.PROGRESSING, True, False)
+    late = seen(ahead, *soaked_with(ours), now=131)
+    assert (late.state, late.holds_slot, late.evidence) == (State.PROGRESSING, True, False), (
+        "that is of before our step"
+    )
 
 
 def test_a_hotfix_long_after_our_step_is_the_owners() -> None:

@@ -399,7 +399,7 @@ def test_the_sentence_of_a_halt_outlives_the_one_that_failed() -> None:
         ready_of(status_of(a_report(targets, halted=True, attempt="web-b#1"), {}, NOW))["message"]
         for targets in (of(P), [*of(P), rolled_back(2)])
     )
-    assert "what failed has gone or recovered since; rolled back" in gone
+    assert "what failed has gone, recovered or been skipped since; rolled back" in gone
     assert "shop/cart-02 failed: the cause cannot be seen any more; rolled back" in silent
 
 
@@ -428,6 +428,14 @@ def test_a_failure_of_which_nothing_was_told_has_a_reason_all_the_same() -> None
             "since": timestamp(NOW),
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("count", "begin"), [(1, "the selected workload is skipped: "), (2, "all 2 selected workloads are skipped: ")]
+)
+def test_the_sentence_of_one_that_is_skipped_is_about_one(count: int, begin: str) -> None:
+    status = status_of(a_report(of(*[S] * count)), {}, NOW)
+    assert status["conditions"][1]["message"].startswith(f"{begin}OptedOut ({count}): shop/cart-01: it has the label")
 
 
 def test_the_sentence_of_a_removal_that_is_stuck_says_where() -> None:
@@ -773,6 +781,8 @@ def test_what_a_deletion_waits_for_is_counted_by_what_was_tried() -> None:
     assert (
         "its sidecars are gone, and its record is still on 1 workload" in ready_of(status_of(rest, {}, NOW))["message"]
     )
+    last = a_report(removing=[gone], deleting=True)
+    assert "its sidecars are gone, and 1 workload still rolls out" in ready_of(status_of(last, {}, NOW))["message"]
 
 
 def test_a_namespace_that_is_backed_off_is_told_with_the_reason() -> None:

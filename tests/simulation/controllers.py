@@ -19,6 +19,8 @@ from tests.simulation.server import EVERY_RESOURCE, Change, Place, Server
 TICK = 10.0
 NO_DEADLINE = 2147483647
 COMPLETE = "NewReplicaSetAvailable"
+GIVEN_UP = "ProgressDeadlineExceeded"
+PAUSED = "DeploymentPaused"
 IMAGES = "example.test/"
 NOT_COPIED = frozenset({"kubectl.kubernetes.io/last-applied-configuration", REVISION_ANNOTATION})
 
@@ -161,12 +163,14 @@ class Controllers:
         if not is_observed(body):
             newest = sets[-1] if sets else None
             if body["spec"].get("paused"):
-                self._status(body, sets, now)
+                under_way = progressing.get("reason") not in (COMPLETE, GIVEN_UP)
+                self._status(body, sets, now, progressing=("Unknown", PAUSED) if under_way else None)
             elif newest is not None and _template_of(newest) == template:
                 if progressing.get("reason") == COMPLETE or newest["spec"]["replicas"] > replicas:
                     newest = self._scaled(newest, replicas)
                 self._copy_annotations(body, newest, number_of(newest))
-                self._status(body, self.replica_sets(body), now)
+                resumed = ("Unknown", "DeploymentResumed") if progressing.get("reason") == PAUSED else None
+                self._status(body, self.replica_sets(body), now, progressing=resumed)
             else:
                 self._begin(body, sets, behaviour, now)
         elif body["spec"].get("paused") or not sets:
@@ -209,7 +213,7 @@ class Controllers:
         """A new Deployment whose first rollout was given up long ago."""
         self.roll(body)
         body = self.server.get(DEPLOYMENTS, body["metadata"]["namespace"], body["metadata"]["name"])
-        given_up = ("False", "ProgressDeadlineExceeded")
+        given_up = ("False", GIVEN_UP)
         self._status(body, self.replica_sets(body), self.server.now(), progressing=given_up)
 
     def refuse(self, body: Json) -> None:
@@ -333,7 +337,7 @@ class Controllers:
         if deadline == NO_DEADLINE or progressing.get("status") == "False":
             return
         if now - seconds_of(progressing.get("lastUpdateTime")) >= deadline:
-            self._status(body, sets, now, progressing=("False", "ProgressDeadlineExceeded"), refused=quota)
+            self._status(body, sets, now, progressing=("False", GIVEN_UP), refused=quota)
 
     def _status(
         self,

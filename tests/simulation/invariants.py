@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
@@ -152,6 +152,9 @@ class Invariants:
             self._ours(change, change.before)
         elif names.RECORD in _annotations(change.before) and names.RECORD not in _annotations(change.after):
             self.without_record.add(change.place)
+        if change.before["spec"].get("paused") and not change.after["spec"].get("paused"):
+            for key in [each for each in self.flights if each[1] == change.place]:
+                self.flights[key] = replace(self.flights[key], counts_from=self.now() + ON_ITS_WAY)
         if not change.after["spec"]["replicas"]:  # nothing of it is in flight, and it proves nothing
             for key in [each for each in self.flights if each[1] == change.place]:
                 del self.flights[key]
@@ -246,7 +249,9 @@ class Invariants:
         """Whether a Deployment was unhealthy before, failed for reasons of its namespace, or is its owner's matter."""
         flight = self.flights[key]
         body = self.server.find(DEPLOYMENTS, *key[1])
-        if body is not None and body["metadata"].get("deletionTimestamp"):
+        if self.now() < flight.counts_from:
+            return True
+        if body is not None and (body["spec"].get("paused") or body["metadata"].get("deletionTimestamp")):
             return True
         down = body is not None and condition_of(body, "Available").get("status") == "False"
         if body is not None and down and (left_out(body) or not is_in_fleet(body)):

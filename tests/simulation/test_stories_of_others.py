@@ -27,6 +27,18 @@ def test_an_autoscaler_and_a_lost_node_long_after_the_rollout_are_nothing_of_our
     assert world.settled().startswith("RolloutComplete")
 
 
+def test_an_autoscaler_soon_after_the_rollout_changes_no_count_before_its_controller_has_seen_it() -> None:
+    """A rollout of the owner's would show only then; a scaling never does."""
+    world = an_updated_world()
+    world.run()
+    for replicas in (9, 3):
+        world["app-07"].scale(replicas)
+        world.cluster.loop.run_to(world.cluster.loop.now + 4)
+        assert world.counts() == {"updated": 30}
+        assert world.settled().startswith("RolloutComplete")
+        ticks(world, 2)
+
+
 def test_an_owners_own_bad_rollout_in_the_middle_is_not_counted() -> None:
     world = an_updated_world()
     ticks(world, 6)

@@ -9,7 +9,7 @@ import pytest
 from sidecarpolicy import names
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.port import Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
 from sidecarpolicy.names import Removal
 from tests.simulation.controllers import Controllers
 from tests.simulation.faults import Fault, Request
@@ -155,3 +155,24 @@ def test_what_is_given_up_is_told_once() -> None:
     until(world, lambda: world.object is None)
     assert len(conflicts) == 3
     assert len(events(world, "RemovalGivenUp")) == 1
+
+
+def test_nothing_is_created_in_a_namespace_that_is_being_deleted() -> None:
+    """Its controller deletes the revisions before the policy; what is created then is refused."""
+    world = an_updated_world(some(3), QUICK)
+    world.run()
+    created: list[Request] = []
+
+    def rule(request: Request) -> Fault | None:
+        if request.resource == REVISIONS and request.verb == "create":
+            created.append(request)
+        return None
+
+    suffers(world, rule)
+    world.server.delete(NAMESPACES, "", "shop")
+    for each in world.server.every(REVISIONS, "shop"):
+        world.server.delete(REVISIONS, "shop", each["metadata"]["name"])
+    world.cluster.loop.run_to(world.cluster.loop.now + 5)
+    assert created == []
+    ticks(world, 3)
+    assert world.object is None

@@ -233,8 +233,11 @@ def _container(cursor: Cursor) -> Json:
     for field in OURS_TO_SET:
         if not cursor.field(field).absent:
             cursor.field(field).wrong("must not be set: the policy sets it")
-    if not cursor.field("image").text():
+    image = cursor.field("image").text()
+    if not image:
         cursor.field("image").wrong("must be given")
+    elif image.split() != [image]:  # the API server takes it in a template, and no Pod can be made of that
+        cursor.field("image").wrong(f"must have no white space, not {image!r}")
     _mounts_are_apart(cursor.field("volumeMounts"))
     readiness = cursor.field("readinessProbe")
     readiness.mapping()

@@ -535,20 +535,21 @@ def _config(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
 
 
 def _to_update(each: Target, state: RolloutState, why: str, *, takes_slot: bool) -> Step:
-    note = _note_before(each, state.update)
+    note = _note_before(each, state.update, state.current)
     if is_older(each.revision):  # a leader whose clock is behind is not to write one from before the restarts began
         note = replace(note, stepped=float(int(state.config_since)))
     return Step(workload=each.workload, revision=state.update, takes_slot=takes_slot, note=note, why=why)
 
 
-def _note_before(each: Target, update: str | None) -> Note:
+def _note_before(each: Target, update: str | None, current: str | None) -> Note:
     """What to write down with the step to *update*: where the workload could go back to, and how it was.
 
     Of a rollout under way nothing is known to be good: what it had before that stays the way back. One that is being
-    rolled back is on its way to just that.
+    rolled back is on its way to just that, and so is one on its way back to *current*, which was rolled out completely:
+    its author has gone back, or its owner has undone our step.
     """
     if each.under_way and not each.new:
-        goes_back = bool(each.note.failed)
+        goes_back = bool(each.note.failed) or (each.revision is not None and each.revision == current)
         before = (each.revision or "") if goes_back else each.note.previous
         previous = before if before != update else ""
         config = each.config if goes_back else each.note.config

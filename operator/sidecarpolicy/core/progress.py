@@ -208,7 +208,7 @@ def target(
         skip=skip,
         revision=revision,
         health=_health(facts),
-        holds_slot=moving and not course.joined and not facts.empty,
+        holds_slot=moving and not (course.joined or facts.empty or (facts.paused and not facts.arrived)),
         busy=(course.joined or not course.under_way) and (waits or now < busy_until),
         new=facts.new,
         evidence=evidence,
@@ -273,9 +273,10 @@ def _course(
     soaks = entry is None or (bool(entry.revision) and entry.revision != current)
     # An owner's change on top of ours holds our slot until it is over, or is late and its Pods have been looked at:
     # then it is the owner's, unless one of our containers is to blame. It proves nothing.
-    on_top = soaks and facts.on_top and not facts.ours
-    ours = facts.ours or on_top
     soaked = facts.soaked_at(rollout.min_ready_seconds, _patience(rollout, facts)) if soaks else 0.0
+    over = facts.was_complete and now >= soaked  # what comes on top now begins after it
+    on_top = soaks and facts.on_top and not (facts.ours or over)
+    ours = (facts.ours or on_top) and not over
     # A loss that shows only after the soak may be one of many (a crash loop), or the first: its Pods tell which.
     ends = facts.completed + rollout.min_ready_seconds
     doubtful = isinf(soaked) and facts.arrived and facts.exact and facts.availability_changed >= ends
@@ -283,12 +284,13 @@ def _course(
         doubtful, soaked = False, ends
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = entry is not None and entry.joined
+    paused = facts.paused and not facts.arrived  # it waits for its owner: it is not late, and is in nobody's way
     last = None
     if ours and not facts.arrived:
-        last = facts.progressed
+        last = None if paused else facts.progressed
     elif ours and not facts.empty and isinf(soaked):  # it is unavailable again, and a moment's life is no progress
         last = facts.completed
-    deadline = _deadline(facts, last, rollout, under_way=ours and not facts.arrived)
+    deadline = _deadline(facts, last, rollout, under_way=ours and not (facts.arrived or paused))
     late = deadline is not None and now >= deadline and not (facts.arrived and joined)
     released = late and on_top and deadline is not None and cleared_at >= deadline
     unproven = ours and facts.arrived and now < soaked and not (facts.empty or released)

@@ -97,10 +97,11 @@ def _no_targets(report: Report) -> Readiness | None:
 def _all_skipped(report: Report) -> Readiness | None:
     if not report.matched or report.count(State.SKIPPED) < report.matched or report.removing:
         return None
+    all_of_them = "the selected workload is" if report.matched == 1 else f"all {report.matched} selected workloads are"
     return Readiness(
         ready="False",
         reason=Reason.ALL_SKIPPED,
-        message=f"all {report.matched} selected workloads are skipped: {_why_skipped(report)}",
+        message=f"{all_of_them} skipped: {_why_skipped(report)}",
         stalled=True,
     )
 
@@ -109,7 +110,9 @@ def _budget_exceeded(report: Report) -> Readiness | None:
     """More have failed than maxFailures allows: nothing goes on until the policy is edited or resumed."""
     if not report.halted:
         return None
-    back = report.state.rollout.on_failure is OnFailure.ROLLBACK
+    failed = [each for each in report.failed if each.counts]
+    were_rolled_back = bool(failed) and all(each.rolled_back for each in failed)  # before their author edited onFailure
+    back = report.state.rollout.on_failure is OnFailure.ROLLBACK or were_rolled_back
     outcome = (_unrecoverable(report) or "rolled back") if back else "left for inspection"
     edits = "edit the policy"
     if report.halt is not None and (halted := halted_by(report.halt)):
@@ -299,9 +302,12 @@ def changed_configs(found: Sequence[tuple[str, ConfigObject]]) -> str:
 
 def _carried(report: Report) -> str:
     """`2 workloads still carry its sidecars`; where none does, what is left of it."""
-    if report.carrying or not report.recorded:
-        return f"{_workloads(report.carrying)} still {_verb(report.carrying, 'carries', 'carry')} its sidecars"
-    return f"its sidecars are gone, and its record is still on {_workloads(report.recorded)}"
+    if not report.carrying and report.recorded:
+        return f"its sidecars are gone, and its record is still on {_workloads(report.recorded)}"
+    if not report.carrying and report.removing:
+        verb = _verb(report.removing, "rolls", "roll")
+        return f"its sidecars are gone, and {_workloads(report.removing)} still {verb} out"
+    return f"{_workloads(report.carrying)} still {_verb(report.carrying, 'carries', 'carry')} its sidecars"
 
 
 def _there(report: Report) -> str:
@@ -370,7 +376,7 @@ def _worst(report: Report) -> str:
     """`shop/cart failed: proxy: ImagePullBackOff: …`; of several the first that is told about."""
     failed = report.failed
     if not failed:
-        return "what failed has gone or recovered since"
+        return "what failed has gone, recovered or been skipped since"
     first = failed[0]
     what = "cannot be changed" if first.reason == names.REFUSED else "failed"
     return f"{first.workload}{_and_more(failed)} {what}: {cause(first.message) or UNSEEN_CAUSE}"

@@ -247,6 +247,24 @@ def _shared(subject: Subject, revision: Revision, other: Revision) -> str | None
     return None
 
 
+def may_clash(one: Revision, other: Revision) -> bool:
+    """Whether *one* and *other* may not be on one workload together, whatever containers it has."""
+    mine, theirs = _claims(one), _claims(other)
+    clashing = (item.list not in SHARED or mine[item] != theirs[item] for item in mine.keys() & theirs.keys())
+    return any(clashing) or bool(_ports(one) & _ports(other))
+
+
+def _claims(revision: Revision) -> dict[ItemKey, Json]:
+    """Every item that *revision* has anywhere, those of the application's containers as if they were all one."""
+    claimed = {ItemKey(list=INIT_CONTAINERS, name=sidecar.name): sidecar.container for sidecar in revision.sidecars}
+    claimed |= {ItemKey(list=VOLUMES, name=volume["name"]): volume for volume in revision.volumes}
+    claimed |= dict(revision.pod_metadata.items)
+    for listed, additions in ((ENV, revision.application.env), (VOLUME_MOUNTS, revision.application.volume_mounts)):
+        for addition in additions:
+            claimed[place_of(ItemKey(list=listed, name=addition[IDENTITY[listed]]))] = addition
+    return claimed
+
+
 def name_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """The application has its own container, volume or mount path of that name, or somebody claims ours."""
     return next(_name_conflicts(subject, revision), None)
@@ -304,6 +322,8 @@ def _differs(own: Json, ours: Json, *, regular: bool) -> str:
     if regular:
         return " of the same image, which is no init container"
     fields = sorted(key for key in own.keys() | ours.keys() if own.get(key) != ours.get(key))
+    if not fields:  # what a deleted policy has left is the owner's, equal or not
+        return ", equal to the policy's; take it out there to get the policy's own"
     return f" of the same image; it differs from the policy's in {', '.join(fields)}"
 
 

@@ -97,6 +97,8 @@ def needs_canonical_form(cached: CachedPolicy, remembered: PolicyMemory, context
     """
     if not cached.declares or cached.deleting or context.cache.revision(cached.id, cached.declares) is not None:
         return False
+    if context.cache.namespace(revisions_namespace(cached.id, context)).terminating:
+        return False
     known = remembered.canonical.get(cached.declares)
     return known is None or (is_unsupported(known) and remembered.asks_again <= context.now())
 
@@ -163,6 +165,8 @@ def accept(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> 
     if remembered.rejection is not None:
         return None
     namespace = revisions_namespace(policy.id, context)
+    if cache.namespace(namespace).terminating:
+        return None  # its controller deletes the revisions before the policy, and nothing can be created there
     now = micro_timestamp(context.now())
     number = 1 + max((each.number for each in cache.revisions(policy.id)), default=0)
     if stored is None:

@@ -11,7 +11,7 @@ from sidecarpolicy.core.injection import Composition, compose
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.record import NOTHING_NOTED
 from sidecarpolicy.core.revision import Revision
-from sidecarpolicy.core.skips import Skip
+from sidecarpolicy.core.skips import Skip, may_clash
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.adjusted import as_adjusted
 from sidecarpolicy.engine.context import Context
@@ -127,15 +127,31 @@ def composed_on(
 def _with_the_overridden(
     assigned: dict[PolicyId, Revision], held: set[PolicyId], judgement: Judgement, context: Context
 ) -> tuple[dict[PolicyId, Revision], set[PolicyId]]:
-    """Keep an overridden policy's items until one that overrides it arrives: both go in one patch."""
-    above = set(assigned) | held
+    """Keep an overridden policy's items until what overrides them arrives: both go in one patch.
+
+    A policy is overridden for what it wants to inject, or for what the other one does. What is there of both may go
+    together all the same: where one of them has begun to claim what the other has, and that is not here yet.
+    """
     for policy, entry in judgement.record.entries.items():
         verdict = judgement.verdicts.get(policy)
-        if verdict is None or verdict.overridden_by is None or verdict.overridden_by in above:
+        if verdict is None or verdict.overridden_by is None:
             continue
         revision = _revision(policy, entry.revision, judgement, context)
+        other = _arriving(verdict.overridden_by, assigned, held, judgement, context)
+        if other is not None and (revision is None or may_clash(revision, other)):
+            continue
         if revision is None:
             held = held | {policy}
         else:
             assigned = {**assigned, policy: revision}
     return assigned, held
+
+
+def _arriving(
+    policy: PolicyId, assigned: Mapping[PolicyId, Revision], held: set[PolicyId], judgement: Judgement, context: Context
+) -> Revision | None:
+    """What the judged workload will have of *policy*; None where that is nothing, or is not known."""
+    if policy in assigned:
+        return assigned[policy]
+    entry = judgement.record.entries.get(policy)
+    return _revision(policy, entry.revision, judgement, context) if policy in held and entry is not None else None

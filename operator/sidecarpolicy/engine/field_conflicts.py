@@ -6,7 +6,7 @@ each time, so what this process wrote last is also kept in memory; after a resta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
@@ -81,13 +81,23 @@ def reverted_on(workload: Workload, judgement: Judgement, kept: Json, context: C
 
 
 def decisions_on(
-    workload: Workload, judgement: Judgement, kept: Json, steps: Mapping[PolicyId, Step], context: Context
+    workload: Workload,
+    judgement: Judgement,
+    kept: Json,
+    steps: Mapping[PolicyId, Step],
+    context: Context,
+    *,
+    staying: Collection[PolicyId],
 ) -> Mapping[PolicyId, Decision]:
-    """Return, by policy, what to do now about what somebody undid of it, where that is what is wanted there now."""
+    """Return, by policy, what to do now about what somebody undid of it, where that is what is wanted there now.
+
+    *staying*: the policies that keep what they have, without any step.
+    """
     found: dict[PolicyId, Decision] = {}
     for policy, reverted in reverted_on(workload, judgement, kept, context).items():
         step, verdict = steps.get(policy), judgement.verdicts.get(policy)
-        goes = (step is not None and step.revision is None) or (verdict is not None and verdict.removes)
+        removes = verdict is not None and verdict.removes and policy not in staying
+        goes = (step is not None and step.revision is None) or removes
         if goes is not reverted.removal:
             continue
         if step is not None and not reverted.lost and not reverted.before:

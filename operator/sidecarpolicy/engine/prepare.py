@@ -86,7 +86,8 @@ def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context
     if not is_settled(workload, judgement, context):
         kept = composed_on(workload, judgement, desired, NO_STEPS, context)
     template = kept.template if kept is not None else workload.content.template
-    decisions = decisions_on(workload, judgement, template, steps, context)
+    staying = desired.held | desired.assigned.keys()
+    decisions = decisions_on(workload, judgement, template, steps, context, staying=staying)
     resting = frozenset(policy for policy, each in decisions.items() if isinstance(each, Wait))
     if resting:
         judgement = _without_the_lost(judgement, resting, workload)

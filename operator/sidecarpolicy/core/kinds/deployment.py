@@ -199,6 +199,8 @@ def observe(
         arrived=complete and (made or newest is None or rolled(workload.record, policy) is None),
         moving=not complete and not stands,
         empty=own.replicas == 0,
+        paused=workload.paused,
+        was_complete=made and _was_complete(workload, ordered),
         new=new,
         available=own.available.status == "True",
         unhealthy=own.available.status == "False" or given_up,
@@ -243,12 +245,13 @@ def is_complete(workload: Workload, replaced: float = 0.0) -> bool:
 def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> bool:
     """Whether the last change of the workload's Pods was *policy*'s: those before it bear another revision.
 
-    Those before it are the older ReplicaSets that still have replicas; where none has, the one before the newest. A
-    newest ReplicaSet with another revision than the Deployment is itself an older one: the controller has not made
-    the next yet. Where all replicas are in one with that revision, a change that the controller has not seen yet is
-    another's; so it is where there never was another ReplicaSet. A ReplicaSet of a higher number than the Deployment's
-    is seen ahead of it: the controller has seen the change, and its ReplicaSet is this one. With no history to compare
-    (revisionHistoryLimit 0) the change counts as ours.
+    Those before it are the older ReplicaSets that still have replicas; where none has, the one before the newest.
+    Where the newest ReplicaSet bears another revision than the Deployment the controller has not made, or not taken
+    up again, the one for it: the change is under way, be it that all Pods bear its revision because they have never
+    left it (an `undo` in our soak that was put right at once). Where all replicas are in one with that revision, a
+    change that the controller has not seen yet is another's; so it is where there never was another ReplicaSet. A
+    ReplicaSet of a higher number than the Deployment's is seen ahead of it: the controller has seen the change, and
+    its ReplicaSet is this one. With no history to compare (revisionHistoryLimit 0) the change counts as ours.
     """
     revision = rolled(workload.record, policy)
     ordered = sorted(children, key=lambda each: each.number)
@@ -258,13 +261,25 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     unseen = own.observed_generation < workload.generation and not ahead
     gathered = bool(ordered) and ordered[-1].replicas >= own.replicas and not any(each.replicas for each in older)
     if ordered and rolled(ordered[-1].record, policy) != revision:
-        older.append(ordered[-1])
-    elif unseen and gathered and (older or ordered[0].number == 1):
+        return True
+    if unseen and gathered and (older or ordered[0].number == 1):
         return False
     before = [each for each in older if each.replicas > 0] or older[-1:]
     if not before:
         return revision is not None
     return any(rolled(each.record, policy) != revision for each in before)
+
+
+def _was_complete(workload: Workload, ordered: Sequence[Child]) -> bool:
+    """Whether a change is not seen yet, and what was rolled out before it is complete: in the newest of *ordered*.
+
+    That has to be the ReplicaSet that the status tells of: one that is seen ahead of it is of another rollout.
+    """
+    own = own_of(workload)
+    unseen = own.observed_generation < workload.generation
+    told = own.progressing.reason == COMPLETE and own.updated_replicas == own.status_replicas > 0
+    same = bool(ordered) and ordered[-1].number == own.revision
+    return unseen and told and same and not any(each.replicas for each in ordered[:-1])
 
 
 def _revision_of(metadata: Mapping[str, Any]) -> int:

@@ -18,7 +18,11 @@ class Facts:
 
     *ours*: the last change of its Pods was the policy's. *arrived*: it is complete, and its Pods bear what the record
     has of the policy. *moving*: a rollout, whoever's, still goes on: neither complete nor given up nor paused.
-    *empty*: it has no Pods, so a change of it starts nothing and proves nothing.
+    *empty*: it has no Pods, so a change of it starts nothing and proves nothing. *paused*: its owner has paused it, and
+    a rollout goes no further, whoever's it is.
+
+    *was_complete*: its controller has not seen its newest change yet (a scaling, an annotation, or an owner's rollout,
+    which shows only then), and before that all its Pods bore what the record has of the policy, and were complete.
 
     *new*: it has never been available, and is still within the time that its own first rollout may take, which ends at
     *new_until*. *available*, *unhealthy*: as its controller says; neither where it says nothing, but what counts as
@@ -44,6 +48,8 @@ class Facts:
     new: bool
     available: bool
     unhealthy: bool
+    paused: bool = False
+    was_complete: bool = False
     completed: float = 0.0
     exact: bool = True
     availability_changed: float = 0.0
