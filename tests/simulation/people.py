@@ -314,7 +314,7 @@ def _pause_deployment(play: Play, deed: Deed) -> None:
 
     def go_on() -> None:
         if one in play.world.deployments:
-            one.edit(_unpaused)
+            one.edit(unpaused)
 
     one.edit(lambda body: {**body, "spec": {**body["spec"], "paused": True}})
     play.later(deed.tick + 2 + deed.number, go_on)
@@ -338,5 +338,5 @@ def _with_label(body: Json) -> Json:
     return {**body, "spec": {**body["spec"], "template": template}}
 
 
-def _unpaused(body: Json) -> Json:
+def unpaused(body: Json) -> Json:
     return {**body, "spec": {key: value for key, value in body["spec"].items() if key != "paused"}}

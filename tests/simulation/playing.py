@@ -20,7 +20,7 @@ from tests.simulation.deeds import Deed
 from tests.simulation.fleets import EVERYWHERE
 from tests.simulation.invariants import has_a_name_of_ours, is_in_fleet, left_out, place_of
 from tests.simulation.operator import Replica
-from tests.simulation.people import anybody, author, owner
+from tests.simulation.people import anybody, author, owner, unpaused
 from tests.simulation.stories import SIGHT, Cluster, Deployment, World, established
 from tests.simulation.troubles import SLOWEST, trouble
 
@@ -202,6 +202,8 @@ class Play:
             each.bad_versions = frozenset()
             if not each.healthy and (each.complete or each.has_all_pods):
                 world.controllers.recover(each.body)
+            if each.body["spec"].get("paused"):  # a backup has brought that back
+                each.edit(unpaused)
         if world.stopped:
             world.stopped = False
         if world.rollout.paused:

@@ -271,9 +271,9 @@ def _course(
 ) -> _Course:
     # What was taken out is watched as what was put in; where a note is left of it, it was rolled back.
     soaks = entry is None or (bool(entry.revision) and entry.revision != current)
+    soaked = facts.soaked_at(rollout.min_ready_seconds, _patience(rollout, facts)) if soaks else 0.0
     # An owner's change on top of ours holds our slot until it is over, or is late and its Pods have been looked at:
     # then it is the owner's, unless one of our containers is to blame. It proves nothing.
-    soaked = facts.soaked_at(rollout.min_ready_seconds, _patience(rollout, facts)) if soaks else 0.0
     over = facts.was_complete and now >= soaked  # what comes on top now begins after it
     on_top = soaks and facts.on_top and not (facts.ours or over)
     ours = (facts.ours or on_top) and not over
