@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
-TRIES = 5
+# Of a write that somebody else was faster with; the pauses between, in seconds, double.
+TRIES, FIRST_PAUSE = 8, 0.02
 CLUSTER = "cluster/"
 FEW_LARGE = 50  # revisions in one answer: each may hold sixteen sidecars
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -293,7 +295,7 @@ def annotate(
     Somebody who writes at the same moment is not overwritten: what they wrote is read, and changed anew. Returns the
     object as it is then.
     """
-    for _ in range(TRIES):
+    for number in range(TRIES):
         metadata = at(body, "metadata")
         value = change(at(metadata, "annotations").get(key, ""))
         patch: Json = {
@@ -308,5 +310,6 @@ def annotate(
             return asked.cluster.merge_patch(resource, namespace, name, patch | ({"spec": spec} if spec else {}))
         except Conflict as error:
             conflict = error
+            time.sleep(FIRST_PAUSE * 2**number)  # a rollout changes its Deployment again and again
             body = asked.cluster.get(resource, namespace, name)
     raise conflict
