@@ -174,10 +174,16 @@ def test_a_policy_says_from_its_first_day_what_to_do_where_the_operator_is_gone(
 
 
 def test_what_a_policy_says_there_is_what_lets_it_go(installed: localcluster.Cluster) -> None:
+    entry = {"initContainers": ["proxy"], "revision": "web-0000000000"}
+    record = json.dumps({"policies": {"SidecarPolicy/shop/web": entry, "ClusterSidecarPolicy//mesh": entry}})
+    installed.kubectl("annotate", "deployment/cart", "-n", "shop", "--overwrite", f"{names.RECORD}={record}")
     for which in (["-n", "shop", "web"], ["cluster/mesh"]):
         done = run(installed, "release", "--keep-sidecars", "--without-operator", *which, "--yes", "--timeout=60s")
         assert done["code"] == 0, done["err"]
+        assert f"took what is gone in the annotation {names.RECORD} off 1 Deployment" in done["err"]
     assert installed.kubectl("get", "sidecarpolicies,clustersidecarpolicies", "-A", "--output=name").stdout == ""
+    cart = json.loads(installed.kubectl("get", "deployment/cart", "-n", "shop", "-o", "json").stdout)
+    assert names.RECORD not in cart["metadata"]["annotations"]
 
 
 def test_a_record_goes_with_the_last_policy_and_no_pod_restarts(installed: localcluster.Cluster) -> None:

@@ -8,7 +8,8 @@ wrote on objects can only be taken off, and the sidecars stay with their owners.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 
 import click
 
@@ -22,7 +23,9 @@ from sidecarpolicy.cli.standing import awaited_by, standing_of
 from sidecarpolicy.cli.text import plural
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.lists import with_entries
+from sidecarpolicy.core.record import text_of
 from sidecarpolicy.core.tree import Json, at
+from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.port import ApiError, NotFound
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
 from sidecarpolicy.names import DeletionPolicy
@@ -84,8 +87,9 @@ def release(
     left = _wait(asked, [_identity(each) for each in bodies], timeout)
     if left:
         raise SystemExit(3)
-    if keep_sidecars and everything:
-        _forget_records(asked)
+    if keep_sidecars and (everything or without_operator):
+        gone = None if everything else {_identity(each) for each in bodies}
+        _forget_records(asked, gone)
     click.echo("nothing is left of them" if bodies else "there is no policy", err=True)
     if everything:
         click.echo(AFTERWARDS, err=True)
@@ -189,19 +193,30 @@ def _is_gone(asked: Asked, identity: PolicyId, told: dict[PolicyId, str]) -> boo
     return False
 
 
-def _forget_records(asked: Asked) -> None:
-    """Take the record off every Deployment: with no policy left it says nothing any more. No Pod is restarted."""
+def _forget_records(asked: Asked, gone: Set[PolicyId] | None) -> None:
+    """Take what the record of every Deployment has of *gone* policies (None: all) off. No Pod is restarted.
+
+    With no policy left a record says nothing any more.
+    """
+
+    def without(text: str) -> str:
+        record = record_of(text)
+        left = {policy: entry for policy, entry in record.entries.items() if gone is not None and policy not in gone}
+        return text_of(replace(record, entries=left)) if left else ""
+
     count = 0
     for body in asked.cluster.list(DEPLOYMENTS):
         metadata = at(body, "metadata")
-        if names.RECORD not in at(metadata, "annotations"):
+        text = at(metadata, "annotations").get(names.RECORD)
+        if text is None or (gone is not None and gone.isdisjoint(record_of(text).entries)):
             continue
         try:
-            annotate(asked, DEPLOYMENTS, body, names.RECORD, lambda _: "")
+            annotate(asked, DEPLOYMENTS, body, names.RECORD, without)
             count += 1
         except NotFound:
             continue
         except ApiError as error:
             click.echo(f"{metadata.get('namespace')}/{metadata['name']}: its record stays: {error}", err=True)
     if count:
-        click.echo(f"took the annotation {names.RECORD} off {plural(count, 'Deployment')}", err=True)
+        what = "the annotation" if gone is None else "what is gone in the annotation"
+        click.echo(f"took {what} {names.RECORD} off {plural(count, 'Deployment')}", err=True)
