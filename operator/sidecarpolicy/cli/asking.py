@@ -23,6 +23,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import ApiError, Conflict, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
+from sidecarpolicy.engine.retries import OF_WORKLOADS
 
 if TYPE_CHECKING:
     from sidecarpolicy.cli.cluster import Cluster
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
-# Of a write that somebody else was faster with; the pauses between, in seconds, double.
-TRIES, FIRST_PAUSE = 8, 0.02
+TRIES = 8
 CLUSTER = "cluster/"
 FEW_LARGE = 50  # revisions in one answer: each may hold sixteen sidecars
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -295,7 +295,9 @@ def annotate(
     Somebody who writes at the same moment is not overwritten: what they wrote is read, and changed anew. Returns the
     object as it is then.
     """
-    for number in range(TRIES):
+    tries = 0
+    while True:
+        tries += 1
         metadata = at(body, "metadata")
         value = change(at(metadata, "annotations").get(key, ""))
         patch: Json = {
@@ -309,7 +311,7 @@ def annotate(
         try:
             return asked.cluster.merge_patch(resource, namespace, name, patch | ({"spec": spec} if spec else {}))
         except Conflict as error:
-            conflict = error
-            time.sleep(FIRST_PAUSE * 2**number)  # a rollout changes its Deployment again and again
+            if tries == TRIES:
+                raise
+            time.sleep(OF_WORKLOADS.seconds(error, tries))  # a rollout changes its Deployment again and again
             body = asked.cluster.get(resource, namespace, name)
-    raise conflict

@@ -21,6 +21,7 @@ from sidecarpolicy.cli.hints import listing
 from sidecarpolicy.cli.history import HistoryEntry, before, history, live_name, named, with_words
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.patch import escaped
 from sidecarpolicy.core.restarts import WORD
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Rejected
@@ -103,7 +104,7 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
 def _restart(metadata: Json, wanted: str) -> list[Json]:
     """Return what sets the annotation with the time of the last restart to *wanted*, or takes it off (empty)."""
     annotations, path = at(metadata, "annotations"), "/metadata/annotations"
-    key = names.RESTARTED_AT.replace("/", "~1")
+    key = escaped(names.RESTARTED_AT)
     if annotations.get(names.RESTARTED_AT, "") == wanted:
         return []
     if not wanted:

@@ -96,7 +96,7 @@ def _entry_changes(path: str, old: Json, new: Json) -> list[Json]:
     if not old or not new:
         return [_entry_change(path, new or None)] if old or new else []
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    return [_entry_change(f"{path}/{_escaped(name)}", new.get(name)) for name in changed]
+    return [_entry_change(f"{path}/{escaped(name)}", new.get(name)) for name in changed]
 
 
 def _entry_change(path: str, new: Any) -> Json:
@@ -104,7 +104,8 @@ def _entry_change(path: str, new: Any) -> Json:
     return {"op": "add", "path": path, "value": new} if new is not None else {"op": "remove", "path": path}
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
+    """Return *name* as one step of a JSON Pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
@@ -117,7 +118,7 @@ def _list_change(path: str, old: Sequence[Any], new: Sequence[Any]) -> list[Json
 
 
 def _record_change(annotated: bool, record: str | None, new_record: str) -> list[Json]:
-    path = f"/metadata/annotations/{_escaped(names.RECORD)}"
+    path = f"/metadata/annotations/{escaped(names.RECORD)}"
     if (record or "") == new_record and not (record is not None and not new_record):
         return []
     if not new_record:

@@ -256,13 +256,8 @@ def may_clash(one: Revision, other: Revision) -> bool:
 
 def _claims(revision: Revision) -> dict[ItemKey, Json]:
     """Every item that *revision* has anywhere, those of the application's containers as if they were all one."""
-    claimed = {ItemKey(list=INIT_CONTAINERS, name=sidecar.name): sidecar.container for sidecar in revision.sidecars}
-    claimed |= {ItemKey(list=VOLUMES, name=volume["name"]): volume for volume in revision.volumes}
-    claimed |= dict(revision.pod_metadata.items)
-    for listed, additions in ((ENV, revision.application.env), (VOLUME_MOUNTS, revision.application.volume_mounts)):
-        for addition in additions:
-            claimed[place_of(ItemKey(list=listed, name=addition[IDENTITY[listed]]))] = addition
-    return claimed
+    additions = {place_of(ItemKey(listed, name)): each for listed, name, each in _additions(revision)}
+    return _of_the_pod(revision) | additions
 
 
 def name_is_taken(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
@@ -635,21 +630,29 @@ def _untrue(what: str, value: str) -> str:
 
 def _provides(subject: Subject, revision: Revision) -> dict[ItemKey, Json]:
     """Every item that *revision* would have on this workload."""
-    provided = {ItemKey(INIT_CONTAINERS, sidecar.name): sidecar.container for sidecar in revision.sidecars}
-    provided |= {ItemKey(VOLUMES, volume["name"]): volume for volume in revision.volumes}
-    provided |= {ItemKey(PULL_SECRETS, name): {"name": name} for name in revision.pull_secrets}
-    provided |= dict(revision.pod_metadata.items)
+    provided = _of_the_pod(revision)
     adopted = {each.name for each in revision.sidecars if subject.adopted(revision, each.name)}
     for container in application_containers(
         subject.spec, revision, lambda name: subject.is_injected(name) or name in adopted
     ):
-        for listed, additions in (
-            (ENV, revision.application.env),
-            (VOLUME_MOUNTS, revision.application.volume_mounts),
-        ):
-            for addition in additions:
-                provided[ItemKey(listed, addition[IDENTITY[listed]], container["name"])] = addition
+        name = container["name"]
+        provided |= {ItemKey(listed, identity, name): each for listed, identity, each in _additions(revision)}
     return provided
+
+
+def _of_the_pod(revision: Revision) -> dict[ItemKey, Json]:
+    """Every item that *revision* has beside what it adds to the application's containers."""
+    found = {ItemKey(INIT_CONTAINERS, sidecar.name): sidecar.container for sidecar in revision.sidecars}
+    found |= {ItemKey(VOLUMES, volume["name"]): volume for volume in revision.volumes}
+    found |= {ItemKey(PULL_SECRETS, name): {"name": name} for name in revision.pull_secrets}
+    return found | dict(revision.pod_metadata.items)
+
+
+def _additions(revision: Revision) -> Iterator[tuple[str, str, Json]]:
+    """What *revision* adds to each of the application's containers, with the list and what it goes by there."""
+    for listed, additions in ((ENV, revision.application.env), (VOLUME_MOUNTS, revision.application.volume_mounts)):
+        for addition in additions:
+            yield listed, addition[IDENTITY[listed]], addition
 
 
 def _ports(revision: Revision) -> frozenset[Port]:

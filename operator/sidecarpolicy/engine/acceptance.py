@@ -15,6 +15,8 @@ import re
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.ordering import order_cycle
+from sidecarpolicy.core.patch import escaped
+from sidecarpolicy.core.pins import pinned_name
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import (
     NativeSidecarsUnsupported,
@@ -70,14 +72,14 @@ def revisions_namespace(policy: PolicyId, context: Context) -> str:
 def with_finalizer(cached: CachedPolicy) -> ChangeFinalizers:
     """Put our finalizer on the policy, before anything of it is on a workload, and words for who meets it alone."""
     path, notes = "/metadata/finalizers", "/metadata/annotations"
-    which = f"-n {cached.id.namespace} {cached.id.name}" if cached.id.namespace else f"cluster/{cached.id.name}"
-    release = f"sidecarpolicy release --keep-sidecars --without-operator {which}"
+    where = f"-n {cached.id.namespace} " if cached.id.namespace else ""
+    release = f"sidecarpolicy release --keep-sidecars --without-operator {where}{pinned_name(cached.id)}"
     words = f"needs the operator; where that is gone: {release}"  # kubectl describe shows 138 bytes of it
     operations: list[Json] = [
         {"op": "add", "path": f"{path}/-", "value": names.FINALIZER}
         if cached.finalizers
         else {"op": "add", "path": path, "value": [names.FINALIZER]},
-        {"op": "add", "path": f"{notes}/{names.DELETION.replace('/', '~1')}", "value": words}
+        {"op": "add", "path": f"{notes}/{escaped(names.DELETION)}", "value": words}
         if cached.annotated
         else {"op": "add", "path": notes, "value": {names.DELETION: words}},
     ]

@@ -357,6 +357,10 @@ class Cache:
         """Every workload of *namespace*."""
         return list(self._in_namespace.get(namespace, {}).values())
 
+    def goes(self, workload: Workload) -> bool:
+        """Whether *workload* or its namespace is being deleted: nothing is written on it any more."""
+        return workload.deleting or self.namespace(workload.id.namespace).terminating
+
     def selects(self, policy: Policy, workload: Workload) -> bool:
         """Whether *policy* selects *workload* now."""
         return self.selects_namespace(policy, workload.id.namespace) and policy.selector.matches(workload.pod_labels)

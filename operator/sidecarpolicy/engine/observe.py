@@ -29,6 +29,7 @@ from sidecarpolicy.engine.retries import LONGEST
 from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import DeletionPolicy, OnFailure, SkipReason
 
+# How a policy is rolled out whose spec cannot be read: not at all.
 DEFAULT_ROLLOUT = careful(Rollout())
 
 # How long a removal that waits for its owner's word is left alone, in seconds; their word itself ends that at once.
@@ -51,21 +52,18 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
     judgement = judged(workload, context)
     failed = failed_write(workload, context)
     moments = [failed.backoff.until] if failed is not None else []
-    goes = workload.deleting or cache.namespace(identity.namespace).terminating
     for policy in sorted(concerned):
         cached = cache.policies[policy]
         found = _target(cached, workload, children, judgement, context, wanted=policy in selecting, failed=failed)
         fleet = fleet_of(policy, context)
         before = fleet.get(identity)
+        if policy not in selecting and proves_removal(before, found):
+            memory.of_policy(policy).removal_proven = True
         if policy in selecting:
             fleet.put(found, wanted=True)
-        elif not goes and (found.recorded or found.holds_slot):
-            if proves_removal(before, found):
-                memory.of_policy(policy).removal_proven = True
+        elif (found.recorded or found.holds_slot) and not cache.goes(workload):
             fleet.put(found, wanted=False)
         else:
-            if proves_removal(before, found):
-                memory.of_policy(policy).removal_proven = True
             fleet.drop(identity)
             _keep_no_more(policy, identity, context)
         if found.looks_again is not None:

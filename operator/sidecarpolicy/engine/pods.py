@@ -30,18 +30,18 @@ def diagnosis_of(workload: Workload, context: Context) -> Diagnosis | None:
 
 def assume(workload: Workload, context: Context) -> None:
     """Go on without a look at the Pods: then what was seen before, or the workload's own conditions, have to do."""
+    _keep(diagnosis_of(workload, context) or Diagnosis(reason=PROGRESS_DEADLINE, message=UNSEEN), workload, context)
+
+
+def _keep(diagnosis: Diagnosis, workload: Workload, context: Context) -> None:
     context.memory.of(workload.id).diagnosed = Diagnosed(
-        uid=workload.uid,
-        generation=workload.generation,
-        at=context.now(),
-        diagnosis=diagnosis_of(workload, context) or Diagnosis(reason=PROGRESS_DEADLINE, message=UNSEEN),
+        uid=workload.uid, generation=workload.generation, at=context.now(), diagnosis=diagnosis
     )
 
 
 async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:
     """Return why *workload* makes no progress; raises what the port raises."""
-    remembered = context.memory.of(workload.id)
-    kept = remembered.diagnosed
+    kept = context.memory.of(workload.id).diagnosed
     if (
         kept is not None
         and (kept.uid, kept.generation) == (workload.uid, workload.generation)
@@ -63,9 +63,7 @@ async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:
     facts = observed(workload, context.cache.children(workload))
     limits = probe_limits(workload.content.template)
     found = diagnose(facts.said, facts.refused, pods, events, ours, limits)
-    remembered.diagnosed = Diagnosed(
-        uid=workload.uid, generation=workload.generation, at=context.now(), diagnosis=found
-    )
+    _keep(found, workload, context)
     return found
 
 

@@ -14,7 +14,6 @@ from sidecarpolicy import names
 from sidecarpolicy.core import counting
 from sidecarpolicy.core.canary_groups import approval_of
 from sidecarpolicy.core.configs import ConfigObject, older
-from sidecarpolicy.core.decode import careful
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import namespace_backoffs
 from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
@@ -40,7 +39,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.memory import PolicyMemory, Unwritten
-from sidecarpolicy.engine.observe import fleet_of
+from sidecarpolicy.engine.observe import DEFAULT_ROLLOUT, fleet_of
 from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, NotFound
@@ -58,9 +57,6 @@ from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
 
 log = logging.getLogger(__name__)
 
-# How a policy is rolled out whose spec cannot be read: not at all.
-UNREADABLE = careful(Rollout())
-
 # So many writes about one policy are made in one pass; what remains is the next one's.
 MOST_WRITES = 20
 
@@ -77,14 +73,18 @@ BETWEEN_TRIES = 30.0
 MOST_DIAGNOSED = 5
 
 
+def _rollout_of(cached: CachedPolicy) -> Rollout:
+    return cached.policy.rollout if cached.policy is not None else DEFAULT_ROLLOUT
+
+
 def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> RolloutState:
     """Return what a plan depends on beside the fleet."""
-    policy, cache = cached.policy, context.cache
+    cache = context.cache
     update, current = cache.update_revision(cached.id), cache.current_revision(cached.id)
     stored = [each.revision.name for each in cache.revisions(cached.id)]
     return RolloutState(
         policy=cached.id,
-        rollout=policy.rollout if policy is not None else UNREADABLE,
+        rollout=_rollout_of(cached),
         update=update.revision.name if update else None,
         current=current.revision.name if current else None,
         tried=bool(update and update.completion),
@@ -279,7 +279,7 @@ def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) 
     It counts from the first of the tries in a row that failed, and none is given up before one more has failed.
     """
     now = context.now()
-    limit = cached.policy.rollout.progress_deadline_seconds if cached.policy is not None else 600
+    limit = _rollout_of(cached).progress_deadline_seconds
     failing = {
         each.workload: each.backoff
         for each in remembered.fleet.in_backoff
@@ -305,7 +305,7 @@ def _released(cached: CachedPolicy, remembered: PolicyMemory, context: Context) 
 def _try_once_more(cached: CachedPolicy, remembered: PolicyMemory, context: Context) -> None:
     """Have each removal tried again that is to be given up unless that fails: what was refused waits much longer."""
     now = context.now()
-    limit = cached.policy.rollout.progress_deadline_seconds if cached.policy is not None else 600
+    limit = _rollout_of(cached).progress_deadline_seconds
     for workload, each in remembered.unwritten.items():
         target = remembered.fleet.get(workload)
         if each.last < each.since + limit <= now and target is not None and target.backoff is not None:

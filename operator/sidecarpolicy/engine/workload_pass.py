@@ -69,11 +69,7 @@ class WorkloadPass:
 
     def cannot_be_written(self, workload: Workload) -> bool:
         """Whether nothing may be written on it now, whatever it lacks."""
-        return (
-            self.context.cache.stopped
-            or workload.deleting
-            or self.context.cache.namespace(workload.id.namespace).terminating
-        )
+        return self.context.cache.stopped or self.context.cache.goes(workload)
 
     def inspect(self, workload: Workload) -> bool:
         """Compare it with what it should be, keep what the status should warn of; return whether there is a write."""
