@@ -8,10 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from sidecarpolicy import names
 from sidecarpolicy.core.approvals import removal_approval
 from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.fleet import Fleet
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import RolloutState
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.progress import Backoff, Health, State, Target, in_conflict
@@ -112,6 +113,15 @@ def targets(draw: st.DrawFn, workload: WorkloadId | None = None, *, wanted: bool
     if rarely(draw):
         return in_conflict(each, draw(st.sampled_from([CONFLICT, PUT_BACK])))
     return each
+
+
+OTHER = PolicyId(kind=names.POLICY, namespace="shop", name="other")
+
+
+def waiting(each: Target) -> Target:
+    """The same while another policy is still to be taken out of it."""
+    state = State.PENDING if each.state is State.SKIPPED else each.state
+    return replace(each, waits_for=frozenset({OTHER}), skip=None, pinned_to=None, state=state)
 
 
 @st.composite

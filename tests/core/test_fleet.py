@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecarpolicy.core.counting import UPDATED_IN
+from sidecarpolicy.core.counting import CONFIG, PIN, UPDATED_IN
+from sidecarpolicy.core.counting import UPDATE as UPDATES
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
 from sidecarpolicy.core.progress import State, Target
-from tests.core.fleets import IDS, UPDATE, a_fleet, backing_off, lots, targets
+from tests.core.fleets import IDS, OTHER, UPDATE, a_fleet, backing_off, lots, targets, waiting
 
 # What is done to a fleet: a workload is put (selected, or to be removed), or dropped.
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("put"), targets()),
         st.tuples(st.just("put"), targets().map(backing_off)),
+        st.tuples(st.just("put"), targets().map(waiting)),
         st.tuples(st.just("remove"), targets(wanted=False)),
         st.tuples(st.just("drop"), targets()),
     ),
@@ -135,3 +137,12 @@ def test_what_is_not_there() -> None:
     assert not fleet.holds_slot(IDS[0])
     with pytest.raises(IndexError):
         fleet.late[0]
+
+
+@given(lots())
+def test_nothing_is_picked_where_another_policy_is_still_to_be_taken_out(found: list[Target]) -> None:
+    fleet = a_fleet(UPDATE, map(waiting, found))
+    assert not any(fleet.queues(kind) for kind in (UPDATES, CONFIG, PIN))
+    assert not (fleet.joining or fleet.rollbacks or fleet.skipped)
+    pending = sorted(each.workload for each in found if waiting(each).state is State.PENDING)
+    assert [each.workload for each in fleet.waiting_for.get(OTHER, ())] == pending

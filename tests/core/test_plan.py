@@ -7,13 +7,14 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from sidecarpolicy.core.approvals import removal_approval
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import RolloutState, Step, plan, proves_removal, steps
+from sidecarpolicy.core.plan import RolloutState, Step, plan, proves_removal, step_in_exchange, steps
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.core.record import Note
@@ -22,6 +23,7 @@ from tests.core.fleets import (
     BEFORE,
     IDS,
     NOBODY,
+    OTHER,
     PINNED,
     SOME,
     TIER,
@@ -326,3 +328,73 @@ def test_a_canary_group_that_selects_nothing_is_told() -> None:
     assert plan(state, a_fleet(UPDATE, [a_target(1)])).empty_groups == ("tier",)
     assert plan(state, a_fleet(UPDATE, [a_target(1, group="tier")])).empty_groups == ()
     assert plan(state, a_fleet(UPDATE)).empty_groups == (), "a policy that selects nothing has a word of its own"
+
+
+# What comes in the write that takes another policy out.
+PLACE = IDS[0]
+GAINS = Target(workload=PLACE, state=State.PENDING, waits_for=frozenset({OTHER}))
+FIRST = RolloutState(policy=WEB, rollout=Rollout(max_concurrent=2), update=UPDATE, stored=Everything())
+
+
+def exchanged(state: RolloutState, *others: Target, gains: Target = GAINS, writing: Step | None = None) -> Step | None:
+    """The step that the first workload takes in exchange, beside *others*."""
+    steps_written = {writing.workload: writing} if writing is not None else {}
+    return step_in_exchange(state, a_fleet(UPDATE, [gains, *others]), PLACE, steps_written)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"halted": True}, {"frozen": True}, {"rollout": Rollout(paused=True)}], ids=str
+)
+def test_what_was_rolled_out_completely_comes_in_exchange_under_the_other_policys_budget(changes: Any) -> None:
+    busy = Target(workload=IDS[1], state=State.PROGRESSING, revision=UPDATE, holds_slot=True)
+    step = exchanged(replace(FIRST, current=BEFORE, **changes), busy)
+    assert step is not None
+    assert (step.revision, step.joins, step.takes_slot) == (BEFORE, True, False)
+
+
+@pytest.mark.parametrize("changes", [{"stopped": True}, {"deleting": True}], ids=str)
+def test_nothing_comes_in_exchange_where_nothing_would_come_to_a_new_workload_either(changes: Any) -> None:
+    assert exchanged(replace(FIRST, current=BEFORE, **changes)) is None
+
+
+def test_what_is_halted_or_about_to_be_does_not_come_in_exchange() -> None:
+    assert exchanged(replace(FIRST, current=UPDATE)) is not None
+    assert exchanged(replace(FIRST, current=UPDATE, halted=True)) is None
+    failed = Target(workload=IDS[1], state=State.FAILED, revision=UPDATE, failing=True)
+    assert exchanged(replace(FIRST, current=UPDATE), failed) is None
+
+
+def test_what_was_never_rolled_out_comes_in_exchange_as_an_update_within_its_own_budget() -> None:
+    step = exchanged(FIRST)
+    assert step is not None
+    assert (step.revision, step.joins, step.takes_slot) == (UPDATE, False, True)
+    arriving = Target(workload=IDS[1], state=State.PROGRESSING, revision=UPDATE, holds_slot=True)
+    assert exchanged(FIRST, arriving) is None, "one goes first"
+    sent = Step(workload=IDS[1], revision=UPDATE, takes_slot=True, why="")
+    waiting_beside = replace(arriving, state=State.PENDING, revision=None, holds_slot=False)
+    assert exchanged(FIRST, waiting_beside, writing=sent) is None, "it is on its way"
+    done = Target(workload=IDS[2], state=State.UPDATED, revision=UPDATE, evidence=True)
+    more = replace(FIRST, rollout=Rollout(max_concurrent=2))
+    assert exchanged(more, arriving, done) is not None
+    assert exchanged(more, arriving, replace(arriving, workload=IDS[3]), done) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"halted": True},
+        {"rollout": Rollout(paused=True)},
+        {"frozen": True},
+        {"rollout": Rollout(strategy=Strategy.ON_NEXT_CHANGE)},
+    ],
+    ids=["halted", "paused", "frozen", "on-next-change"],
+)
+def test_what_was_never_rolled_out_and_may_not_go_now_does_not_come_in_exchange(changes: Any) -> None:
+    assert exchanged(replace(FIRST, **changes)) is None
+
+
+def test_what_was_never_rolled_out_comes_in_exchange_to_its_canary_group_first() -> None:
+    state = replace(FIRST, rollout=Rollout(canary=(TIER,)))
+    of_group = Target(workload=IDS[1], state=State.PENDING, group="tier")
+    assert exchanged(state, of_group) is None
+    assert exchanged(state, of_group, gains=replace(GAINS, group="tier")) is not None

@@ -257,7 +257,36 @@ def test_what_a_leaving_policy_has_is_waited_for_and_nothing_is_removed() -> Non
         found = verdict(subject, revision=wanted, leaving=[leaving])
         assert found is not None
         assert (found.reason, found.removes) == (SkipReason.OVERRIDDEN, False)
+        assert found.waits_for == {leaving.policy}
         assert "SidecarPolicy shop/old, which is being deleted or does not select it any more" in found.message
+
+
+def test_who_would_be_skipped_anyway_does_not_wait_for_what_leaves() -> None:
+    leaving, high = a_revision(name="old"), a_revision(name="high", priority=1)
+    subject = carrying(a_subject(), leaving)
+    paused = replace(subject, workload=replace(subject.workload, paused=True))
+    found = verdict(paused, leaving=[leaving])
+    assert found is not None
+    assert (found.reason, found.waits_for) == (SkipReason.DEPLOYMENT_PAUSED, frozenset())
+    pinned = replace(subject, pins={REVISION.policy: Pin(asked="web-1", revision="web-1")})
+    found = verdict(pinned, leaving=[leaving])
+    assert found is not None
+    assert (found.pinned_to, found.waits_for) == (None, frozenset()), "nothing moves it while the other one is there"
+    verdicts = judge(subject, [REVISION, high], [leaving])
+    low, first = verdicts[REVISION.policy], verdicts[high.policy]
+    assert low is not None
+    assert first is not None
+    assert first.waits_for == {leaving.policy}
+    assert (low.overridden_by, low.waits_for) == (high.policy, frozenset()), "only one of them takes the place"
+
+
+def test_everything_that_is_in_the_way_and_leaves_is_waited_for() -> None:
+    first, second = a_revision(name="first"), a_revision(a_sidecar("logger"), name="second")
+    aside = a_revision(a_sidecar("monitor"), name="aside")
+    wanted = a_revision(a_sidecar("proxy"), a_sidecar("logger"))
+    found = verdict(carrying(a_subject(), first, second, aside), revision=wanted, leaving=[first, second, aside])
+    assert found is not None
+    assert found.waits_for == {first.policy, second.policy}
 
 
 @pytest.mark.parametrize("spelling", ["/logs/", "//logs", "/./logs", "/logs/."])

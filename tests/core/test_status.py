@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from sidecarpolicy import names
 from sidecarpolicy.core.field_conflicts import FieldConflict
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import NamespaceBackoff
 from sidecarpolicy.core.plan import RolloutState, plan
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict
 from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.report import Rejection, Report, Warned
+from sidecarpolicy.core.report import Rejection, Report, WaitingFor, Warned
 from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.skips import Skip
@@ -339,6 +339,45 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
         {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
     ),
 ]
+
+
+OTHER = PolicyId(kind=WEB.kind, namespace="shop", name="other")
+# Two that wait until another policy is taken out of them.
+WAITING = [a_target(P, number, revision=None, waits_for=frozenset({OTHER})) for number in (1, 2)]
+
+
+def waits(held: str = "") -> list[WaitingFor]:
+    """What they wait for."""
+    return [WaitingFor(policy=OTHER, workloads=WAITING, held=held)]
+
+
+def test_who_waits_for_another_policy_to_be_taken_out_is_not_ready_and_says_so() -> None:
+    status = status_of(a_report([*WAITING, a_target(U, 3)], waiting_for=waits()), {}, NOW)
+    expected = {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"}
+    assert conditions(status) == expected
+    assert (status["targets"]["pending"], status["targets"]["skipped"]) == (2, 0)
+    assert ready_of(status)["message"] == (
+        "1 of 3 workloads run web-b; 2 waiting; shop/cart-01 (and 1 more) wait until the sidecars of SidecarPolicy "
+        "shop/other are taken out"
+    )
+
+
+def test_who_waits_for_a_removal_that_is_held_says_why_and_is_not_reconciling() -> None:
+    held = "set the annotation sidecars.dev/approve: removal@2 on SidecarPolicy shop/other to go on with its removal"
+    status = status_of(a_report(WAITING, waiting_for=waits(held)), {}, NOW)
+    assert conditions(status) == {"Accepted": "True Accepted", "Ready": "Unknown RemovalHeld"}
+    assert ready_of(status)["message"].startswith(f"{held}; 0 of 2 workloads run web-b; 2 waiting; ")
+    assert status["awaiting"] == [], "it is asked of the other policy"
+    moving = status_of(a_report([*WAITING, a_target(G, 3)], waiting_for=waits(held)), {}, NOW)
+    assert conditions(moving)["Ready"] == "Unknown RollingOut"
+    assert f"; {held}" in ready_of(moving)["message"]
+
+
+def test_a_rollout_is_complete_without_those_that_wait_for_another_policy() -> None:
+    state = {"rollout": Rollout(), "update": "web-b", "current": "web-a"}
+    assert a_report([*WAITING, a_target(U, 3)], **state).plan.completes
+    assert not a_report([*of(P), a_target(U, 3)], **state).plan.completes
+    assert not a_report(WAITING, **state).plan.completes, "nothing has proven it"
 
 
 @pytest.mark.parametrize(("row", "report", "expected"), ROWS, ids=[row for row, _, _ in ROWS])

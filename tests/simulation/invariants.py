@@ -180,10 +180,32 @@ class Invariants:
             for id_, entry in _entries(after)
             if entry.joined or entry.note.failed or had.get(id_.name) == entry.revision
         }
-        if len(rolling) > 1 and not wished:
+        exchanged = self._exchanged(before, after)
+        # What gives way to another policy goes with that one's rollout. What comes in place of one that leaves comes
+        # with the removal; where it has never been rolled out completely it is its own policy's step as well.
+        giving_way = {one for one, _ in exchanged if not self._leaves(one, after)}
+        coming = {other for one, other in exchanged if self._leaves(one, after)}
+        if len(rolling - giving_way - coming) > 1 and not wished:
             self.say(f"{' and '.join(sorted(policies))} began to change {'/'.join(change.place)} together")
-        for policy in policies:
+        for policy in policies - giving_way:
             self._moved(change, policy, old, new)
+
+    def _exchanged(self, before: Json, after: Json) -> set[tuple[str, str]]:
+        """Whose sidecar was there, and whose is there now under the same name."""
+        old, new = ({each["name"]: str(each["image"]) for each in _sidecars(body)} for body in (before, after))
+        found = {(_policy_of(old[name]), _policy_of(new[name])) for name in old.keys() & new.keys()}
+        return {(one, other) for one, other in found if one != other}
+
+    def _leaves(self, name: str, body: Json) -> bool:
+        """Whether the policy of that name has to go from a Deployment, whatever else is there."""
+        found = [
+            each
+            for resource in POLICIES.values()
+            for place, each in self.server.collections[resource].objects.items()
+            if place[1] == name and "deletionTimestamp" not in each["metadata"]
+        ]
+        policy = self.decode(found[0])[0] if found else None
+        return policy is None or not self.selects(policy, body)
 
     def _moved(self, change: Change, name: str, old: Iterable[str], new: Iterable[str]) -> None:
         was, becomes = (_of(name, each) for each in (old, new))
@@ -278,6 +300,19 @@ class Invariants:
         elif namespace != policy.id.namespace:
             return False
         return policy.selector.matches(at(body, "spec", "template", "metadata", "labels"))
+
+    def gives_way(self, policy: Json, body: Json) -> bool:
+        """Whether another policy of precedence has a sidecar of the same name for a Deployment."""
+        mine = {each["name"] for each in policy["spec"]["sidecars"]}
+        for resource in POLICIES.values():
+            for other in self.server.collections[resource].objects.values():
+                found = self.decode(other)[0]
+                shared = mine & {each.name for each in found.sidecars} if found is not None else None
+                if found is None or not shared or "deletionTimestamp" in other["metadata"]:
+                    continue
+                if _rank(other) < _rank(policy) and self.selects(found, body):
+                    return True
+        return False
 
     def _bears(self, policy: PolicyId, body: Json) -> bool:
         return _of(policy.name, borne_by(body["spec"]["template"])) is not None
@@ -375,6 +410,8 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
             continue
         elif any(place == place_of(each) and other != policy.id.name for other, place in invariants.flights):
             continue  # the other one's rollout is halted there: it is skipped meanwhile
+        elif invariants.gives_way(body, each):
+            continue
         elif bears != wanted:
             found.append(f"{name} bears {', '.join(bears) or 'nothing'}")
         elif not rolled_out(each) and (policy.id.name, (each["metadata"]["namespace"], each["metadata"]["name"])) in (
@@ -382,6 +419,11 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
         ):
             found.append(f"{name} is not rolled out")
     return found
+
+
+def _rank(policy: Json) -> tuple[bool, int]:
+    """By what the stories' policies have precedence; lower comes first."""
+    return bool(policy["metadata"].get("namespace")), -int(policy["spec"].get("priority", 0))
 
 
 def left_out(body: Json) -> bool:
@@ -479,6 +521,17 @@ def _images(template: Json) -> list[str]:
         for each in items(at(template, "spec"), "initContainers")
         if each.get("restartPolicy") == "Always"
     ]
+
+
+def _sidecars(body: Json) -> list[Json]:
+    """The native sidecars of a Deployment that have an image of ours."""
+    listed = items(at(body, "spec", "template", "spec"), "initContainers")
+    return [each for each in listed if each.get("restartPolicy") == "Always" and _policy_of(str(each.get("image", "")))]
+
+
+def _policy_of(image: str) -> str:
+    """The policy that an image is named after; empty for an image of somebody else's."""
+    return image.removeprefix(IMAGES).partition(":")[0] if image.startswith(IMAGES) else ""
 
 
 def _of(policy: str, revisions: Iterable[str]) -> str | None:

@@ -375,6 +375,7 @@ class World:
         cluster: Cluster | None = None,
         known: Sequence[str] = (),
         sidecar: Json | None = None,
+        sidecar_name: str = "",
         spec: Json | None = None,
         seed: int = 0,
     ) -> None:
@@ -389,6 +390,8 @@ class World:
         self.completed: set[str] = set()
         self.touched: dict[str, set[str]] = {}
         self._rollout, self._update, self._sidecar = rollout, current or update, sidecar or {}
+        # One name for each policy, unless two of them are to clash where they meet.
+        self._sidecar_name = sidecar_name or ("proxy" if policy.name == "web" else policy.name)
         self.spec = spec or {}
         """Further fields of the policy's spec."""
         self._real: dict[str, str] = {}
@@ -512,8 +515,7 @@ class World:
     def _manifest(self, update: str) -> Json:
         letter = update.rpartition("-")[2]
         container = {"image": f"{IMAGES}{self.policy.name}:{letter}", **self._sidecar}
-        # One name for each policy, so that two of them can meet on one Deployment.
-        sidecar = {"name": "proxy" if self.policy.name == "web" else self.policy.name, "container": container}
+        sidecar = {"name": self._sidecar_name, "container": container}
         out = sorted(each.name for each in self.deployments if not each.selected)
         selector: Json = {"matchLabels": FLEET}
         if out:

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.tree import Json
+from sidecarpolicy.core.tree import Json, at, items
+from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
+from tests.simulation.controllers import borne_by
 from tests.simulation.fleets import TENTH
+from tests.simulation.server import Change
 from tests.simulation.stories import World, established
 
 LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
@@ -26,11 +29,15 @@ def sharing() -> tuple[World, World]:
     return web, log
 
 
-def run_both(web: World, log: World, number: int = 120) -> None:
+def run(web: World, log: World, number: int = 120) -> None:
     for _ in range(number):
         web.cluster_tick()
         web.note()
         log.note()
+
+
+def run_both(web: World, log: World, number: int = 120) -> None:
+    run(web, log, number)
     assert all(each.settled().startswith("RolloutComplete") for each in (web, log))
 
 
@@ -82,6 +89,197 @@ def test_who_keeps_undoing_what_stays_of_an_overridden_policy_is_answered_ever_m
             one.edit(without_log)
             undone += 1
     assert 3 <= undone <= 6, "three times within ten minutes, then after ten, and twice as long each time"
+
+
+def writes(world: World) -> list[frozenset[str]]:
+    """What every Deployment bears after each write of ours from now on."""
+    written: list[frozenset[str]] = []
+
+    def note(change: Change) -> None:
+        if change.manager == names.FIELD_MANAGER and change.resource == DEPLOYMENTS:
+            written.append(borne_by(change.after["spec"]["template"]))
+
+    world.server.observers.append(note)
+    return written
+
+
+def ready(world: World) -> list[str]:
+    """The status of the condition Ready in every status that *world*'s policy has from now on."""
+    told: list[str] = []
+
+    def note(change: Change) -> None:
+        if change.resource == POLICIES[world.policy.kind] and change.place[1] == world.policy.name:
+            found = {each["type"]: each["status"] for each in items(at(change.after, "status"), "conditions")}
+            told.append(found.get("Ready", ""))
+
+    world.server.observers.append(note)
+    return told
+
+
+def by_tier() -> tuple[World, World]:
+    """The policies web and log, each with a sidecar named proxy and a Deployment of its own tier."""
+    deployments = [established(f"app-{tier}", tier=tier) for tier in ("web", "api")]
+    spec: Json = {"selector": {"matchLabels": {"tier": "web"}}}
+    web = World(deployments, TWO, update="web-a", spec=spec)
+    spec = {"selector": {"matchLabels": {"tier": "api"}}}
+    log = World([], TWO, policy=LOG, update="log-a", cluster=web.cluster, sidecar_name="proxy", spec=spec)
+    run_both(web, log)
+    return web, log
+
+
+def overridden(number: int = 3, *, proven: bool = True, spec: Json | None = None) -> tuple[World, World]:
+    """Deployments with web, which overrides log; *proven*: log was there before. *spec*: more of web's."""
+    deployments = [established(f"app-{number}") for number in range(number)]
+    web_spec: Json = {"priority": 1, **(spec or {})}
+    if proven:
+        log = World(deployments, TWO, policy=LOG, update="log-a", sidecar_name="proxy")
+        log.run()
+        web = World([], TWO, update="web-a", cluster=log.cluster, spec=web_spec)
+        web.deployments = log.deployments
+    else:
+        web = World(deployments, TWO, update="web-a", spec=web_spec)
+        web.run()
+        log = World([], TWO, policy=LOG, update="log-a", cluster=web.cluster, sidecar_name="proxy")
+    run(web, log)
+    assert web.settled().startswith("RolloutComplete")
+    assert log.settled().startswith("AllSkipped")
+    return web, log
+
+
+def test_a_deployment_that_is_labelled_over_to_another_policy_restarts_once() -> None:
+    web, log = by_tier()
+    written, told = writes(web), ready(log)
+    web["app-web"].edit(relabelled)
+    run(web, log)
+    assert written == [{"log-a"}]
+    assert log.settled().startswith("RolloutComplete: 2 of 2")
+    assert told[0] == "Unknown", "from the relabelling on one of two waits"
+    assert "True" not in told[:-1]
+
+
+def test_what_a_deleted_policy_has_overridden_comes_in_the_write_that_takes_it_out() -> None:
+    web, log = overridden()
+    written, told = writes(web), ready(log)
+    web.delete()
+    run(web, log)
+    assert web.object is None
+    assert log.settled().startswith("RolloutComplete: 3 of 3")
+    assert written == [{"log-a"}] * 3
+    assert "True" not in told[:-1]
+
+
+def test_the_budget_of_an_exchange_is_that_of_the_policy_that_leaves() -> None:
+    """One removal goes first, then two at a time; log could have more of its own in flight, and has none."""
+    web, log = overridden(10)
+    web.cluster.invariants.most_in_flight.clear()
+    web.delete()
+    run(web, log)
+    assert log.settled().startswith("RolloutComplete: 10 of 10")
+    assert (web.most_in_flight, log.most_in_flight) == (2, 0)
+
+
+def test_a_held_removal_is_what_the_gaining_policy_waits_for_and_says() -> None:
+    web, log = overridden(spec={"rollout": {"removal": "Manual"}})
+    written = writes(web)
+    web.delete()
+    run(web, log, 6)
+    assert (log.status["targets"]["pending"], log.status["targets"]["skipped"]) == (3, 0)
+    assert log.settled() == (
+        f"RemovalHeld: set the annotation sidecars.dev/approve: removal@{web.generation} on SidecarPolicy shop/web to "
+        "go on with its removal; 0 of 3 workloads run log-a; 3 waiting; shop/app-0 (and 2 more) wait until the "
+        "sidecars of SidecarPolicy shop/web are taken out"
+    )
+    web.approve(f"removal@{web.generation}")
+    web.cluster_tick()
+    assert log.settled().startswith("RollingOut")
+    run(web, log)
+    assert log.settled().startswith("RolloutComplete: 3 of 3")
+    assert written == [{"log-a"}] * 3
+
+
+def test_what_a_paused_policy_deselects_stays_and_the_gaining_policy_says_so() -> None:
+    web, log = overridden()
+    web.rollout = replace(web.rollout, paused=True)
+    web.spec["selector"] = {"matchLabels": {"tier": "none"}}
+    web.write_policy()
+    run(web, log, 6)
+    assert log.settled().startswith("RemovalHeld: SidecarPolicy shop/web is paused; 0 of 3 workloads run log-a")
+    web.rollout = replace(web.rollout, paused=False)
+    run(web, log)
+    assert log.settled().startswith("RolloutComplete: 3 of 3")
+
+
+def test_a_revision_that_was_never_rolled_out_goes_first_on_one_in_exchange() -> None:
+    """It is a step of the gaining policy as well: no second one comes before the first has completed it."""
+    web, log = overridden(4, proven=False)
+    written, told = writes(web), ready(log)
+    web.delete()
+    while "log-a" not in web.cluster.invariants.landed:
+        run(web, log, 1)
+        assert carrying(web) == len(written) == 1
+    run(web, log)
+    assert log.settled().startswith("RolloutComplete: 4 of 4")
+    assert written == [{"log-a"}] * 4
+    assert "True" not in told[:-1]
+
+
+def test_a_halted_revision_does_not_come_in_exchange_but_the_one_before_it() -> None:
+    """As a new Deployment gets it."""
+    web, log = by_tier()
+    web["app-api"].breaks = frozenset({"log-b"})
+    log.edit("log-b")
+    run(web, log)
+    assert log.settled().startswith("RolledBack")
+    written = writes(web)
+    web["app-web"].edit(relabelled)
+    run(web, log)
+    assert written == [{"log-a"}]
+    assert log.settled().startswith("RolledBack")
+
+
+def test_a_first_revision_that_is_halted_comes_nowhere() -> None:
+    """What leaves goes all the same, and the gaining policy's halt is told."""
+    web, log = overridden(proven=False)
+    for each in web.deployments:
+        each.breaks = frozenset({"log-a"})
+    written = writes(web)
+    web.delete()
+    run(web, log)
+    assert web.object is None
+    assert written.count(frozenset({"log-a"})) == 1
+    assert all(not each.revisions for each in web.deployments)
+    assert log.settled().startswith("RolledBack")
+
+
+def test_an_exchange_that_fails_is_rolled_back_and_no_second_one_brings_the_same() -> None:
+    """What it brought was rolled out completely before, and is halted now; the removal goes on."""
+    web, log = overridden(6)
+    for each in web.deployments:
+        each.breaks = frozenset({"log-a"})
+    written = writes(web)
+    web.delete()
+    run(web, log)
+    assert web.object is None
+    assert written == [{"log-a"}, *[set()] * 6]
+    assert log.settled().startswith("RolledBack")
+
+
+def test_a_paused_policy_gains_what_it_had_everywhere_and_nothing_new() -> None:
+    for proven, gained in ((True, {"log-a"}), (False, set[str]())):
+        web, log = overridden(proven=proven)
+        log.rollout = replace(log.rollout, paused=True)
+        written = writes(web)
+        web.delete()
+        run(web, log)
+        assert written == [gained] * 3
+
+
+def relabelled(body: Json) -> Json:
+    """*body* as its owner moves it to the other tier."""
+    template = body["spec"]["template"]
+    labels = {**template["metadata"]["labels"], "tier": "api"}
+    moved = {**template, "metadata": {**template["metadata"], "labels": labels}}
+    return {**body, "spec": {**body["spec"], "template": moved}}
 
 
 def without_log(body: Json) -> Json:

@@ -43,6 +43,7 @@ UPDATED_IN = "updated in"  # namespace
 BEHIND_IN = "behind in"  # namespace; those that are to get the update revision
 CHANGED = "changed"  # (namespace, ConfigObject); those that are to restart because of it
 PROVEN_IN = "proven in"  # namespace; those of CONFIG_PROVEN
+WAITING_FOR = "waiting for"  # a policy; those of WAITING_FOR_OTHERS that it is to be taken out of
 
 AVAILABLE = "available"
 EVIDENCE = "evidence"
@@ -64,6 +65,7 @@ CONFIG_PROVEN = "config proven"  # they have, since such restarts began
 CONFIG_DECLARED = "config declared"  # they never do, because somebody applies their records
 CONFIG_MOVING = "config moving"  # they do now
 CONFIG_FAILING = "config failing"  # they have failed of it, and nothing has been done about it yet
+WAITING_FOR_OTHERS = "waiting for others"  # pending until another policy is taken out of it
 RECORDED = "recorded"  # the policy is in the record, be it only with a note
 
 # Names of listings.
@@ -189,6 +191,13 @@ def _selected(
         if each.pinned_to is not None and each.pinned_to != each.revision and idle and not each.busy:
             return PIN, order, fresh, each.pinned_to
         return None
+    if each.waits_for:
+        if state is State.PENDING:
+            tallies.append((COUNT, WAITING_FOR_OTHERS))
+            for policy in sorted(each.waits_for):
+                tallies.append((WAITING_FOR, policy))
+                listings.append(((WAITING_FOR, policy), ()))
+        return None
     failed_here = each.rolled_back and not each.not_counted
     if each.health is not Health.EMPTY and not failed_here:
         tallies.append((COUNT, WITH_REPLICAS))
@@ -259,6 +268,8 @@ def _order(each: Target, *, slot: bool) -> Order:
 def _standing(each: Target, update: str | None) -> Standing:
     match each.state:
         case State.SKIPPED:
+            return Standing.SKIPPED
+        case State.PENDING if each.waits_for:  # nobody knows when it can: its group does not wait for it
             return Standing.SKIPPED
         case State.UPDATED:
             return Standing.UPDATED

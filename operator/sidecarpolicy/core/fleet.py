@@ -41,11 +41,12 @@ from sidecarpolicy.core.counting import (
     STATE,
     TO_DIAGNOSE,
     USE,
+    WAITING_FOR,
     Additions,
     QueueKey,
     additions_of,
 )
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.picking import Order, Place, Queue, digest
 from sidecarpolicy.core.progress import State, Target
 
@@ -360,6 +361,12 @@ class Fleet:
         """Skipped ones by reason, both sorted."""
         found = sorted(key[1] for key in self._listings if isinstance(key, tuple) and key[0] == SKIPPED)
         return {reason: self._listing((SKIPPED, reason)) for reason in found}
+
+    @property
+    def waiting_for(self) -> dict[PolicyId, Listing]:
+        """Those that wait until other policies are taken out of them, by policy, both sorted."""
+        waiting: Mapping[Any, int] = self._tallies.get(WAITING_FOR, _EMPTY)
+        return {policy: self._listing((WAITING_FOR, policy)) for policy in sorted(waiting)}
 
     @property
     def rollbacks(self) -> dict[Any, Listing]:

@@ -36,6 +36,9 @@ from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, Note
 from sidecarpolicy.names import OnFailure, Removal, Strategy
 
+# Why a workload changes in the write that takes another policy out of it.
+EXCHANGE = "in place of what is taken out"
+
 _NO_QUEUES: Mapping[tuple[bool, str], Queue] = {}
 
 
@@ -101,10 +104,11 @@ class Plan:
     halted from now on, until the policy is edited or resumed. *stage*: how far the rollout may go now; None where no
     canary group holds it. *empty_groups*: canary groups whose selectors select nothing. *held*: the approval without
     which no more sidecars are taken out, empty where nothing waits for one. *acts*: there are steps to take now.
-    *completes*: every target that is not skipped has the update revision, one at least with running replicas, no halt
-    stands, and that is not written down yet. *stranded*: failed ones that cannot be rolled back, because what they had
-    is not stored any more. *config_begins*: workloads can restart because their configuration has changed, and that
-    is not written down yet; *config_ends*: none can, and none does, and it still is.
+    *completes*: every target that is not skipped and waits for no other policy has the update revision, one at least
+    with running replicas, no halt stands, and that is not written down yet. *stranded*: failed ones that cannot be
+    rolled back, because what they had is not stored any more. *config_begins*: workloads can restart because their
+    configuration has changed, and that is not written down yet; *config_ends*: none can, and none does, and it still
+    is.
     """
 
     budget: int = 1
@@ -128,6 +132,7 @@ def plan(state: RolloutState, fleet: Fleet) -> Plan:
     limits = _Limits(state, fleet)
     counts = fleet.counts
     unfinished = counts[State.PENDING] + counts[State.PROGRESSING] + counts[State.FAILED]
+    unfinished -= fleet.count(counting.WAITING_FOR_OTHERS)
     return Plan(
         budget=limits.removals if state.deleting else limits.updates,
         in_flight=fleet.slots,
@@ -179,6 +184,36 @@ def urgent_step(state: RolloutState, fleet: Fleet, workload: WorkloadId) -> Step
     if (counting.ROLLBACK, each.note.previous) in listed and _rolls_back(state, each.note.previous):
         return _rollback_of(each, state)
     return _join_of(each, state.current) if counting.JOINING in listed and state.current is not None else None
+
+
+def step_in_exchange(
+    state: RolloutState, fleet: Fleet, workload: WorkloadId, writing: Mapping[WorkloadId, Step]
+) -> Step | None:
+    """Return the step of *workload* that goes along with the removal of what has kept this policy off it, if any.
+
+    It gets what has been rolled out completely, as a new workload does: that rollout is the other policy's, under its
+    budget, and takes no slot here. Before anything has, it is an update like any other: under this policy's budget too,
+    one first. What is halted is never brought so. None leaves the workload to wait for its turn.
+    """
+    each = fleet.get(workload)
+    if each is None or state.stopped or state.deleting or state.update is None:
+        return None
+    limits, ahead = _Limits(state, fleet), _Ahead(fleet, writing.values())
+    if state.current is not None:
+        is_halted = (state.halted or limits.halts) and state.current == state.update
+        return None if is_halted else Step(workload=workload, revision=state.current, joins=True, why=EXCHANGE)
+    if limits.still or state.rollout.strategy is Strategy.ON_NEXT_CHANGE or each.health is Health.EMPTY:
+        return None
+    stage = limits.stage
+    if stage is not None and stage.open is not None:
+        has_room = bool(each.group) or ahead.room < stage.room
+        if each.group not in stage.open or not has_room:
+            return None
+    _, tried = _closed(state, fleet, ahead)
+    free = max(fleet.slots + ahead.slots, fleet.slots_at_update + ahead.at_update) < limits.updates
+    if not free or (tried is not None and tried(workload.namespace)):
+        return None
+    return _to_update(each, state, EXCHANGE, takes_slot=True)
 
 
 def step_of_new(

@@ -14,7 +14,7 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import Facts, kind_of
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry, Note
-from sidecarpolicy.core.skips import Skip
+from sidecarpolicy.core.skips import NOBODY, Skip
 from sidecarpolicy.core.states import State as State
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.names import Reason
@@ -64,6 +64,8 @@ class Target:
 
     *taken_out*: what the policy had was taken out, and its Pods without it have completed and soaked.
 
+    *waits_for*: policies that are to be taken out of it before this one can come; nothing is picked meanwhile.
+
     *config*: what its Pods have read of what the policy's `restartOn` names. *changed*: which of that is another by now
     than what the update revision was rolled out with here; then *revision* is an older state of it (see `configs`).
     *attempt*: under what a failure of just that is noted. *restarts*: its last step was a restart since restarts
@@ -106,6 +108,7 @@ class Target:
     proves_config: bool = False
     declared: bool = False
     taken_out: bool = False
+    waits_for: frozenset[PolicyId] = NOBODY
 
     @property
     def goes_back_late(self) -> bool:
@@ -176,6 +179,8 @@ def target(
 ) -> Target:
     """Return where *workload* stands with *policy*, whose update revision is *update*, at *now*.
 
+    A *skip* that only waits for other policies to be taken out leaves it selected: it is pending until they are.
+
     *children*: what its controller made of it. *attempt* is the `<revision>#<attempt>` under which a failure would be
     noted now. *current* is the revision that was rolled out completely last; it has soaked. *busy_until*: when the soak
     of another policy's rollout on it ends. *group* and *deselected_by_owner* are passed on. *backoff*: a write of it
@@ -186,6 +191,10 @@ def target(
 
     Nothing is remembered between two calls: objects and the time decide, so a restart at any moment changes nothing.
     """
+    waits_for = skip.waits_for if skip is not None else NOBODY
+    why_waiting = skip.message if skip is not None and waits_for else ""
+    if waits_for:
+        skip = None
     entry = record_of(workload.record).entries.get(policy)
     revision = (entry.revision or None) if entry else None
     note = entry.note if entry else NOTHING_NOTED
@@ -216,7 +225,7 @@ def target(
         looks_again=_next((*course.moments, busy_until, facts.new_until, facts.gives_up), now),
         late_since=(course.last or facts.refused_since) if course.late and not course.released else None,
         reason="ProgressDeadlineExceeded" if course.late else "",
-        message=(facts.said_of_availability if facts.arrived else facts.said) if course.late else "",
+        message=(facts.said_of_availability if facts.arrived else facts.said) if course.late else why_waiting,
         recorded=entry is not None,
         note=note,
         failing=course.failing,
@@ -238,6 +247,7 @@ def target(
         and course.ours
         and facts.arrived
         and not (course.soaking or course.late or facts.empty),
+        waits_for=waits_for,
     )
     return in_backoff(found, backoff) if backoff is not None and now < backoff.until else found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sidecarpolicy.core import counting
 from sidecarpolicy.core.configs import ConfigObject
 from sidecarpolicy.core.fleet import Fleet
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import Plan, RolloutState
 from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.core.revision import Halt
@@ -37,13 +37,26 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingFor:
+    """*workloads* that wait until the sidecars of another policy are taken out of them.
+
+    *held*: why they are not taken out now, as what to do where somebody has to; empty where they are.
+    """
+
+    policy: PolicyId
+    workloads: Sequence[Target]
+    held: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything a status is made of.
 
     *problem*: why the newest generation could not be accepted yet, though nothing is wrong with it; the rest is
     then about what was accepted last. *halt*: the halt that is written down, while the rollout is halted.
     *operator_namespace*: where the operator runs. *labels_there*: of a policy that selects nothing, the labels of Pod
-    templates where it looks for some, as `app=cart`.
+    templates where it looks for some, as `app=cart`. *waiting_for*: the policies that are to be taken out of selected
+    workloads first; those that are held come before the others.
     """
 
     generation: int
@@ -57,6 +70,7 @@ class Report:
     warnings: Sequence[Warned] = ()
     operator_namespace: str = ""
     labels_there: Sequence[str] = ()
+    waiting_for: Sequence[WaitingFor] = ()
 
     # How many
 

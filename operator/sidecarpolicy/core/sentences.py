@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
 from sidecarpolicy import names
+from sidecarpolicy.core import counting
 from sidecarpolicy.core.approvals import STUCK
 from sidecarpolicy.core.configs import ConfigObject, plain
 from sidecarpolicy.core.progress import State, Target
@@ -219,6 +220,16 @@ def _removal_held(report: Report) -> Readiness | None:
     return Readiness(ready="Unknown", reason=Reason.REMOVAL_HELD, message=f"{_holding(report)}; {_progress(report)}")
 
 
+def _other_removal_held(report: Report) -> Readiness | None:
+    """All that waits, waits for the sidecars of other policies to be taken out, and those are not taken out now."""
+    waiting, held = report.waiting_for, report.waiting_for[0].held if report.waiting_for else ""
+    others = report.count(State.PENDING) - report.fleet.count(counting.WAITING_FOR_OTHERS)
+    moving = report.count(State.PROGRESSING) or report.removing
+    if not held or not all(each.held for each in waiting) or others or moving or report.plan.acts:
+        return None
+    return Readiness(ready="Unknown", reason=Reason.REMOVAL_HELD, message=f"{held}; {_progress(report)}")
+
+
 def _awaiting_owners(report: Report) -> Readiness | None:
     """Whoever has not got the revision gets it together with their owner's next change; nothing else goes on."""
     owners = report.state.rollout.strategy is Strategy.ON_NEXT_CHANGE
@@ -241,7 +252,7 @@ def _rolling_out(report: Report) -> Readiness | None:
     return Readiness(
         ready="Unknown",
         reason=Reason.ROLLING_OUT,
-        message=f"{_progress(report)}{first}{_backing_off(report)}{_retrying(report)}{late}"
+        message=f"{_progress(report)}{_held_elsewhere(report)}{first}{_backing_off(report)}{_retrying(report)}{late}"
         f"{_contested_removal(report)}{_refused_removal(report)}",
         reconciling=True,
     )
@@ -263,6 +274,7 @@ TABLE: tuple[Row, ...] = (
     _paused,
     _awaiting_approval,
     _removal_held,
+    _other_removal_held,
     _awaiting_owners,
     _rolling_out,
 )
@@ -292,7 +304,16 @@ def _progress(report: Report) -> str:
     sick = f"; {before} {_verb(before, 'was', 'were')} not available before" if before else ""
     changed = f"; {changed_configs(report.changed)}" if report.changed else ""
     head += " with the configuration of now" if report.changed and report.state.update else ""
-    return everything + head + (f"; {', '.join(parts)}" if parts else "") + changed + sick
+    return everything + head + (f"; {', '.join(parts)}" if parts else "") + changed + sick + _waiting_for(report)
+
+
+def _waiting_for(report: Report) -> str:
+    """`; shop/cart waits until the sidecars of SidecarPolicy shop/web are taken out`; of several policies the first."""
+    if not report.waiting_for:
+        return ""
+    first = report.waiting_for[0]
+    workload, verb = first.workloads[0].workload, _verb(len(first.workloads), "waits", "wait")
+    return f"; {workload}{_and_more(first.workloads)} {verb} until the sidecars of {first.policy.label} are taken out"
 
 
 def changed_configs(found: Sequence[tuple[str, ConfigObject]]) -> str:
@@ -331,6 +352,12 @@ def _holding(report: Report) -> str:
         failed, limit = report.failed_removals, report.state.rollout.max_failures
         why = f"the removal failed on {_workloads(failed)} (maxFailures: {limit})"
     return f"set the annotation {names.APPROVE}: {report.plan.held} to go on with the removal; {why}"
+
+
+def _held_elsewhere(report: Report) -> str:
+    """Why the first policy that is to be taken out first is not, where it is not."""
+    held = report.waiting_for[0].held if report.waiting_for else ""
+    return f"; {held}" if held else ""
 
 
 def _stopping(report: Report) -> str:

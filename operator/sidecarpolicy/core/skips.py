@@ -59,6 +59,7 @@ OF_TEMPLATES = frozenset({("annotation", names.RESTARTED_AT), ("annotation", nam
 SHARED = (VOLUMES, PULL_SECRETS, *METADATA)
 
 NO_MARKS: Mapping[str, str] = {}
+NOBODY: frozenset[PolicyId] = frozenset()
 NOTHING = Entry(revision="")
 
 
@@ -66,7 +67,8 @@ NOTHING = Entry(revision="")
 class Skip:
     """Why a policy leaves a workload alone; *removes*: what it already has there goes.
 
-    *pinned_to*: the revision at which its owner wants it; None where that is not stored.
+    *pinned_to*: the revision at which its owner wants it; None where that is not stored. *waits_for*: policies that are
+    still to be taken out of it; nothing else is in the way, so it is pending and not skipped.
     """
 
     reason: SkipReason
@@ -74,6 +76,7 @@ class Skip:
     removes: bool = False
     overridden_by: PolicyId | None = None
     pinned_to: str | None = None
+    waits_for: frozenset[PolicyId] = NOBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +227,9 @@ def overridden(subject: Subject, revision: Revision, above: Sequence[Revision]) 
         if other.policy in subject.leaving:
             gone = "which is being deleted or does not select it any more, and is still to be removed"
             message = f"{shared} {other.policy.label}, {gone}"
-            return Skip(reason=SkipReason.OVERRIDDEN, message=message)
+            in_the_way = [each for each in above if each.policy in subject.leaving and _shared(subject, revision, each)]
+            waits_for = frozenset(each.policy for each in in_the_way)
+            return Skip(reason=SkipReason.OVERRIDDEN, message=message, waits_for=waits_for)
         return Skip(
             reason=SkipReason.OVERRIDDEN,
             message=f"{shared} {other.policy.label}, which has precedence: {why_first(other, revision)}",
@@ -539,7 +544,8 @@ def judge(
     """Return, for each policy of *candidates*, the first reason to leave the workload alone, or None.
 
     *candidates* are what the policies that select the workload want to inject; *leaving* is what is still there of
-    policies that no longer do, and in the way until it is gone.
+    policies that no longer do, and in the way until it is gone. One that waits for that has its place already, before
+    those of lower precedence.
     """
     verdicts: dict[PolicyId, Skip | None] = {}
     present = list(leaving)
@@ -547,15 +553,29 @@ def judge(
         subject = replace(subject, leaving=gone)
     for revision in sorted(candidates, key=precedence):
         skip = _first(CHECKS, subject, revision, present)
+        if skip is not None and skip.waits_for:
+            skip = _unless_skipped_anyway(skip, subject, revision, present)
         if skip is not None and skip.pinned_to is not None:  # to move it is a change like any other
             after = CHECKS[CHECKS.index(is_pinned) + 1 :]
             if (other := _first(after, subject, revision, present)) is not None:
                 message = f"{skip.message}; it stays as it is, {other.reason}: {other.message}"
                 skip = replace(skip, pinned_to=None, message=message)
         verdicts[revision.policy] = skip
-        if skip is None or (not skip.removes and revision.policy in subject.record.entries):
+        if skip is None or skip.waits_for or (not skip.removes and revision.policy in subject.record.entries):
             present.append(revision)
     return verdicts
+
+
+def _unless_skipped_anyway(skip: Skip, subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip:
+    """Return why *revision* is left alone even without what leaves; where nothing is in its way then, *skip*.
+
+    What its owner pins goes there afterwards, and is skipped until then as it is later.
+    """
+    staying = [each for each in above if each.policy not in subject.leaving]
+    other = _first(CHECKS, subject, revision, staying)
+    if other is None:
+        return skip
+    return replace(skip, waits_for=NOBODY) if other.pinned_to is not None else other
 
 
 def _first(checks: Sequence[Check], subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:

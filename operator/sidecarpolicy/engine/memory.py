@@ -174,7 +174,7 @@ class PolicyMemory:
     *told*: the failures of which there has been an Event. *admitted*: what Pod Security says of its revisions, by name;
     *not_admitted*: the noes. *to_ask*: what the status was written with and is not known in this term, None where
     nobody has looked yet; until *restores_until* nothing is reported because of that. *unwritten*: removals of which
-    writes fail.
+    writes fail. *held*: what keeps it from being taken out of workloads, as those were told that wait for it.
     """
 
     fleet: Fleet = field(default_factory=Fleet)
@@ -188,6 +188,7 @@ class PolicyMemory:
     retry_at: float = 0.0
     backoffs: Mapping[str, NamespaceBackoff] = field(default_factory=dict)
     removal_proven: bool = False
+    held: str = ""
     unwritten: dict[WorkloadId, Unwritten] = field(default_factory=dict)
     status_written: float = -1.0
     skipped: Mapping[WorkloadId, SkipReason] | None = None

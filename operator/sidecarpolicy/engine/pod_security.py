@@ -87,6 +87,10 @@ class PodSecurity:
                 raise Rejected(verb="create", what=f"pods in namespace {asked.namespace}", message=words)
         return True
 
+    async def ask(self, asked: Question) -> None:
+        """Find out what is *asked*. Raise ApiError."""
+        await self._ask_once(asked)
+
     def knows(self, steps: Mapping[PolicyId, Step], judgement: Judgement) -> bool:
         """Whether `admits` has an answer without asking."""
         return all(self._known(asked) is not None for asked, _ in _asked(steps, judgement))

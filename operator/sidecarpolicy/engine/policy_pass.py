@@ -18,6 +18,8 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import namespace_backoffs
 from sidecarpolicy.core.plan import Plan, RolloutState, plan
 from sidecarpolicy.core.policy import Policy, Rollout
+from sidecarpolicy.core.progress import Target
+from sidecarpolicy.core.report import WaitingFor
 from sidecarpolicy.core.revision import Halt, StoredRevision, halt_text
 from sidecarpolicy.core.sentences import changed_configs
 from sidecarpolicy.core.status import Rejection
@@ -314,6 +316,43 @@ def _try_once_more(cached: CachedPolicy, remembered: PolicyMemory, context: Cont
                 context.cache.listener.workload_changed(workload)
 
 
+def waiting_for_others(remembered: PolicyMemory, context: Context) -> list[WaitingFor]:
+    """Return for which other policies workloads of one policy wait, those first that are not taken out now."""
+    found = []
+    for policy, waiting in remembered.fleet.waiting_for.items():
+        held, cached = "", context.cache.policies.get(policy)
+        if cached is not None:
+            other, fleet = context.memory.of_policy(policy), fleet_of(policy, context)
+            state = rollout_state(cached, other, context)
+            target = fleet.get(waiting[0].workload)
+            held = _refused(policy, target) or _held(cached, state, plan(state, fleet), target)
+        found.append(WaitingFor(policy=policy, workloads=waiting, held=held))
+    return sorted(found, key=lambda each: not each.held)
+
+
+def _held(cached: CachedPolicy, state: RolloutState, now: Plan, target: Target | None = None) -> str:
+    """Why what *cached* has is not taken out where it is to go, of *target* if any; empty where it is."""
+    label = cached.id.label
+    if is_unreadable(cached):
+        return f"the spec of {label} cannot be read"
+    if state.rollout.paused and not state.deleting:
+        return f"{label} is paused"
+    if (state.halted or now.halts) and not state.deleting:
+        return f"the rollout of {label} is halted"
+    if state.frozen:
+        return f"the newest spec of {label} is not accepted"
+    if now.held and not (target is not None and target.deselected_by_owner):
+        return f"set the annotation {names.APPROVE}: {now.held} on {label} to go on with its removal"
+    return ""
+
+
+def _refused(policy: PolicyId, target: Target | None) -> str:
+    """Why the sidecars of *policy* cannot be taken out of one workload; empty where they can."""
+    if target is None or target.backoff is None or not target.backoff.rejected:
+        return ""
+    return f"{policy.label} cannot be taken out of {target.workload}: {target.backoff.message}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyPass:
     """The pass over one policy. *observed*: waits until the fleets show everything that is cached.
@@ -356,9 +395,23 @@ class PolicyPass:
             due_at = (each.since + limit for each in remembered.unwritten.values())
             moments += [each for each in due_at if each > state.now]
             _try_once_more(cached, remembered, self.context)
-        due = None if self.pod_security.restores(cached) else await self.reporter.report(cached, state, now)
+        self._tell_who_waits(cached, state, now)
+        waiting_for = waiting_for_others(remembered, self.context)
+        restoring = self.pod_security.restores(cached)
+        due = None if restoring else await self.reporter.report(cached, state, now, waiting_for)
         again = await self.pod_security.ask_again(identity)  # last: it may take long, and what it finds is told
         return min((*moments, *(each for each in (due, again) if each is not None)), default=None)
+
+    def _tell_who_waits(self, cached: CachedPolicy, state: RolloutState, now: Plan) -> None:
+        """Have policies that wait for this one to be taken out say what keeps it there now."""
+        memory, held = self.context.memory, _held(cached, state, now)
+        remembered = memory.of_policy(cached.id)
+        if remembered.held == held:
+            return
+        remembered.held = held
+        for policy, other in memory.policies.items():
+            if cached.id in other.fleet.tally(counting.WAITING_FOR) and self.context.cache.listener is not None:
+                self.context.cache.listener.policy_changed(policy)
 
     async def _try(self, identity: PolicyId, remembered: PolicyMemory) -> float:
         """Write what is due; return for how many seconds nothing is tried again. What is in the way is remembered."""

@@ -21,6 +21,7 @@ from sidecarpolicy.core.nodes import Eligible
 from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
+from sidecarpolicy.core.pod_security import Question
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import ItemKey, text_of
 from sidecarpolicy.core.revision import Revision
@@ -33,8 +34,9 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import Desired, composed_on, config_on, desired_on
 from sidecarpolicy.engine.field_conflicts import decisions_on, mutation_of, noted
 from sidecarpolicy.engine.memory import Inspected, Judgement
+from sidecarpolicy.engine.pod_security import answer_to
 from sidecarpolicy.engine.preflight import preflight
-from sidecarpolicy.engine.skip_verdicts import binding_on, judged
+from sidecarpolicy.engine.skip_verdicts import binding_on, judged, judged_without
 from sidecarpolicy.names import SkipReason, Strategy, WarningReason
 
 NO_STEPS: Mapping[PolicyId, Step] = {}
@@ -77,9 +79,58 @@ class Prepared:
 
 
 def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context) -> Prepared:
-    """Return what has to be written to bring *workload* where *steps*, its record and its owner's marks want it."""
+    """Return what has to be written to bring *workload* where *steps*, its record and its owner's marks want it.
+
+    A step of a policy that waits for another one to be taken out is carried out in the write that does that, or not at
+    all: its Pods restart once, and are never without either.
+    """
     steps = {policy: _stamped(step, context.now()) for policy, step in steps.items()}
     judgement = judged(workload, context)
+    following = in_exchange(steps, judgement)
+    steps = {policy: step for policy, step in steps.items() if policy not in following}
+    prepared = _prepared(workload, judgement, steps, context)
+    coming = _that_may_come(following, prepared, context)
+    if not coming:
+        return prepared
+    judgement = replace(judgement, verdicts={**judgement.verdicts, **dict.fromkeys(coming)})
+    return _prepared(workload, judgement, {**steps, **coming}, context)
+
+
+def in_exchange(steps: Mapping[PolicyId, Step], judgement: Judgement) -> Mapping[PolicyId, Step]:
+    """Those of *steps* that take the place of what others of them take out."""
+    found = {policy: judgement.verdicts.get(policy) for policy in steps}
+    return {policy: steps[policy] for policy, verdict in found.items() if verdict is not None and verdict.waits_for}
+
+
+def question_before(policy: PolicyId, step: Step, judgement: Judgement) -> Question | None:
+    """What is to be known of Pod Security before *step* of *policy*, if anything."""
+    asked = judgement.questions.get(policy)
+    return asked._replace(revision=step.revision) if asked is not None and step.revision is not None else None
+
+
+def _that_may_come(following: Mapping[PolicyId, Step], without: Prepared, context: Context) -> Mapping[PolicyId, Step]:
+    """Those of *following* that nothing is in the way of once *without* is written, as far as that is known."""
+    workload, judgement = without.workload, without.judgement
+    gone = judgement.record.entries.keys() - without.composed.record.entries.keys()
+    if not following or not without.operations or not gone:
+        return {}
+    revisions = {policy: step.revision for policy, step in following.items() if step.revision is not None}
+    after = judged_without(gone, revisions, workload, without.composed.template, without.composed.record, context)
+    return {
+        policy: step
+        for policy, step in sorted(following.items())
+        if after.get(policy, judgement.verdicts[policy]) is None
+        and _is_admitted(question_before(policy, step, judgement), context)
+    }
+
+
+def _is_admitted(asked: Question | None, context: Context) -> bool:
+    """Whether it is known that Pod Security has nothing against what is *asked* about."""
+    return asked is None or ((known := answer_to(asked, context)) is not None and not known.words)
+
+
+def _prepared(workload: Workload, judgement: Judgement, steps: Mapping[PolicyId, Step], context: Context) -> Prepared:
+    """Return what has to be written to bring *workload*, judged so, where *steps* and its record want it."""
     kept: Composition | None = None
     decisions: Mapping[PolicyId, Decision] = {}
     desired = desired_on(judgement, NO_STEPS, context)

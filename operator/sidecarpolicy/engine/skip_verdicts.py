@@ -5,7 +5,7 @@ Everything here is a function of what is cached; nothing is written and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -25,7 +25,8 @@ from sidecarpolicy.core.pull_secrets import account_on
 from sidecarpolicy.core.record import PULL_SECRETS, Record
 from sidecarpolicy.core.restarts import has_restart
 from sidecarpolicy.core.revision import Revision
-from sidecarpolicy.core.skips import Pin, Subject, judge
+from sidecarpolicy.core.skips import Pin, Skip, Subject, judge
+from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Namespace, Workload, record_of
 from sidecarpolicy.engine.adjusted import as_adjusted, as_recorded
 from sidecarpolicy.engine.context import Context
@@ -87,6 +88,30 @@ def judged(workload: Workload, context: Context) -> Judgement:
     return judgement
 
 
+def judged_without(
+    gone: Collection[PolicyId],
+    coming: Mapping[PolicyId, str],
+    workload: Workload,
+    template: Json,
+    record: Record,
+    context: Context,
+) -> Mapping[PolicyId, Skip | None]:
+    """Return the verdicts on *workload* as it will be without *gone* policies: with *template* and *record*.
+
+    *coming*: the revisions of which policies want to inject another than their newest.
+    """
+    basis = _basis_of(workload, context)
+    found = ((each, context.revision(each.policy, coming.get(each.policy, each.name))) for each in basis.candidates)
+    candidates = [
+        as_adjusted(other, basis.wishes, basis.record, context) if other and other.name != each.name else each
+        for each, other in found
+        if each.policy not in gone
+    ]
+    leaving = [each for each in basis.leaving if each.policy not in gone]
+    subject = _subject(workload, basis, record, basis.missing - set(gone), context)
+    return judge(replace(subject, template=template), candidates, leaving)
+
+
 def _basis_of(workload: Workload, context: Context) -> _Basis:
     """Gather what a judgement is made of, without a look at the template where nobody asks for that."""
     cache = context.cache
@@ -128,7 +153,24 @@ def _judgement(workload: Workload, basis: _Basis, context: Context) -> Judgement
     content = workload.content
     declared = frozenset(basis.configs) if basis.configs and content.claims.record_is_declared else frozenset()
     record, missing = _record_of_now(workload, basis, context)
-    subject = Subject(
+    return Judgement(
+        record=record,
+        missing=missing,
+        verdicts=judge(_subject(workload, basis, record, missing, context), basis.candidates, basis.leaving),
+        wishes=basis.wishes,
+        questions=basis.questions,
+        # Of one that is declared what is recorded would be taken back, again and again.
+        configs={} if declared else basis.configs,
+        declared=declared,
+    )
+
+
+def _subject(
+    workload: Workload, basis: _Basis, record: Record, missing: frozenset[PolicyId], context: Context
+) -> Subject:
+    """*workload* as the checks see it, with *record* and the policies *missing* of it."""
+    content = workload.content
+    return Subject(
         workload=workload,
         namespace=basis.namespace,
         template=content.template,
@@ -146,16 +188,6 @@ def _judgement(workload: Workload, basis: _Basis, context: Context) -> Judgement
         account=basis.wishes.account,
         nodes=basis.nodes,
         violations=basis.violations,
-    )
-    return Judgement(
-        record=record,
-        missing=missing,
-        verdicts=judge(subject, basis.candidates, basis.leaving),
-        wishes=basis.wishes,
-        questions=basis.questions,
-        # Of one that is declared what is recorded would be taken back, again and again.
-        configs={} if declared else basis.configs,
-        declared=declared,
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sidecarpolicy.core.plan import Plan, RolloutState
-from sidecarpolicy.core.report import Report
+from sidecarpolicy.core.report import Report, WaitingFor
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.status import status_of
 from sidecarpolicy.core.tree import items
@@ -38,8 +39,13 @@ class Reporter:
     context: Context
     teller: Teller
 
-    async def report(self, cached: CachedPolicy, state: RolloutState, now: Plan) -> float | None:
-        """Say where *cached* stands; return when to come again (seconds since the epoch), None where all is said."""
+    async def report(
+        self, cached: CachedPolicy, state: RolloutState, now: Plan, waiting_for: Sequence[WaitingFor]
+    ) -> float | None:
+        """Say where *cached* stands; return when to come again (seconds since the epoch), None where all is said.
+
+        *waiting_for*: the other policies that are to be taken out of its workloads first.
+        """
         remembered = self.context.memory.of_policy(cached.id)
         due = remembered.status_written + STATUS_INTERVAL
         if remembered.status_written <= state.now < due:  # a clock that was set back holds nothing up
@@ -57,6 +63,7 @@ class Reporter:
             warnings=warnings_of(cached, self.context),
             operator_namespace=self.context.cache.operator_namespace,
             labels_there=() if remembered.fleet.matched else labels_there(cached, self.context.cache),
+            waiting_for=waiting_for,
         )
         status = status_of(report, cached.status, state.now)
         if remembered.uninspected:

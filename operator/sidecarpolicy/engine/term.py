@@ -20,7 +20,7 @@ from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.plan import Step, steps, urgent_step
+from sidecarpolicy.core.plan import Step, step_in_exchange, steps, urgent_step
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.engine.alarms import Alarms
 from sidecarpolicy.engine.context import Context
@@ -327,8 +327,27 @@ class Term:
                 del self._hungry[policy]
                 continue
             self._hungry.move_to_end(policy)
-            return step.workload, {**self._urgent_steps(step.workload), policy: step}
+            wanted = {**self._urgent_steps(step.workload), policy: step}
+            if step.revision is None and not step.orphans:
+                wanted |= self._steps_in_exchange(policy, step.workload)
+            return step.workload, wanted
         return None
+
+    def _steps_in_exchange(self, leaving: PolicyId, identity: WorkloadId) -> dict[PolicyId, Step]:
+        """The steps of policies that *leaving* alone has kept off a workload, of which nothing is there."""
+        found = {}
+        remembered = self.context.memory.workloads.get(identity)
+        for policy in sorted(remembered.in_fleets) if remembered is not None else ():
+            cached, of_policy = self.context.cache.policies.get(policy), self.context.memory.of_policy(policy)
+            target = of_policy.fleet.get(identity)
+            if cached is None or target is None or target.recorded or target.waits_for != {leaving}:
+                continue
+            note_backoffs(of_policy, self.context.now())
+            state = rollout_state(cached, of_policy, self.context)
+            step = step_in_exchange(state, fleet_of(policy, self.context), identity, self._steps_written(policy))
+            if step is not None:
+                found[policy] = step
+        return found
 
     def _step_of(self, policy: PolicyId) -> Step | None:
         cached = self.context.cache.policies.get(policy)

@@ -23,16 +23,18 @@ from sidecarpolicy.engine.alarms import Alarms
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.field_conflicts import remember
-from sidecarpolicy.engine.memory import Failed, Mutation
+from sidecarpolicy.engine.memory import Failed, Judgement, Mutation
 from sidecarpolicy.engine.observe import failed_write
-from sidecarpolicy.engine.pod_security import PodSecurity
+from sidecarpolicy.engine.pod_security import PodSecurity, answer_to
 from sidecarpolicy.engine.port import ApiError, Conflict, Json, NotFound, Transient
 from sidecarpolicy.engine.prepare import (
     NO_STEPS,
     Prepared,
+    in_exchange,
     inspection_key,
     may_repair,
     prepare,
+    question_before,
     settled_key,
     undone_by,
     warn,
@@ -122,9 +124,13 @@ class WorkloadPass:
     async def _bring(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> str:
         context = self.context
         judgement = judged(workload, context)
-        knew = self.pod_security.knows(steps, judgement)
-        if not await self.pod_security.admits(steps, judgement) or not knew:
+        following = in_exchange(steps, judgement)
+        own = {policy: step for policy, step in steps.items() if policy not in following}
+        knew = self.pod_security.knows(own, judgement)
+        if not await self.pod_security.admits(own, judgement) or not knew:
             return "skipped"  # to ask may take long: with the answer it is decided anew, on what is there by then
+        if await self._asks_before(following, judgement):
+            return "skipped"
         prepared = prepare(workload, steps, context)
         if not prepared.operations:
             self._note_inspection(prepared, workload)
@@ -138,10 +144,22 @@ class WorkloadPass:
             return "skipped"
         if self.cannot_be_written(workload):
             return "skipped"
-        why = "; ".join(step.why for step in steps.values()) or "as recorded"
+        why = "; ".join(step.why for step in prepared.steps.values()) or "as recorded"
         answer = await self.writer.apply(PatchWorkload(workload=workload, operations=prepared.operations, why=why))
         self._note_write(prepared, answer)
         return "patched"
+
+    async def _asks_before(self, following: Mapping[PolicyId, Step], judgement: Judgement) -> bool:
+        """Ask about what takes the place of what goes; return whether anything was. No answer keeps nothing there."""
+        questions = (question_before(policy, step, judgement) for policy, step in following.items())
+        unknown = [each for each in questions if each is not None and answer_to(each, self.context) is None]
+        try:
+            for each in unknown:
+                await self.pod_security.ask(each)
+        except Transient as error:
+            log.debug("%s", error)
+            return False
+        return bool(unknown)
 
     def _note_idle_step(self, workload: Workload, steps: Mapping[PolicyId, Step]) -> None:
         """A step that changes nothing would be picked again at once; that must not be, whatever the reason."""
