@@ -18,7 +18,7 @@ from sidecarpolicy.names import OnFailure, Removal, Strategy
 from tests.simulation.deeds import Deed
 from tests.simulation.fleets import CANARY, EARLY
 from tests.simulation.loop import HotLoop
-from tests.simulation.people import anybody, author, owner
+from tests.simulation.people import anybody, author, owner, rivals
 from tests.simulation.playing import Play
 from tests.simulation.troubles import trouble
 
@@ -45,7 +45,10 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Everything that a run depends on. *beside*: there is another policy; *limit*: of the revision history."""
+    """Everything that a run depends on. *beside*: there is another policy; *limit*: of the revision history.
+
+    *rival*: that one has a sidecar of the same name; with precedence (`above`), or without it (`below`).
+    """
 
     seed: int
     rollout: Rollout
@@ -54,6 +57,7 @@ class History:
     deeds: tuple[Deed, ...]
     cluster_wide: bool = False
     beside: bool = False
+    rival: str = ""
     replicas: int = 1
     limit: int = 10
 
@@ -64,6 +68,7 @@ class History:
         kind = "a cluster policy" if self.cluster_wide else "a policy"
         more = f"{kind}, {self.replicas} replica(s), history of {self.limit}"
         more += ", another policy beside it" if self.beside else ""
+        more += f", with a sidecar of the same name and {self.rival} it" if self.rival else ""
         return f"seed {self.seed}: {began}; {more}\n  {self.rollout}\n{fleet}\n  what happens:\n{deeds}"
 
 
@@ -105,6 +110,12 @@ def history(seed: int, *, troubled: bool = True) -> History:
         )
         for _ in range(random.randint(1, 4))
     ]
+    rival, second = "", Random(seed + 2)
+    if beside and (rival := second.choice(["", "below", "above"])):
+        people += [
+            Deed(tick=second.randint(6, 40), what=second.choice(rivals.choices), number=second.randint(0, 9))
+            for _ in range(second.randint(1, 4))
+        ]
     deeds = sorted([*people, *(troubles if troubled else [])], key=lambda each: each.tick)
     return History(
         seed=seed,
@@ -114,6 +125,7 @@ def history(seed: int, *, troubled: bool = True) -> History:
         deeds=tuple(deeds),
         cluster_wide=cluster_wide,
         beside=beside,
+        rival=rival,
         replicas=random.choice([1, 1, 1, 2]),
         limit=random.choice([10, 10, 10, 1, 0]),
     )
@@ -174,7 +186,7 @@ def shrunk(found: History, failure: str, most: int = 60) -> History:
 
 
 def _smaller(found: History) -> Iterable[History]:
-    for plainer in ({"beside": False}, {"replicas": 1}, {"limit": 10}):
+    for plainer in ({"beside": False, "rival": ""}, {"rival": ""}, {"replicas": 1}, {"limit": 10}):
         candidate = replace(found, **plainer)
         if candidate != found:
             yield candidate

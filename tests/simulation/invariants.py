@@ -301,6 +301,12 @@ class Invariants:
             return False
         return policy.selector.matches(at(body, "spec", "template", "metadata", "labels"))
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the emergency switch is on: nothing is repaired."""
+        namespaces = self.server.collections[NAMESPACES].objects.values()
+        return any(at(each, "metadata", "annotations").get(names.STOP) == "true" for each in namespaces)
+
     def gives_way(self, policy: Json, body: Json) -> bool:
         """Whether another policy of precedence has a sidecar of the same name for a Deployment."""
         mine = {each["name"] for each in policy["spec"]["sidecars"]}
@@ -412,6 +418,8 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
             continue  # the other one's rollout is halted there: it is skipped meanwhile
         elif invariants.gives_way(body, each):
             continue
+        elif invariants.stopped and any(id_ == policy.id and entry.revision for id_, entry in _entries(each)):
+            continue  # what somebody has taken away of it is put back when it goes on
         elif bears != wanted:
             found.append(f"{name} bears {', '.join(bears) or 'nothing'}")
         elif not rolled_out(each) and (policy.id.name, (each["metadata"]["namespace"], each["metadata"]["name"])) in (

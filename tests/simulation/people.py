@@ -26,6 +26,9 @@ anybody = Acts()
 owner = Acts()
 """They need a Deployment."""
 
+rivals = Acts()
+"""One of two policies with a sidecar of one name comes or goes; only where there are two such."""
+
 LONG_TICKS = 60
 
 
@@ -136,6 +139,41 @@ def _stop(play: Play, _: Deed) -> None:
 @anybody("somebody lets it go on", weight=2)
 def _go_on(play: Play, _: Deed) -> None:
     play.world.stopped = False
+
+
+# Two authors
+
+
+@rivals("one author of two deletes the policy", weight=2)
+def _give_way(play: Play, _: Deed) -> None:
+    if not play.world.deleting:
+        play.torn += 1
+        play.world.delete()
+
+
+@rivals("one author of two creates the policy again")
+def _come_back(play: Play, _: Deed) -> None:
+    play.create_again()
+
+
+@rivals("one author of two leaves one Deployment to the other")
+def _leave_one(play: Play, deed: Deed) -> None:
+    if play.world.deployments and not play.world.deleting:
+        play.one(deed).selected = False
+
+
+@rivals("the other author of two deletes the policy", weight=2)
+def _other_gives_way(play: Play, _: Deed) -> None:
+    for each in play.others:
+        if not each.deleting:
+            each.delete()
+
+
+@rivals("the other author of two creates the policy again")
+def _other_comes_back(play: Play, _: Deed) -> None:
+    for each in play.others:
+        if each.object is None and each.policy.namespace not in play.going:
+            each.create_policy()
 
 
 # Owners

@@ -20,7 +20,7 @@ from tests.simulation.deeds import Deed
 from tests.simulation.fleets import EVERYWHERE
 from tests.simulation.invariants import has_a_name_of_ours, is_in_fleet, left_out, place_of
 from tests.simulation.operator import Replica
-from tests.simulation.people import anybody, author, owner, unpaused
+from tests.simulation.people import anybody, author, owner, rivals, unpaused
 from tests.simulation.stories import SIGHT, Cluster, Deployment, World, established
 from tests.simulation.troubles import SLOWEST, trouble
 
@@ -32,6 +32,9 @@ MOST_TICKS_AT_WAR = 200
 
 LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
 ANYTHING = "anything"
+
+# What precedence the other policy has where both have a sidecar of one name.
+RIVALS: dict[str, Any] = {"": {}, "above": {"priority": 1}, "below": {"priority": -1}}
 
 SPECS: dict[str, Any] = {
     "": {},
@@ -64,7 +67,17 @@ class Play:
         self.others: list[World] = []
         if history.beside:
             quiet = Rollout(max_concurrent=2, min_ready_seconds=10, progress_deadline_seconds=120)
-            log = World([], quiet, policy=LOG, update="log-a", name="log", cluster=self.cluster, seed=history.seed)
+            log = World(
+                [],
+                quiet,
+                policy=LOG,
+                update="log-a",
+                name="log",
+                cluster=self.cluster,
+                seed=history.seed,
+                sidecar_name="proxy" if history.rival else "",
+                spec=RIVALS[history.rival],
+            )
             log.lines = self.world.lines
             self.others.append(log)
         self.world.operator.lands = lambda: self.random.random() < 0.5
@@ -118,6 +131,8 @@ class Play:
                 self.attempt(lambda: trouble.by_name[what](self, deed))
         elif what in anybody.by_name:
             self.attempt(lambda: anybody.by_name[what](self, deed))
+        elif what in rivals.by_name:
+            self.attempt(lambda: rivals.by_name[what](self, deed))
         elif what in author.by_name and world.object is not None and not world.deleting:
             self.attempt(lambda: author.by_name[what](self, deed))
         elif what in owner.by_name and world.deployments:
@@ -256,7 +271,16 @@ class Play:
             yield world.settled()
 
     def wanted(self, world: World, each: Deployment) -> str | None:
-        """What a Deployment must bear of a policy at the end."""
+        """What a Deployment must bear of a policy at the end, where another one may have the place."""
+        wanted = self._wanted_alone(world, each)
+        if not self.history.rival or wanted is None:
+            return wanted
+        above = self.others[0] if self.history.rival == "above" and not self.cluster_wide else self.world
+        first = self._wanted_alone(above, each) if above is not world else None
+        return wanted if first is None else ANYTHING if first == ANYTHING else None
+
+    def _wanted_alone(self, world: World, each: Deployment) -> str | None:
+        """What it must bear of a policy as if that were the only one."""
         body = each.body
         if world.deleting:
             return ANYTHING if (self.orphaned and world is self.world) or has_a_name_of_ours(body) else None
