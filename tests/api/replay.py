@@ -28,9 +28,9 @@ State = tuple[Manifest, ...]
 
 
 class Replay:
-    """The objects of one kind in one namespace, from the beginning of the block to its end."""
+    """The objects of one kind in one namespace (None: of a kind that has none), for as long as the block lasts."""
 
-    def __init__(self, api: pykube.HTTPClient, kind: type[APIObject], namespace: str) -> None:
+    def __init__(self, api: pykube.HTTPClient, kind: type[APIObject], namespace: str | None) -> None:
         self._config, self._kind, self._namespace = api.config, kind, namespace
         self._ending = threading.Event()
         self._errors: list[Exception] = []

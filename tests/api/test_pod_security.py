@@ -123,3 +123,17 @@ def test_the_operator_may_create_pods_by_dry_run_only(
     assert create("--dry-run=server") == ""
     assert "the operator may create Pods by dry run only" in create()
     assert "NotFound" in cluster.kubectl("get", "pod", "stowaway", f"--namespace={namespace}", check=False).stderr
+
+
+def test_what_is_not_admitted_does_not_take_the_place_of_a_policy_that_goes(fleet: Fleet) -> None:
+    """That one goes all the same, and the other one is skipped from then on."""
+    restrict(fleet, "baseline")
+    fleet.apply(a_deployment("cart", fleet.namespace))
+    fleet.apply(the_policy(fleet.namespace, HARMLESS))
+    fleet.wait("RolloutComplete")
+    privileged = [a_sidecar(container={"securityContext": {"privileged": True}})]
+    fleet.apply(a_policy("other", fleet.namespace, rollout=QUICK, sidecars=privileged))
+    assert "Overridden" in fleet.wait("AllSkipped", "other")["skipped"][0]["reason"]
+    fleet.delete_policy()
+    assert init_names(fleet.deployment()) == []
+    poll(lambda: [each["reason"] for each in fleet.status("other").get("skipped", [])] == ["PodSecurity"])
