@@ -413,7 +413,9 @@ class _Work:
         if not self._concerns(listed, container):
             return live
         # Ours go in their own order into the places that ours have now, whoever came first: env may refer backwards.
-        wanted = self.wanted_in.get((listed, container), ())
+        wanted: Sequence[Json] = self.wanted_in.get((listed, container), ())
+        if listed == PULL_SECRETS:  # by name: whose they are must not show where two policies share one
+            wanted = sorted(wanted, key=lambda each: str(each["name"]))
         here = self.ours_in.get((listed, container), ())
         identity = IDENTITY[listed]
         if not here:
