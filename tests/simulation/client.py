@@ -275,6 +275,15 @@ class Client:
             subresource=subresource,
         )
         self.requests.append(request)
+        try:
+            answer = await self._send(request, act)
+        except ApiError:
+            self.faults.answered(request, False)
+            raise
+        self.faults.answered(request, True)
+        return answer
+
+    async def _send(self, request: Request, act: Callable[[], T]) -> T:
         trouble = self.faults.of(request)
         if trouble is Fault.CRASH_BEFORE:
             await self._crash(request)
@@ -282,7 +291,7 @@ class Client:
         try:
             await asyncio.sleep(self.latency)
         except asyncio.CancelledError:
-            if self.dead and writes and trouble is None and self.lands():
+            if self.dead and request.write and trouble is None and self.lands():
                 self.loop.call_later(self.latency, _quietly, act)
             raise
         if trouble is not None and not trouble.has_effect:

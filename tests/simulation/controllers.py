@@ -371,11 +371,15 @@ class Controllers:
         if "Progressing" not in conditions:
             complete = progressing == ("True", COMPLETE) or (progressing is None and rolled_out(body))
         lost = conditions.get("Available", {}).get("status") == "False"
+        there = newest if complete and not lost else everything - newest
+        if not there and spec["replicas"] and available is None and "Available" in conditions:  # scaled from nothing
+            down = ("False", "MinimumReplicasUnavailable")
+            conditions["Available"] = _condition(conditions["Available"], "Available", *down, metadata["name"], now)
         status = {
             "observedGeneration": metadata["generation"],
             "replicas": everything,
             "updatedReplicas": newest,
-            "availableReplicas": newest if complete and not lost else everything - newest,
+            "availableReplicas": there,
             "conditions": list(conditions.values()),
         }
         annotations = {**at(metadata, "annotations")}
