@@ -49,7 +49,8 @@ def _fail(play: Play, deed: Deed) -> None:
 def _cut(play: Play, deed: Deed) -> None:
     """Every watch ends, and so does what is on its way in the next seconds."""
     for each in play.cluster.replicas:
-        each.process.client.cut()
+        if each.processes:  # one that was added just now has not started
+            each.process.client.cut()
     ends = play.cluster.loop.now + 5.0 + TICK
     play.cluster.faults.rules.append(some(play.random, 0.7, (Fault.ERROR_BEFORE, Fault.ERROR_AFTER), ends))
     play.hinder(deed)
