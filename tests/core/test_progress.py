@@ -309,7 +309,7 @@ def test_what_has_never_come_up_since_our_step_proves_nothing_whoever_changes_it
 ) -> None:
     children = [a_replica_set(number, borne, replicas, created=100) for number, borne, replicas in history]
     failed = conditions("ProgressDeadlineExceeded", available="False", changed=down_since, updated=700)
-    told = {"record": B, "status": (2, 2, 0), "conditions": failed}
+    told: dict[str, Any] = {"record": B, "status": (2, 2, 0), "conditions": failed}
     touched = seen(a_workload(**told, generation=3, observed=2), *children, now=9000)
     assert (touched.state, touched.evidence, touched.late_since) == (State.FAILED, False, START + 100)
     again = a_replica_set(len(history) + 1, B, 2, created=8990)
