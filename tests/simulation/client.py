@@ -25,9 +25,31 @@ WATCH_SECONDS = 570.0
 READS = frozenset({"get", "list", "watch"})
 
 
+@dataclass(slots=True)
+class Clock:
+    """A process's own wall clock, *skew* seconds ahead of the server's, and what answers have told of that one."""
+
+    server: Server
+    skew: float = 0.0
+    offset: float = 0.0
+
+    def now(self) -> float:
+        """The server's, as far as its answers tell: whole seconds, as in the `Date` of an answer."""
+        return self.server.now() + self.skew + self.offset
+
+    def read(self) -> None:
+        """Learn from an answer, as `kube.clock` does."""
+        told = float(int(self.server.now()))
+        behind, ahead = told - self.now(), told + 1.0 - self.now()
+        if behind > 0.5:
+            self.offset += behind
+        elif ahead < -0.5:
+            self.offset += ahead
+
+
 @dataclass(slots=True, kw_only=True)
 class Client:
-    """*process*: whose it is. *skew*: seconds by which its clock is ahead of the server's.
+    """*process*: whose it is.
 
     *held*: kinds whose watches tell nothing while they are in it; *unheard*: whether an event is never told
     (*deaf*: whether that happens now). *twice*: every event is told twice. *cuts*: how often its connections were cut.
@@ -38,8 +60,8 @@ class Client:
     loop: VirtualLoop
     faults: Faults
     process: str
+    clock: Clock
     leading: Callable[[], bool] = lambda: False
-    skew: float = 0.0
     latency: float = 0.004
     lag: float = 0.002
     page: int = 500
@@ -54,25 +76,10 @@ class Client:
     writes: int = 0
     dead: bool = False
     frozen: asyncio.Event | None = None
-    _offset: float = 0.0
-
-    # Clocks
-
-    def clock(self) -> float:
-        """This process's own wall clock."""
-        return self.server.now() + self.skew
 
     def now(self) -> float:
-        """The server's, as far as its answers tell: whole seconds, as in the `Date` of an answer."""
-        return self.clock() + self._offset
-
-    def _read_clock(self) -> None:
-        told = float(int(self.server.now()))
-        behind, ahead = told - self.now(), told + 1.0 - self.now()
-        if behind > 0.5:
-            self._offset += behind
-        elif ahead < -0.5:
-            self._offset += ahead
+        """The server's clock, as far as its answers tell."""
+        return self.clock.now()
 
     # The port
 
@@ -311,7 +318,7 @@ class Client:
     async def _way_back(self) -> None:
         await asyncio.sleep(self.latency)
         await self._thawed()
-        self._read_clock()
+        self.clock.read()
 
     async def _thawed(self) -> None:
         while self.frozen is not None and not self.frozen.is_set():

@@ -196,7 +196,7 @@ class Play:
         self.cluster.faults.rules.clear()
         for replica in self.cluster.replicas:
             replica.keep_running()
-            replica.skew = replica.process.client.skew = 0.0
+            replica.skew = replica.process.client.clock.skew = 0.0
         for each in world.deployments:
             each.breaks = each.crashes = frozenset()
             each.bad_versions = frozenset()

@@ -216,13 +216,13 @@ def _second(play: Play, deed: Deed) -> None:
 @trouble("its clock is set back")
 def _back(play: Play, deed: Deed) -> None:
     replica = play.replica(deed)
-    replica.skew = replica.process.client.skew = -float(60 + 100 * deed.number)
+    replica.skew = replica.process.client.clock.skew = -float(60 + 100 * deed.number)
 
 
 @trouble("its clock is set forward")
 def _forward(play: Play, deed: Deed) -> None:
     replica = play.replica(deed)
-    replica.skew = replica.process.client.skew = float(60 + 100 * deed.number)
+    replica.skew = replica.process.client.clock.skew = float(60 + 100 * deed.number)
 
 
 # The cluster
