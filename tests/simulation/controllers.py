@@ -369,7 +369,8 @@ class Controllers:
         everything = sum(at(each, "status").get("replicas", 0) for each in sets)
         complete = conditions.get("Progressing", {}).get("reason") == COMPLETE
         if "Progressing" not in conditions:
-            complete = progressing == ("True", COMPLETE) or (progressing is None and rolled_out(body))
+            back = available is not None and available[0] == "True"  # all of its Pods are there again
+            complete = progressing == ("True", COMPLETE) or (progressing is None and (back or rolled_out(body)))
         lost = conditions.get("Available", {}).get("status") == "False"
         there = newest if complete and not lost else everything - newest
         if not there and spec["replicas"] and available is None and "Available" in conditions:  # scaled from nothing
