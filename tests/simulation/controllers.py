@@ -169,6 +169,9 @@ class Controllers:
                 if progressing.get("reason") == COMPLETE or newest["spec"]["replicas"] > replicas:
                     newest = self._scaled(newest, replicas)
                 self._copy_annotations(body, newest, number_of(newest))
+                if not replicas and progressing.get("reason") != COMPLETE:  # no Pods, old or new, so it is complete
+                    self._finish(body, self.replica_sets(body), now)
+                    return
                 resumed = ("Unknown", "DeploymentResumed") if progressing.get("reason") == PAUSED else None
                 self._status(body, self.replica_sets(body), now, progressing=resumed)
             else:
@@ -369,8 +372,8 @@ class Controllers:
         everything = sum(at(each, "status").get("replicas", 0) for each in sets)
         complete = conditions.get("Progressing", {}).get("reason") == COMPLETE
         if "Progressing" not in conditions:
-            back = available is not None and available[0] == "True"  # all of its Pods are there again
-            complete = progressing == ("True", COMPLETE) or (progressing is None and (back or rolled_out(body)))
+            rolling = self.behaviours[metadata["namespace"], metadata["name"]].rolling
+            complete = progressing == ("True", COMPLETE) or (progressing is None and not rolling)
         lost = conditions.get("Available", {}).get("status") == "False"
         there = newest if complete and not lost else everything - newest
         if not there and spec["replicas"] and available is None and "Available" in conditions:  # scaled from nothing
