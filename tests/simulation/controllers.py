@@ -319,7 +319,9 @@ class Controllers:
         return self.server.update(REPLICA_SETS, replica_set, after, subresource="status")
 
     def _copy_annotations(self, body: Json, replica_set: Json, number: int) -> Json:
-        after = {**replica_set, "metadata": {**replica_set["metadata"], "annotations": _copied(body, number)}}
+        kept = at(replica_set, "metadata", "annotations")  # none is ever taken away
+        annotations = {**kept, **_copied(body, number)}
+        after = {**replica_set, "metadata": {**replica_set["metadata"], "annotations": annotations}}
         return self.server.update(REPLICA_SETS, replica_set, after)
 
     def _finish(self, body: Json, sets: Sequence[Json], now: float) -> None:
