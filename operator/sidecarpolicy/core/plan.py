@@ -457,10 +457,10 @@ def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
                 continue
             found = [each for queue in queues(order) if (each := _pick(queue, ahead, tried)) is not None]
             if found:
-                each = _target(fleet, min(found))
-                if _waits_for_others(order, each, limits, ahead):
+                chosen = _target(fleet, min(found))
+                if _waits_for_others(order, chosen, limits, ahead):
                     return None
-                return _to_update(each, state, why, takes_slot=True)
+                return _to_update(chosen, state, why, takes_slot=True)
     if not (empty := queues(Order.EMPTY)) or (limits.first and fleet.count(counting.WITH_REPLICAS)):
         return None
     if any(_pick(queue, ahead, resting) is not None for order in WITH_PODS for queue in queues(order)):
@@ -535,10 +535,10 @@ def _config(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
             if not free and order not in HOLDERS:
                 continue
             if (found := picked(order, tried if order in HOLDERS else is_closed)) is not None:
-                each = _target(fleet, found)
-                if _waits_for_others(order, each, limits, ahead):
+                chosen = _target(fleet, found)
+                if _waits_for_others(order, chosen, limits, ahead):
                     return None
-                return _to_update(each, state, why, takes_slot=True)
+                return _to_update(chosen, state, why, takes_slot=True)
     if any(picked(order, resting) is not None for order in WITH_PODS) or fleet.slots + ahead.slots:
         return None
     found = picked(Order.EMPTY, resting)
