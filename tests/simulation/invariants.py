@@ -404,7 +404,8 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
         if policy.id.namespace not in ("", each["metadata"]["namespace"]):
             continue  # a copy of something of its own
         if not invariants.selects(policy, each):
-            if bears and place_of(each) not in invariants.without_record:
+            goes = "deletionTimestamp" in each["metadata"]  # and its Pods with it
+            if bears and not goes and place_of(each) not in invariants.without_record:
                 found.append(f"{name} is not selected and bears {', '.join(bears)}")
         elif left_out(each) or each["metadata"]["namespace"] in invariants.closed:
             continue
