@@ -333,10 +333,21 @@ async def test_now_is_the_servers_clock(api: HttpApi, shop: str, monkeypatch: py
     real = time.time
     assert abs(api.now() - real()) < 3
     for wrong_by in (3600.0, -3600.0, 0.0):
-        monkeypatch.setattr("sidecarpolicy.kube.client.time.time", lambda wrong_by=wrong_by: real() + wrong_by)
+        monkeypatch.setattr("sidecarpolicy.kube.clock.time.time", lambda wrong_by=wrong_by: real() + wrong_by)
         await api.get(NAMESPACES, "", shop)
         assert abs(api.now() - real()) < 3
         assert abs(api.clock_offset + wrong_by) < 3
+
+
+async def test_clients_that_share_a_clock_learn_from_each_others_answers(
+    server: localcluster.Cluster, api: HttpApi, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is asked for a workload for minutes, while the Lease is renewed with a client of its own."""
+    real = time.time
+    async with HttpApi(Login(str(server.kubeconfig)), connections=1, clock=api.clock) as renewing:
+        monkeypatch.setattr("sidecarpolicy.kube.clock.time.time", lambda: real() - 3600.0)
+        await renewing.get(NAMESPACES, "", shop)
+        assert abs(api.now() - real()) < 3
 
 
 async def test_somebody_wrote_first_is_a_conflict(api: HttpApi, shop: str) -> None:

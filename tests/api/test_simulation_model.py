@@ -36,7 +36,7 @@ from sidecarpolicy.kube.lease import LEASES
 from tests import kube
 from tests.builders import a_deployment, a_policy
 from tests.core.objects import START
-from tests.simulation.client import Client
+from tests.simulation.client import Client, Clock
 from tests.simulation.faults import Faults
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.server import Server
@@ -306,7 +306,7 @@ def by_the_model(script: Script) -> list[Any]:
     """What *script* notes on the model."""
     loop = VirtualLoop()
     model = Server(lambda: START + loop.now)
-    client = Client(server=model, loop=loop, faults=Faults(), process="script")
+    client = Client(server=model, loop=loop, faults=Faults(), clock=Clock(model), process="script")
 
     async def run() -> list[Any]:
         await client.create(NAMESPACES, "", a_namespace("shop-0"))

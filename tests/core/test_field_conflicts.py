@@ -110,6 +110,13 @@ def test_a_time_far_ahead_is_not_believed() -> None:
     assert decide(Undone(count=9, last=START + 86400), START, LIMITS) == PutBack(undone=Undone(count=1, last=START))
 
 
+def test_what_needs_no_pause_does_not_wait_for_a_clock_that_was_set_back() -> None:
+    once = Undone(count=1, last=START + 160)
+    assert decide(once, START, LIMITS) == PutBack(undone=Undone(count=2, last=START + 160))
+    twice = Undone(count=2, last=START + 160)
+    assert decide(twice, START, LIMITS) == Wait(until=START + 160 + 600), "what does is no patch war"
+
+
 def test_what_has_lasted_for_the_window_is_forgotten() -> None:
     fought = Undone(count=2, last=START)
     assert remembered(fought, START + LIMITS.window, LIMITS) == fought

@@ -236,6 +236,22 @@ def test_healthy_ones_go_before_those_that_are_known_to_be_broken() -> None:
     assert int(first.removeprefix("app-")) >= 14
 
 
+def test_what_only_soaks_is_not_moved_on_while_more_are_in_flight_than_may_be() -> None:
+    """Its author has lowered maxConcurrent, or an owner has opted out: to move it on would disturb a further one."""
+    soaking = a_target(1, revision="web-0", state=State.PROGRESSING, holds_slot=True)
+    removal = removed(2)
+
+    def moved(target: Target, most: int) -> list[str]:
+        state = a_state(rollout=Rollout(max_concurrent=most, max_failures=9))
+        return names(steps(state, a_fleet(UPDATE, [target], [removal]), {}))
+
+    assert moved(soaking, 1) == []
+    assert moved(soaking, 2) == ["app-1"]
+    assert moved(replace(soaking, under_way=True), 1) == ["app-1"], "its Pods are being replaced anyway"
+    stuck = replace(soaking, state=State.FAILED, failing=True, outdated=True)
+    assert moved(stuck, 1) == ["app-1"], "what has failed is never waited for"
+
+
 def test_the_next_is_of_the_namespace_with_the_fewest_in_flight() -> None:
     there = [a_target(number, namespace=namespace) for namespace in ("a", "b", "c") for number in range(3)]
     moving = [a_target(number, State.PROGRESSING, namespace="a", holds_slot=True, revision=UPDATE) for number in (7, 8)]

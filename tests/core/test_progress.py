@@ -281,6 +281,63 @@ def test_a_new_one_is_busy_with_nothing_but_another_policys_own_rollout() -> Non
     assert is_busy(START - 10), "it has not soaked, and goes on"
 
 
+def test_a_restored_one_is_busy_with_another_policys_rollout_that_came_with_it() -> None:
+    """Its one ReplicaSet has what both had there, so nothing tells whose its first rollout is."""
+    rolling = conditions("ReplicaSetUpdated", available="False")
+    workload, first = a_workload(record=A, status=(2, 2, 0), conditions=rolling), a_replica_set(1, A, 2)
+
+    def is_busy(until: float) -> bool:
+        return target(WEB, "web-b", workload, [first], None, rollout=ROLLOUT, now=START, busy_until=until).busy
+
+    assert is_busy(START - 10), "it has not soaked, and goes on"
+    assert not is_busy(0.0), "an edit half-way goes on"
+    up = a_workload(record=A)
+    assert not target(WEB, "web-b", up, [first], None, rollout=ROLLOUT, now=START, busy_until=START - 10).busy
+
+
+@pytest.mark.parametrize(
+    ("what", "history", "down_since"),
+    [
+        ("restored with it, by its owner", [(1, B, 2)], 100),
+        ("Recreate: it went down with our step", [(1, A, 0), (2, B, 2)], 100),
+        ("unhealthy before, and no old Pods are left", [(1, A, 0), (2, B, 2)], 1),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_has_never_come_up_since_our_step_proves_nothing_whoever_changes_it(
+    what: str, history: list[tuple[int, str | None, int]], down_since: float
+) -> None:
+    children = [a_replica_set(number, borne, replicas, created=100) for number, borne, replicas in history]
+    failed = conditions("ProgressDeadlineExceeded", available="False", changed=down_since, updated=700)
+    told: dict[str, Any] = {"record": B, "status": (2, 2, 0), "conditions": failed}
+    touched = seen(a_workload(**told, generation=3, observed=2), *children, now=9000)
+    assert (touched.state, touched.evidence, touched.late_since) == (State.FAILED, False, START + 100)
+    again = a_replica_set(len(history) + 1, B, 2, created=8990)
+    rolling = conditions("ReplicaSetUpdated", available="False", changed=down_since, updated=8990)
+    moved = [replace(each, replicas=0) for each in children]
+    changed = seen(a_workload(record=B, status=(2, 2, 0), conditions=rolling), *moved, again, now=9000)
+    assert (changed.state, changed.evidence, changed.busy) == (State.FAILED, False, True)
+    up = conditions(available="True", changed=9010, updated=9010)
+    assert seen(a_workload(record=B, conditions=up), *moved, again, now=9050).state is State.UPDATED
+
+
+@pytest.mark.parametrize(
+    ("what", "down_since", "history"),
+    [
+        ("it went down after it had come up", 103, [(1, A, 0, 0), (2, B, 0, 100), (3, B, 2, 8990)]),
+        ("the ReplicaSet of our step is forgotten", 800, [(11, B, 0, 900), (12, B, 2, 8990)]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_may_have_come_up_since_our_step_is_its_owners_once_they_change_it(
+    what: str, down_since: float, history: list[tuple[int, str | None, int, float]]
+) -> None:
+    children = [a_replica_set(number, borne, replicas, created=created) for number, borne, replicas, created in history]
+    rolling = conditions("ReplicaSetUpdated", available="False", changed=down_since, updated=8990)
+    found = seen(a_workload(record=B, status=(2, 2, 0), conditions=rolling), *children, now=9000)
+    assert (found.state, found.holds_slot, found.busy) == (State.UPDATED, False, True)
+
+
 def test_a_rollout_without_a_deadline_is_waited_for_as_long_as_the_policy_waits() -> None:
     workload = a_workload(record=None, status=(2, 2, 0), conditions=[a_condition("Available", "False")])
     first = a_replica_set(1, None, 2, created=0)

@@ -58,7 +58,7 @@ def test_they_come_where_they_are_not_and_go_without_a_trace() -> None:
         template = a_template(*own)
         injected, record = inject(template, [revision], Record())
         found = [each["name"] for each in injected["spec"]["imagePullSecrets"]]
-        assert found == list(dict.fromkeys([*own, "vendor", "registry"]))
+        assert found == [*own, *(each for each in ("registry", "vendor") if each not in own)]
         assert eject(injected, record) == template
 
 

@@ -25,9 +25,31 @@ WATCH_SECONDS = 570.0
 READS = frozenset({"get", "list", "watch"})
 
 
+@dataclass(slots=True)
+class Clock:
+    """A process's own wall clock, *skew* seconds ahead of the server's, and what answers have told of that one."""
+
+    server: Server
+    skew: float = 0.0
+    offset: float = 0.0
+
+    def now(self) -> float:
+        """The server's, as far as its answers tell: whole seconds, as in the `Date` of an answer."""
+        return self.server.now() + self.skew + self.offset
+
+    def read(self) -> None:
+        """Learn from an answer, as `kube.clock` does."""
+        told = float(int(self.server.now()))
+        behind, ahead = told - self.now(), told + 1.0 - self.now()
+        if behind > 0.5:
+            self.offset += behind
+        elif ahead < -0.5:
+            self.offset += ahead
+
+
 @dataclass(slots=True, kw_only=True)
 class Client:
-    """*process*: whose it is. *skew*: seconds by which its clock is ahead of the server's.
+    """*process*: whose it is.
 
     *held*: kinds whose watches tell nothing while they are in it; *unheard*: whether an event is never told
     (*deaf*: whether that happens now). *twice*: every event is told twice. *cuts*: how often its connections were cut.
@@ -38,8 +60,8 @@ class Client:
     loop: VirtualLoop
     faults: Faults
     process: str
+    clock: Clock
     leading: Callable[[], bool] = lambda: False
-    skew: float = 0.0
     latency: float = 0.004
     lag: float = 0.002
     page: int = 500
@@ -54,25 +76,10 @@ class Client:
     writes: int = 0
     dead: bool = False
     frozen: asyncio.Event | None = None
-    _offset: float = 0.0
-
-    # Clocks
-
-    def clock(self) -> float:
-        """This process's own wall clock."""
-        return self.server.now() + self.skew
 
     def now(self) -> float:
-        """The server's, as far as its answers tell: whole seconds, as in the `Date` of an answer."""
-        return self.clock() + self._offset
-
-    def _read_clock(self) -> None:
-        told = float(int(self.server.now()))
-        behind, ahead = told - self.now(), told + 1.0 - self.now()
-        if behind > 0.5:
-            self._offset += behind
-        elif ahead < -0.5:
-            self._offset += ahead
+        """The server's clock, as far as its answers tell."""
+        return self.clock.now()
 
     # The port
 
@@ -275,6 +282,15 @@ class Client:
             subresource=subresource,
         )
         self.requests.append(request)
+        try:
+            answer = await self._send(request, act)
+        except ApiError:
+            self.faults.answered(request, False)
+            raise
+        self.faults.answered(request, True)
+        return answer
+
+    async def _send(self, request: Request, act: Callable[[], T]) -> T:
         trouble = self.faults.of(request)
         if trouble is Fault.CRASH_BEFORE:
             await self._crash(request)
@@ -282,7 +298,7 @@ class Client:
         try:
             await asyncio.sleep(self.latency)
         except asyncio.CancelledError:
-            if self.dead and writes and trouble is None and self.lands():
+            if self.dead and request.write and trouble is None and self.lands():
                 self.loop.call_later(self.latency, _quietly, act)
             raise
         if trouble is not None and not trouble.has_effect:
@@ -302,7 +318,7 @@ class Client:
     async def _way_back(self) -> None:
         await asyncio.sleep(self.latency)
         await self._thawed()
-        self._read_clock()
+        self.clock.read()
 
     async def _thawed(self) -> None:
         while self.frozen is not None and not self.frozen.is_set():

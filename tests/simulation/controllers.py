@@ -169,6 +169,9 @@ class Controllers:
                 if progressing.get("reason") == COMPLETE or newest["spec"]["replicas"] > replicas:
                     newest = self._scaled(newest, replicas)
                 self._copy_annotations(body, newest, number_of(newest))
+                if not replicas and progressing.get("reason") != COMPLETE:  # no Pods, old or new, so it is complete
+                    self._finish(body, self.replica_sets(body), now)
+                    return
                 resumed = ("Unknown", "DeploymentResumed") if progressing.get("reason") == PAUSED else None
                 self._status(body, self.replica_sets(body), now, progressing=resumed)
             else:
@@ -316,7 +319,9 @@ class Controllers:
         return self.server.update(REPLICA_SETS, replica_set, after, subresource="status")
 
     def _copy_annotations(self, body: Json, replica_set: Json, number: int) -> Json:
-        after = {**replica_set, "metadata": {**replica_set["metadata"], "annotations": _copied(body, number)}}
+        kept = at(replica_set, "metadata", "annotations")  # none is ever taken away
+        annotations = {**kept, **_copied(body, number)}
+        after = {**replica_set, "metadata": {**replica_set["metadata"], "annotations": annotations}}
         return self.server.update(REPLICA_SETS, replica_set, after)
 
     def _finish(self, body: Json, sets: Sequence[Json], now: float) -> None:
@@ -369,13 +374,18 @@ class Controllers:
         everything = sum(at(each, "status").get("replicas", 0) for each in sets)
         complete = conditions.get("Progressing", {}).get("reason") == COMPLETE
         if "Progressing" not in conditions:
-            complete = progressing == ("True", COMPLETE) or (progressing is None and rolled_out(body))
+            rolling = self.behaviours[metadata["namespace"], metadata["name"]].rolling
+            complete = progressing == ("True", COMPLETE) or (progressing is None and not rolling)
         lost = conditions.get("Available", {}).get("status") == "False"
+        there = newest if complete and not lost else everything - newest
+        if not there and spec["replicas"] and available is None and "Available" in conditions:  # scaled from nothing
+            down = ("False", "MinimumReplicasUnavailable")
+            conditions["Available"] = _condition(conditions["Available"], "Available", *down, metadata["name"], now)
         status = {
             "observedGeneration": metadata["generation"],
             "replicas": everything,
             "updatedReplicas": newest,
-            "availableReplicas": newest if complete and not lost else everything - newest,
+            "availableReplicas": there,
             "conditions": list(conditions.values()),
         }
         annotations = {**at(metadata, "annotations")}

@@ -75,11 +75,15 @@ Rule = Callable[[Request], Fault | None]
 
 @dataclass(slots=True)
 class Faults:
-    """*rules* are asked in turn; the first trouble counts. *crash* is told who has to end, *sent* of every request."""
+    """*rules* are asked in turn; the first trouble counts. *crash* is told who has to end, *sent* of every request.
+
+    *answered* is told of every answer that came, and whether it was a good one.
+    """
 
     rules: list[Rule] = field(default_factory=list)
     crash: Callable[[str], None] = lambda process: None
     sent: Callable[[Request], None] = lambda request: None
+    answered: Callable[[Request, bool], None] = lambda request, good: None
     happened: list[tuple[Request, Fault]] = field(default_factory=list)
 
     def of(self, request: Request) -> Fault | None:

@@ -84,11 +84,15 @@ class Invariants:
     rollouts: dict[tuple[Place, str], list[str | None]] = field(default_factory=dict)
     without_record: set[Place] = field(default_factory=set)
     """Where somebody took our record away: what we find there is its owner's from then on, and stays."""
+    given_up: set[tuple[str, Place]] = field(default_factory=set)
+    """Policies that are gone, and where they were given up: no write was taken there for progressDeadlineSeconds."""
     closed: set[str] = field(default_factory=set)
     """Namespaces in which the cluster itself keeps sidecars out: by its nodes, or by what it enforces there."""
     _recent: dict[str, deque[float]] = field(default_factory=dict)
     _decoded: dict[str, tuple[Json, Policy | None, str]] = field(default_factory=dict)
     _edited: dict[Place, float] = field(default_factory=dict)
+    _untaken: dict[Place, tuple[float, float]] = field(default_factory=dict)
+    """Deployments of which the last writes of ours failed: when the first of them in a row did, and the last."""
     _unjudged: bool = True
 
     def __post_init__(self) -> None:
@@ -118,12 +122,24 @@ class Invariants:
         if request.write and not request.guarded:
             self.say(f"{request.process} wrote without a precondition: {request.what}")
 
+    def answered(self, request: Request, good: bool) -> None:
+        """Note whether a Deployment lets itself be written."""
+        if request.resource != DEPLOYMENTS or not request.write:
+            return
+        place = request.namespace, request.name
+        if good:
+            self._untaken.pop(place, None)
+        else:
+            self._untaken[place] = self._untaken.get(place, (self.now(), 0.0))[0], self.now()
+
     # Changes
 
     def restored(self, flights: dict[tuple[str, Place], Flight]) -> None:
         """Everything is as it was when *flights* were in flight."""
         self.flights = dict(flights)
         self.rollouts.clear()
+        self.given_up.clear()
+        self._untaken.clear()
         self._unjudged = True
 
     def seen(self, change: Change) -> None:
@@ -133,13 +149,30 @@ class Invariants:
             before = change.before["metadata"]["generation"] if change.before is not None else 0
             if change.after["metadata"]["generation"] != before:
                 self._edited[change.place] = self.now()
+            self.given_up = {each for each in self.given_up if each[0] != change.place[1]}
+            if change.type == "DELETED":
+                self._note_given_up(change.after)
         if change.resource == DEPLOYMENTS:
             self._deployment(change)
         elif change.resource == REVISIONS and change.type == "ADDED":
             self._revisions(change)
 
+    def _note_given_up(self, body: Json) -> None:
+        """Note where a policy is given up: all writes failed there for progressDeadlineSeconds, up to the last try."""
+        policy, _ = self.decode(body)
+        if policy is None:
+            return
+        for place, (first, last) in self._untaken.items():
+            found = self.server.find(DEPLOYMENTS, *place)
+            if last - first + ON_ITS_WAY < policy.rollout.progress_deadline_seconds or found is None:
+                continue
+            if any(id_ == policy.id for id_, _ in _entries(found)):
+                self.given_up.add((policy.id.name, place))
+
     def _deployment(self, change: Change) -> None:
         if change.type == "DELETED":
+            self._untaken.pop(change.place, None)
+            self.given_up = {each for each in self.given_up if each[1] != change.place}
             for key in [each for each in self.flights if each[1] == change.place]:
                 del self.flights[key]
             for moved in [each for each in self.rollouts if each[0] == change.place]:
@@ -227,6 +260,8 @@ class Invariants:
         before = next((each for id_, each in _entries(change.before) if id_.name == name), None)
         if before is not None and entry is not None and before.revision == entry.revision:
             return  # what somebody took away is put back
+        if becomes is None and not self.controllers.replica_sets(change.before):
+            return  # none of its Pods ever had it: its owner's first rollout goes on
         unwell = (
             condition_of(change.before, "Available").get("status") == "False"
             or condition_of(change.before, "Progressing").get("status") == "False"
@@ -410,7 +445,8 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
         if policy.id.namespace not in ("", each["metadata"]["namespace"]):
             continue  # a copy of something of its own
         if not invariants.selects(policy, each):
-            if bears and place_of(each) not in invariants.without_record:
+            goes = "deletionTimestamp" in each["metadata"]  # and its Pods with it
+            if bears and not goes and place_of(each) not in invariants.without_record:
                 found.append(f"{name} is not selected and bears {', '.join(bears)}")
         elif left_out(each) or each["metadata"]["namespace"] in invariants.closed:
             continue

@@ -14,7 +14,7 @@ from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.engine.engine import Engine
 from sidecarpolicy.engine.port import ObjectRef, Resource
 from sidecarpolicy.kube.lease import Election
-from tests.simulation.client import Client
+from tests.simulation.client import Client, Clock
 from tests.simulation.faults import Faults
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.server import Server
@@ -109,7 +109,7 @@ class Replica:
 
     def start(self) -> None:
         """Begin another process, which knows nothing."""
-        name = f"{self.name}-{len(self.processes) + 1}"
+        name, clock = f"{self.name}-{len(self.processes) + 1}", Clock(self.server, self.skew)
 
         def a_client() -> Client:
             return Client(
@@ -117,7 +117,7 @@ class Replica:
                 loop=self.loop,
                 faults=self.faults,
                 process=name,
-                skew=self.skew,
+                clock=clock,
                 page=self.page,
                 lands=self.lands,
             )

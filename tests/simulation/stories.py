@@ -315,6 +315,7 @@ class Cluster:
         self.faults.crash = self.crash
         self.invariants = Invariants(self.server, self.controllers, lambda: self.loop.now)
         self.faults.sent = self.invariants.sent
+        self.faults.answered = self.invariants.answered
         self.sighted_since = 0.0
         self.hindered: set[str] = set()
         """What keeps every operator from seeing or telling what is, as it must be now and then."""

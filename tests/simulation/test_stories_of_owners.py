@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
-from tests.simulation.fleets import a_world, ticks
+from sidecarpolicy.names import OnFailure
+from tests.simulation.fleets import a_world, an_updated_world, ticks
 from tests.simulation.stories import Deployment, World, established
 
 QUICK = Rollout(max_concurrent=2, min_ready_seconds=0, progress_deadline_seconds=60)
@@ -255,3 +257,38 @@ def test_what_kubectl_copied_from_another_namespace_is_its_owners_and_adopted() 
     assert set(entries) == {there}
     assert entries[there].adopted == {"proxy"}
     assert not entries[there].items
+
+
+def test_an_annotation_on_what_has_failed_proves_nothing() -> None:
+    """With Recreate no old Pods are left to tell that the rollout has not ended."""
+    fleet = [
+        established(f"app-{number:02}", revision="web-a", recreates=True, breaks=frozenset({"web-b"}))
+        for number in range(1, 6)
+    ]
+    world = an_updated_world(fleet, replace(QUICK, max_failures=1, on_failure=OnFailure.HALT))
+    world.run()
+    assert world.settled().startswith("RolloutHalted")
+    (failed,) = (each for each in fleet if each.revision == "web-b")
+    failed.annotate("example.com/owner", "shop")
+    ticks(world, 3)
+    assert world.settled().startswith("RolloutHalted")
+    failed.hotfix()
+    ticks(world, 20)
+    assert world.settled().startswith("RolloutHalted")
+    assert [each for each in fleet if each.revision == "web-b"] == [failed]
+
+
+def test_a_first_injection_that_has_failed_is_not_rolled_out_by_the_owners_next_change() -> None:
+    """It was unhealthy before, and its owner's next image is a bad one, too."""
+    broken = established("app-01", healthy=False, recreates=True, breaks=frozenset({"web-a"}))
+    world = a_world([broken, established("app-02")], QUICK)
+    world.run()
+    assert world.settled().startswith("CompletedWithFailures")
+    broken.bad_versions = frozenset({broken.version + 1})
+    broken.hotfix()
+    ticks(world, 20)
+    assert world.settled().startswith("CompletedWithFailures")
+    broken.breaks = broken.bad_versions = frozenset()
+    broken.hotfix()
+    ticks(world, 5)
+    assert world.settled().startswith("RolloutComplete")

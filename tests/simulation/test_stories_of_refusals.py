@@ -8,7 +8,7 @@ import pytest
 
 from sidecarpolicy import names
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.engine.port import Resource
+from sidecarpolicy.engine.port import Rejected, Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
 from sidecarpolicy.names import Removal
 from tests.simulation.controllers import Controllers
@@ -120,6 +120,27 @@ def test_a_removal_is_tried_once_more_before_it_is_given_up() -> None:
     world.cluster.faults.rules.clear()
     until(world, lambda: world.object is None)
     assert [each.revision for each in world.deployments] == [None, None]
+
+
+def test_what_is_orphaned_does_not_wait_for_a_removal_that_was_refused_before() -> None:
+    """A webhook refuses that Pods lose their sidecar, and to leave it to its owner changes no Pods."""
+    world = a_world(some(1), QUICK, current="web-a", spec={"deletionPolicy": "Orphan"})
+    world.run()
+
+    def refuse(verb: str, resource: Resource, before: Json | None, after: Json) -> Json:
+        if resource == DEPLOYMENTS and before is not None and before["spec"]["template"] != after["spec"]["template"]:
+            raise Rejected(verb="patch", what=after["metadata"]["name"], message="no changes today", status=403)
+        return after
+
+    world["app-01"].leave_selection()
+    world.server.admission.append(refuse)
+    until(world, lambda: world.settled().startswith("AwaitingApproval") or bool(world.status["targets"]["removing"]))
+    ticks(world, 2)
+    world.delete()
+    ticks(world, 1)
+    assert world.object is None
+    assert world["app-01"].revision == "web-a"
+    assert world["app-01"].entry is None
 
 
 def test_a_namespace_that_is_stuck_in_deletion_holds_no_policy_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,8 @@ def _fail(play: Play, deed: Deed) -> None:
 def _cut(play: Play, deed: Deed) -> None:
     """Every watch ends, and so does what is on its way in the next seconds."""
     for each in play.cluster.replicas:
-        each.process.client.cut()
+        if each.processes:  # one that was added just now has not started
+            each.process.client.cut()
     ends = play.cluster.loop.now + 5.0 + TICK
     play.cluster.faults.rules.append(some(play.random, 0.7, (Fault.ERROR_BEFORE, Fault.ERROR_AFTER), ends))
     play.hinder(deed)
@@ -215,13 +216,13 @@ def _second(play: Play, deed: Deed) -> None:
 @trouble("its clock is set back")
 def _back(play: Play, deed: Deed) -> None:
     replica = play.replica(deed)
-    replica.skew = replica.process.client.skew = -float(60 + 100 * deed.number)
+    replica.skew = replica.process.client.clock.skew = -float(60 + 100 * deed.number)
 
 
 @trouble("its clock is set forward")
 def _forward(play: Play, deed: Deed) -> None:
     replica = play.replica(deed)
-    replica.skew = replica.process.client.skew = float(60 + 100 * deed.number)
+    replica.skew = replica.process.client.clock.skew = float(60 + 100 * deed.number)
 
 
 # The cluster

@@ -63,14 +63,16 @@ def decide(undone: Undone, now: float, limits: Limits) -> Decision:
 
     The first pause follows the last revert that *limits* allow. A revert that comes later than the window after the
     next attempt was due begins the count again. A time that lies further ahead than a window is not believed: somebody
-    wrote it, or a clock was wrong.
+    wrote it, or a clock was wrong. One that lies ahead by less keeps its place, and what needs no pause does not wait
+    for it: with a clock that was set back it is not more than a count.
     """
-    due = undone.last + _pause(undone.count, limits)
+    pause = _pause(undone.count, limits)
+    due = undone.last + pause
     if not undone or now > due + limits.window or undone.last > now + limits.window:
         return PutBack(undone=Undone(count=1, last=now))
-    if now < due:
+    if pause and now < due:
         return Wait(until=due)
-    return PutBack(undone=Undone(count=undone.count + 1, last=now))
+    return PutBack(undone=Undone(count=undone.count + 1, last=max(now, undone.last)))
 
 
 def remembered(undone: Undone, now: float, limits: Limits) -> Undone:

@@ -492,13 +492,25 @@ def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
                 continue
             found = [each for queue in queues(order) if (each := _pick(queue, ahead, tried)) is not None]
             if found:
-                return _to_update(_target(fleet, min(found)), state, why, takes_slot=True)
+                chosen = _target(fleet, min(found))
+                if _waits_for_others(order, chosen, limits, ahead):
+                    return None
+                return _to_update(chosen, state, why, takes_slot=True)
     if not (empty := queues(Order.EMPTY)) or (limits.first and fleet.count(counting.WITH_REPLICAS)):
         return None
     if any(_pick(queue, ahead, resting) is not None for order in WITH_PODS for queue in queues(order)):
         return None
     found = [each for queue in empty if (each := _pick(queue, ahead, resting)) is not None]
     return _to_update(_target(fleet, min(found)), state, "has no Pods", takes_slot=False) if found else None
+
+
+def _waits_for_others(order: Order, each: Target, limits: _Limits, ahead: _Ahead) -> bool:
+    """Whether *each* only soaks, and more are in flight than may be: to move it on would disturb a further one.
+
+    The author may have lowered maxConcurrent, or an owner has opted out. What is under way goes on to the next revision
+    all the same: its Pods are being replaced anyway.
+    """
+    return order is Order.IN_PROGRESS and not each.under_way and limits.fleet.slots + ahead.slots > limits.full
 
 
 _Closed = Callable[[str], bool]
@@ -558,7 +570,10 @@ def _config(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
             if not free and order not in HOLDERS:
                 continue
             if (found := picked(order, tried if order in HOLDERS else is_closed)) is not None:
-                return _to_update(_target(fleet, found), state, why, takes_slot=True)
+                chosen = _target(fleet, found)
+                if _waits_for_others(order, chosen, limits, ahead):
+                    return None
+                return _to_update(chosen, state, why, takes_slot=True)
     if any(picked(order, resting) is not None for order in WITH_PODS) or fleet.slots + ahead.slots:
         return None
     found = picked(Order.EMPTY, resting)

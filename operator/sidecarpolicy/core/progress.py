@@ -208,6 +208,8 @@ def target(
     # What comes to a new workload waits for nobody, but for another policy's own rollout there: it would hide that.
     waits = facts.moving and not (facts.new and revision is None and not busy_until)
     moving, failed = course.under_way or course.soaking, course.failing or rolled_back
+    # Nothing tells whose a first rollout is that brings what several policies had there (a restored Deployment).
+    shared = course.overlaid or (facts.new and busy_until > 0)
     # Where the newest rollout is another's, what the policy has there was rolled out before.
     proven = (facts.arrived or not course.ours) and not (course.unproven or course.released)
     evidence = proven and revision == update and not facts.empty
@@ -218,7 +220,7 @@ def target(
         revision=revision,
         health=_health(facts),
         holds_slot=moving and not (course.joined or facts.empty or (facts.paused and not facts.arrived)),
-        busy=(course.joined or not course.under_way) and (waits or now < busy_until),
+        busy=(course.joined or shared or not course.under_way) and (waits or now < busy_until),
         new=facts.new,
         evidence=evidence,
         available=revision is not None and facts.available,
@@ -256,15 +258,17 @@ def target(
 class _Course:
     """How far a policy's rollout on one workload has come.
 
-    *ours*: the newest rollout is the policy's, or holds its slot. *joined*: it is part of the owner's own. *last*: when
-    it made progress. *late*: it has made none for too long. *released*: what is late is the owner's, and its Pods do
-    not blame a container of ours. *under_way*: not complete. *unproven*: complete, and not for long enough yet to prove
-    anything; *soaking*: so does it hold its slot. *failing* or *suspect*: as in a Target. *moments*: when that changes
-    by time alone. Times are in seconds since the epoch.
+    *ours*: the newest rollout is the policy's, or holds its slot. *joined*: it is part of the owner's own. *overlaid*:
+    it is another's, on top of one of ours that has not come up. *last*: when it made progress. *late*: it has made none
+    for too long. *released*: what is late is the owner's, and its Pods do not blame a container of ours. *under_way*:
+    not complete. *unproven*: complete, and not for long enough yet to prove anything; *soaking*: so does it hold its
+    slot. *failing* or *suspect*: as in a Target. *moments*: when that changes by time alone. Times are in seconds since
+    the epoch.
     """
 
     ours: bool
     joined: bool
+    overlaid: bool
     last: float | None
     late: bool
     released: bool
@@ -294,10 +298,13 @@ def _course(
         doubtful, soaked = False, ends
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = entry is not None and entry.joined
+    # Whoever changes what has never come up since our step: that proves nothing, and ours gets no further time by it.
+    overlaid = not (ours or joined or facts.arrived or facts.empty) and facts.down_since_step is not None
+    ours = ours or overlaid
     paused = facts.paused and not facts.arrived  # it waits for its owner: it is not late, and is in nobody's way
     last = None
     if ours and not facts.arrived:
-        last = None if paused else facts.progressed
+        last = None if paused else facts.down_since_step if overlaid else facts.progressed
     elif ours and not facts.empty and isinf(soaked):  # it is unavailable again, and a moment's life is no progress
         last = facts.completed
     deadline = _deadline(facts, last, rollout, under_way=ours and not (facts.arrived or paused))
@@ -308,6 +315,7 @@ def _course(
     return _Course(
         ours=ours,
         joined=joined,
+        overlaid=overlaid,
         last=last,
         late=late,
         released=released,

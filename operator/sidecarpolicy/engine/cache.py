@@ -103,6 +103,11 @@ class CachedPolicy:
     problems: str = ""
     declares: str = ""
 
+    @property
+    def orphaning(self) -> bool:
+        """Whether it is being deleted and leaves what it has to the owners."""
+        return self.deleting and self.deletion_policy is DeletionPolicy.ORPHAN
+
 
 Key = TypeVar("Key")
 Part = TypeVar("Part")

@@ -34,8 +34,10 @@ Preflight = Mapping[PolicyId, tuple[Finding, ...]]
 class Failed:
     """A write of one workload that failed: *tries* in a row, on which version of it.
 
-    *updates*: the update revisions of its policies then. Another revision may well pass, and is tried. *repaired*: what
-    was to be brought in order, where no step went along; as long as that is the same it is not tried either.
+    *updates*: the update revisions of its policies then. Another revision may well pass, and is tried. *orphaned*:
+    policies of which everything was to be left to its owner; that changes no Pods, and may pass where a removal does
+    not. *repaired*: what was to be brought in order, where no step went along; as long as that is the same it is not
+    tried either.
     """
 
     uid: str
@@ -43,6 +45,7 @@ class Failed:
     updates: Mapping[PolicyId, str]
     tries: int
     backoff: Backoff
+    orphaned: frozenset[PolicyId] = frozenset()
     repaired: object = None
 
 

@@ -27,7 +27,7 @@ from sidecarpolicy.engine.memory import Failed, Judgement
 from sidecarpolicy.engine.pods import diagnosis_of
 from sidecarpolicy.engine.retries import LONGEST
 from sidecarpolicy.engine.skip_verdicts import judged
-from sidecarpolicy.names import DeletionPolicy, OnFailure, SkipReason
+from sidecarpolicy.names import OnFailure, SkipReason
 
 # How a policy is rolled out whose spec cannot be read: not at all.
 DEFAULT_ROLLOUT = careful(Rollout())
@@ -133,7 +133,9 @@ def _target(
     update, current = cache.update_revision(identity), cache.current_revision(identity)
     rollout = policy.rollout if policy is not None else DEFAULT_ROLLOUT
     name = update.revision.name if update is not None else ""
-    of_another = wanted and failed is not None and failed.updates.get(identity, name) != name
+    of_another = failed is not None and (
+        failed.updates.get(identity, name) != name if wanted else cached.orphaning and identity not in failed.orphaned
+    )
     found = target(
         identity,
         update.revision.name if update else None,
@@ -186,9 +188,8 @@ def _awaits_its_owner(cached: CachedPolicy, workload: Workload, context: Context
     To bring them in took the owner's word, and so does taking them out.
     """
     entry = record_of(workload.record).entries.get(cached.id)
-    orphaning = cached.deleting and cached.deletion_policy is DeletionPolicy.ORPHAN
     allowed = workload.annotations.get(names.ALLOW_DOWNTIME) == "true"
-    if not workload.takes_down or allowed or orphaning or entry is None or not entry.items:
+    if not workload.takes_down or allowed or cached.orphaning or entry is None or not entry.items:
         return None
     message = (
         f"the removal takes all Pods of the Deployment down at once ({workload.takes_down}); the annotation "

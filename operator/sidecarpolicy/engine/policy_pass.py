@@ -55,7 +55,7 @@ from sidecarpolicy.engine.write_requests import (
     PolicyWrite,
 )
 from sidecarpolicy.engine.writer import Writer
-from sidecarpolicy.names import DeletionPolicy, EventReason, Reason
+from sidecarpolicy.names import EventReason, Reason
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def rollout_state(cached: CachedPolicy, remembered: PolicyMemory, context: Conte
         current=current.revision.name if current else None,
         tried=bool(update and update.completion),
         deleting=cached.deleting,
-        orphaning=cached.deleting and cached.deletion_policy is DeletionPolicy.ORPHAN,
+        orphaning=cached.orphaning,
         frozen=not cached.deleting
         and (remembered.rejection is not None or _is_passed_over(cached, remembered, update)),
         attempt=update.attempt_id if update else "",

@@ -240,6 +240,7 @@ class WorkloadPass:
             updates=self._updates_on(workload),
             tries=tries,
             backoff=backoff,
+            orphaned=frozenset(policy for policy, step in steps.items() if step.orphans),
             repaired=None if steps else settled_key(workload, judged(workload, context), context),
         )
 

@@ -83,9 +83,11 @@ class Process:
         self._metrics = Metrics()
         self._api = HttpApi(login, connections=settings.workers + 16, on_request=self._metrics.request)
         # The Lease has its own connection: its renewals never queue behind the workers' requests.
-        self._lease_api = HttpApi(login, connections=1)
+        self._lease_api = HttpApi(login, connections=1, clock=self._api.clock)
         # So have the watches of what policies name: there may be many, and each holds one for good.
-        self._configs_api = HttpApi(login, connections=MOST_WATCHED, on_request=self._metrics.request)
+        self._configs_api = HttpApi(
+            login, connections=MOST_WATCHED, clock=self._api.clock, on_request=self._metrics.request
+        )
         self._events = EventRecorder(self._api, identity)
         self._election = Election(
             self._lease_api,

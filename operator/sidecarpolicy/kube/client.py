@@ -11,7 +11,6 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -29,6 +28,7 @@ from sidecarpolicy.engine.port import (
     Transient,
     WatchEvent,
 )
+from sidecarpolicy.kube.clock import ServerClock
 from sidecarpolicy.kube.connection import ConnectionProblem, Login, open_session
 from sidecarpolicy.kube.wire import PAGE, decoded, encoded, error_of, what_of
 
@@ -48,8 +48,9 @@ class HttpApi:
     """A cluster as `engine.port.Api` describes it. Open it with `async with`, or `start` and `close` it.
 
     *connections*: how many requests may be on their way at a time. *timeout*: seconds for one request,
-    waiting for its turn included. *streams_lists*: try whether the server has WatchList. *on_request* is told of each
-    (streams aside) its verb, resource, HTTP status (`none` without an answer) and seconds.
+    waiting for its turn included. *streams_lists*: try whether the server has WatchList. *clock*: what is
+    known of the server's, one of its own where none is given. *on_request* is told of each (streams aside) its verb,
+    resource, HTTP status (`none` without an answer) and seconds.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class HttpApi:
         connections: int = 32,
         timeout: float = 30.0,
         streams_lists: bool = True,
+        clock: ServerClock | None = None,
         on_request: Callable[[str, str, str, float], None] = lambda verb, resource, code, seconds: None,
     ) -> None:
         self._login, self._connections, self._timeout = login, connections, timeout
@@ -66,7 +68,7 @@ class HttpApi:
         self._on_request = on_request
         self._session: aiohttp.ClientSession | None = None
         self._server = ""
-        self._offset = 0.0
+        self.clock = clock or ServerClock()
 
     async def start(self) -> None:
         """Read the credentials and open the session; no request is made. Raise ConnectionProblem."""
@@ -88,25 +90,13 @@ class HttpApi:
         await self.close()
 
     def now(self) -> float:
-        """The API server's clock: this process's, put right by the `Date` of the last answer that was off by more.
-
-        `Date` has whole seconds, so only an offset that one second does not explain is taken over.
-        """
-        return time.time() + self._offset
+        """The API server's clock."""
+        return self.clock.now()
 
     @property
     def clock_offset(self) -> float:
         """By how many seconds the API server's clock is ahead of this process's, as far as is known."""
-        return self._offset
-
-    def _read_clock(self, date: str | None) -> None:
-        with contextlib.suppress(TypeError, ValueError):
-            told = parsedate_to_datetime(date or "").timestamp()
-            behind, ahead = told - self.now(), told + 1.0 - self.now()
-            if behind > 0.5:
-                self._offset += behind
-            elif ahead < -0.5:
-                self._offset += ahead
+        return self.clock.offset
 
     async def watch(
         self, resource: Resource, *, label_selector: str = "", field_selector: str = "", resource_version: str
@@ -154,7 +144,7 @@ class HttpApi:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=IDLE_SECONDS),
                 allow_redirects=False,
             ) as response:
-                self._read_clock(response.headers.get("Date"))
+                self.clock.read(response.headers.get("Date"))
                 if response.status >= 300:
                     raise error_of(
                         verb,
@@ -333,7 +323,7 @@ class HttpApi:
                 headers=None if body is None else {"Content-Type": content_type},
                 allow_redirects=False,
             ) as response:
-                self._read_clock(response.headers.get("Date"))
+                self.clock.read(response.headers.get("Date"))
                 answer = await response.read()
                 code = str(response.status)
         except TimeoutError as error:

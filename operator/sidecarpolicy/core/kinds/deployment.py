@@ -10,6 +10,11 @@ the owner's began. So one that began within `patience`, the Deployment's own wai
 *on top* of ours (a rollout that goes on for longer than that without being over shows by its old Pods). Nothing of
 this is remembered, so a restart changes nothing; the step's time stands in the record.
 
+**What has never come up.** Where no old Pods are left (strategy Recreate, a Deployment that was unhealthy before) or
+there never were any (a Deployment that its owner has restored), whatever somebody changes looks like a rollout of
+theirs on top of one of ours that is over. The condition Available tells better: where it is False since before the
+first ReplicaSet of our step, nothing of ours has come up yet.
+
 **Without the condition Progressing.** Where progressDeadlineSeconds is 2147483647 the controller writes none
 (`HasProgressDeadline`, pkg/controller/deployment/util). Then
 - it is complete when all its Pods are of the newest template, and either all are available (the rule of `kubectl
@@ -60,6 +65,9 @@ TIMED_OUT = "ProgressDeadlineExceeded"
 
 # This progressDeadlineSeconds means none.
 NO_DEADLINE = 2**31 - 1
+
+# The first status that tells of availability is written right after a ReplicaSet is made: within so many seconds.
+FIRST_STATUS = 2.0
 
 # So many digits any number of 64 bits may have.
 MOST_DIGITS = 18
@@ -214,6 +222,7 @@ def observe(
         new_until=new_until if new else None,
         own_wait=own.min_ready,
         on_top=_is_on_top(workload, ordered, policy, stepped, bound, now),
+        down_since_step=_down_since_step(workload, ordered, policy, stepped),
         said=own.progressing.message,
         said_of_availability=own.available.message,
     )
@@ -313,6 +322,20 @@ def _stepped(workload: Workload, ordered: Sequence[Child], policy: PolicyId) -> 
         return entry.note.stepped
     run = _run(ordered, rolled(workload.record, policy), policy)
     return run[0].created if run and len(run) < len(ordered) else 0.0
+
+
+def _down_since_step(workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float) -> float | None:
+    """When our step was made, where the Deployment has not been available since; None where it has, or nothing tells.
+
+    The first ReplicaSet of the step is known where one before it is left, or where there never was one.
+    """
+    available, revision = own_of(workload).available, rolled(workload.record, policy)
+    if revision is None or available.status != "False":
+        return None
+    run = _run(ordered, revision, policy)
+    first = run[0] if run and (len(run) < len(ordered) or run[0].number == 1) else None
+    began = max(stepped, first.created if first is not None else 0.0)
+    return began if 0.0 < available.changed <= began + FIRST_STATUS else None
 
 
 def _is_on_top(

@@ -36,6 +36,8 @@ class Facts:
 
     *own_wait*: how long a Pod that is ready has to wait until it counts, by the workload's own spec, in seconds.
     *on_top*: an owner's change of its template followed ours so soon that ours may not have been over.
+    *down_since_step*: when our step was, where it has not been available since, whoever has changed it meanwhile; None
+    where it has been, or where nothing tells.
     *said*, *said_of_availability*: the controller's words about the rollout, and about availability.
 
     All times are seconds since the epoch.
@@ -60,6 +62,7 @@ class Facts:
     new_until: float | None = None
     own_wait: int = 0
     on_top: bool = False
+    down_since_step: float | None = None
     said: str = ""
     said_of_availability: str = ""
 
