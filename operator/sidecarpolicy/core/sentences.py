@@ -333,7 +333,7 @@ def _holding(report: Report) -> str:
 
 
 def _stopping(report: Report) -> str:
-    place = f"namespace {report.operator_namespace}" if report.operator_namespace else "the operator's namespace"
+    place = report.switch_bearer or "the operator's namespace"
     return (
         f"run `sidecarpolicy start`, or take the annotation {names.STOP} off {place}, to go on; everything is stopped: "
         "no workload is changed"
