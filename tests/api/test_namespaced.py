@@ -124,8 +124,11 @@ def test_an_administrator_of_a_namespace_installs_it_and_it_serves_that_namespac
     mesh = a_cluster_policy(everywhere, sidecars=[a_sidecar("mesh")])
     for fleet in (elsewhere, shop.fleet):
         fleet.apply(a_deployment("cart", fleet.namespace), a_quick_policy(fleet, selector={}), mesh)
+    shop.cluster.kubectl("label", "namespace", shop.namespace, f"{names.INJECT}=false")  # which it cannot see
     before = shop.fleet.templates()
     status = shop.fleet.wait("RolloutComplete")
+    states = {each["name"]: each["state"] for each in shop.run("targets", "web")["targets"]}
+    assert states == {"cart": "updated", "sidecarpolicy": "skipped"}, "by what the operator can see"
     assert carried(shop.fleet) == {"cart": ["proxy"], "sidecarpolicy": []}
     (skipped,) = status["skipped"]
     assert (skipped["reason"], skipped["examples"]) == ("OptedOut", [f"{shop.namespace}/sidecarpolicy"])

@@ -15,7 +15,7 @@ from sidecarpolicy.cli.text import age
 from sidecarpolicy.core.emergency_switch import bearer
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.engine.port import ApiError, NotFound, Resource
+from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import NAMESPACES
 
 LEASES = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease")
@@ -155,6 +155,14 @@ def watched_by(lease: Json) -> tuple[str, ...]:
     """Return the namespaces that the operator of that Lease serves; empty for the whole cluster."""
     text = str(at(lease, "metadata", "annotations").get(names.WATCH_NAMESPACES, ""))
     return tuple(sorted({each.strip() for each in text.split(",")} - {""}))
+
+
+def namespaces_served(asked: Asked) -> tuple[str, ...]:
+    """Return the namespaces that the operator serves; empty for the whole cluster, or where that may not be seen."""
+    try:
+        return watched_by(asked.cluster.get(LEASES, asked.operator_namespace, names.CONTROLLER))
+    except (NotFound, Rejected):
+        return ()
 
 
 def stop_of(bearing: Json) -> str:

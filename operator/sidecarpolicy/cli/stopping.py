@@ -11,9 +11,9 @@ import click
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked, annotate, asks_cluster, dry_run_option, say
-from sidecarpolicy.cli.operator_seen import LEASES, stop_of, watched_by
+from sidecarpolicy.cli.operator_seen import LEASES, namespaces_served, stop_of
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.engine.port import NotFound, Rejected, Resource
+from sidecarpolicy.engine.port import NotFound, Resource
 from sidecarpolicy.engine.resources import NAMESPACES
 
 ON = "true"
@@ -62,12 +62,8 @@ def start(asked: Asked, **_: object) -> None:
 def _bearer(asked: Asked) -> tuple[Resource, Json]:
     """What bears the switch: the Lease of an operator that serves some namespaces only, else the Namespace."""
     name = asked.operator_namespace
-    try:
-        lease = asked.cluster.get(LEASES, name, names.CONTROLLER)
-    except (NotFound, Rejected):
-        lease = {}
-    if watched_by(lease):
-        return LEASES, lease
+    if namespaces_served(asked):
+        return LEASES, asked.cluster.get(LEASES, name, names.CONTROLLER)
     try:
         return NAMESPACES, asked.cluster.get(NAMESPACES, "", name)
     except NotFound as error:
