@@ -83,11 +83,21 @@ def test_a_halt_is_a_failure_and_ends_with_resume(fleet: Fleet, verb: Command) -
     assert "RolledBack" in failed.stdout
     assert "Insufficient cpu" in failed.stdout
     halt = f"{halted['updateRevision']}#1"
+    checks = json.loads(verb("check", "-o", "json").stdout)["checks"]
+    assert {
+        "section": "policies",
+        "result": "warning",
+        "message": f"the rollout of {fleet.namespace}/web is halted: RolledBack",
+        "hint": f"sidecarpolicy status web -n {fleet.namespace}",
+    } in checks
     refused = verb("restart", "web")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert f"is halted ({halt}), and a restart would go on with what failed" in refused.stderr
     assert halted["halt"]["id"] == halt
-    assert failed.stderr.splitlines()[-1] == f"next: sidecarpolicy resume web -n {fleet.namespace}"
+    assert failed.stderr.splitlines()[-2:] == [
+        f"next: sidecarpolicy undo web -n {fleet.namespace}  # back to {halted['currentRevision']}",
+        f"next: sidecarpolicy resume web -n {fleet.namespace}  # tries the same again",
+    ]
     resumed = verb("resume", "web")
     assert resumed.stdout == f"sidecarpolicy.sidecars.dev/web rollout resumed (halt {halt})\n"
     assert "which failed: " in resumed.stderr
@@ -288,6 +298,23 @@ def test_targets_are_what_the_status_counts(fleet: Fleet, verb: Command) -> None
     assert (none.exit_code, none.stdout, none.stderr) == (0, "", "none; there is 3 skipped, 2 pending, 1 failed\n")
 
 
+def test_what_is_on_its_way_says_what_it_waits_for(fleet: Fleet, verb: Command) -> None:
+    fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    fleet.apply(a_proxy(fleet.namespace, "2", **HUGE))
+
+    def under_way() -> list[Manifest]:
+        found: list[Manifest] = json.loads(verb("targets", "web", "--output=json").stdout)["targets"]
+        return [each for each in found if each["state"] == "progressing"]
+
+    (moving,) = poll(under_way, until=lambda found: bool(found) and "Insufficient cpu" in found[0]["message"])
+    assert moving["message"].startswith("waits for its Pods: ")
+    (policy,) = json.loads(verb("explain", moving["name"], "--output=json").stdout)["policies"]
+    assert policy["state"] == "progressing"
+    assert policy["message"].startswith("waits for its Pods: ")
+    assert "Insufficient cpu" in policy["message"]
+
+
 def test_a_cluster_policy_is_listed_where_it_reaches_and_undone(fleet: Fleet, verb: Command) -> None:
     name = f"mesh-{fleet.namespace}"
     here = {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}}
@@ -437,6 +464,22 @@ def test_approve_writes_what_the_status_asks_for_beside_what_is_there(fleet: Fle
     assert fleet.wait("RolloutComplete")["targets"]["removing"] == 0
 
 
+def test_an_approved_removal_stays_approved_when_the_policy_is_resumed(fleet: Fleet, verb: Command) -> None:
+    held = a_proxy(fleet.namespace, rollout={"removal": "Manual"})
+    fleet.apply(*carts(fleet.namespace, 1), held)
+    fleet.wait("RolloutComplete")
+    assert verb("pause", "web").exit_code == 0
+    fleet.kubectl("delete", "sidecarpolicy", "web", "--wait=false")
+    (removal,) = poll(fleet.status, until=lambda status: bool(status.get("awaiting")))["awaiting"]
+    assert verb("approve", "web").stdout == f"sidecarpolicy.sidecars.dev/web approved: {removal}\n"
+    assert verb("resume", "web").exit_code == 0
+    poll(
+        lambda: fleet.kubectl("get", "sidecarpolicies", "--output=name").stdout,
+        until=lambda left: left == "",
+    )
+    assert tags(fleet) == {""}
+
+
 def test_pin_writes_one_annotation_and_nothing_else(fleet: Fleet, verb: Command) -> None:
     fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace))
     first = fleet.wait("RolloutComplete")["updateRevision"]
@@ -584,6 +627,7 @@ def test_list_and_history_tell_what_is_there(fleet: Fleet, verb: Command) -> Non
     assert table.stdout.splitlines()[1].split() == ["cart-0", "web", first, "proxy"]
     assert table.stderr == "2 of 3 Deployments carry something\n"
     assert verb("list", "deployment/cart-1").stderr == f"next: sidecarpolicy status web -n {fleet.namespace}\n"
+    assert verb("list", f"{fleet.namespace}/cart-1").stdout == verb("list", "cart-1").stdout
     assert "carries no sidecar" in verb("list", "alone").stderr
     assert "did you mean cart-" in verb("list", "card").stderr
     fleet.apply(a_proxy(fleet.namespace, "2"))
@@ -754,6 +798,9 @@ def test_check_and_status_say_that_no_operator_runs_and_what_hangs(alone: Fleet)
         each.startswith("no operator is running: the Lease ") or "no operator has run" in each for each in failed
     )
     assert "no operator " in CliRunner().invoke(main, ["status", *where]).stderr
+    released = f"sidecarpolicy release web -n {alone.namespace} --keep-sidecars --without-operator"
+    assert CliRunner().invoke(main, ["status", "web", *where]).stdout.endswith(f"next: {released}\n")
+    assert "no operator " in CliRunner().invoke(main, ["pause", "web", *where]).stderr
     refused = CliRunner().invoke(main, ["release", "web", "--yes", *where])
     assert refused.exit_code == 1
     assert "Start it, for it is what removes sidecars" in refused.stderr

@@ -181,6 +181,7 @@ def test_a_taken_port_is_told_in_one_line(server: localcluster.Cluster, process:
         poll(lambda: process.code is not None)
     assert process.code == 1
     assert f"Error: cannot listen on 127.0.0.1:{process.port}: " in process.log
+    assert "; --health-probe-bind-address names another address" in process.log
     assert "Traceback" not in process.log
 
 

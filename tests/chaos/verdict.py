@@ -159,10 +159,17 @@ def _rollouts(verdict: Verdict, stage: Stage, audit: Audit) -> None:
 
 
 def _leadership(verdict: Verdict, replicas: Replicas, audit: Audit) -> None:
-    """Nobody wrote after another replica had taken the Lease."""
+    """Nobody wrote after another replica had taken the Lease.
+
+    What a leader had sent before may arrive late. It changes nothing that has changed since; of a status that is all
+    that can be asked: it carries the resourceVersion that it is about. (A late patch of a workload would be a rollout.)
+    """
     who = {credential: each.name for each in replicas.members for credential in each.credentials}
-    changes, without = written_without_lease(audit.requests(), who)
+    requests = audit.requests()
+    changes, without = written_without_lease([each for each in requests if each.subresource != "status"], who)
     verdict.figures["changes of the leader"] = changes
+    if late := len(written_without_lease(requests, who)[1]) - len(without):
+        verdict.figures["statuses of the one before that arrived late"] = late
     verdict.hold("written without the Lease", without)
 
 

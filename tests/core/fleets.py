@@ -8,10 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from sidecarpolicy.core.approvals import removal_approval
 from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import RolloutState, removal_approval
+from sidecarpolicy.core.plan import RolloutState
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.progress import Backoff, Health, State, Target, in_conflict
 from sidecarpolicy.core.record import Note

@@ -12,9 +12,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sidecarpolicy.core.canary_groups import approval_of
+from sidecarpolicy.core.approvals import approval_of, removal_approval
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.plan import removal_approval
 from sidecarpolicy.core.policy import CanaryGroup, Rollout, share_of
 from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.core.record import NOTHING_NOTED, Note

@@ -501,7 +501,7 @@ def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp
 
 
 @pytest.mark.parametrize(
-    "arguments", [("inject",), ("inject", "-p", "/does/not/exist"), ("eject", "--policy", "shop/web"), ("nothing",)]
+    "arguments", [("inject",), ("inject", "-p", "/does/not/exist"), ("eject", "--policy", "pod/web"), ("nothing",)]
 )
 def test_wrong_usage_exits_with_2(command: Command, arguments: tuple[str, ...]) -> None:
     assert command(*arguments).exit_code == 2
@@ -750,7 +750,8 @@ def test_explain_tells_order_gates_and_budgets(command: Command, write: WriteFil
     assert found["stop"] == [["app", "second"], ["monitor"], ["logger"], ["proxy"]]
     assert found["startup"] == {"seconds": 120, "unknown": ["init container 'migrate'"]}
     assert found["policies"][0]["maxConcurrent"] == "10%"
-    text = command("explain", "shop/cart", "-p", policy, "-f", path).stdout
+    text = command("explain", "shop/cart", "-p", policy, path).stdout
+    assert text == command("explain", "shop/cart", "-p", policy, "-f", path).stdout
     assert "  1. proxy    sidecar of SidecarPolicy shop/web; the next one starts when its startup probe" in text
     assert yaml.safe_load(command("explain", "shop/cart", "-p", policy, "-f", path, "-o", "yaml").stdout) == found
 

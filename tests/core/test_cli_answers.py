@@ -238,7 +238,7 @@ def test_what_no_schema_can_say_is_found_too_and_a_namespaced_policy_has_no_name
     circle = [a_sidecar("a", startAfter=["b"]), a_sidecar("b", startAfter=["a"])]
     assert "must not start after each other: a after b after a" in validated(tmp_path, a_policy(sidecars=circle)).stderr
     assert (
-        "spec.namespaceSelector: must not be given: there is no such field"
+        "spec.namespaceSelector: must not be given: only a ClusterSidecarPolicy selects namespaces"
         in validated(tmp_path, a_policy(namespaceSelector={})).stderr
     )
     assert validated(tmp_path, a_cluster_policy(namespaceSelector={})).exit_code == 0

@@ -21,7 +21,7 @@ from sidecarpolicy.cli.asking import duration
 from sidecarpolicy.cli.cluster import explanation
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.history import HistoryEntry, before, live_name, named, with_words
-from sidecarpolicy.cli.main import COMMANDS, SECTIONS, behind_the_verb, main
+from sidecarpolicy.cli.main import COMMANDS, ELSEWHERE, SECTIONS, behind_the_verb, main
 from sidecarpolicy.cli.policy_names import policy_named
 from sidecarpolicy.cli.standing import EXIT_CODES, awaited_by, json_of, standing_of, worst
 from sidecarpolicy.cli.status_view import detail, overview
@@ -66,9 +66,13 @@ def test_a_policy_is_named_as_for_kubectl(text: str, kind: str) -> None:
     assert policy_named(text, lambda: "shop") == PolicyId(kind=kind, namespace=namespace, name="web")
 
 
-@pytest.mark.parametrize("text", ["", "/web", "deployment/web", "web/", "shop/web", "cluster/shop/web", "sidepol//web"])
+def test_a_policy_is_named_as_it_is_shown_among_several_namespaces() -> None:
+    assert policy_named("other/web", lambda: "shop") == PolicyId(kind=names.POLICY, namespace="other", name="web")
+
+
+@pytest.mark.parametrize("text", ["", "/web", "deployment/web", "web/", "po/web", "cluster/shop/web", "sidepol//web"])
 def test_what_names_no_policy_is_wrong_usage(text: str) -> None:
-    with pytest.raises(click.UsageError, match="must be NAME, sidecarpolicy/NAME, "):
+    with pytest.raises(click.UsageError, match="must be NAME, NAMESPACE/NAME, sidecarpolicy/NAME, "):
         policy_named(text, lambda: "shop")
 
 
@@ -91,7 +95,7 @@ def _seconds(text: str) -> float:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["status", "shop/web"],
+        ["status", "deployment/web"],
         ["status", "web", "-A"],
         ["status", "web", "--timeout=5s"],
         ["approve", "web", "everything"],
@@ -208,6 +212,16 @@ def test_a_verb_that_is_not_there_is_answered_with_those_that_may_be_meant() -> 
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 2
         assert "there is no verb 'statsu'; did you mean status" in result.stderr
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_other_programs_call_it_is_answered_with_a_verb(name: str) -> None:
+    assert name not in COMMANDS
+    meant = ELSEWHERE[name]
+    assert CliRunner().invoke(main, [name, "web"]).stderr.endswith(f"did you mean {', '.join(meant)}?\n")
+    for each in meant:  # and there is such a verb, with such a flag
+        verb, _, flag = each.partition(" ")
+        assert flag in CliRunner().invoke(main, ["help", verb]).stdout
 
 
 def test_help_and_version_are_verbs_too() -> None:
@@ -366,7 +380,7 @@ def test_a_restart_that_the_operator_has_not_begun_is_in_progress() -> None:
 @pytest.mark.parametrize(
     ("status", "command"),
     [
-        ({"halt": {"id": "web-1#1"}}, "sidecarpolicy resume web -n shop"),
+        ({"halt": {"id": "web-1#1"}}, "sidecarpolicy resume web -n shop  # tries the same again"),
         ({"awaiting": ["removal@2"]}, "sidecarpolicy approve web -n shop"),
         ({"targets": {"failed": 1, "skipped": 2}}, "sidecarpolicy targets web -n shop --state=failed"),
         ({"targets": {"skipped": 2}}, "sidecarpolicy targets web -n shop --state=skipped"),
@@ -380,6 +394,32 @@ def test_a_status_ends_with_the_command_that_goes_on(status: Json, command: str)
     lines = list(detail(standing_of(body), bar=False))
     assert (lines[-1] == f"next: {command}") == bool(command)
     assert any("next:" in line for line in lines) == bool(command)
+
+
+@pytest.mark.parametrize(
+    ("before", "labels", "undone"),
+    [
+        ("web-0", {}, True),
+        ("web-1", {}, False),
+        ("", {}, False),
+        ("web-0", {"helm.toolkit.fluxcd.io/name": "x"}, False),
+    ],
+)
+def test_after_a_halt_the_way_back_is_named_where_there_is_one(before: str, labels: Json, undone: bool) -> None:
+    body = stands(Ready=("False", "RolledBack"))
+    body["metadata"]["labels"] = labels
+    body["status"] |= {"halt": {"id": "web-1#1"}, "currentRevision": before, "updateRevision": "web-1"}
+    lines = standing_of(body).next_lines
+    assert lines[-1] == "sidecarpolicy resume web -n shop  # tries the same again"
+    assert lines[:-1] == (["sidecarpolicy undo web -n shop  # back to web-0"] if undone else [])
+
+
+def test_a_policy_that_is_ready_says_that_it_is_paused() -> None:
+    body = stands(Ready=("True", "RolloutComplete")) | {"spec": {"rollout": {"paused": True}}}
+    told = "paused: no edit reaches what is there before sidecarpolicy resume web -n shop"
+    assert told in list(detail(standing_of(body), bar=False))
+    body["spec"]["rollout"]["paused"] = False
+    assert told not in list(detail(standing_of(body), bar=False))
 
 
 def test_the_command_that_goes_on_names_a_cluster_policy_as_one() -> None:

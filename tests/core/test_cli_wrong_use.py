@@ -250,7 +250,7 @@ def test_what_no_namespace_is_called_is_wrong_usage(verb: str, flag: str) -> Non
         (["list", ""], "'' names no Deployment: it must be NAME"),
         (["undo", "web", "--to-revision="], "--to-revision must not be empty"),
         (["pin", "web", "cart", "--to="], "--to must not be empty"),
-        (["list", "pod/cart"], "'pod/cart' names no Deployment: it must be NAME or deployment/NAME"),
+        (["list", "pod/cart"], "'pod/cart' names no Deployment: it must be NAME, NAMESPACE/NAME or deployment/NAME"),
         (["explain", "pod/cart"], "'pod/cart' names no Deployment: it must be NAME, NAMESPACE/NAME or deployment/NAME"),
         (["explain", "StatefulSet/cart"], "'StatefulSet/cart' names no Deployment: "),
         (["status", "-o", "xml"], "'xml' is not one of 'text', 'wide', 'json', 'yaml'"),

@@ -10,9 +10,10 @@ from typing import Any
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from sidecarpolicy.core.approvals import removal_approval
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import RolloutState, Step, plan, proves_removal, removal_approval, steps
+from sidecarpolicy.core.plan import RolloutState, Step, plan, proves_removal, steps
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.core.record import Note

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import click
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.asking import Asked, annotate, asks_cluster, dry_run_option, policy_argument, say, say_next
+from sidecarpolicy.cli.asking import Asked, annotate, asks_cluster, dry_run_option, policy_argument, say
 from sidecarpolicy.cli.hints import did_you_mean
+from sidecarpolicy.cli.operator_seen import say_what_follows
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.cli.standing import awaited_by, standing_of
+from sidecarpolicy.core.approvals import APPROVAL
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.lists import entries_of, with_entries
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import POLICIES
-from sidecarpolicy.engine.warnings import APPROVAL
 
 
 @click.command()
@@ -44,7 +45,7 @@ def approve(asked: Asked, policy: str, values: tuple[str, ...], **_: object) -> 
         return
     annotate(asked, resource, body, names.APPROVE, lambda value: with_entries(value, wanted))
     say(asked, resource, identity.name, f"approved: {', '.join(wanted)}")
-    say_next(command("status", identity, "--watch"))
+    say_what_follows(asked, command("status", identity, "--watch"))
 
 
 def refuse_unknown_groups(body: Json, identity: PolicyId, values: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import click
 from sidecarpolicy import names
 from sidecarpolicy.cli.completing import contexts, namespaces, policies
 from sidecarpolicy.cli.hints import alike, did_you_mean
-from sidecarpolicy.cli.namespace_name import namespace_name
+from sidecarpolicy.cli.namespace_name import DEPLOYMENT_WORDS, OTHER_KINDS, namespace_name
 from sidecarpolicy.cli.patience import TIMEOUT
 from sidecarpolicy.cli.policy_names import policy_named
 from sidecarpolicy.core.identity import PolicyId
@@ -35,12 +35,6 @@ TRIES = 8
 CLUSTER = "cluster/"
 FEW_LARGE = 50  # revisions in one answer: each may hold sixteen sidecars
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
-# What somebody means by them is no namespace.
-OTHER_KINDS = frozenset(
-    {"pod", "pods", "po", "replicaset", "replicasets", "rs", "statefulset", "statefulsets", "sts", "daemonset"}
-    | {"daemonsets", "ds", "job", "jobs", "cronjob", "cronjobs", "cj"}
-)
-DEPLOYMENT_WORDS = ("deployment", "deployments", "deploy", "deployment.apps", "deployments.apps")
 WHERE = ("kubeconfig", "context", "namespace", "operator_namespace", "request_timeout", "as_user", "as_groups")
 
 

@@ -19,7 +19,7 @@ from sidecarpolicy.cli.cluster import Cluster, explanation
 from sidecarpolicy.cli.namespace_name import namespaces_named
 from sidecarpolicy.cli.operator_seen import LEASES, OperatorSeen, lease_of, look_at_operator, watched_by
 from sidecarpolicy.cli.policy_names import command, with_namespace
-from sidecarpolicy.cli.standing import awaited_by
+from sidecarpolicy.cli.standing import WITHOUT_OPERATOR, Standing, awaited_by, standing_of
 from sidecarpolicy.cli.text import age, painted, plural, show, width, wrapped
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.nodes import NATIVE, SETTLED, UNREADABLE, kubelet_version, version_of
@@ -299,8 +299,8 @@ def _definition(cluster: Cluster, section: str, name: str) -> Findings:
             section=section,
             result=Result.FAILED,
             message=f"{name} is being deleted, and waits for its policies",
-            hint="let the operator take the sidecars out first, or leave them: sidecarpolicy release --all "
-            "(docs/uninstall.md)",
+            hint="let the operator take the sidecars out: sidecarpolicy release --all; or, where it is gone for good, "
+            f"leave them: sidecarpolicy release --all {WITHOUT_OPERATOR}; docs/uninstall.md tells more",
         )
         return
     from sidecarpolicy.cli.schema import schema_of
@@ -662,7 +662,7 @@ def _one_webhook(asked: Asked, section: str, webhook: Json) -> Findings:
 
 
 def _hanging(asked: Asked, seen: OperatorSeen, watched: Sequence[str]) -> Findings:
-    """Policies that are being deleted and are not gone: why, and what to do."""
+    """Policies that are being deleted and are not gone, or halted: why, and what to do."""
     section, cluster = "policies", asked.cluster
     lists = [cluster.soon(cluster.list, POLICIES[names.POLICY], each) for each in watched]
     lists = lists or [cluster.soon(cluster.list, resource) for resource in POLICIES.values()]
@@ -681,7 +681,23 @@ def _hanging(asked: Asked, seen: OperatorSeen, watched: Sequence[str]) -> Findin
     if bodies and not leaving:
         message = f"none of {plural(len(bodies), 'policy', 'policies')} waits to be deleted"
         yield Finding(section=section, result=Result.OK, message=message)
+    yield from _halted(section, [standing_of(each) for each in bodies if each not in leaving])
     yield from _hanging_namespaces(cluster, section, leaving)
+
+
+def _halted(section: str, standings: Sequence[Standing]) -> Findings:
+    """Policies whose rollout is halted, each until somebody acts."""
+    halted = [each for each in standings if each.observed and each.status.get("halt")]
+    for each in halted[:MOST_NAMED]:
+        yield Finding(
+            section=section,
+            result=Result.WARNING,
+            message=f"the rollout of {with_namespace(each.policy)} is halted: {each.reason}",
+            hint=command("status", each.policy),
+        )
+    if len(halted) > MOST_NAMED:
+        message = f"so are those of {plural(len(halted) - MOST_NAMED, 'more policy', 'more policies')}"
+        yield Finding(section=section, result=Result.WARNING, message=message, hint="sidecarpolicy status -A")
 
 
 def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
@@ -700,8 +716,8 @@ def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
             section=section,
             result=Result.FAILED,
             message=f"{name} is being deleted, and there is no operator to take its sidecars out",
-            hint="start the operator; or, where it is gone for good, leave the sidecars to their owners: sidecarpolicy "
-            "release --all --keep-sidecars --without-operator",
+            hint="start the operator; or, where it is gone for good, leave the sidecars to their owners: "
+            f"sidecarpolicy release --all {WITHOUT_OPERATOR}",
         )
     message = f"{name} is being deleted; its sidecars are being taken out"
     return Finding(section=section, result=Result.WARNING, message=message, hint=command("status", identity, "--watch"))

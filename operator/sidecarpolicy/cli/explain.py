@@ -29,6 +29,7 @@ DEFAULT_NAMESPACE = "default"
 
 @click.command(epilog="Exit codes: 0 explained, 1 bad input, no such Deployment, or no answer, 2 wrong usage.")
 @click.argument("deployment", metavar="[deploy/]NAME", shell_complete=deployments)
+@click.argument("more_paths", metavar="[FILE|DIR]...", nargs=-1, type=sources.PATHS)
 @click.option(
     "-p",
     "--policy",
@@ -45,7 +46,7 @@ DEFAULT_NAMESPACE = "default"
     type=sources.PATHS,
     multiple=True,
     metavar="FILE|DIR|-",
-    help="With -p: the manifests to look in; may be repeated. Default: standard input.",
+    help="With -p: manifests to look in, as behind NAME; may be repeated. Default: standard input.",
 )
 @click.option("-R", "--recursive", is_flag=True, help="Read the directories below each DIR too.")
 @click.option(
@@ -61,6 +62,7 @@ DEFAULT_NAMESPACE = "default"
 def explain(
     asked: Asked,
     deployment: str,
+    more_paths: tuple[Path, ...],
     policy_paths: tuple[Path, ...],
     paths: tuple[Path, ...],
     recursive: bool,
@@ -75,6 +77,7 @@ def explain(
     It is a Deployment of the cluster, with what only a cluster knows: what it runs now, how far it is, pins and halts.
     With -p it is one in files, and no cluster is asked.
     """
+    paths = (*more_paths, *paths)
     if (paths or recursive) and not policy_paths:
         raise click.UsageError("name the policies, too: -p FILE|DIR")
     place = deployment_place(deployment)

@@ -15,6 +15,7 @@ from sidecarpolicy.cli.explaining import Explained, share
 from sidecarpolicy.cli.offline import Did, Note, verdict_note
 from sidecarpolicy.cli.operator_seen import look_at_operator
 from sidecarpolicy.cli.snapshot import Snapshot, snapshot_of
+from sidecarpolicy.cli.whereabouts import doing
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.progress import Target
@@ -32,7 +33,8 @@ from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import DeletionPolicy, SkipReason
 
 REMOVING = "removing"
-UNKNOWN = "unknown"
+ORPHANED = "orphaned"  # no policy that may act here answers for it
+UNKNOWN = "unknown"  # its policy cannot be read
 
 
 def in_cluster(asked: Asked, place: tuple[str, str]) -> Explained:
@@ -60,7 +62,8 @@ def _explained(found: Snapshot, workload: Workload, source: str) -> Explained:
     }
     prepared = prepare(workload, steps, context)
     warn(prepared, workload, context)
-    concerned = sorted({*judgement.verdicts, *judgement.record.entries, *targets})
+    carried = {policy for policy, entry in judgement.record.entries.items() if entry.revision}  # others are notes only
+    concerned = sorted({*judgement.verdicts, *carried, *targets})
     return Explained(
         workload=workload.id,
         source=source,
@@ -106,10 +109,12 @@ def _policy(policy: PolicyId, target: Target | None, prepared: Prepared, found: 
     after = prepared.composed.record.entries.get(policy, Entry(revision=""))
     update = found.context.cache.update_revision(policy)
     skip = prepared.judgement.verdicts.get(policy)
-    state, reason, message = UNKNOWN, "", ""
+    state, reason, message = ORPHANED if policy in prepared.judgement.missing else UNKNOWN, "", ""
     if target is not None:
         state = target.state.value if policy in prepared.judgement.verdicts else REMOVING
         reason, message = (skip.reason.value, skip.message) if skip is not None else (target.reason, target.message)
+        if not message and target.holds_slot and cached is not None and cached.policy is not None:
+            message = doing(found, target, cached.policy.rollout)
     return {
         "policy": policy.label,
         "revision": after.revision,
@@ -144,7 +149,7 @@ def _notes(prepared: Prepared, targets: Mapping[PolicyId, Target | None], found:
             else:
                 yield verdict_note(wanted, skip, judgement.record, prepared.changes_pods)
     for policy, entry in judgement.record.entries.items():
-        if policy in judgement.verdicts:
+        if policy in judgement.verdicts or not entry.revision:
             continue
         what = f"{policy.label} at {entry.revision}"
         if policy in judgement.missing:

@@ -7,12 +7,12 @@ may list Deployments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.asking import Asked, asks_cluster, deployment_name, output_option, print_as
+from sidecarpolicy.cli.asking import Asked, asks_cluster, deployment_place, output_option, print_as
 from sidecarpolicy.cli.completing import deployments
 from sidecarpolicy.cli.policy_names import command, short_name
 from sidecarpolicy.cli.text import UNSEEN, Table, plural, several_namespaces, show, width
@@ -50,7 +50,9 @@ def list_(asked: Asked, deployment: str | None, all_namespaces: bool, selector: 
 
     Read from the Deployments alone, so it answers while the operator is down. -o wide adds the images.
     """
-    name = deployment_name(deployment) if deployment is not None else ""
+    place, name = deployment_place(deployment) if deployment is not None else ("", "")
+    if place:
+        asked = replace(asked, chosen=place)
     if name and (all_namespaces or selector):
         raise click.UsageError("one DEPLOYMENT, or several with -A or -l")
     looked_at = 0

@@ -60,6 +60,24 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "The installation": ("check", "completion", "version", "help", "run", "webhook"),
 }
 
+ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    "get": ("status", "list"),
+    "describe": ("status", "explain"),
+    "events": ("status", "targets"),
+    "wait": ("status --watch",),
+    "rollback": ("undo",),
+    "rollout": ("status", "undo"),
+    "delete": ("release",),
+    "uninstall": ("release",),
+    "remove": ("release", "eject"),
+    "apply": ("validate",),
+    "create": ("validate",),
+    "unpin": ("pin --remove",),
+    "install": ("check --pre",),
+    "plan": ("diff",),
+}
+"""What other programs call it: the verbs that may be meant."""
+
 WITH_VALUE = frozenset(
     {"-n", "--namespace", "--context", "--kubeconfig", "--request-timeout", "--as", "--as-group"}
     | {"--operator-namespace"}
@@ -143,7 +161,7 @@ def unknown_verb(name: str) -> str:
     """Return what is said of a verb that does not exist."""
     from sidecarpolicy.cli.hints import alike
 
-    meant = alike(COMMANDS, name)
+    meant = ELSEWHERE.get(name) or alike(COMMANDS, name)
     return f"there is no verb {name!r}" + (f"; did you mean {', '.join(meant)}?" if meant else "")
 
 

@@ -10,6 +10,13 @@ import click
 
 from sidecarpolicy.core.syntax import DNS_LABEL
 
+# What somebody means by them is no namespace.
+OTHER_KINDS = frozenset(
+    {"pod", "pods", "po", "replicaset", "replicasets", "rs", "statefulset", "statefulsets", "sts", "daemonset"}
+    | {"daemonsets", "ds", "job", "jobs", "cronjob", "cronjobs", "cj"}
+)
+DEPLOYMENT_WORDS = ("deployment", "deployments", "deploy", "deployment.apps", "deployments.apps")
+
 
 def namespace_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return *value*, None where the flag is not there; raise click.BadParameter where no namespace is called so."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import click
+
 from sidecarpolicy import names
-from sidecarpolicy.cli.asking import Asked
+from sidecarpolicy.cli.asking import Asked, say_next
 from sidecarpolicy.cli.text import age
 from sidecarpolicy.core.emergency_switch import bearer
 from sidecarpolicy.core.times import seconds_of
@@ -108,6 +110,14 @@ class OperatorSeen:
             "stopReason": self.stop or "",
             "watchNamespaces": list(self.watches),
         }
+
+
+def say_what_follows(asked: Asked, *commands: str) -> None:
+    """Say on standard error that nobody carries out what was written, where that is so, and which command is next."""
+    for banner in look_at_operator(asked)().banners:
+        click.echo(banner, err=True)
+    for each in commands:
+        say_next(each)
 
 
 def look_at_operator(asked: Asked) -> Callable[[], OperatorSeen]:

@@ -12,11 +12,13 @@ from sidecarpolicy.cli.asking import (
     dry_run_option,
     policy_argument,
     say,
-    say_next,
 )
 from sidecarpolicy.cli.gitops import git_manager
+from sidecarpolicy.cli.operator_seen import say_what_follows
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.cli.standing import halt_of
+from sidecarpolicy.core.approvals import STUCK, removal_approval
+from sidecarpolicy.core.lists import entries_of, with_entries
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import POLICIES
 
@@ -37,10 +39,10 @@ def pause(asked: Asked, policy: str, **_: object) -> None:
     if _is_paused(body):
         say(asked, resource, identity.name, "already paused")
         return
-    asked.cluster.merge_patch(resource, identity.namespace, identity.name, {"spec": {"rollout": {"paused": True}}})
+    _set_paused(asked, body, value=True)
     say(asked, resource, identity.name, "paused")
     _tell_of_git(body)
-    say_next(command("resume", identity))
+    say_what_follows(asked, command("resume", identity))
 
 
 @click.command()
@@ -63,7 +65,7 @@ def resume(asked: Asked, policy: str, **_: object) -> None:
         annotate(asked, resource, body, names.RESUME, lambda _: halt, spec=spec)
         done.append(f"halt {halt}")
     elif paused:
-        asked.cluster.merge_patch(resource, identity.namespace, identity.name, {"spec": spec})
+        _set_paused(asked, body, value=False)
     else:
         say(asked, resource, identity.name, "is neither paused nor halted")
         return
@@ -74,7 +76,20 @@ def resume(asked: Asked, policy: str, **_: object) -> None:
         )
     if paused:
         _tell_of_git(body)
-    say_next(command("status", identity, "--watch"))
+    say_what_follows(asked, command("status", identity, "--watch"))
+
+
+def _set_paused(asked: Asked, body: Json, *, value: bool) -> None:
+    """Write spec.rollout.paused. An approved removal stays approved, although that makes a new generation."""
+    metadata, resource = at(body, "metadata"), POLICIES[body["kind"]]
+    spec: Json = {"rollout": {"paused": value}}
+    approved = entries_of(at(metadata, "annotations").get(names.APPROVE, ""))
+    before, after = (removal_approval(metadata["generation"] + more) for more in (0, 1))
+    kept = [after + end for each in approved if (end := each.removeprefix(before)) in ("", STUCK) and end != each]
+    if kept:
+        annotate(asked, resource, body, names.APPROVE, lambda value: with_entries(value, kept), spec=spec)
+    else:
+        asked.cluster.merge_patch(resource, metadata.get("namespace", ""), metadata["name"], {"spec": spec})
 
 
 def _is_paused(body: Json) -> bool:

@@ -13,10 +13,10 @@ from sidecarpolicy.cli.asking import (
     dry_run_option,
     policy_argument,
     say,
-    say_next,
 )
 from sidecarpolicy.cli.completing import deployments, revisions
 from sidecarpolicy.cli.history import history, named
+from sidecarpolicy.cli.operator_seen import say_what_follows
 from sidecarpolicy.cli.policy_names import command, short_name
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.lists import entries_of, policy_of, with_pin
@@ -59,7 +59,7 @@ def pin(asked: Asked, policy: str, deployment: str, to: str | None, remove: bool
             return
         annotate(asked, DEPLOYMENTS, body, names.PIN, lambda value: with_pin(value, mine, None))
         say(asked, DEPLOYMENTS, name, f"unpinned from {', '.join(pinned)}")
-        say_next(command("status", identity))
+        say_what_follows(asked, command("status", identity))
         return
     asked.policy(identity)
     revision = to or _revision_on(body, identity)
@@ -70,7 +70,7 @@ def pin(asked: Asked, policy: str, deployment: str, to: str | None, remove: bool
     annotate(asked, DEPLOYMENTS, body, names.PIN, lambda value: with_pin(value, mine, wanted))
     say(asked, DEPLOYMENTS, name, f"pinned at {wanted}")
     place = body["metadata"]["namespace"]
-    say_next(f"sidecarpolicy pin {short_name(identity)} {name} -n {place} --remove, when it may go on")
+    say_what_follows(asked, f"sidecarpolicy pin {short_name(identity)} {name} -n {place} --remove, when it may go on")
 
 
 def _revision_on(body: Json, identity: PolicyId) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from sidecarpolicy import names
+from sidecarpolicy.cli.namespace_name import DEPLOYMENT_WORDS, OTHER_KINDS
 from sidecarpolicy.core.identity import PolicyId
 
 SHORT = {names.POLICY: "sidepol", names.CLUSTER_POLICY: "csidepol"}
@@ -22,15 +23,18 @@ KINDS = {
 def policy_named(text: str, namespace: Callable[[], str]) -> PolicyId:
     """Return the policy that *text* names; *namespace* is asked where it names none. Raises click.UsageError.
 
-    `web`, `sidecarpolicy/web`, `sidecarpolicy/shop/web`, `cluster/mesh`; kinds as for kubectl, in any case.
+    `web`, `shop/web`, `sidecarpolicy/web`, `sidecarpolicy/shop/web`, `cluster/mesh`; kinds as for kubectl, in any case.
     """
     *before, name = text.split("/")
     kind = KINDS.get(before[0].lower()) if before else names.POLICY
+    workloads = OTHER_KINDS.union(DEPLOYMENT_WORDS)
+    if len(before) == 1 and before[0] and kind is None and before[0].lower() not in workloads:  # as `-A` shows it
+        kind, before = names.POLICY, ["", before[0]]
     inside = before[1] if len(before) > 1 else ""
     if kind is None or not name or len(before) > 2 or (len(before) == 2 and bool(inside) == (kind != names.POLICY)):
         raise click.UsageError(
-            f"{text!r} names no policy: it must be NAME, sidecarpolicy/NAME, sidecarpolicy/NAMESPACE/NAME or "
-            "cluster/NAME"
+            f"{text!r} names no policy: it must be NAME, NAMESPACE/NAME, sidecarpolicy/NAME, "
+            "sidecarpolicy/NAMESPACE/NAME or cluster/NAME"
         )
     if kind == names.CLUSTER_POLICY:
         return PolicyId(kind=kind, namespace="", name=name)

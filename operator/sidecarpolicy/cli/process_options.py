@@ -6,13 +6,13 @@ Their own modules import what they run; this one must not, so that a webhook sta
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import click
 
 from sidecarpolicy.cli.namespace_name import namespace_name
-from sidecarpolicy.handlers.serving import OFF, host_and_port
+from sidecarpolicy.handlers.serving import OFF, CannotListen, host_and_port
 from sidecarpolicy.handlers.webhook import WebhookSettings
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -43,6 +43,12 @@ def where_the_cluster_is(keeps: str) -> Callable[[Command], Command]:
         help=f"The operator's own namespace: {keeps}, and the revisions of cluster policies.",
     )
     return lambda command: kubeconfig(context(namespace(command)))
+
+
+def not_listening(problem: CannotListen, options: Mapping[str, object]) -> click.ClickException:
+    """Return what is said where an address cannot be listened on: also which of *options* names it."""
+    flags = [f"--{name.replace('_', '-')}" for name, value in options.items() if value == problem.address]
+    return click.ClickException(f"{problem}; {' and '.join(flags)} names another address")
 
 
 webhook_bind_address = click.option(

@@ -19,8 +19,9 @@ from sidecarpolicy.cli.completing import policies as complete_policies
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.operator_seen import OperatorSeen, look_at_operator
 from sidecarpolicy.cli.policy_names import command, with_namespace
-from sidecarpolicy.cli.standing import awaited_by, standing_of
+from sidecarpolicy.cli.standing import WITHOUT_OPERATOR, awaited_by, standing_of
 from sidecarpolicy.cli.text import plural
+from sidecarpolicy.core.approvals import STUCK
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.lists import with_entries
 from sidecarpolicy.core.record import text_of
@@ -113,7 +114,7 @@ def _refuse(seen: OperatorSeen, *, without_operator: bool, any_left: bool) -> No
     if seen.problem and not without_operator and any_left:
         raise click.ClickException(
             f"{seen.problem}. Start it, for it is what removes sidecars; or, where it is gone for good, leave them: "
-            "sidecarpolicy release --all --keep-sidecars --without-operator"
+            f"sidecarpolicy release --all {WITHOUT_OPERATOR}"
         )
     if without_operator and seen.lease is not None and seen.lease.is_kept:
         raise click.ClickException(f"{seen.lease.holder} is running: leave out --without-operator")
@@ -127,9 +128,14 @@ def _confirm(bodies: Sequence[Json], *, keep_sidecars: bool, yes: bool) -> None:
             click.echo(f"  it comes from Git ({manager}), which brings it back: take it out there first", err=True)
     if not bodies or yes:
         return
-    fate = "its sidecars stay with the owners" if keep_sidecars else "its sidecars are removed, by a rollout of each"
+    fate = (
+        "the sidecars stay with the owners"
+        if keep_sidecars
+        else "the sidecars are removed, by a rollout of each Deployment"
+    )
     try:
-        click.confirm(f"Delete {plural(len(bodies), 'policy', 'policies')}? For each, {fate}", abort=True, err=True)
+        click.echo(f"Of each, {fate}.", err=True)
+        click.confirm(f"Delete {plural(len(bodies), 'policy', 'policies')}?", abort=True, err=True)
     except click.Abort:
         raise click.ClickException("nothing was changed (-y: without asking)") from None
 
@@ -182,7 +188,7 @@ def _is_gone(asked: Asked, identity: PolicyId, told: dict[PolicyId, str]) -> boo
         click.echo(f"{with_namespace(identity)} is gone", err=True)
         return True
     # A removal that failed on workloads is for a person to look at.
-    wanted = [each for each in awaited_by(body) if each.startswith("removal@") and not each.endswith("#stuck")]
+    wanted = [each for each in awaited_by(body) if each.startswith("removal@") and not each.endswith(STUCK)]
     if wanted:
         annotate(asked, resource, body, names.APPROVE, lambda value: with_entries(value, wanted))
         click.echo(f"{with_namespace(identity)} approved: {', '.join(wanted)}", err=True)

@@ -8,7 +8,7 @@ import click
 
 from sidecarpolicy.cli.asking import Asked, asks_cluster, output_option, policy_argument, print_as
 from sidecarpolicy.cli.completing import revisions
-from sidecarpolicy.cli.history import HistoryEntry, live_name, live_words, named
+from sidecarpolicy.cli.history import HistoryEntry, before, live_name, live_words, named
 from sidecarpolicy.cli.history import history as stored_history
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.cli.text import UNSEEN, Cell, Table, age, painted, show, width
@@ -36,10 +36,10 @@ def history(asked: Asked, policy: str, old: str, new: str, output: str) -> None:
     body = asked.policy(identity)
     past, live = stored_history(asked, identity), live_name(identity, body)
     if old:
-        before = _words(named(past, identity, old))
+        words = _words(named(past, identity, old))
         after = _words(named(past, identity, new)) if new else live_words(body)
         titles = (named(past, identity, old).name, named(past, identity, new).name if new else f"{live or 'now'} (now)")
-        _show_difference(before, after, titles, output)
+        _show_difference(words, after, titles, output)
         return
     if output in ("json", "yaml"):
         print_as(output, {"policy": _policy(identity), "revisions": [_json(each, past, live) for each in past]})
@@ -50,11 +50,13 @@ def history(asked: Asked, policy: str, old: str, new: str, output: str) -> None:
         return
     show(_table(past, live, asked.cluster.now(), wide=output == "wide").lines(width()))
     if len(past) > 1 and width() is not None:
-        click.echo(f"next: {command('history', identity, past[1].name, past[0].name)}", err=True)
+        older = before(past, past[0].name) or past[1]
+        click.echo(f"next: {command('history', identity, older.name, past[0].name)}", err=True)
 
 
 def _table(past: Sequence[HistoryEntry], live: str, now: float, *, wide: bool) -> Table:
     table = Table(["REVISION", "AGE", "STATE", "SIDECARS"])
+    wide = wide or _differ_in_registry(past)
     for each in past:
         state, colour = _state(each, past, live)
         table.add(each.name, age(now - seconds_of(each.stored.since)), Cell(state, colour), _sidecars(each, wide=wide))
@@ -76,6 +78,12 @@ def _state(each: HistoryEntry, past: Sequence[HistoryEntry], live: str) -> tuple
         words.append("never rolled out completely")
     colour = "red" if each.stored.halt is not None else "green" if each.stored is current else ""
     return ", ".join(words) or "rolled out before", colour
+
+
+def _differ_in_registry(past: Sequence[HistoryEntry]) -> bool:
+    """Whether two images would look the same without their registries."""
+    images = {str(one.container.get("image", "")) for each in past for one in each.stored.revision.sidecars}
+    return len({image.rpartition("/")[2] for image in images}) < len(images)
 
 
 def _sidecars(each: HistoryEntry, *, wide: bool) -> str:

@@ -118,5 +118,7 @@ def run(context: click.Context, /, log_level: str, log_format: str, **options: o
     set_up(log_level, as_json=log_format == "json")
     try:
         asyncio.run(operate(OperatorSettings(**options)))  # type: ignore[arg-type]  # click has checked the types
-    except (ConnectionProblem, CannotListen, EndedByKopf) as problem:
+    except CannotListen as problem:
+        raise process_options.not_listening(problem, options) from problem
+    except (ConnectionProblem, EndedByKopf) as problem:
         raise click.ClickException(str(problem)) from problem

@@ -111,13 +111,16 @@ def _fields(value: Json, schema: Json, path: str, *, only_types: bool) -> Iterat
     if not only_types:
         for name in schema.get("required", ()):
             if value.get(name) is None:
-                yield Problem(path=f"{path}.{name}", message="must be given")
+                everything = "; {} selects everything" if name in ("selector", "namespaceSelector") else ""
+                yield Problem(path=f"{path}.{name}", message=f"must be given{everything}")
 
 
 def _unknown(name: str, properties: Mapping[str, Json]) -> str:
     for parent, schema in properties.items():
         if name in schema.get("properties", {}):
             return f"must not stand here: it belongs under {parent}"
+    if name == "namespaceSelector":  # a SidecarPolicy has none, nor have its canary groups
+        return "must not be given: only a ClusterSidecarPolicy selects namespaces"
     near = get_close_matches(name, properties, 1)
     return f"must not be given: there is no such field{f'; did you mean {near[0]}?' if near else ''}"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sidecarpolicy import names
+from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.states import State
@@ -29,6 +30,8 @@ class Verdict(StrEnum):
 EXIT_CODES = {Verdict.READY: 0, Verdict.FAILED: 1, Verdict.IN_PROGRESS: 3}
 # Which Deployments show why a policy has failed.
 SHOWN = (State.FAILED, State.SKIPPED)
+# The flags of `release` where the operator is gone for good.
+WITHOUT_OPERATOR = "--keep-sidecars --without-operator"
 WORST_FIRST = (Verdict.FAILED, Verdict.IN_PROGRESS, Verdict.READY)
 
 
@@ -37,7 +40,8 @@ class Standing:
     """One policy. *reason* is that of Ready, empty while the operator has not looked at the newest generation.
 
     *status* is the object's own; where *observed* is false it is about an older generation. *created*: when the policy
-    was (seconds since the epoch).
+    was (seconds since the epoch). *paused*: its spec says so. *git*: who brings it from Git, empty for nobody.
+    *abandoned*: it is being deleted, and no operator runs that would let it go.
     """
 
     policy: PolicyId
@@ -49,6 +53,9 @@ class Standing:
     deleting: bool
     status: Json
     created: float = 0.0
+    paused: bool = False
+    git: str = ""
+    abandoned: bool = False
 
     def count(self, what: str) -> int:
         """One of `status.targets`."""
@@ -58,6 +65,8 @@ class Standing:
     @property
     def next_command(self) -> str:
         """The command that goes on, or shows why nothing does; empty where the policy needs nobody."""
+        if self.abandoned:
+            return command("release", self.policy, WITHOUT_OPERATOR)
         if not self.observed:
             return ""
         if self.reason == Reason.STOPPED:
@@ -68,6 +77,18 @@ class Standing:
             return command("approve", self.policy)
         shown = next((state for state in SHOWN if self.verdict is Verdict.FAILED and self.count(state)), None)
         return command("targets", self.policy, f"--state={shown.value}") if shown else ""
+
+    @property
+    def next_lines(self) -> list[str]:
+        """The commands that go on; after a halt there are two, each with what it does behind a #."""
+        command_line = self.next_command
+        is_halted = self.observed and self.status.get("halt") and self.reason != Reason.STOPPED
+        if not is_halted or self.abandoned:
+            return [command_line] if command_line else []
+        before, update = self.status.get("currentRevision", ""), self.status.get("updateRevision", "")
+        can_go_back = before not in ("", update) and not self.git
+        back = [f"{command('undo', self.policy)}  # back to {before}"] if can_go_back else []
+        return [*back, f"{command_line}  # tries the same again"]
 
     @property
     def total(self) -> int:
@@ -108,6 +129,8 @@ def standing_of(body: Json) -> Standing:
         deleting=deleting,
         status=status,
         created=seconds_of(metadata.get("creationTimestamp")),
+        paused=bool(at(body, "spec", "rollout").get("paused")),
+        git=git_manager(body) or "",
     )
 
 
@@ -157,6 +180,7 @@ def json_of(standings: Sequence[Standing]) -> Json:
                 "generation": each.generation,
                 "observed": each.observed,
                 "deleting": each.deleting,
+                "paused": each.paused,
                 "targets": {
                     what: each.count(what)
                     for what in ("matched", *(state.value for state in State), "available", "removing")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import click
 
@@ -64,6 +65,7 @@ def status(
     question = _Question(asked, identity, selector, all_namespaces=all_namespaces, clusterwide=not watch)
     standings = question.ask()
     operator = seen()
+    standings = [replace(each, abandoned=bool(operator.problem) and each.deleting) for each in standings]
     for banner in operator.banners:
         for line in wrapped(banner, width()):
             click.echo(painted(line, "red", bold=True), err=True)
@@ -96,7 +98,8 @@ def _say_that_there_is_none(asked: Asked, selector: str, *, all_namespaces: bool
 
 
 def _say_what_is_next(standings: Sequence[Standing]) -> None:
-    found = list(dict.fromkeys(each.next_command for each in standings if each.next_command))
+    waiting = [each for each in standings if each.next_command]
+    found = list(dict.fromkeys(each.next_command for each in waiting)) if len(waiting) != 1 else waiting[0].next_lines
     for each in found[:MOST_NEXT]:
         click.echo(f"next: {each}", err=True)
     if len(found) > MOST_NEXT:

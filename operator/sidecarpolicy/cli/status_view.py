@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from sidecarpolicy.cli.policy_names import short_name
+from sidecarpolicy.cli.policy_names import command, short_name
 from sidecarpolicy.cli.standing import Standing, Verdict
 from sidecarpolicy.cli.text import UNSEEN, Cell, Table, age, painted, several_namespaces, wrapped
 from sidecarpolicy.core.tree import items
@@ -62,9 +62,10 @@ def detail(each: Standing, *, bar: bool, room: int | None = None, where: Iterabl
     yield from _revisions(each)
     for line in where:
         yield from wrapped(line, room)
+    if each.paused and each.reason != Reason.PAUSED and not each.deleting:
+        yield from wrapped(f"paused: no edit reaches what is there before {command('resume', each.policy)}", room)
     yield from _lists(each, room)
-    if each.next_command:
-        yield f"next: {each.next_command}"
+    yield from (f"next: {line}" for line in each.next_lines)
 
 
 def _head(each: Standing, *, bar: bool, room: int | None) -> Iterator[str]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import click
 
 from sidecarpolicy.cli.asking import Asked, asks_cluster, output_option, policy_argument, print_as
 from sidecarpolicy.cli.policy_names import command
-from sidecarpolicy.cli.snapshot import needs_namespaces, snapshot
+from sidecarpolicy.cli.snapshot import Snapshot, needs_namespaces, snapshot
 from sidecarpolicy.cli.text import UNSEEN, Cell, Table, plural, several_namespaces, show, width
+from sidecarpolicy.cli.whereabouts import doing
 from sidecarpolicy.core.configs import plain
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.core.tree import Json
 
 REMOVING = "removing"
+MOST_CAUSES = 20
 STATES = (*(state.value for state in State), REMOVING)
 COLOURS = {State.UPDATED.value: "green", State.FAILED.value: "red", State.PROGRESSING.value: "yellow"}
 
@@ -59,8 +62,10 @@ def targets(asked: Asked, policy: str, states: tuple[str, ...], output: str) -> 
         raise click.ClickException(f"cannot evaluate the selector of {identity.label}: {cached.problems}")
     if needs_namespaces(cached) and not found.context.cache.namespaces:
         raise click.ClickException("; ".join(["it selects by the labels of namespaces", *found.notes]))
-    rows = rows_of(found.fleet(cached))
+    fleet = found.fleet(cached)
+    rows = rows_of(fleet)
     chosen = [each for each in rows if not states or each.state in states]
+    chosen = list(_with_causes(chosen, found, fleet, cached.policy.rollout))
     if output in ("json", "yaml"):
         print_as(output, _json(identity, chosen, found.notes))
     else:
@@ -85,6 +90,18 @@ def _row(each: Target, state: str, fleet: Fleet) -> Row:
     elif not message and each.busy and each.revision != fleet.update:
         message = "waits for another rollout of this Deployment"
     return Row(workload=each.workload, state=state, revision=plain(each.revision or ""), reason=reason, message=message)
+
+
+def _with_causes(rows: Sequence[Row], found: Snapshot, fleet: Fleet, rollout: Rollout) -> Iterator[Row]:
+    """Yield *rows*, the first few that are on their way with what they wait for; each is a question about Pods."""
+    left = MOST_CAUSES
+    for each in rows:
+        target = fleet.get(each.workload)
+        if target is None or each.message or not target.holds_slot or not left:
+            yield each
+            continue
+        left -= 1
+        yield replace(each, message=doing(found, target, rollout))
 
 
 def _json(identity: PolicyId, rows: Sequence[Row], notes: Sequence[str]) -> Json:

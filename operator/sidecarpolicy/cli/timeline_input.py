@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from sidecarpolicy.cli.asking import DEPLOYMENT_WORDS, Asked
+from sidecarpolicy.cli.asking import Asked
 from sidecarpolicy.cli.hints import did_you_mean, listing
 from sidecarpolicy.cli.manifests import BadInput, objects, read
+from sidecarpolicy.cli.namespace_name import DEPLOYMENT_WORDS
 from sidecarpolicy.core.timeline import BadWitness, Witness, read_witness
 from sidecarpolicy.core.timeline.moments import epoch
 from sidecarpolicy.core.timeline.seen import events_of, is_event

@@ -13,12 +13,12 @@ from sidecarpolicy.cli.asking import (
     dry_run_option,
     policy_argument,
     say,
-    say_next,
 )
 from sidecarpolicy.cli.completing import revisions
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.hints import listing
 from sidecarpolicy.cli.history import HistoryEntry, before, history, live_name, named, with_words
+from sidecarpolicy.cli.operator_seen import say_what_follows
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.patch import escaped
@@ -98,7 +98,7 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
     if manager is not None:
         click.echo(f"{manager} may put the newer spec back at any moment: revert it in Git as well", err=True)
     paused = bool(at(after, "spec", "rollout").get("paused"))
-    say_next(command("resume", identity) if paused else command("status", identity, "--watch"))
+    say_what_follows(asked, command("resume", identity) if paused else command("status", identity, "--watch"))
 
 
 def _restart(metadata: Json, wanted: str) -> list[Json]:

@@ -29,5 +29,7 @@ def webhook(log_level: str, log_format: str, **options: str) -> None:
     set_up(log_level, as_json=log_format == "json")
     try:
         asyncio.run(serve(WebhookSettings(**options)))
-    except (ConnectionProblem, CannotListen) as problem:
+    except CannotListen as problem:
+        raise process_options.not_listening(problem, options) from problem
+    except ConnectionProblem as problem:
         raise click.ClickException(str(problem)) from problem

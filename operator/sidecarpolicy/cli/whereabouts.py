@@ -48,7 +48,7 @@ def _lines(found: Snapshot, fleet: Fleet, now: Plan, rollout: Rollout) -> Iterat
     moving = [target for target in (*fleet.targets, *fleet.removing) if target.holds_slot]
     yield f"step: {_step(fleet, now)}"
     for target in moving[:MOST_LINES]:
-        yield f"  {target.workload}: {_doing(found, target, rollout)}"
+        yield f"  {target.workload}: {doing(found, target, rollout)}"
     if len(moving) > MOST_LINES:
         yield f"  and {len(moving) - MOST_LINES} more"
 
@@ -66,7 +66,8 @@ def _step(fleet: Fleet, now: Plan) -> str:
     return f"{limit}{after}"
 
 
-def _doing(found: Snapshot, target: Target, rollout: Rollout) -> str:
+def doing(found: Snapshot, target: Target, rollout: Rollout) -> str:
+    """Say what the rollout of *target*, which holds a slot, waits for at this moment; asks for its Pods."""
     left = (target.looks_again or 0.0) - found.context.now()
     if not target.under_way:
         soak = rollout.min_ready_seconds

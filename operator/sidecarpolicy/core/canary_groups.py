@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sidecarpolicy.core.approvals import approval_of
 from sidecarpolicy.core.counting import MEMBER, STANDING, Standing
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.policy import CanaryGroup, share_of
@@ -44,11 +45,6 @@ class Stage:
     done: int = 0
     size: int = 0
     awaits: str = ""
-
-
-def approval_of(group: str, revision: str) -> str:
-    """How an approval of canary group *group* at *revision* is spelt."""
-    return f"canary/{group}@{revision}"
 
 
 def empty_groups(groups: Sequence[CanaryGroup], fleet: Fleet) -> tuple[str, ...]:

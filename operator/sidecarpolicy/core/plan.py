@@ -23,6 +23,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from sidecarpolicy.core import counting
+from sidecarpolicy.core.approvals import removal_approval
 from sidecarpolicy.core.canary_groups import Stage, empty_groups, stage_of
 from sidecarpolicy.core.configs import NO_CONFIG, Config, is_older, older
 from sidecarpolicy.core.counting import CONFIG, PIN, REMOVE, UPDATE
@@ -224,11 +225,6 @@ def step_with_owner(
         previous = older(previous)
     note = Note(previous=previous, config=config, stepped=float(int(state.now)))
     return Step(workload=workload, revision=state.update, joins=True, note=note, why="the owner's own change")
-
-
-def removal_approval(generation: int, *, stuck: bool = False) -> str:
-    """How an approval of a removal is spelt; *stuck*: also of going on although too many make no progress."""
-    return f"removal@{generation}" + ("#stuck" if stuck else "")
 
 
 def proves_removal(before: Target | None, after: Target | None) -> bool:

@@ -17,10 +17,10 @@ from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.adjustment import UNADJUSTED, Adjustment
+from sidecarpolicy.core.approvals import approvals
 from sidecarpolicy.core.configs import Config, ConfigObject
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.likeness import LIST_KEYS
-from sidecarpolicy.core.lists import entries_of
 from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
@@ -342,11 +342,6 @@ def words_of(body: Mapping[str, Any]) -> Json | None:
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return words if words and name == data.get("name") else None
-
-
-def approvals(text: str) -> frozenset[str]:
-    """Return the entries of a comma list of approvals."""
-    return frozenset(entries_of(text))
 
 
 def halt_text(halt: Halt) -> str:

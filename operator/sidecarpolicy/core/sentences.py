@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
 from sidecarpolicy import names
+from sidecarpolicy.core.approvals import STUCK
 from sidecarpolicy.core.configs import ConfigObject, plain
 from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.core.report import Report
@@ -326,7 +327,7 @@ def _unaccepted(report: Report) -> str:
 
 def _holding(report: Report) -> str:
     why = "spec.rollout.removal is Manual"
-    if report.plan.held.endswith("#stuck"):
+    if report.plan.held.endswith(STUCK):
         failed, limit = report.failed_removals, report.state.rollout.max_failures
         why = f"the removal failed on {_workloads(failed)} (maxFailures: {limit})"
     return f"set the annotation {names.APPROVE}: {report.plan.held} to go on with the removal; {why}"

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from sidecarpolicy import names
 from sidecarpolicy.core import counting
-from sidecarpolicy.core.canary_groups import approval_of
+from sidecarpolicy.core.approvals import approval_of, approvals, removal_approval
 from sidecarpolicy.core.configs import ConfigObject, older
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.namespace_backoff import namespace_backoffs
-from sidecarpolicy.core.plan import Plan, RolloutState, plan, removal_approval
+from sidecarpolicy.core.plan import Plan, RolloutState, plan
 from sidecarpolicy.core.policy import Policy, Rollout
-from sidecarpolicy.core.revision import Halt, StoredRevision, approvals, halt_text
+from sidecarpolicy.core.revision import Halt, StoredRevision, halt_text
 from sidecarpolicy.core.sentences import changed_configs
 from sidecarpolicy.core.status import Rejection
 from sidecarpolicy.core.text_limits import one_line

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Set
 
 from sidecarpolicy import names
 from sidecarpolicy.core import counting
+from sidecarpolicy.core.approvals import APPROVAL, approvals
 from sidecarpolicy.core.configs import SECRET
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import dropped_fields, lacks_gate
-from sidecarpolicy.core.revision import approvals, revision_name
+from sidecarpolicy.core.revision import revision_name
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.times import is_timestamp
 from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.names import Strategy, WarningReason
-
-APPROVAL = re.compile(r"removal@\d+(#stuck)?|canary/[-a-z0-9]+@[-.a-z0-9]+")
 
 
 def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:

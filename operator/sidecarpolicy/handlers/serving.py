@@ -25,7 +25,11 @@ OFF: Final = ("", "0")  # as an address: do not listen
 
 
 class CannotListen(Exception):
-    """An address is in use, or none of this machine's; says which."""
+    """*address* is in use, or none of this machine's."""
+
+    def __init__(self, address: str, error: OSError) -> None:
+        super().__init__(f"cannot listen on {address}: {error.strerror or error}")
+        self.address = address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ class Server:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
                 await self.close()
-                raise CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
+                raise CannotListen(address, error) from error
             log.info("%s at %s", ", ".join(paths), address)
 
     async def close(self) -> None:

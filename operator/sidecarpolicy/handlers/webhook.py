@@ -78,7 +78,7 @@ class Admission:
             await self._server.start()
         except OSError as error:
             await self._server.close()
-            raise CannotListen(f"cannot listen on {self._address}: {error.strerror or error}") from error
+            raise CannotListen(self._address, error) from error
 
     async def run(self) -> None:
         """Follow the certificate until cancelled."""
