@@ -122,10 +122,12 @@ def test_an_administrator_of_a_namespace_installs_it_and_it_serves_that_namespac
 ) -> None:
     everywhere = f"all-{shop.namespace}"
     mesh = a_cluster_policy(everywhere, sidecars=[a_sidecar("mesh")])
-    for fleet in (elsewhere, shop.fleet):
-        fleet.apply(a_deployment("cart", fleet.namespace), a_quick_policy(fleet, selector={}), mesh)
     shop.cluster.kubectl("label", "namespace", shop.namespace, f"{names.INJECT}=false")  # which it cannot see
+    shop.fleet.apply(a_deployment("cart", shop.namespace))
     before = shop.fleet.templates()
+    elsewhere.apply(a_deployment("cart", elsewhere.namespace))
+    for fleet in (elsewhere, shop.fleet):
+        fleet.apply(a_quick_policy(fleet, selector={}), mesh)
     status = shop.fleet.wait("RolloutComplete")
     states = {each["name"]: each["state"] for each in shop.run("targets", "web")["targets"]}
     assert states == {"cart": "updated", "sidecarpolicy": "skipped"}, "by what the operator can see"
