@@ -11,7 +11,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from http import HTTPStatus
 
@@ -177,7 +177,7 @@ class Play:
         match deed:
             case Writes(how, app):
                 if write(self.fleet, how, app):
-                    write(self.twin, how, app)
+                    write(self.twin, how, replace(app, replicas=0))  # nobody looks at its Pods
             case Undoes():
                 self.settle()
                 self.undo()

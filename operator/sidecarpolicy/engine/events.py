@@ -125,7 +125,7 @@ class Teller:
         for policy in sorted(missing):
             if policy.cluster_wide and self.context.cache.served:
                 continue
-            if self._is_new(workload.uid, policy, "missing"):
+            if self.context.memory.is_new(workload.uid, policy, "missing"):
                 message = (
                     f"carries sidecars of {policy.label}, which {without_a_say(policy, workload.id)}; they are left as "
                     "they are"
@@ -137,7 +137,7 @@ class Teller:
         if remembered.rejection is not None:
             told = [each["message"] for each in items(cached.status, "conditions") if each["type"] == "Ready"]
             said = next(each["message"] for each in status["conditions"] if each["type"] == "Ready")
-            if said not in told and self._is_new(cached.uid, cached.id, f"rejected {said}"):
+            if said not in told and self.context.memory.is_new(cached.uid, cached.id, f"rejected {said}"):
                 self.on_policy(cached.id, EventReason.REJECTED, said, warning=True)
         self._of_failures(cached, remembered)
         self._of_skips(cached, remembered, status)
@@ -176,7 +176,7 @@ class Teller:
             if each["reason"] == Reason.FIELD_CONFLICT
         }
         if (
-            not self._is_new(workload.uid, cached.id, "conflict")
+            not self.context.memory.is_new(workload.uid, cached.id, "conflict")
             or (workload.id.namespace, workload.id.name) in listed
             or conflict.put_back
         ):
@@ -212,13 +212,6 @@ class Teller:
             if (workload := self.context.cache.workloads.get(identity)) is not None:
                 self.on_workload(workload, EventReason.SKIPPED, f"{cached.id.label}: {message}")
             self.on_policy(cached.id, EventReason.SKIPPED, f"{identity}: {message}")
-
-    def _is_new(self, uid: str, policy: PolicyId, what: str) -> bool:
-        key = (uid, policy, what)
-        if key in self.context.memory.told:
-            return False
-        self.context.memory.told.add(key)
-        return True
 
 
 def _repaired(prepared: Prepared, policy: PolicyId) -> str:

@@ -24,6 +24,8 @@ from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import Rejection, Warned
 from sidecarpolicy.names import SkipReason
 
+MOST_TOLD = 20_000
+
 Preflight = Mapping[PolicyId, tuple[Finding, ...]]
 """What the arithmetic says of one workload, by the policy that is there or to come."""
 
@@ -206,7 +208,20 @@ class Memory:
 
     workloads: dict[WorkloadId, WorkloadMemory] = field(default_factory=dict)
     policies: dict[PolicyId, PolicyMemory] = field(default_factory=dict)
-    told: set[tuple[str, PolicyId, str]] = field(default_factory=set)
+    told: dict[tuple[str, PolicyId, str], None] = field(default_factory=dict)
+
+    def is_new(self, uid: str, policy: PolicyId, what: str) -> bool:
+        """Whether *what* has not been told yet of an object and a policy; from now on it has.
+
+        Of very many the oldest are forgotten: an Event that is told twice is better than a memory that grows.
+        """
+        key = (uid, policy, what)
+        if key in self.told:
+            return False
+        self.told[key] = None
+        if len(self.told) > MOST_TOLD:
+            del self.told[next(iter(self.told))]
+        return True
 
     def of(self, workload: WorkloadId) -> WorkloadMemory:
         """What is remembered of *workload*."""
