@@ -67,12 +67,14 @@ def operator_kubeconfig(cluster: localcluster.Cluster, tmp_path_factory: pytest.
     return kubeconfig_of(OPERATOR, cluster, tmp_path_factory.mktemp("operator"))
 
 
-def kubeconfig_of(account: str, cluster: localcluster.Cluster, folder: Path) -> Path:
+def kubeconfig_of(
+    account: str, cluster: localcluster.Cluster, folder: Path, *, namespace: str = OPERATOR_NAMESPACE
+) -> Path:
     """Write a kubeconfig with a token of one of our ServiceAccounts."""
-    arguments = ("create", "token", account, f"--namespace={OPERATOR_NAMESPACE}", "--duration=24h")
+    arguments = ("create", "token", account, f"--namespace={namespace}", "--duration=24h")
     token = cluster.kubectl(*arguments).stdout.strip()
     where = {"server": cluster.server} | ({"certificate-authority": str(cluster.ca_file)} if cluster.ca_file else {})
-    context = {"cluster": "tests", "user": account, "namespace": OPERATOR_NAMESPACE}
+    context = {"cluster": "tests", "user": account, "namespace": namespace}
     path = folder / "kubeconfig"
     path.write_text(
         json.dumps(

@@ -50,8 +50,12 @@ SKIP = f"{GROUP}/skip"
 # Beginning of annotations on a Deployment, set by its owner: what is set anew in the sidecar whose name follows (JSON).
 OVERRIDE = f"{GROUP}/override."
 
-# Annotation on the operator's namespace: no workload is changed while it is there.
+# Annotation on the operator's namespace, or on its Lease where it serves some namespaces only: no workload is changed
+# while it is there.
 STOP = f"{GROUP}/stop"
+
+# Annotation on the Lease of an operator that serves some namespaces only: which ones, a comma list.
+WATCH_NAMESPACES = f"{GROUP}/watch-namespaces"
 
 # Namespaces whose names begin so are Kubernetes' own: no ClusterSidecarPolicy acts there unless it is labelled in.
 KUBERNETES_NAMESPACES = "kube-"
@@ -228,6 +232,7 @@ class WarningReason(StrEnum):
     INJECTOR_ORDER = "InjectorOrder"
     NODE_TOO_OLD = "NodeTooOld"
     NODES_UNKNOWN = "NodesUnknown"
+    NAMESPACED_INSTALL = "NamespacedInstall"
     NATIVE_SIDECARS_BETA = "NativeSidecarsBeta"
     EMPTIED_BY_APPLY = "EmptiedByApply"
     EMPTY_CANARY_GROUP = "EmptyCanaryGroup"

@@ -80,7 +80,7 @@ class Shelf:
         self._listed: set[str] | None = None
         self.lists = 0
 
-    def begin(self, resource: Resource) -> None:
+    def begin(self, resource: Resource, namespace: str) -> None:
         self._listed = set()
 
     def put(self, resource: Resource, body: Json) -> None:
@@ -93,7 +93,7 @@ class Shelf:
         if self._listed is not None:
             self._listed.discard(body["metadata"]["name"])
 
-    def end(self, resource: Resource, version: str) -> None:
+    def end(self, resource: Resource, version: str, namespace: str) -> None:
         assert self._listed is not None
         assert version or not self._listed
         for name in self.bodies.keys() - self._listed:

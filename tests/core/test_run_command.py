@@ -70,6 +70,16 @@ def test_old_names_of_flags_are_still_taken_and_not_shown(settings: list[Operato
     assert not set(shown) & OLD_NAMES.keys()
 
 
+def test_namespaces_are_named_one_by_one_by_a_list_or_by_a_variable(
+    settings: list[OperatorSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in (["--watch-namespace=shop", "--watch-namespace", "bank"], ["--watch-namespace=shop,bank,shop"]):
+        assert CliRunner().invoke(run, arguments).exit_code == 0
+    monkeypatch.setenv("SIDECARPOLICY_RUN_WATCH_NAMESPACE", "shop,bank")
+    assert CliRunner().invoke(run, []).exit_code == 0
+    assert settings == 3 * [OperatorSettings(watch_namespace=("bank", "shop"))]
+
+
 @pytest.mark.parametrize("flag", ["--health-probe-bind-address", "--metrics-bind-address"])
 @pytest.mark.parametrize("value", ["8080", "localhost", "localhost:http", ":99999"])
 def test_an_ill_address_is_refused(settings: list[OperatorSettings], flag: str, value: str) -> None:

@@ -850,7 +850,7 @@ def test_a_canary_group_that_selects_nothing_is_warned_of() -> None:
 
 
 def test_a_stop_names_the_namespace_and_how_to_lift_it() -> None:
-    status = status_of(a_report(of(U, P), stopped=True, operator_namespace="ops"), {}, NOW)
+    status = status_of(a_report(of(U, P), stopped=True, switch_bearer="namespace ops"), {}, NOW)
     assert ready_of(status)["reason"] == "Stopped"
     assert ready_of(status)["message"].startswith(
         f"run `sidecarpolicy start`, or take the annotation {names.STOP} off namespace ops, to go on; "

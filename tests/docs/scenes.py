@@ -255,6 +255,21 @@ def removed(stage: Stage) -> None:
     stage.cluster.kubectl("delete", "--kustomize", str(ROOT / "deploy"), "--ignore-not-found", "--timeout=90s")
 
 
+def two_namespaces(stage: Stage) -> None:
+    """Those that somebody administers, in a cluster with nothing but what its administrator has applied."""
+    for each in ("shop", "bank"):
+        stage.cluster.kubectl("create", "namespace", each)
+
+
+def served_and_gone(stage: Stage) -> None:
+    """The operator is told which namespaces it serves; then it goes, with all that was there for it."""
+    found = json.loads(stage.cluster.kubectl("get", "deployment", "sidecarpolicy", "-n=shop", "-o=json").stdout)
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["run", "--watch-namespace=shop", "--watch-namespace=bank"]
+    stage.cluster.kubectl("delete", "namespace", "shop", "bank")
+    stage.cluster.kubectl("delete", "--kustomize", str(ROOT / "deploy/namespaced/cluster"))
+
+
 def installed_by_helm(stage: Stage) -> None:
     """What is upgraded was installed in the same way."""
     removed(stage)
@@ -263,6 +278,10 @@ def installed_by_helm(stage: Stage) -> None:
 
 HELM = (
     "helm install sidecarpolicy deploy/chart --namespace sidecarpolicy-system --create-namespace "
+    "--set image.registry=REGISTRY"
+)
+OF_TWO_NAMESPACES = (
+    "helm install sidecarpolicy deploy/chart --namespace shop --set 'watchNamespaces={shop,bank}' "
     "--set image.registry=REGISTRY"
 )
 TEMPLATE = (
@@ -293,6 +312,8 @@ SCENES: Mapping[str, Scene] = {
         steps={
             "kubectl apply -k deploy/": Step(before=removed),
             "make manifests && kubectl apply -f dist/install.yaml": Step(before=removed),
+            "kubectl apply -k deploy/namespaced/cluster": Step(before=removed),
+            OF_TWO_NAMESPACES: Step(before=two_namespaces, after=served_and_gone),
             "kubectl apply -k crds": Step(before=removed),
             "sidecarpolicy run": Step(until="leading: looking at"),
             "helm upgrade sidecarpolicy deploy/chart --namespace sidecarpolicy-system": Step(

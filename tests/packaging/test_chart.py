@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.packaging.rendering import (
     CHART,
     ROOT,
     HelmFailed,
+    Key,
     Manifest,
     by_key,
     helm,
@@ -124,6 +125,89 @@ def test_helm_and_kustomize_let_the_operator_read_the_same_where_that_is_switche
     added = by_key(_without_helms_own(each) for key, each in on.items() if key not in off)
     assert len(added) == 4
     assert added == by_key(_without_helms_own(each) for each in objects(made))
+
+
+NAMESPACED = ROOT / "deploy/namespaced"
+WORKLOADS = ("Role", "sidecarpolicy-system", "sidecarpolicy-workloads")
+IN_NO_NAMESPACE = re.compile(r"Cluster.*|.*WebhookConfiguration|ValidatingAdmissionPolicy.*|Namespace|Custom.*")
+
+
+def _built(folder: Path, **kustomization: Any) -> Mapping[Key, Manifest]:
+    """What kustomize makes of a kustomization of a user's in *folder*; paths are below deploy/namespaced."""
+    for key in kustomization.keys() & {"resources", "components"}:
+        paths = [NAMESPACED / each for each in kustomization[key]]
+        kustomization[key] = [os.path.relpath(each, folder.resolve()) for each in paths]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    kubectl = str(binaries.require(["kubectl"])["kubectl"])
+    return by_key(objects(subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True).stdout))
+
+
+def test_helm_and_kustomize_install_the_same_for_one_namespace(tmp_path: Path) -> None:
+    components = ["restart-on/config-maps", "restart-on/secrets"]
+    by_kustomize = _built(tmp_path, namespace="shop", resources=["."], components=components)
+    rendered = objects(template("--set=watchNamespaces={shop}", *SWITCHED_ON, namespace="shop"))
+    by_helm = by_key(_without_helms_own(each) for each in rendered if _is_installed(each))
+    assert by_helm.keys() == by_kustomize.keys()
+    # Helm knows the namespace; kustomize is told it by somebody else.
+    operator = by_kustomize["Deployment", "shop", "sidecarpolicy"]["spec"]["template"]["spec"]["containers"][0]
+    assert operator["args"] == ["run", "--watch-namespace=$(POD_NAMESPACE)"]
+    operator["args"] = ["run", "--watch-namespace=shop"]
+    for key, manifest in by_kustomize.items():
+        assert by_helm[key] == _without_helms_own(manifest), key
+
+
+@pytest.mark.parametrize("also", [(), ("--set=crds.keep=false", "--set=webhook.failurePolicy=Fail"), SWITCHED_ON])
+def test_for_some_namespaces_nothing_is_installed_that_is_in_none_and_nothing_elsewhere(also: tuple[str, ...]) -> None:
+    rendered = by_key(objects(template("--set=watchNamespaces={shop,bank}", *also, namespace="ops")))
+    assert [key for key in rendered if IN_NO_NAMESPACE.fullmatch(key[0])] == []
+    assert {namespace for kind, namespace, _ in rendered if "Role" in kind} == {"shop", "bank", "ops"}
+    assert {namespace for kind, namespace, _ in rendered if "Role" not in kind} == {"ops"}
+    subjects = {str(each["subjects"]) for key, each in rendered.items() if key[0] == "RoleBinding"}
+    assert subjects == {str([{"kind": "ServiceAccount", "name": "sidecarpolicy", "namespace": "ops"}])}
+    operator = rendered["Deployment", "ops", "sidecarpolicy"]
+    assert "sidecars.dev/inject" not in operator["metadata"]["labels"], "it does not serve its own namespace"
+
+
+def test_an_old_cluster_is_not_refused_for_want_of_what_is_not_installed() -> None:
+    assert objects(template("--set=watchNamespaces={shop}", kubernetes="1.29.4"))
+
+
+def test_a_namespace_of_no_name_is_refused() -> None:
+    with pytest.raises(HelmFailed, match=r"values don't meet the specifications of the schema"):
+        template("--set=watchNamespaces={Shop}")
+
+
+def test_what_an_operator_needs_in_a_namespace_is_part_of_what_it_needs_in_all(kustomized: str) -> None:
+    workloads = _rights(by_key(objects((NAMESPACED / "access.yaml").read_text()))[WORKLOADS])
+    everywhere = _rights(by_key(objects(kustomized))["ClusterRole", "", "sidecarpolicy"])
+    assert workloads < everywhere
+    others = {resource.partition("/")[0] for _, resource, _ in everywhere - workloads}
+    assert others == {"namespaces", "nodes", "clustersidecarpolicies"}
+
+
+def test_a_cluster_administrator_installs_no_operator_and_lets_admins_grant_its_role(tmp_path: Path) -> None:
+    found = _built(tmp_path, resources=["cluster"])
+    assert {f"{kind} {name}" for kind, _, name in found} == {
+        "CustomResourceDefinition clustersidecarpolicies.sidecars.dev",
+        "CustomResourceDefinition sidecarpolicies.sidecars.dev",
+        *(f"ClusterRole sidecarpolicy-{each}" for each in ("view", "edit", "namespaced-admin")),
+        *(f"ValidatingAdmissionPolicy sidecarpolicy-{each}" for each in ("authors", "deletions")),
+        *(f"ValidatingAdmissionPolicyBinding sidecarpolicy-{each}" for each in ("authors", "deletions")),
+    }
+    admins = found["ClusterRole", "", "sidecarpolicy-namespaced-admin"]
+    aggregated = [key for key in admins["metadata"]["labels"] if "aggregate" in key]
+    assert aggregated == ["rbac.authorization.k8s.io/aggregate-to-admin"]
+    assert _rights(admins) == _rights(by_key(objects((NAMESPACED / "access.yaml").read_text()))[WORKLOADS])
+
+
+def _rights(role: Manifest) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
 
 
 def test_without_the_switch_nobody_may_read_config_maps_and_secrets_of_workloads(kustomized: str) -> None:

@@ -84,9 +84,10 @@ class Client:
     # The port
 
     async def list(
-        self, resource: Resource, *, label_selector: str = "", field_selector: str = ""
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
     ) -> AsyncIterator[Page]:
-        """Pages of one snapshot."""
+        """Pages of one snapshot, of all namespaces."""
+        assert not namespace, "the simulated operator serves the whole cluster"
 
         def look() -> tuple[Sequence[Json], str]:
             found = self.server.every(resource, label_selector=label_selector)
@@ -99,9 +100,16 @@ class Client:
             yield Page(items=found[begin : begin + self.page], resource_version=version)
 
     async def watch(
-        self, resource: Resource, *, label_selector: str = "", field_selector: str = "", resource_version: str
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        resource_version: str,
     ) -> AsyncGenerator[WatchEvent, None]:
-        """What changed since, as it comes."""
+        """What changed since, as it comes, of all namespaces."""
+        assert not namespace, "the simulated operator serves the whole cluster"
         version = int(resource_version)
         ends, cuts = self.loop.time() + WATCH_SECONDS, self.cuts
         await self._request("watch", resource, "", "", lambda: self.server.check_version(resource, version))

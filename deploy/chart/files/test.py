@@ -24,10 +24,18 @@ def get(path: str) -> dict:
         return json.load(answer)
 
 
-def served(plural: str) -> str:
-    """Say that a kind is served, and how many there are."""
-    found = get(f"/apis/sidecars.dev/v1alpha1/{plural}")["items"]
-    return f"{plural}: {len(found)}"
+def served(plural: str, namespace: str = "") -> str:
+    """Say that a kind is served, and how many there are, in one namespace or in all."""
+    place = f"namespaces/{namespace}/" if namespace else ""
+    found = get(f"/apis/sidecars.dev/v1alpha1/{place}{plural}")["items"]
+    return f"{place}{plural}: {len(found)}"
+
+
+def kinds() -> list[str]:
+    """Say so of what the operator serves."""
+    if namespaces := os.environ.get("WATCH_NAMESPACES", ""):
+        return [served("sidecarpolicies", each) for each in namespaces.split(",")]
+    return [served("sidecarpolicies"), served("clustersidecarpolicies")]
 
 
 def leader() -> str:
@@ -46,7 +54,7 @@ def main() -> int:
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            print(served("sidecarpolicies"), served("clustersidecarpolicies"), leader(), sep="\n")
+            print(*kinds(), leader(), sep="\n")
         except (urllib.error.URLError, ValueError, KeyError) as problem:
             if time.monotonic() > end:
                 print(f"error: {problem}")

@@ -16,7 +16,8 @@ import click
 from sidecarpolicy import __version__, names
 from sidecarpolicy.cli.asking import Asked, asks_cluster, output_option, print_as
 from sidecarpolicy.cli.cluster import Cluster, explanation
-from sidecarpolicy.cli.operator_seen import OperatorSeen, look_at_operator
+from sidecarpolicy.cli.namespace_name import namespaces_named
+from sidecarpolicy.cli.operator_seen import LEASES, OperatorSeen, lease_of, look_at_operator, watched_by
 from sidecarpolicy.cli.policy_names import command, with_namespace
 from sidecarpolicy.cli.standing import WITHOUT_OPERATOR, Standing, awaited_by, standing_of
 from sidecarpolicy.cli.text import age, painted, plural, show, width, wrapped
@@ -44,6 +45,9 @@ BINDINGS = Resource(
     kind="ValidatingAdmissionPolicyBinding",
 )
 ACCESS = "authorization.k8s.io"
+ACCESS_IN_NAMESPACE = Resource(
+    group=ACCESS, version="v1", plural="localsubjectaccessreviews", kind="LocalSubjectAccessReview"
+)
 OWN_ACCESS = Resource(group=ACCESS, version="v1", plural="selfsubjectaccessreviews", kind="SelfSubjectAccessReview")
 ANYBODYS_ACCESS = Resource(group=ACCESS, version="v1", plural="subjectaccessreviews", kind="SubjectAccessReview")
 
@@ -62,6 +66,12 @@ OPERATOR_RIGHTS = (
     ("list", "", "pods"),
     ("create", "events.k8s.io", "events"),
 )
+# Where it serves some namespaces only, it needs these in each of them. (deploy/namespaced/access.yaml has all of them)
+NAMESPACED_RIGHTS = tuple(
+    (verb, group, resource)
+    for verb, group, resource in OPERATOR_RIGHTS
+    if resource != NAMESPACES.plural and not resource.startswith(names.PLURALS[names.CLUSTER_POLICY])
+)
 # What somebody needs who installs it.
 INSTALLER_RIGHTS = (
     ("create", DEFINITIONS.group, DEFINITIONS.plural),
@@ -71,6 +81,9 @@ INSTALLER_RIGHTS = (
     ("create", "apps", "deployments"),
     ("create", ADMISSION, "validatingadmissionpolicies"),
 )
+# What somebody needs who installs it for some namespaces only: in its own namespace, and in each that it serves.
+NAMESPACED_INSTALLER_RIGHTS = (("create", "", "serviceaccounts"), ("create", "apps", "deployments"))
+GRANTING_RIGHTS = tuple(("create", "rbac.authorization.k8s.io", each) for each in ("roles", "rolebindings"))
 
 
 class Result(StrEnum):
@@ -107,16 +120,24 @@ Findings = Iterator[Finding]
 
 @click.command(epilog="Exit codes: 0 nothing has failed (there may be warnings), 1 something has, 2 wrong usage.")
 @click.option("--pre", is_flag=True, help="Before the install: the cluster, and your rights to install.")
+@click.option(
+    "--watch-namespace",
+    multiple=True,
+    callback=namespaces_named,
+    metavar="NAME",
+    help="The operator serves, or is to serve, this namespace only; may be repeated, or be a comma list. Default: what "
+    "its Lease says.",
+)
 @output_option("json")
 @asks_cluster
-def check(asked: Asked, pre: bool, output: str) -> None:
+def check(asked: Asked, pre: bool, watch_namespace: tuple[str, ...], output: str) -> None:
     """Check the cluster and the installation: versions, kinds, rights, the operator, and what hangs.
 
     Before an install use --pre. Each line that is not well says what to do.
     """
     found: list[Finding] = []
     section = ""
-    for finding in (_before if pre else _after)(asked):
+    for finding in (_before if pre else _after)(asked, watch_namespace):
         found.append(finding)
         if output == "json":
             continue
@@ -160,21 +181,27 @@ def _json(found: Sequence[Finding], *, ok: bool) -> Json:
     }
 
 
-def _before(asked: Asked) -> Findings:
+def _before(asked: Asked, watched: Sequence[str]) -> Findings:
     yield from _kubernetes(asked)
-    yield from _own_rights(asked, INSTALLER_RIGHTS, "you may install it", "let a cluster administrator install it")
+    if watched:
+        yield from _kinds(asked)
+        yield from _namespaced_installer(asked, watched)
+    else:
+        yield from _own_rights(asked, INSTALLER_RIGHTS, "you may install it", "let a cluster administrator install it")
 
 
-def _after(asked: Asked) -> Findings:
+def _after(asked: Asked, watched: Sequence[str]) -> Findings:
     look = look_at_operator(asked)
     yield from _kubernetes(asked)
     yield from _kinds(asked)
     seen = look()
-    yield from _operator(asked, seen)
-    yield from _operator_rights(asked)
-    yield from _admission(asked)
-    yield from _webhook(asked)
-    yield from _hanging(asked, seen)
+    watched = watched or seen.watches
+    yield from _operator(asked, seen, watched)
+    yield from _others(asked, watched)
+    yield from _operator_rights(asked, watched)
+    yield from _admission(asked, watched)
+    yield from _webhook(asked, watched)
+    yield from _hanging(asked, seen, watched)
 
 
 # The cluster
@@ -316,7 +343,7 @@ def _paths(schema: Mapping[str, object], path: str = "spec") -> set[str]:
 # The operator
 
 
-def _operator(asked: Asked, seen: OperatorSeen) -> Findings:
+def _operator(asked: Asked, seen: OperatorSeen, watched: Sequence[str]) -> Findings:
     section, place = "operator", asked.operator_namespace
     yield from _deployment(asked, section, place)
     if seen.lease_unknown:
@@ -337,6 +364,43 @@ def _operator(asked: Asked, seen: OperatorSeen) -> Findings:
         yield _skipped(section, f"the emergency switch: you have no right to read namespace {place}")
     else:
         yield Finding(section=section, result=Result.OK, message="the emergency switch is off")
+    if watched:
+        message = (
+            f"it serves {_places(watched)} only: ClusterSidecarPolicies are not served, nodes and the labels of "
+            "namespaces are unknown to it"
+        )
+        yield Finding(section=section, result=Result.OK, message=message)
+
+
+def _others(asked: Asked, watched: Sequence[str]) -> Findings:
+    """Other operators that serve the same namespaces: both would write the same Deployments and statuses."""
+    section, place = "operator", asked.operator_namespace
+    try:
+        leases = asked.cluster.list(LEASES, field_selector=f"metadata.name={names.CONTROLLER}")
+    except Rejected:
+        yield _skipped(section, "other operators: you have no right to list Leases in all namespaces")
+        return
+    for body in leases:
+        other, theirs = at(body, "metadata").get("namespace", ""), watched_by(body)
+        if other == place or not lease_of(body, asked.cluster.now()).is_kept:
+            continue
+        if watched and theirs and not (shared := sorted({*watched} & {*theirs})):
+            continue
+        both = _places(shared) if watched and theirs else _places(watched or theirs)
+        yield Finding(
+            section=section,
+            result=Result.WARNING,
+            message=f"the operator in namespace {other} serves {both} too: both change the same Deployments, each "
+            "within a budget of its own, and both write the statuses",
+            hint="let one of them go, or serve other namespaces",
+        )
+
+
+def _places(namespaces: Sequence[str]) -> str:
+    """Return them as a part of a sentence."""
+    if not namespaces:
+        return "the whole cluster"
+    return f"{'namespace' if len(namespaces) == 1 else 'namespaces'} {', '.join(namespaces)}"
 
 
 def _deployment(asked: Asked, section: str, place: str) -> Findings:
@@ -397,12 +461,38 @@ def _own_rights(asked: Asked, rights: Iterable[tuple[str, str, str]], well: str,
         yield Finding(section=section, result=Result.OK, message=well)
 
 
-def _operator_rights(asked: Asked) -> Findings:
+def _namespaced_installer(asked: Asked, watched: Sequence[str]) -> Findings:
+    """Whether the user may install an operator for some namespaces: RBAC lets nobody grant what they do not have."""
+    wanted = [(asked.operator_namespace, NAMESPACED_INSTALLER_RIGHTS + GRANTING_RIGHTS)]
+    wanted += [(each, GRANTING_RIGHTS + NAMESPACED_RIGHTS) for each in watched]
+    missing = [
+        f"{each} in namespace {place}"
+        for place, rights in wanted
+        for each in _missing(asked, OWN_ACCESS, rights, {}, place)
+    ]
+    if missing:
+        yield Finding(
+            section="rights",
+            result=Result.FAILED,
+            message=f"you may not {_some(missing)}",
+            hint="you need the role admin there; and a cluster administrator has to apply deploy/namespaced/cluster, "
+            "once: it lets admins grant what the operator needs",
+        )
+    else:
+        message = f"you may install it in namespace {asked.operator_namespace}, for {_places(watched)}"
+        yield Finding(section="rights", result=Result.OK, message=message)
+
+
+def _operator_rights(asked: Asked, watched: Sequence[str]) -> Findings:
     section, place = "rights", asked.operator_namespace
     account = f"system:serviceaccount:{place}:{names.CONTROLLER}"
     groups = ["system:serviceaccounts", f"system:serviceaccounts:{place}", "system:authenticated"]
+    who = {"user": account, "groups": groups}
     try:
-        missing = _missing(asked, ANYBODYS_ACCESS, OPERATOR_RIGHTS, {"user": account, "groups": groups})
+        missing = [] if watched else _missing(asked, ANYBODYS_ACCESS, OPERATOR_RIGHTS, who)
+        for each in watched:
+            lacking = _missing(asked, ACCESS_IN_NAMESPACE, NAMESPACED_RIGHTS, who, each)
+            missing += [f"{right} in namespace {each}" for right in lacking]
     except Rejected:
         yield _skipped(section, "the operator's rights: you may not ask for those of others")
         return
@@ -411,41 +501,66 @@ def _operator_rights(asked: Asked) -> Findings:
             section=section,
             result=Result.FAILED,
             message=f"{account} may not {_some(missing)}",
-            hint="apply the roles of this version: kubectl apply -k deploy/base/access",
+            hint="apply the roles of this version: "
+            + (
+                "deploy/namespaced, or the chart with watchNamespaces"
+                if watched
+                else "kubectl apply -k deploy/base/access"
+            ),
         )
     else:
-        yield Finding(section=section, result=Result.OK, message=f"{account} has the rights that it needs")
+        where = f" in {_places(watched)}" if watched else ""
+        yield Finding(section=section, result=Result.OK, message=f"{account} has the rights that it needs{where}")
 
 
 def _missing(
-    asked: Asked, resource: Resource, rights: Iterable[tuple[str, str, str]], who: Mapping[str, object]
+    asked: Asked,
+    resource: Resource,
+    rights: Iterable[tuple[str, str, str]],
+    who: Mapping[str, object],
+    namespace: str = "",
 ) -> list[str]:
-    """Return those of *rights* that are denied in some namespace, as `patch deployments.apps`; raise Rejected."""
+    """Return those of *rights* that are denied in *namespace* (empty: in any), as `patch deployments.apps`.
+
+    Raise Rejected where that may not be asked.
+    """
     cluster = asked.cluster
     # A question is no change: a dry run would get no answer.
     answers = [
-        (verb, group, kind, cluster.soon(_may, cluster, resource, verb, group, kind, who))
+        (verb, group, kind, cluster.soon(_may, cluster, resource, (verb, group, kind), who, namespace))
         for verb, group, kind in rights
     ]
     return [f"{verb} {kind}{'.' + group if group else ''}" for verb, group, kind, allowed in answers if not allowed()]
 
 
-def _may(cluster: Cluster, resource: Resource, verb: str, group: str, kind: str, who: Mapping[str, object]) -> bool:
+def _may(
+    cluster: Cluster, resource: Resource, right: tuple[str, str, str], who: Mapping[str, object], namespace: str
+) -> bool:
+    verb, group, kind = right
     name, _, subresource = kind.partition("/")
-    attributes = {"verb": verb, "group": group, "resource": name, "subresource": subresource}
+    attributes = {
+        "verb": verb,
+        "group": group,
+        "resource": name,
+        "subresource": subresource,
+        "namespace": namespace,
+    }
     body = {
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": {},
         "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}} | dict(who),
     }
-    return bool(at(cluster.create(resource, "", body), "status").get("allowed"))
+    place = namespace if resource == ACCESS_IN_NAMESPACE else ""
+    if place:
+        body["metadata"] = {"namespace": place}
+    return bool(at(cluster.create(resource, place, body), "status").get("allowed"))
 
 
 # Admission
 
 
-def _admission(asked: Asked) -> Findings:
+def _admission(asked: Asked, watched: Sequence[str]) -> Findings:
     section = "admission"
     try:
         asked.cluster.get(BINDINGS, "", AUTHORS)
@@ -455,7 +570,9 @@ def _admission(asked: Asked) -> Findings:
             result=Result.WARNING,
             message=f"the admission policy {AUTHORS} is not installed: whoever may write a policy runs containers in "
             "Deployments that they may not edit",
-            hint="kubectl apply -k deploy/base/access",
+            hint="let a cluster administrator run: kubectl apply -k deploy/namespaced/cluster"
+            if watched
+            else "kubectl apply -k deploy/base/access",
         )
     except Rejected:
         yield _skipped(section, "admission policies: you have no right to read them")
@@ -464,8 +581,11 @@ def _admission(asked: Asked) -> Findings:
         yield Finding(section=section, result=Result.OK, message=message)
 
 
-def _webhook(asked: Asked) -> Findings:
+def _webhook(asked: Asked, watched: Sequence[str]) -> Findings:
     section = "admission"
+    if watched:
+        yield _skipped(section, "the webhook: there is none for an operator that serves some namespaces only")
+        return
     try:
         found = asked.cluster.list(WEBHOOKS, label_selector=OURS)
     except Rejected:
@@ -541,10 +661,11 @@ def _one_webhook(asked: Asked, section: str, webhook: Json) -> Findings:
 # What hangs
 
 
-def _hanging(asked: Asked, seen: OperatorSeen) -> Findings:
+def _hanging(asked: Asked, seen: OperatorSeen, watched: Sequence[str]) -> Findings:
     """Policies that are being deleted and are not gone, or halted: why, and what to do."""
     section, cluster = "policies", asked.cluster
-    lists = [cluster.soon(cluster.list, resource) for resource in POLICIES.values()]
+    lists = [cluster.soon(cluster.list, POLICIES[names.POLICY], each) for each in watched]
+    lists = lists or [cluster.soon(cluster.list, resource) for resource in POLICIES.values()]
     bodies: list[Json] = []
     for listed in lists:
         try:

@@ -33,3 +33,9 @@ def namespace_name(context: click.Context, parameter: click.Parameter, value: st
         context,
         parameter,
     )
+
+
+def namespaces_named(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in *values*, each a name or a comma list, sorted; raise click.BadParameter."""
+    found = {each.strip() for value in values for each in value.split(",")}
+    return tuple(sorted(str(namespace_name(context, parameter, each)) for each in found))

@@ -14,9 +14,10 @@ import click
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked, say_next
 from sidecarpolicy.cli.text import age
+from sidecarpolicy.core.emergency_switch import bearer
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at
-from sidecarpolicy.engine.port import ApiError, NotFound, Resource
+from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import NAMESPACES
 
 LEASES = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease")
@@ -26,11 +27,15 @@ DEFAULT_DURATION = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The operator's Lease: *holder* is empty where nobody leads, *silent* seconds since its last renewal."""
+    """The operator's Lease: *holder* is empty where nobody leads, *silent* seconds since its last renewal.
+
+    *watches*: the namespaces that the operator serves; empty for the whole cluster.
+    """
 
     holder: str
     silent: float
     duration: float
+    watches: tuple[str, ...] = ()
 
     @property
     def is_kept(self) -> bool:
@@ -56,14 +61,20 @@ class OperatorSeen:
         found = []
         if self.stop:
             why = "" if self.stop == "true" else f" ({self.stop})"
+            place = bearer(self.namespace, namespaced=bool(self.watches))
             found.append(
-                f"STOPPED{why}: no workload is changed, because namespace {self.namespace} has the annotation "
-                f"{names.STOP}. To lift it: sidecarpolicy start{self._where}"
+                f"STOPPED{why}: no workload is changed, because {place} has the annotation {names.STOP}. To lift it: "
+                f"sidecarpolicy start{self._where}"
             )
         if problem := self.problem:
             last = " What follows is what it saw last." if self.lease is not None else ""
             found.append(f"{problem}.{last} To find out more: sidecarpolicy check")
         return found
+
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """The namespaces that the operator serves; empty for the whole cluster, or where that may not be seen."""
+        return self.lease.watches if self.lease is not None else ()
 
     @property
     def problem(self) -> str:
@@ -97,6 +108,7 @@ class OperatorSeen:
             "secondsSinceRenewal": round(lease.silent, 1) if lease else None,
             "stopped": None if self.stop is None else bool(self.stop),
             "stopReason": self.stop or "",
+            "watchNamespaces": list(self.watches),
         }
 
 
@@ -116,14 +128,18 @@ def look_at_operator(asked: Asked) -> Callable[[], OperatorSeen]:
 
     def seen() -> OperatorSeen:
         found, unknown = None, False
+        stop: str | None = ""
         try:
-            found = lease_of(lease(), cluster.now())
+            body = lease()
+            found, stop = lease_of(body, cluster.now()), stop_of(body)
         except NotFound:
             pass
         except ApiError:
             unknown = True
+        if found is not None and found.watches:  # it looks at no Namespace
+            return OperatorSeen(namespace=namespace, lease=found, lease_unknown=unknown, stop=stop)
         try:
-            stop: str | None = stop_of(place())
+            stop = stop_of(place())
         except NotFound:
             stop = ""  # there is nothing on which it could be switched on
         except ApiError:
@@ -141,10 +157,25 @@ def lease_of(body: Json, now: float) -> Lease:
         holder=spec.get("holderIdentity") or "",
         silent=max(0.0, now - renewed),
         duration=float(spec.get("leaseDurationSeconds") or DEFAULT_DURATION),
+        watches=watched_by(body),
     )
 
 
-def stop_of(namespace: Json) -> str:
-    """Return the value of the emergency switch on the operator's namespace; empty where it is off."""
-    value = str(at(namespace, "metadata", "annotations").get(names.STOP, "false"))
+def watched_by(lease: Json) -> tuple[str, ...]:
+    """Return the namespaces that the operator of that Lease serves; empty for the whole cluster."""
+    text = str(at(lease, "metadata", "annotations").get(names.WATCH_NAMESPACES, ""))
+    return tuple(sorted({each.strip() for each in text.split(",")} - {""}))
+
+
+def namespaces_served(asked: Asked) -> tuple[str, ...]:
+    """Return the namespaces that the operator serves; empty for the whole cluster, or where that may not be seen."""
+    try:
+        return watched_by(asked.cluster.get(LEASES, asked.operator_namespace, names.CONTROLLER))
+    except (NotFound, Rejected):
+        return ()
+
+
+def stop_of(bearing: Json) -> str:
+    """Return the value of the emergency switch on what bears it; empty where it is off."""
+    value = str(at(bearing, "metadata", "annotations").get(names.STOP, "false"))
     return "" if value == "false" else value or "true"

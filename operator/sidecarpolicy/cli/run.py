@@ -15,6 +15,7 @@ import click
 
 from sidecarpolicy.cli import process_options
 from sidecarpolicy.cli.logs import set_up
+from sidecarpolicy.cli.namespace_name import namespaces_named
 from sidecarpolicy.handlers.operator import EndedByKopf, operate
 from sidecarpolicy.handlers.process import OperatorSettings
 from sidecarpolicy.handlers.serving import CannotListen
@@ -55,6 +56,15 @@ class RunCommand(click.Command):
 
 @click.command(cls=RunCommand, context_settings={"auto_envvar_prefix": PREFIX, "show_default": True})
 @process_options.where_the_cluster_is("its Lease")
+@click.option(
+    "--watch-namespace",
+    multiple=True,
+    callback=namespaces_named,
+    metavar="NAME",
+    show_default="the whole cluster",
+    help="Serve the SidecarPolicies and Deployments of this namespace only; may be repeated, or be a comma list. No "
+    "right outside of these namespaces is needed then.",
+)
 @click.option("--identity", default="", help="Name in the Lease and in Events; host name and a UUID if none.")
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=DEFAULTS.workers, help="How many writes may be under way at once."
@@ -100,6 +110,11 @@ def run(context: click.Context, /, log_level: str, log_format: str, **options: o
     SIDECARPOLICY_RUN_<FLAG>, such as SIDECARPOLICY_RUN_LOG_LEVEL.
     """
     refuse_unknown_variables(os.environ, context.command)
+    if options["watch_namespace"] and (options["webhook"] or options["admission_certificates"]):
+        raise click.UsageError(
+            "--watch-namespace: there is no admission for some namespaces only (--webhook, --admission-certificates): "
+            "who is asked about a Deployment is configured for the whole cluster"
+        )
     set_up(log_level, as_json=log_format == "json")
     try:
         asyncio.run(operate(OperatorSettings(**options)))  # type: ignore[arg-type]  # click has checked the types

@@ -15,6 +15,7 @@ from typing import cast
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked
 from sidecarpolicy.cli.cluster import Cluster, explanation
+from sidecarpolicy.cli.operator_seen import namespaces_served
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.progress import Backoff
@@ -197,13 +198,21 @@ def snapshot_of(asked: Asked, body: Json) -> Snapshot:
 
 
 def _nothing_yet(asked: Asked) -> Snapshot:
-    context = Context(cache=Cache(asked.operator_namespace), now=asked.cluster.now)
+    served = frozenset(namespaces_served(asked))
+    context = Context(cache=Cache(asked.operator_namespace, served), now=asked.cluster.now)
     api = cast("Api", _Reading(asked.cluster))  # nothing but examine() reaches it, and that only lists
     return Snapshot(context, api, asked.cluster)
 
 
 def _what_should_be(found: Snapshot, reach: str, operator_namespace: str) -> list[Callable[[], None]]:
-    """Begin to read the policies that may act in the namespace *reach* (empty: in all), and what decides about them."""
+    """Begin to read the policies that may act in the namespace *reach* (empty: in all), and what decides about them.
+
+    What the operator cannot see decides nothing.
+    """
+    if found.context.cache.served:
+        resources = (POLICIES[names.POLICY], REVISIONS)
+        fills = [found.fill(each, reach) for each in resources]
+        return [*fills, found.fill(SERVICE_ACCOUNTS, reach, what="pull secrets of ServiceAccounts")]
     fills = (
         [found.fill_namespace(reach)] if reach else [found.fill(NAMESPACES, what="namespaces that opt out by label")]
     )

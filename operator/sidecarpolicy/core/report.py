@@ -54,9 +54,9 @@ class Report:
 
     *problem*: why the newest generation could not be accepted yet, though nothing is wrong with it; the rest is
     then about what was accepted last. *halt*: the halt that is written down, while the rollout is halted.
-    *operator_namespace*: where the operator runs. *labels_there*: of a policy that selects nothing, the labels of Pod
-    templates where it looks for some, as `app=cart`. *waiting_for*: the policies that are to be taken out of selected
-    workloads first; those that are held come before the others.
+    *switch_bearer*: what bears the emergency switch. *labels_there*: of a policy that selects nothing, the labels of
+    Pod templates where it looks for some, as `app=cart`. *waiting_for*: the policies that are to be taken out of
+    selected workloads first; those that are held come before the others.
     """
 
     generation: int
@@ -68,7 +68,7 @@ class Report:
     halt: Halt | None = None
     selects_everything: bool = False
     warnings: Sequence[Warned] = ()
-    operator_namespace: str = ""
+    switch_bearer: str = ""
     labels_there: Sequence[str] = ()
     waiting_for: Sequence[WaitingFor] = ()
 

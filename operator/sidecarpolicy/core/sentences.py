@@ -361,7 +361,7 @@ def _held_elsewhere(report: Report) -> str:
 
 
 def _stopping(report: Report) -> str:
-    place = f"namespace {report.operator_namespace}" if report.operator_namespace else "the operator's namespace"
+    place = report.switch_bearer or "the operator's namespace"
     return (
         f"run `sidecarpolicy start`, or take the annotation {names.STOP} off {place}, to go on; everything is stopped: "
         "no workload is changed"

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import driver_among
 from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
+from sidecarpolicy.core.emergency_switch import is_on
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.nodes import ANYWHERE, demand_of
 from sidecarpolicy.core.pod_metadata import owners_labels
@@ -278,8 +279,7 @@ def namespace_from(body: Mapping[str, Any]) -> Namespace:
         name=metadata["name"],
         labels=at(metadata, "labels"),
         terminating="deletionTimestamp" in metadata,
-        # In an emergency nobody should have to know how "true" is spelt.
-        stops=at(metadata, "annotations").get(names.STOP, "false") != "false",
+        stops=is_on(metadata),
     )
 
 

@@ -25,6 +25,7 @@ from sidecarpolicy.core.argo_rollouts import Driven, driven_from
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
 from sidecarpolicy.core.configs import ConfigObject, Wanted
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
+from sidecarpolicy.core.emergency_switch import bearer
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import KINDS
 from sidecarpolicy.core.node_groups import Nodes
@@ -223,8 +224,11 @@ class _Revisions:
 class Cache:
     """The last known state of everything that is watched."""
 
-    def __init__(self, operator_namespace: str = "") -> None:
+    def __init__(self, operator_namespace: str = "", served: frozenset[str] = frozenset()) -> None:
         self.operator_namespace = operator_namespace
+        self.served = served
+        """The namespaces that are served; empty for the whole cluster. Nothing outside of them is known then."""
+        self._stopped_by_lease = False
         self.listener: Listener | None = None
         self.has_admission: bool | None = None  # whether workloads are reviewed while they are written; None: unknown
         self.accounts_needed = asyncio.Event()
@@ -234,7 +238,7 @@ class Cache:
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
-        self._collections: dict[Resource, _Collection] = defaultdict(_Collection)
+        self._collections: dict[tuple[Resource, str], _Collection] = defaultdict(_Collection)
         self._in_namespace: dict[str, dict[WorkloadId, Workload]] = defaultdict(dict)
         self._children: dict[str, dict[str, Child]] = defaultdict(dict)
         self._by_uid: dict[str, WorkloadId] = {}
@@ -248,8 +252,8 @@ class Cache:
         self._pull_secrets: dict[Name, tuple[str, ...]] = {}
         self._configs: dict[ConfigObject, dict[str, str]] = {}
         self._named_by: dict[ConfigObject, set[PolicyId]] = {}
-        self._listed_configs: set[ConfigObject] = set()
-        self._unreadable_configs: dict[ConfigObject, str] = {}
+        self._listed_configs: set[tuple[ConfigObject, str]] = set()
+        self._unreadable_configs: dict[tuple[ConfigObject, str], str] = {}
         self._drivers: dict[WorkloadId, str] = {}
         self._nodes = Nodes()
         self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
@@ -265,7 +269,12 @@ class Cache:
     @property
     def stopped(self) -> bool:
         """Whether the emergency switch is on: no workload is changed."""
-        return self.namespace(self.operator_namespace).stops
+        return self._stopped_by_lease if self.served else self.namespace(self.operator_namespace).stops
+
+    @property
+    def switch_bearer(self) -> str:
+        """What bears the emergency switch, as people call it."""
+        return bearer(self.operator_namespace, namespaced=bool(self.served))
 
     def children(self, workload: Workload) -> Sequence[Child]:
         """What the controller of *workload* made of it, one for each template."""
@@ -297,6 +306,15 @@ class Cache:
         """The ConfigMaps and Secrets that policies restart for, by name."""
         return frozenset(self._named_by)
 
+    def namespaces_naming(self, config: ConfigObject) -> frozenset[str]:
+        """Where a policy restarts for *config*, of the namespaces that are served; the empty one for everywhere."""
+        naming = self._named_by.get(config, ())
+        return frozenset(self._where(each.namespace) for each in naming)
+
+    def _where(self, namespace: str) -> str:
+        """Which of several LISTs has what is in *namespace*: its own, or (empty) the one of all."""
+        return namespace if namespace in self.served else ""
+
     def is_named_for_all(self, config: ConfigObject) -> bool:
         """Whether a ClusterSidecarPolicy restarts for it."""
         return any(each.cluster_wide for each in self._named_by.get(config, ()))
@@ -309,20 +327,23 @@ class Cache:
 
     def configs_are_listed(self, policy: Policy) -> bool:
         """Whether all that *policy* restarts for has been listed, or it is known that it cannot be."""
+        where = self._where(policy.id.namespace)
         return all(
-            each in self._listed_configs or each in self._unreadable_configs for each in policy.restart_on.objects
+            (each, where) in self._listed_configs or (each, where) in self._unreadable_configs
+            for each in policy.restart_on.objects
         )
 
     def is_config_there(self, config: ConfigObject, namespace: str) -> bool | None:
         """Whether there is one of that name in *namespace* (empty: in any); None where that is not known."""
-        if config not in self._listed_configs or config in self._unreadable_configs:
+        place = (config, self._where(namespace))
+        if place not in self._listed_configs or place in self._unreadable_configs:
             return None
         known = self._configs.get(config, {})
         return namespace in known if namespace else bool(known)
 
-    def unreadable_config(self, config: ConfigObject) -> str:
-        """Why the content of *config* is not known in any namespace, for people; empty where it is."""
-        return self._unreadable_configs.get(config, "")
+    def unreadable_config(self, config: ConfigObject, namespace: str = "") -> str:
+        """Why the content of *config* is not known in *namespace* (empty: in any), for people; empty where it is."""
+        return self._unreadable_configs.get((config, self._where(namespace)), "")
 
     def revisions(self, policy: PolicyId) -> Sequence[StoredRevision]:
         """All stored revisions of *policy*."""
@@ -420,6 +441,13 @@ class Cache:
             for policy in self.policies:
                 self._tell_policy(policy)
 
+    def note_switch(self, on: bool) -> None:
+        """Take in what the Lease says of the emergency switch; it counts where no Namespace can be seen."""
+        if self._stopped_by_lease is not on:
+            self._stopped_by_lease = on
+            for policy in self.policies:
+                self._tell_policy(policy)
+
     def note_config(self, config: ConfigObject, namespace: str, content: str | None) -> None:
         """Take in the hash of a ConfigMap or Secret; None: it is not there."""
         known = self._configs.setdefault(config, {})
@@ -437,39 +465,41 @@ class Cache:
         for policy in sorted(naming):
             self._tell_policy(policy)
 
-    def note_configs_listed(self, config: ConfigObject) -> None:
-        """Take in that all of a name have been listed."""
-        if config not in self._listed_configs:
-            self._listed_configs.add(config)
-            self._tell_those_that_name(config)
-        self.note_configs_problem(config, "")
+    def note_configs_listed(self, config: ConfigObject, where: str = "") -> None:
+        """Take in that all of a name have been listed, in one namespace or (empty) in all."""
+        if (config, where) not in self._listed_configs:
+            self._listed_configs.add((config, where))
+            self._tell_those_that_name(config, where)
+        self.note_configs_problem(config, "", where)
 
-    def note_configs_problem(self, config: ConfigObject, problem: str) -> None:
+    def note_configs_problem(self, config: ConfigObject, problem: str, where: str = "") -> None:
         """Take in why those of a name cannot be read, or (empty) that they can: what was known of them stays."""
-        if self._unreadable_configs.get(config, "") == problem:
+        if self._unreadable_configs.get((config, where), "") == problem:
             return
-        self._unreadable_configs.pop(config, None)
+        self._unreadable_configs.pop((config, where), None)
         if problem:
-            self._unreadable_configs[config] = problem
-        self._tell_those_that_name(config)
+            self._unreadable_configs[config, where] = problem
+        self._tell_those_that_name(config, where)
 
-    def _tell_those_that_name(self, config: ConfigObject) -> None:
+    def _tell_those_that_name(self, config: ConfigObject, where: str) -> None:
         for policy in sorted(self._named_by.get(config, ())):
-            self._tell_policy(policy)
+            if self._where(policy.namespace) == where:
+                self._tell_policy(policy)
 
-    def forget_config(self, config: ConfigObject) -> None:
+    def forget_config(self, config: ConfigObject, where: str = "") -> None:
         """Forget all that is known of those of a name: nobody watches them any more, or it may be out of date."""
-        self._unreadable_configs.pop(config, None)
-        self._listed_configs.discard(config)
-        for namespace in list(self._configs.get(config, {})):
+        self._unreadable_configs.pop((config, where), None)
+        self._listed_configs.discard((config, where))
+        for namespace in [each for each in self._configs.get(config, {}) if not where or each == where]:
             self.note_config(config, namespace, None)
-        self._configs.pop(config, None)
+        if not self._configs.get(config):
+            self._configs.pop(config, None)
 
     # --- what it is told: the sink of the reflectors, and the answers to our own writes
 
-    def begin(self, resource: Resource) -> None:
-        """A LIST of *resource* begins."""
-        collection = self._collections[resource]
+    def begin(self, resource: Resource, namespace: str = "") -> None:
+        """A LIST of *resource* begins, in one namespace or (empty) in all."""
+        collection = self._collections[resource, namespace]
         collection.listed, collection.older = set(), []
         collection.seen_before = collection.seen
 
@@ -478,7 +508,7 @@ class Cache:
         metadata = body["metadata"]
         name = (metadata.get("namespace", ""), metadata["name"])
         version = int(metadata["resourceVersion"])
-        collection = self._collections[resource]
+        collection = self._collections[resource, self._where(name[0])]
         known = max(collection.versions.get(name, 0), collection.deleted.get(name, 0))
         if collection.listed is not None:
             collection.listed.add(name)
@@ -489,13 +519,13 @@ class Cache:
             collection.seen = max(collection.seen, version)
             self._take(resource, name, body)
 
-    def end(self, resource: Resource, version: str) -> None:
+    def end(self, resource: Resource, version: str, namespace: str = "") -> None:
         """The LIST is complete at *version*: what it did not have is gone, unless it is newer than the LIST.
 
         A LIST that is older than what was seen before it began shows that history went backwards: etcd was restored
         from a backup. Then it is right, and we are not.
         """
-        collection = self._collections[resource]
+        collection = self._collections[resource, namespace]
         listed, older = collection.listed or set(), collection.older
         collection.listed, collection.older = None, []
         at_version = int(version or 0)  # an optional kind that is not served has none, and nothing of it is there
@@ -512,8 +542,8 @@ class Cache:
             for name, stored in collection.versions.items()
             if name not in listed and (rewound or stored <= at_version)
         ]
-        for namespace, name in gone:
-            self.forget(resource, namespace, name)
+        for place in gone:
+            self.forget(resource, *place)
         collection.deleted = {name: when for name, when in collection.deleted.items() if when > at_version}
         if resource == NODES:
             self._tell_nodes()
@@ -523,7 +553,7 @@ class Cache:
         metadata = body["metadata"]
         name = (metadata.get("namespace", ""), metadata["name"])
         version = int(metadata["resourceVersion"])
-        collection = self._collections[resource]
+        collection = self._collections[resource, self._where(name[0])]
         if collection.versions.get(name, 0) > version:
             return
         collection.versions.pop(name, None)
@@ -536,7 +566,7 @@ class Cache:
 
     def forget(self, resource: Resource, namespace: str, name: str) -> None:
         """Forget an object of which only the name is known."""
-        self._collections[resource].versions.pop((namespace, name), None)
+        self._collections[resource, self._where(namespace)].versions.pop((namespace, name), None)
         self._take(resource, (namespace, name), None)
 
     def _take(self, resource: Resource, name: Name, body: Json | None) -> None:
@@ -633,7 +663,7 @@ class Cache:
         While a LIST is under way nobody is told, or the first node of it would decide alone.
         """
         self._nodes.put(name, new)
-        if self._collections[NODES].listed is None:
+        if self._collections[NODES, ""].listed is None:
             self._tell_nodes()
 
     def _tell_nodes(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sidecarpolicy.core.field_conflicts import Limits
@@ -16,7 +16,7 @@ from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.config_watches import ConfigWatches
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.metrics import Metrics
-from sidecarpolicy.engine.port import Api, Events, Leadership, Resource
+from sidecarpolicy.engine.port import Api, Events, Leadership
 from sidecarpolicy.engine.reflector import Reflector, problems_of, reflectors_of_everything
 from sidecarpolicy.engine.term import Term
 
@@ -28,7 +28,7 @@ class Engine:
     """Create it inside the running loop, then `run` it.
 
     *sync_period*: seconds between two full LISTs of everything. *configs_api*: for the watches of what policies name in
-    `restartOn`, if not the same as for all else.
+    `restartOn`, if not the same as for all else. *namespaces*: those that are served, if not the whole cluster.
     """
 
     api: Api
@@ -40,21 +40,22 @@ class Engine:
     sync_period: float = 600.0
     metrics: Metrics = field(default_factory=Metrics)
     configs_api: Api | None = None
+    namespaces: frozenset[str] = frozenset()
     cache: Cache = field(init=False)
-    reflectors: Mapping[Resource, Reflector] = field(init=False)
+    reflectors: Sequence[Reflector] = field(init=False)
     configs: ConfigWatches = field(init=False)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     term: Term | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.cache = Cache(self.operator_namespace)
-        self.reflectors = reflectors_of_everything(self.api, self.cache, self.cache.accounts_needed)
+        self.cache = Cache(self.operator_namespace, self.namespaces)
+        self.reflectors = reflectors_of_everything(self.api, self.cache, self.cache.accounts_needed, self.namespaces)
         self.configs = ConfigWatches(self.configs_api or self.api, self.cache)
 
     @property
     def problems(self) -> Sequence[str]:
         """Why this process does not know what is there, for a person; empty if it does."""
-        return problems_of(self.reflectors.values())
+        return problems_of(self.reflectors)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -62,17 +63,17 @@ class Engine:
         async with asyncio.TaskGroup() as tasks:
             # First: where this process leads already, one LIST is fresh enough.
             tasks.create_task(self._lead_for_ever())
-            for reflector in self.reflectors.values():
+            for reflector in self.reflectors:
                 tasks.create_task(reflector.run())
             tasks.create_task(self.configs.run())
             tasks.create_task(self._sync_for_ever())
-            await asyncio.gather(*(each.synced.wait() for each in self.reflectors.values()))
+            await asyncio.gather(*(each.synced.wait() for each in self.reflectors))
             self.synced.set()
 
     async def _sync_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self.sync_period)
-            for reflector in self.reflectors.values():
+            for reflector in self.reflectors:
                 await reflector.refresh()
 
     async def _lead_for_ever(self) -> None:
@@ -93,7 +94,7 @@ class Engine:
     async def _lead(self, gained_at: float) -> None:
         """One term: fresh reads, then work until cancelled."""
         await self.synced.wait()
-        stale = [each for each in self.reflectors.values() if each.begun_at < gained_at]
+        stale = [each for each in self.reflectors if each.begun_at < gained_at]
         await asyncio.gather(*(each.refresh() for each in stale))
         await self.configs.refresh(gained_at)
         context = Context(cache=self.cache, now=self.api.now, limits=self.limits)

@@ -99,12 +99,12 @@ class Teller:
 
     def of_switch(self, policy: PolicyId, *, stopped: bool) -> None:
         """The emergency switch was thrown, one way or the other."""
-        place = self.context.cache.operator_namespace
+        bearer = self.context.cache.switch_bearer
         if stopped:
-            message = f"no workload is changed while namespace {place} has the annotation {names.STOP}"
+            message = f"no workload is changed while {bearer} has the annotation {names.STOP}"
             self.on_policy(policy, EventReason.STOPPED, f"{message}; to lift it: sidecarpolicy start", warning=True)
         else:
-            self.on_policy(policy, EventReason.STARTED, f"namespace {place} has no annotation {names.STOP} any more")
+            self.on_policy(policy, EventReason.STARTED, f"{bearer} has no annotation {names.STOP} any more")
 
     def _of_yielded(self, prepared: Prepared) -> None:
         """What somebody else has written another value for in the application's containers: it is theirs now."""
@@ -118,8 +118,13 @@ class Teller:
                 self.on_policy(policy, EventReason.LEFT_TO_OWNER, f"{workload.id}: {what}")
 
     def of_missing(self, workload: Workload, missing: Iterable[PolicyId]) -> None:
-        """Once in a term: the record names a policy that does not exist, and what it has there is held."""
+        """Once in a term: the record names a policy that does not exist, and what it has there is held.
+
+        Where no ClusterSidecarPolicy can be seen nobody knows whether one is missing.
+        """
         for policy in sorted(missing):
+            if policy.cluster_wide and self.context.cache.served:
+                continue
             if self.context.memory.is_new(workload.uid, policy, "missing"):
                 message = (
                     f"carries sidecars of {policy.label}, which {without_a_say(policy, workload.id)}; they are left as "

@@ -106,17 +106,25 @@ class Api(Protocol):
         ...
 
     def watch(
-        self, resource: Resource, *, label_selector: str = "", field_selector: str = "", resource_version: str
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        resource_version: str,
     ) -> AsyncGenerator[WatchEvent, None]:
-        """Yield what changed since *resource_version*, over all namespaces, until the server ends the stream.
+        """Yield what changed since *resource_version*, in one namespace or all, until the server ends the stream.
 
         A BOOKMARK of that version comes first, as soon as the stream is open. Transient with status 410 where that
         version is too old: LIST again.
         """
         ...
 
-    def list(self, resource: Resource, *, label_selector: str = "", field_selector: str = "") -> AsyncIterator[Page]:
-        """Yield the collection over all namespaces, a page (at most 500 objects) at a time."""
+    def list(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> AsyncIterator[Page]:
+        """Yield the collection of one namespace or of all, a page (at most 500 objects) at a time."""
         ...
 
     async def list_in(

@@ -30,6 +30,7 @@ from typing import Final, Protocol
 
 from sidecarpolicy.engine.port import Api, ApiError, Json, NotFound, Resource, Transient
 from sidecarpolicy.engine.resources import (
+    CLUSTER_SCOPED,
     LABEL_SELECTORS,
     MAY_BE_FORBIDDEN,
     OPTIONAL,
@@ -51,8 +52,8 @@ SLICE: Final = 32  # objects after which others may run: some milliseconds (a lo
 class Sink(Protocol):
     """Where what is listed and watched goes. All synchronous; never raises."""
 
-    def begin(self, resource: Resource) -> None:
-        """A LIST begins."""
+    def begin(self, resource: Resource, namespace: str) -> None:
+        """A LIST begins, of one namespace or (empty) of all."""
         ...
 
     def put(self, resource: Resource, body: Json) -> None:
@@ -63,7 +64,7 @@ class Sink(Protocol):
         """An object that was deleted, as it was last; also during a LIST."""
         ...
 
-    def end(self, resource: Resource, version: str) -> None:
+    def end(self, resource: Resource, version: str, namespace: str) -> None:
         """The LIST is complete at this resourceVersion: what it did not have is gone."""
         ...
 
@@ -71,6 +72,7 @@ class Sink(Protocol):
 class Reflector:
     """Keeps *sink* up to date with all objects of *resource*. `run` it as a task; use it in one loop only.
 
+    *namespace*: keep to those of that one; of every namespace if empty.
     *optional*: while the API server does not serve the kind, there are none of it. *may_be_forbidden*: nor as long as
     it may not be read. *jitter* gives numbers in [0, 1).
     """
@@ -81,6 +83,7 @@ class Reflector:
         resource: Resource,
         sink: Sink,
         *,
+        namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
         optional: bool = False,
@@ -89,11 +92,15 @@ class Reflector:
     ) -> None:
         self._api, self.resource, self._sink = api, resource, sink
         self._optional, self._jitter = optional, jitter
+        self.namespace = namespace
         self._selectors = {"label_selector": label_selector}
+        if namespace:
+            self._selectors["namespace"] = namespace
         if field_selector:
             self._selectors["field_selector"] = field_selector
         self._may_be_forbidden, self._forbidden, self._was_read = may_be_forbidden, False, False
         self.what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+        self.what += f" in namespace {namespace}" if namespace else ""
         self.synced = asyncio.Event()
         """Set once the first LIST is in the sink."""
         self.begun_at = -math.inf
@@ -161,7 +168,7 @@ class Reflector:
         began = asyncio.get_running_loop().time()
         served = True
         try:
-            self._sink.begin(self.resource)
+            self._sink.begin(self.resource, self.namespace)
             self._version = await self._put_away()
         except ApiError as error:
             served = False
@@ -171,11 +178,11 @@ class Reflector:
                 await self._pause(error)
                 return False
             self._version = ""
-            self._sink.begin(self.resource)
+            self._sink.begin(self.resource, self.namespace)
         except asyncio.CancelledError:
             self._waiting[:0] = serving
             raise
-        self._sink.end(self.resource, self._version)
+        self._sink.end(self.resource, self._version, self.namespace)
         if served and self._forbidden and not self._was_read:
             log.info("%s: may be read now", self.what)
         self._was_read = self._was_read or served
@@ -304,23 +311,33 @@ class Reflector:
                 await self._asked.wait()
 
 
-def reflectors_of_everything(api: Api, sink: Sink, accounts_needed: asyncio.Event) -> dict[Resource, Reflector]:
+def reflectors_of_everything(
+    api: Api, sink: Sink, accounts_needed: asyncio.Event, namespaces: Iterable[str] = ()
+) -> Sequence[Reflector]:
     """Return one for each kind that a process keeps in its cache, in the order in which they are listed.
 
     *accounts_needed*: set once a policy or a stored revision needs ServiceAccounts; they are not listed before.
+    *namespaces*: one for each of these, and none for what is in no namespace; without any, one for all.
     """
-    found = {
-        resource: Reflector(
+    places = sorted(namespaces)
+    found = [
+        Reflector(
             api,
             resource,
             sink,
+            namespace=place,
             label_selector=LABEL_SELECTORS.get(resource, ""),
             optional=resource in OPTIONAL,
             may_be_forbidden=resource in MAY_BE_FORBIDDEN,
         )
         for resource in WATCHED
-    }
-    found[SERVICE_ACCOUNTS].postpone(accounts_needed, [found[each] for each in (*POLICIES.values(), REVISIONS)])
+        if not (places and resource in CLUSTER_SCOPED)
+        for place in places or [""]
+    ]
+    first = [each for each in found if each.resource in (*POLICIES.values(), REVISIONS)]
+    for each in found:
+        if each.resource == SERVICE_ACCOUNTS:
+            each.postpone(accounts_needed, first)
     return found
 
 

@@ -34,6 +34,9 @@ MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS = (
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 )
 
+# What is in no namespace: an operator that serves some namespaces only has no right to it.
+CLUSTER_SCOPED = frozenset({NAMESPACES, NODES, POLICIES[names.CLUSTER_POLICY]})
+
 # Where the API server does not serve these there are none.
 OPTIONAL = frozenset({AUTOSCALERS, ROLLOUTS})
 

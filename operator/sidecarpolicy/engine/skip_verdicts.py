@@ -122,7 +122,8 @@ def _basis_of(workload: Workload, context: Context) -> _Basis:
     questions = {
         each.policy: question(each, workload.id.namespace, workload.pod_settings)
         for each in candidates
-        if each.sidecars  # its owner may leave all of them out
+        if not cache.served  # nobody may ask: the rule that leaves dry runs of that right is the whole cluster's
+        and each.sidecars  # its owner may leave all of them out
         and (each.policy not in record.entries or record.entries[each.policy].revision != each.name)
     }
     return _Basis(

@@ -61,7 +61,7 @@ class Reporter:
             halt=update.halt if update is not None else None,
             selects_everything=cached.policy is not None and cached.policy.selector == EVERYTHING,
             warnings=warnings_of(cached, self.context),
-            operator_namespace=self.context.cache.operator_namespace,
+            switch_bearer=self.context.cache.switch_bearer,
             labels_there=() if remembered.fleet.matched else labels_there(cached, self.context.cache),
             waiting_for=waiting_for,
         )

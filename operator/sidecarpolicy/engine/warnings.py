@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from sidecarpolicy import names
 from sidecarpolicy.core import counting
@@ -52,7 +52,9 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
         )
         for path in cached.policy.unknown
     ]
-    if not context.cache.sees_nodes:
+    if served := context.cache.served:
+        found.append(Warned(reason=WarningReason.NAMESPACED_INSTALL, message=_unseen(served), where=""))
+    elif not context.cache.sees_nodes:
         message = (
             "no node is known, because there is none or because the operator may not list and watch nodes: whether "
             "their kubelets have native sidecars (1.29 and newer) cannot be told"
@@ -89,6 +91,17 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
     return found + _unknown_names(cached.policy, context)
 
 
+def _unseen(served: Set[str]) -> str:
+    """What an operator that serves some namespaces only cannot see, and what follows from that."""
+    places = "namespace " if len(served) == 1 else "namespaces "
+    return (
+        f"the operator serves {places}{', '.join(sorted(served))} only and may not read what is in no namespace, so it "
+        "is unknown: nodes (a kubelet older than 1.29 is not noticed), the labels of namespaces (one that opts out has "
+        "no effect, and no rule of Pod Security is known before a rollout fails), and ClusterSidecarPolicies (they "
+        "are not served)"
+    )
+
+
 def _declared(policy: Policy, context: Context) -> list[Warned]:
     """How many workloads never restart for what `restartOn` names."""
     count = context.memory.of_policy(policy.id).fleet.count(counting.CONFIG_DECLARED)
@@ -106,7 +119,7 @@ def _configs(policy: Policy, context: Context) -> Iterator[Warned]:
     """What of `restartOn` cannot be read, or is nowhere."""
     for config in policy.restart_on.objects:
         where = f"spec.restartOn.{'secrets' if config.kind == SECRET else 'configMaps'}"
-        if problem := context.cache.unreadable_config(config):
+        if problem := context.cache.unreadable_config(config, policy.id.namespace):
             message = f"no Pod restarts when {config} changes, as long as it cannot be read: {cause(problem)}"
             yield Warned(reason=WarningReason.CONFIG_UNREADABLE, message=message, where=where)
         elif context.cache.is_config_there(config, policy.id.namespace) is False:

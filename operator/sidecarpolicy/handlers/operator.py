@@ -54,6 +54,13 @@ async def operate(settings: OperatorSettings) -> None:
     stop = asyncio.Event()
     connection = await login.connection()
     log.info("API server %s (%s)", connection.server, connection.where)
+    if settings.watch_namespace:
+        places = ", ".join(settings.watch_namespace)
+        log.info(
+            "serving the SidecarPolicies of these namespaces only: %s; ClusterSidecarPolicies are not served, and "
+            "nodes and the labels of namespaces are unknown",
+            places,
+        )
     async with Process(settings, login, stop) as process:
         try:
             await kopf.operator(

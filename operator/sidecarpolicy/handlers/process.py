@@ -17,10 +17,12 @@ from typing import Any, Self
 
 from sidecarpolicy import names
 from sidecarpolicy.admission.keeper import Keeper
+from sidecarpolicy.core.emergency_switch import is_on
 from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.engine.config_watches import MOST_WATCHED
 from sidecarpolicy.engine.engine import Engine
 from sidecarpolicy.engine.metrics import CONTENT_TYPE, Metrics, PolicyCounts, counts_of_status
+from sidecarpolicy.engine.port import Json
 from sidecarpolicy.handlers.memory import spare_the_collector
 from sidecarpolicy.handlers.serving import Answer, Server, probes
 from sidecarpolicy.handlers.webhook import BIND_ADDRESS, DRAIN_SECONDS, Admission
@@ -34,11 +36,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorSettings:
-    """Everything that can be set; see `sidecarpolicy run --help`. Periods are in seconds."""
+    """Everything that can be set; see `sidecarpolicy run --help`. Periods are in seconds.
+
+    *watch_namespace*: the namespaces that are served; none for the whole cluster.
+    """
 
     kubeconfig: str = ""
     context: str = ""
     operator_namespace: str = "sidecarpolicy-system"
+    watch_namespace: tuple[str, ...] = ()
     identity: str = ""
     workers: int = 16
     sync_period: float = 600.0
@@ -80,8 +86,11 @@ class Process:
 
     def __init__(self, settings: OperatorSettings, login: Login, stop: asyncio.Event) -> None:
         identity = settings.identity or default_identity()
+        served = frozenset(settings.watch_namespace)
         self._metrics = Metrics()
-        self._api = HttpApi(login, connections=settings.workers + 16, on_request=self._metrics.request)
+        # Each watch holds a connection.
+        connections = settings.workers + 16 * max(1, len(served))
+        self._api = HttpApi(login, connections=connections, on_request=self._metrics.request)
         # The Lease has its own connection: its renewals never queue behind the workers' requests.
         self._lease_api = HttpApi(login, connections=1, clock=self._api.clock)
         # So have the watches of what policies name: there may be many, and each holds one for good.
@@ -97,6 +106,8 @@ class Process:
             lease_duration=settings.lease_seconds,
             renew_deadline=settings.lease_seconds * 2 / 3,
             retry_period=settings.lease_seconds * 2 / 15,
+            on_seen=self._note_lease,
+            annotations={names.WATCH_NAMESPACES: ",".join(sorted(served)) or None},
         )
         self._engine = Engine(
             api=self._api,
@@ -108,6 +119,7 @@ class Process:
             sync_period=settings.sync_period,
             metrics=self._metrics,
             configs_api=self._configs_api,
+            namespaces=served,
         )
         self._admission = (
             Admission(
@@ -138,6 +150,9 @@ class Process:
         self._stop = stop
         self._parts: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
+
+    def _note_lease(self, metadata: Json) -> None:
+        self._engine.cache.note_switch(is_on(metadata))
 
     def problems(self) -> Sequence[str]:
         """Why this replica does not know what is there; empty if it does."""

@@ -118,7 +118,7 @@ class _Process:
         self._metrics = Metrics()
         self._api = HttpApi(login, connections=16, on_request=self._metrics.request)
         cache = Cache(settings.operator_namespace)
-        self._reflectors = reflectors_of_everything(self._api, cache, cache.accounts_needed).values()
+        self._reflectors = reflectors_of_everything(self._api, cache, cache.accounts_needed)
         self.admission = Admission(
             settings.webhook_bind_address,
             api=self._api,

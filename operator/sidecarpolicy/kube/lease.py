@@ -31,8 +31,9 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, Json, NotFound, Rejected, Resource
@@ -57,8 +58,9 @@ class Election:
 
     *lease_duration*, *renew_deadline* and *retry_period* are seconds. *on_gained* and *on_lost* are called in the event
     loop when `leading` changes, also where a term is only interrupted, at most once per change and always in turn; they
-    must not block or raise. Give it an *api* of its own: renewals must not queue for a connection behind the workers'
-    requests. *clock* must go on while the machine is suspended.
+    must not block or raise. *on_seen* is told the Lease's metadata whenever it was read or written. *annotations* are
+    written by whoever takes the Lease; None takes one off. Give it an *api* of its own: renewals must not queue for a
+    connection behind the workers' requests. *clock* must go on while the machine is suspended.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Election:
         retry_period: float = 2.0,
         on_gained: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
+        on_seen: Callable[[Json], None] = lambda metadata: None,
+        annotations: Mapping[str, str | None] = MappingProxyType({}),
         clock: Callable[[], float] = _clock,
     ) -> None:
         if not lease_duration > renew_deadline > retry_period > 0:
@@ -83,7 +87,8 @@ class Election:
         self._clock = clock
         self._lease_duration = lease_duration
         self._renew_deadline, self._retry_period = renew_deadline, retry_period
-        self._on_gained, self._on_lost = on_gained, on_lost
+        self._on_gained, self._on_lost, self._on_seen = on_gained, on_lost, on_seen
+        self._annotations = dict(annotations)
         self.term = 0
         """How many terms there have been."""
         self._looked, self._leads, self._over = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -227,26 +232,29 @@ class Election:
         }
         if before is None:
             record |= {"acquireTime": now, "leaseTransitions": 0}
-            body = {
-                "apiVersion": LEASES.api_version,
-                "kind": LEASES.kind,
-                "metadata": {"name": self.name, "namespace": self.namespace},
-                "spec": record,
-            }
+            metadata: Json = {"name": self.name, "namespace": self.namespace}
+            if annotations := {key: value for key, value in self._annotations.items() if value is not None}:
+                metadata["annotations"] = annotations
+            body = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": record}
             self._observe(await self._api.create(LEASES, self.namespace, body))
         else:
-            if before.get("holderIdentity") != self.identity:
+            takes = before.get("holderIdentity") != self.identity
+            if takes:
                 record |= {"acquireTime": now, "leaseTransitions": self.transitions + 1}
-            await self._patch(record)
+            await self._patch(record, self._annotations if takes else {})
         if not self._released:
             self._hold_until(sent + self._renew_deadline)
 
-    async def _patch(self, record: Json) -> None:
+    async def _patch(self, record: Json, annotations: Mapping[str, str | None] = MappingProxyType({})) -> None:
         """Write *record* over the one last seen; Conflict if that has changed."""
-        body = {"metadata": {"resourceVersion": self._version}, "spec": record}
+        metadata: Json = {"resourceVersion": self._version}
+        if annotations:
+            metadata["annotations"] = dict(annotations)
+        body = {"metadata": metadata, "spec": record}
         self._observe(await self._api.merge_patch(LEASES, self.namespace, self.name, body))
 
     def _observe(self, lease: Json) -> None:
+        self._on_seen(lease["metadata"])
         record: Json = lease.get("spec") or {}
         self._version = lease["metadata"]["resourceVersion"]
         if record != self._seen:
