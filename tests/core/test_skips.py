@@ -241,6 +241,12 @@ def test_a_policy_that_is_skipped_overrides_nobody() -> None:
     assert found.reason is SkipReason.NAME_CONFLICT
 
 
+def test_a_policy_that_does_not_come_overrides_nobody_and_is_not_skipped_itself() -> None:
+    high = a_revision(a_sidecar("proxy"), name="high", priority=1)
+    verdicts = judge(replace(a_subject(), idle=frozenset({high.policy})), [REVISION, high])
+    assert verdicts == {REVISION.policy: None, high.policy: None}
+
+
 def test_a_policy_that_is_skipped_but_kept_still_overrides() -> None:
     high = a_revision(a_sidecar("proxy"), name="high", priority=1)
     subject = carrying(a_subject(), high)

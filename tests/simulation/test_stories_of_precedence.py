@@ -11,7 +11,7 @@ from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
 from tests.simulation.controllers import borne_by
 from tests.simulation.fleets import TENTH
 from tests.simulation.server import Change
-from tests.simulation.stories import World, established
+from tests.simulation.stories import Deployment, World, established
 
 LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
 ON_DISK: Json = {"volumes": [{"name": "shared", "emptyDir": {}}]}
@@ -262,6 +262,52 @@ def test_an_exchange_that_fails_is_rolled_back_and_no_second_one_brings_the_same
     assert web.object is None
     assert written == [{"log-a"}, *[set()] * 6]
     assert log.settled().startswith("RolledBack")
+
+
+def failing(number: int = 3, **rollout: object) -> tuple[World, World]:
+    """Deployments with log, and web, which would override it and breaks everywhere."""
+    deployments = [established(f"app-{number}") for number in range(number)]
+    log = World(deployments, TWO, policy=LOG, update="log-a", sidecar_name="proxy")
+    log.run()
+    for each in deployments:
+        each.breaks = frozenset({"web-a"})
+    web = World([], replace(TWO, **rollout), update="web-a", cluster=log.cluster, spec={"priority": 1})  # type: ignore[arg-type]
+    web.deployments = log.deployments
+    return web, log
+
+
+def test_where_a_policy_of_precedence_fails_what_it_took_the_place_of_is_there_again() -> None:
+    """In the write that takes it out: nobody is left without a sidecar because somebody else's does not start."""
+    web, log = failing()
+    written = writes(web)
+    run(web, log)
+    assert web.settled().startswith("RolledBack")
+    assert written == [{"web-a"}, {"log-a"}]
+    assert log.settled().startswith("RolloutComplete: 3 of 3")
+    web.edit("web-b")
+    run_one_over_the_other(web, log)
+
+
+def run_one_over_the_other(web: World, log: World) -> None:
+    run(web, log)
+    assert web.settled().startswith("RolloutComplete: 3 of 3")
+    assert log.settled().startswith("AllSkipped")
+    assert carrying(web) == 0
+
+
+def test_a_failure_that_halts_nothing_gives_its_place_back_too() -> None:
+    web, log = failing(max_failures=5)
+    run(web, log)
+    assert carrying(web) == 3
+    assert (web.status["targets"]["failed"], log.status["targets"]["updated"]) == (3, 3)
+
+
+def test_a_first_revision_that_is_halted_keeps_nobody_off_a_new_deployment() -> None:
+    web, log = failing()
+    run(web, log)
+    web.arrive(Deployment("app-new"))
+    run(web, log)
+    assert web["app-new"].revisions == {"log-a"}
 
 
 def test_a_paused_policy_gains_what_it_had_everywhere_and_nothing_new() -> None:

@@ -99,6 +99,7 @@ class Subject:
     *binding*: policies that forbid to opt out of them. *skipped*: names of sidecars that its owner leaves out.
     *account*: whose pull secrets its Pods get, None where they have some of their own. *nodes*: where they may land.
     *violations*: what the API server says of a Pod there with the sidecars of a policy, where it would not have it.
+    *idle*: policies of which nothing is there, and that do not come as things are: they take nobody's place.
     """
 
     workload: Workload
@@ -119,6 +120,7 @@ class Subject:
     account: Account | None = None
     nodes: Eligible = NOTHING_SEEN
     violations: Mapping[PolicyId, str] = field(default_factory=dict)
+    idle: frozenset[PolicyId] = frozenset()
 
     @cached_property
     def ours(self) -> frozenset[ItemKey]:
@@ -561,6 +563,8 @@ def judge(
                 message = f"{skip.message}; it stays as it is, {other.reason}: {other.message}"
                 skip = replace(skip, pinned_to=None, message=message)
         verdicts[revision.policy] = skip
+        if revision.policy in subject.idle:
+            continue
         if skip is None or skip.waits_for or (not skip.removes and revision.policy in subject.record.entries):
             present.append(revision)
     return verdicts

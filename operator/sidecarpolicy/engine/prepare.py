@@ -23,7 +23,7 @@ from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.pod_security import Question
 from sidecarpolicy.core.policy import Policy
-from sidecarpolicy.core.record import ItemKey, text_of
+from sidecarpolicy.core.record import ItemKey, Record, text_of
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import invalid_marks, invalid_namespace_mark
 from sidecarpolicy.core.status import Warned
@@ -97,9 +97,10 @@ def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context
 
 
 def in_exchange(steps: Mapping[PolicyId, Step], judgement: Judgement) -> Mapping[PolicyId, Step]:
-    """Those of *steps* that take the place of what others of them take out."""
-    found = {policy: judgement.verdicts.get(policy) for policy in steps}
-    return {policy: steps[policy] for policy, verdict in found.items() if verdict is not None and verdict.waits_for}
+    """Those of *steps* that take the place of what others of them take out, or roll back to nothing."""
+    found = {policy: verdict for policy in steps if (verdict := judgement.verdicts.get(policy)) is not None}
+    going = {policy for policy, step in steps.items() if step.revision is None}
+    return {policy: steps[policy] for policy, each in found.items() if each.waits_for or each.overridden_by in going}
 
 
 def question_before(policy: PolicyId, step: Step, judgement: Judgement) -> Question | None:
@@ -111,7 +112,7 @@ def question_before(policy: PolicyId, step: Step, judgement: Judgement) -> Quest
 def _that_may_come(following: Mapping[PolicyId, Step], without: Prepared, context: Context) -> Mapping[PolicyId, Step]:
     """Those of *following* that nothing is in the way of once *without* is written, as far as that is known."""
     workload, judgement = without.workload, without.judgement
-    gone = judgement.record.entries.keys() - without.composed.record.entries.keys()
+    gone = _there(judgement.record) - _there(without.composed.record)
     if not following or not without.operations or not gone:
         return {}
     revisions = {policy: step.revision for policy, step in following.items() if step.revision is not None}
@@ -122,6 +123,11 @@ def _that_may_come(following: Mapping[PolicyId, Step], without: Prepared, contex
         if after.get(policy, judgement.verdicts[policy]) is None
         and _is_admitted(question_before(policy, step, judgement), context)
     }
+
+
+def _there(record: Record) -> set[PolicyId]:
+    """The policies that have more than a note in *record*."""
+    return {policy for policy, entry in record.entries.items() if entry.revision}
 
 
 def _is_admitted(asked: Question | None, context: Context) -> bool:

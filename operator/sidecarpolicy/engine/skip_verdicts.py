@@ -29,6 +29,7 @@ from sidecarpolicy.core.skips import Pin, Skip, Subject, judge
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Namespace, Workload, record_of
 from sidecarpolicy.engine.adjusted import as_adjusted, as_recorded
+from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Judgement
 from sidecarpolicy.engine.pod_security import answer_to
@@ -43,6 +44,7 @@ class _Basis(NamedTuple):
     record: Record
     questions: Mapping[PolicyId, Question]
     pins: Mapping[PolicyId, Pin]
+    idle: frozenset[PolicyId]
     wishes: Wishes
     binding: frozenset[PolicyId]
     inspected: frozenset[PolicyId]
@@ -132,6 +134,7 @@ def _basis_of(workload: Workload, context: Context) -> _Basis:
         record=record,
         questions=questions,
         pins=pins,
+        idle=frozenset(each.policy for each in candidates if each.policy not in pins and _is_idle(each, record, cache)),
         wishes=wishes,
         binding=binding_on(workload, context),
         inspected=_inspected(workload, context) if record.entries else frozenset(),
@@ -166,6 +169,18 @@ def _judgement(workload: Workload, basis: _Basis, context: Context) -> Judgement
     )
 
 
+def _is_idle(revision: Revision, record: Record, cache: Cache) -> bool:
+    """Whether nothing of a policy is there, and it does not come before it is edited or resumed.
+
+    It has failed there and was taken out, or its rollout is halted before any revision was rolled out completely.
+    """
+    entry, update = record.entries.get(revision.policy), cache.update_revision(revision.policy)
+    if update is None or (entry is not None and entry.revision):
+        return False
+    has_failed = entry is not None and entry.note.failed == update.attempt_id
+    return has_failed or (update.halt is not None and cache.current_revision(revision.policy) is None)
+
+
 def _subject(
     workload: Workload, basis: _Basis, record: Record, missing: frozenset[PolicyId], context: Context
 ) -> Subject:
@@ -189,6 +204,7 @@ def _subject(
         account=basis.wishes.account,
         nodes=basis.nodes,
         violations=basis.violations,
+        idle=basis.idle,
     )
 
 

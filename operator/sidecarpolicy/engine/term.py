@@ -334,13 +334,19 @@ class Term:
         return None
 
     def _steps_in_exchange(self, leaving: PolicyId, identity: WorkloadId) -> dict[PolicyId, Step]:
-        """The steps of policies that *leaving* alone has kept off a workload, of which nothing is there."""
+        """The steps of policies that *leaving* alone keeps off a workload, of which nothing is there.
+
+        It is taken out for good, or because it has failed there: then those that it has overridden come back.
+        """
         found = {}
         remembered = self.context.memory.workloads.get(identity)
         for policy in sorted(remembered.in_fleets) if remembered is not None else ():
             cached, of_policy = self.context.cache.policies.get(policy), self.context.memory.of_policy(policy)
             target = of_policy.fleet.get(identity)
-            if cached is None or target is None or target.recorded or target.waits_for != {leaving}:
+            if cached is None or target is None or target.recorded:
+                continue
+            is_overridden = target.skip is not None and target.skip.overridden_by == leaving
+            if target.waits_for != {leaving} and not is_overridden:
                 continue
             note_backoffs(of_policy, self.context.now())
             state = rollout_state(cached, of_policy, self.context)
