@@ -193,6 +193,27 @@ def test_content_that_breaks_the_first_halts_goes_back_and_begins_again_when_it_
     readable.wait("RolloutComplete", timeout=60)
 
 
+def test_the_operator_works_on_however_many_names_policies_watch(
+    readable: Fleet, cluster: localcluster.Cluster
+) -> None:
+    """Each holds a connection, and there are more than the operator has for everything else."""
+    for number in range(4):
+        name = f"web-{number}"
+        readable.apply(a_deployment(name, readable.namespace))
+        configs = [f"absent-{number}-{each}" for each in range(11)]
+        selector = {"matchLabels": {"app": name}}
+        readable.apply(a_policy(name, readable.namespace, selector=selector, restartOn={"configMaps": configs}))
+
+    def watched() -> int:
+        metrics = cluster.kubectl("get", "--raw", "/metrics").stdout.splitlines()
+        found = [each for each in metrics if "longrunning_requests{" in each and 'resource="configmaps"' in each]
+        return sum(int(float(each.rpartition(" ")[2])) for each in found if 'verb="WATCH"' in each)
+
+    poll(lambda: watched() >= 44, timeout=RIGHT_SEEN)
+    for number in range(4):
+        readable.wait("RolloutComplete", f"web-{number}")
+
+
 def test_without_the_rights_everything_else_works_and_the_status_says_what_to_grant(
     fleet: Fleet, operator: Operator
 ) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
-
 import pytest
 from click.testing import CliRunner
 
@@ -14,7 +11,6 @@ from sidecarpolicy.cli.run import run
 from sidecarpolicy.core.configs import ConfigObject
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.engine.cache import Cache
-from sidecarpolicy.engine.config_watches import ConfigWatches
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.reflector import reflectors_of_everything
@@ -23,9 +19,9 @@ from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.engine.warnings import warnings_of
 from sidecarpolicy.engine.watched import WATCHED
 from sidecarpolicy.kube.client import HttpApi
+from sidecarpolicy.kube.connection import Login
 from tests.core.cached import SYSTEM, Seen, Told, stored
 from tests.core.objects import a_deployment, a_policy, a_sidecar
-from tests.core.test_config_watches import ApiServer, eventually
 
 BOTH = frozenset({"bank", "shop"})
 OTEL = ConfigObject("ConfigMap", "otel")
@@ -49,18 +45,15 @@ def in_namespace(namespace: str, name: str = "cart", version: int = 3) -> dict[s
     return stored(a_deployment(name, namespace=namespace), version)
 
 
-async def test_what_is_in_no_namespace_is_not_watched_and_everything_else_is_in_each(tmp_path: Path) -> None:
-    server = ApiServer()
-    runner = await server.start()
-    async with HttpApi(server.login(tmp_path)) as api:
-        cache = a_cache()
-        found = reflectors_of_everything(api, cache, cache.accounts_needed, BOTH)
-        places = {(each.resource, each.namespace) for each in found}
-        assert len(places) == len(found)
-        assert places == {(each, place) for each in WATCHED if each not in CLUSTER_SCOPED for place in BOTH}
-        everywhere = reflectors_of_everything(api, Cache(SYSTEM), cache.accounts_needed)
-        assert [(each.resource, each.namespace) for each in everywhere] == [(each, "") for each in WATCHED]
-    await runner.cleanup()
+async def test_what_is_in_no_namespace_is_not_watched_and_everything_else_is_in_each() -> None:
+    api = HttpApi(Login("/does/not/exist"))  # nothing is asked of it
+    cache = a_cache()
+    found = reflectors_of_everything(api, cache, cache.accounts_needed, BOTH)
+    places = {(each.resource, each.namespace) for each in found}
+    assert len(places) == len(found)
+    assert places == {(each, place) for each in WATCHED if each not in CLUSTER_SCOPED for place in BOTH}
+    everywhere = reflectors_of_everything(api, Cache(SYSTEM), cache.accounts_needed)
+    assert [(each.resource, each.namespace) for each in everywhere] == [(each, "") for each in WATCHED]
 
 
 def test_a_list_of_one_namespace_says_nothing_about_another() -> None:
@@ -155,29 +148,6 @@ def test_a_cluster_policy_that_cannot_be_seen_is_not_called_missing() -> None:
         teller = Teller(context=Context(cache=cache), events=events)
         teller.of_missing(cache.workloads[WorkloadId(namespace="shop", name="cart")], [missing])
         assert events.reasons == reasons
-
-
-async def test_a_name_is_watched_in_each_namespace_whose_policies_give_it_and_told_there_alone(tmp_path: Path) -> None:
-    server = ApiServer()
-    runner = await server.start()
-    async with HttpApi(server.login(tmp_path)) as api:
-        cache = a_cache()
-        for version, namespace in enumerate(sorted(BOTH), 2):
-            body = a_policy(namespace=namespace, restartOn={"configMaps": ["otel"]})
-            cache.put(POLICIES[names.POLICY], stored(body, version))
-        watches = ConfigWatches(api, cache)
-        task = asyncio.create_task(watches.run())
-        await eventually(lambda: server.watches["configmaps"] == 2)
-        await eventually(lambda: cache.is_config_there(OTEL, "shop") is False)
-        cache.note_configs_problem(OTEL, "no right", "bank")
-        assert (cache.unreadable_config(OTEL, "bank"), cache.unreadable_config(OTEL, "shop")) == ("no right", "")
-        cache.put(POLICIES[names.POLICY], stored(a_policy(namespace="bank"), 9))
-        await eventually(lambda: not cache.unreadable_config(OTEL, "bank"))
-        assert cache.is_config_there(OTEL, "bank") is None, "nobody watches it any more"
-        assert cache.is_config_there(OTEL, "shop") is False
-        task.cancel()
-        await asyncio.wait([task])
-    await runner.cleanup()
 
 
 @pytest.mark.parametrize("flag", ["--webhook", "--admission-certificates"])
