@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecarpolicy.cli import run as module
-from sidecarpolicy.cli.run import OLD_NAMES, run
+from sidecarpolicy.cli.run import run
 from sidecarpolicy.handlers.process import OperatorSettings
 from sidecarpolicy.handlers.serving import Answer, CannotListen, Server, host_and_port, probes
 
@@ -43,31 +43,11 @@ def test_without_a_flag_everything_is_as_it_is_documented(settings: list[Operato
     assert settings == [OperatorSettings()]
 
 
-def test_old_names_of_flags_are_still_taken_and_not_shown(settings: list[OperatorSettings]) -> None:
-    values = {
-        "--namespace": "ns",
-        "--health": "127.0.0.1:1",
-        "--resync-seconds": "11",
-        "--undone-window-seconds": "12",
-        "--undone-threshold": "13",
-    }
-    assert values.keys() == OLD_NAMES.keys()
-    separate = [word for pair in values.items() for word in pair]
-    joined = [f"{flag}={value}" for flag, value in values.items()]
-    new = [f"{OLD_NAMES[flag]}={value}" for flag, value in values.items()]
-    for arguments in (separate, joined, new):
-        assert CliRunner().invoke(run, arguments).exit_code == 0
-    assert settings == 3 * [
-        OperatorSettings(
-            operator_namespace="ns",
-            health_probe_bind_address="127.0.0.1:1",
-            sync_period=11.0,
-            revert_window_seconds=12.0,
-            revert_threshold=13,
-        )
-    ]
-    shown = CliRunner().invoke(run, ["--help"]).output.split()
-    assert not set(shown) & OLD_NAMES.keys()
+def test_a_namespace_alone_is_not_taken_for_one_of_two() -> None:
+    result = CliRunner().invoke(run, ["--namespace=shop"])
+    assert result.exit_code == 2
+    assert "No such option" in result.output
+    assert "--watch-namespace" in result.output
 
 
 def test_namespaces_are_named_one_by_one_by_a_list_or_by_a_variable(

@@ -35,26 +35,7 @@ def refuse_unknown_variables(environ: Mapping[str, str], command: click.Command)
         )
 
 
-# What flags were called before; still taken, not shown.
-OLD_NAMES = {
-    "--namespace": "--operator-namespace",
-    "--health": "--health-probe-bind-address",
-    "--resync-seconds": "--sync-period",
-    "--undone-window-seconds": "--revert-window-seconds",
-    "--undone-threshold": "--revert-threshold",
-}
-
-
-class RunCommand(click.Command):
-    """A command that knows its flags by their old names too."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Spell old names anew, and parse."""
-        parted = [argument.partition("=") for argument in args]
-        return super().parse_args(ctx, [OLD_NAMES.get(flag, flag) + sign + value for flag, sign, value in parted])
-
-
-@click.command(cls=RunCommand, context_settings={"auto_envvar_prefix": PREFIX, "show_default": True})
+@click.command(context_settings={"auto_envvar_prefix": PREFIX, "show_default": True})
 @process_options.where_the_cluster_is("its Lease")
 @click.option(
     "--watch-namespace",

@@ -167,7 +167,7 @@ class Program:
 
 def operator(kubeconfig: Path, *arguments: str) -> Program:
     """The operator of this checkout, not started yet; *arguments* are added to its command line."""
-    command = [str(program()), "run", f"--kubeconfig={kubeconfig}", "--namespace=sidecarpolicy-system"]
+    command = [str(program()), "run", f"--kubeconfig={kubeconfig}"]
     return Program([*command, *_switches(), *arguments], ready=READY)
 
 
