@@ -188,7 +188,9 @@ class Controllers:
         elif metadata["namespace"] in self.without_quota and at(sets[-1], "status").get("replicas", 0) < replicas:
             self._give_up(body, sets, now, quota=True)
         elif behaviour.hinders(template):
-            self._give_up(body, sets, now)
+            if condition_of(sets[-1], "ReplicaFailure"):  # the quota is gone, and its Pods are made
+                self._replica_status(sets[-1], sets[-1]["spec"]["replicas"])
+            self._give_up(body, self.replica_sets(body), now)
         else:
             behaviour.done += 1
             # Pods are ready after *ticks*; to be available they have to stay so, and that is no progress.
