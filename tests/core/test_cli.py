@@ -495,6 +495,14 @@ def test_text_that_is_no_yaml_is_told_with_its_line(command: Command, write: Wri
     assert_refused(command("eject", str(path)), f"{path}, line 1: must be UTF-8")
 
 
+def test_a_number_that_is_none_is_a_problem(command: Command, write: WriteFile) -> None:
+    body = a_deployment()
+    body["spec"]["replicas"] = "a"
+    assert_refused(
+        command("eject", write("app.yaml", body)), "spec.replicas: must be a whole number, not a string ('a')"
+    )
+
+
 def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert_refused(command("eject", str(tmp_path / "empty")), "must hold a file that ends in .yaml")

@@ -19,6 +19,7 @@ from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.manifests import BadInput, Object
 
+INT32 = 2**31 - 1
 DROPPED = ("extensions/v1beta1", "apps/v1beta1", "apps/v1beta2")
 """API versions of Deployment that Kubernetes 1.16 stopped serving."""
 
@@ -116,6 +117,8 @@ def _problems(body: Json) -> list[Problem]:
             if owner.field(key).absent:
                 owner.field(key).wrong("must be given")
     selector, strategy, template = spec.field("selector"), spec.field("strategy"), spec.field("template")
+    for number in ("replicas", "minReadySeconds", "progressDeadlineSeconds"):
+        spec.field(number).integer(0, least=0, most=INT32)
     selector.mapping()
     _named(selector.field("matchExpressions"), "key")
     strategy.mapping()
