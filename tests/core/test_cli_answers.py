@@ -15,10 +15,11 @@ from sidecarpolicy import names
 from sidecarpolicy.cli.check import hint_lines
 from sidecarpolicy.cli.list import carried_by, table_of
 from sidecarpolicy.cli.main import main
-from sidecarpolicy.cli.operator_seen import Lease, OperatorSeen, lease_of, stop_of
+from sidecarpolicy.cli.operator_seen import Lease, OperatorSeen, lease_of
 from sidecarpolicy.cli.revisions import difference
 from sidecarpolicy.cli.text import Table, age, hanging, wrapped
 from sidecarpolicy.core.decode import decode_policy
+from sidecarpolicy.core.emergency_switch import reason_of
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.nodes import version_of
 from sidecarpolicy.core.reading import InvalidInput
@@ -131,7 +132,7 @@ def test_a_silent_operator_and_the_emergency_switch_stand_above_every_answer() -
 @pytest.mark.parametrize(("value", "stop"), [(None, ""), ("false", ""), ("true", "true"), ("why", "why"), ("", "true")])
 def test_the_switch_is_on_with_every_value_but_false(value: str | None, stop: str) -> None:
     annotations = {} if value is None else {names.STOP: value}
-    assert stop_of({"metadata": {"annotations": annotations}}) == stop
+    assert reason_of({"annotations": annotations}) == stop
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import click
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked, say_next
 from sidecarpolicy.cli.text import age
-from sidecarpolicy.core.emergency_switch import bearer
+from sidecarpolicy.core.emergency_switch import bearer, reason_of
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
@@ -131,7 +131,7 @@ def look_at_operator(asked: Asked) -> Callable[[], OperatorSeen]:
         stop: str | None = ""
         try:
             body = lease()
-            found, stop = lease_of(body, cluster.now()), stop_of(body)
+            found, stop = lease_of(body, cluster.now()), reason_of(at(body, "metadata"))
         except NotFound:
             pass
         except ApiError:
@@ -139,7 +139,7 @@ def look_at_operator(asked: Asked) -> Callable[[], OperatorSeen]:
         if found is not None and found.watches:  # it looks at no Namespace
             return OperatorSeen(namespace=namespace, lease=found, lease_unknown=unknown, stop=stop)
         try:
-            stop = stop_of(place())
+            stop = reason_of(at(place(), "metadata"))
         except NotFound:
             stop = ""  # there is nothing on which it could be switched on
         except ApiError:
@@ -173,9 +173,3 @@ def namespaces_served(asked: Asked) -> tuple[str, ...]:
         return watched_by(asked.cluster.get(LEASES, asked.operator_namespace, names.CONTROLLER))
     except (NotFound, Rejected):
         return ()
-
-
-def stop_of(bearing: Json) -> str:
-    """Return the value of the emergency switch on what bears it; empty where it is off."""
-    value = str(at(bearing, "metadata", "annotations").get(names.STOP, "false"))
-    return "" if value == "false" else value or "true"

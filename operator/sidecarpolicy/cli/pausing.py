@@ -16,7 +16,7 @@ from sidecarpolicy.cli.asking import (
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.operator_seen import say_what_follows
 from sidecarpolicy.cli.policy_names import command
-from sidecarpolicy.cli.standing import halt_of
+from sidecarpolicy.cli.standing import halt_of, is_paused
 from sidecarpolicy.core.approvals import STUCK, removal_approval
 from sidecarpolicy.core.lists import entries_of, with_entries
 from sidecarpolicy.core.tree import Json, at, items
@@ -36,7 +36,7 @@ def pause(asked: Asked, policy: str, **_: object) -> None:
     identity = asked.policy_id(policy)
     body = asked.policy(identity)
     resource = POLICIES[identity.kind]
-    if _is_paused(body):
+    if is_paused(body):
         say(asked, resource, identity.name, "already paused")
         return
     _set_paused(asked, body, value=True)
@@ -58,7 +58,7 @@ def resume(asked: Asked, policy: str, **_: object) -> None:
     identity = asked.policy_id(policy)
     body = asked.policy(identity)
     resource = POLICIES[identity.kind]
-    paused, halt = _is_paused(body), halt_of(body)
+    paused, halt = is_paused(body), halt_of(body)
     spec: Json = {"rollout": {"paused": False}} if paused else {}
     done = ["spec.rollout.paused is false"] if paused else []
     if halt:
@@ -90,10 +90,6 @@ def _set_paused(asked: Asked, body: Json, *, value: bool) -> None:
         annotate(asked, resource, body, names.APPROVE, lambda value: with_entries(value, kept), spec=spec)
     else:
         asked.cluster.merge_patch(resource, metadata.get("namespace", ""), metadata["name"], {"spec": spec})
-
-
-def _is_paused(body: Json) -> bool:
-    return bool(at(body, "spec", "rollout").get("paused"))
 
 
 def _tell_of_git(body: Json) -> None:

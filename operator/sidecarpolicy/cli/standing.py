@@ -129,7 +129,7 @@ def standing_of(body: Json) -> Standing:
         deleting=deleting,
         status=status,
         created=seconds_of(metadata.get("creationTimestamp")),
-        paused=bool(at(body, "spec", "rollout").get("paused")),
+        paused=is_paused(body),
         git=git_manager(body) or "",
     )
 
@@ -144,6 +144,11 @@ def _awaits_restart(body: Json, identity: PolicyId) -> bool:
     status = at(body, "status")
     accepted = next((each for each in items(status, "conditions") if each["type"] == "Accepted"), {})
     return accepted.get("status") == "True" and status.get("updateRevision", "") != live_name(identity, body)
+
+
+def is_paused(body: Json) -> bool:
+    """Whether the spec of the policy *body* pauses its rollout."""
+    return bool(at(body, "spec", "rollout").get("paused"))
 
 
 def halt_of(body: Json) -> str:

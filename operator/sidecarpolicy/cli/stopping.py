@@ -11,8 +11,9 @@ import click
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked, annotate, asks_cluster, dry_run_option, say
-from sidecarpolicy.cli.operator_seen import LEASES, namespaces_served, stop_of
-from sidecarpolicy.core.tree import Json
+from sidecarpolicy.cli.operator_seen import LEASES, namespaces_served
+from sidecarpolicy.core.emergency_switch import reason_of
+from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.engine.port import NotFound, Resource
 from sidecarpolicy.engine.resources import NAMESPACES
 
@@ -31,7 +32,7 @@ def stop(asked: Asked, reason: str, **_: object) -> None:
     annotation sidecars.dev/stop on the operator's namespace, or on its Lease where it serves some namespaces only.
     """
     resource, body = _bearer(asked)
-    before, wanted = stop_of(body), reason.strip() or ON
+    before, wanted = reason_of(at(body, "metadata")), reason.strip() or ON
     if wanted == "false":
         raise click.UsageError("--reason: must be a sentence; `false` is how the switch is off")
     if before and (before == wanted or not reason):
@@ -51,7 +52,7 @@ def start(asked: Asked, **_: object) -> None:
     Takes the annotation sidecars.dev/stop off the operator's namespace, or off its Lease where it is there.
     """
     resource, body = _bearer(asked)
-    if not stop_of(body):
+    if not reason_of(at(body, "metadata")):
         say(asked, resource, body["metadata"]["name"], "is not stopped")
         return
     annotate(asked, resource, body, names.STOP, lambda _: "")

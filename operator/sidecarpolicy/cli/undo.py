@@ -20,6 +20,7 @@ from sidecarpolicy.cli.hints import listing
 from sidecarpolicy.cli.history import HistoryEntry, before, history, live_name, named, with_words
 from sidecarpolicy.cli.operator_seen import say_what_follows
 from sidecarpolicy.cli.policy_names import command
+from sidecarpolicy.cli.standing import is_paused
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.patch import escaped
 from sidecarpolicy.core.restarts import WORD
@@ -93,11 +94,11 @@ def undo(asked: Asked, policy: str, to_revision: str | None, force: bool, **_: o
         click.echo(
             f"it was at revision {live}; back there: {command('undo', identity, '--to-revision', live)}", err=True
         )
-    if bool(at(after, "spec", "rollout").get("paused")):
+    paused = is_paused(after)
+    if paused:
         click.echo("it is paused: nothing changes before it is resumed", err=True)
     if manager is not None:
         click.echo(f"{manager} may put the newer spec back at any moment: revert it in Git as well", err=True)
-    paused = bool(at(after, "spec", "rollout").get("paused"))
     say_what_follows(asked, command("resume", identity) if paused else command("status", identity, "--watch"))
 
 

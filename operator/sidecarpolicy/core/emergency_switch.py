@@ -16,7 +16,13 @@ def bearer(operator_namespace: str, *, namespaced: bool) -> str:
     return f"Lease {operator_namespace}/{names.CONTROLLER}" if namespaced else f"namespace {operator_namespace}"
 
 
+def reason_of(metadata: Json) -> str:
+    """Why everything is stopped, by the *metadata* of what bears the switch: its value; empty where it is off."""
+    # In an emergency nobody should have to know how "true" is spelt.
+    value = str(at(metadata, "annotations").get(names.STOP, "false"))
+    return "" if value == "false" else value or "true"
+
+
 def is_on(metadata: Json) -> bool:
     """Whether the switch is on, by the *metadata* of what bears it."""
-    # In an emergency nobody should have to know how "true" is spelt.
-    return bool(at(metadata, "annotations").get(names.STOP, "false") != "false")
+    return bool(reason_of(metadata))

@@ -80,16 +80,12 @@ class PodSecurity:
         verdict is about; where that is refused there is no verdict to give, and it is as if the patch were.
         """
         for asked, judges in _asked(steps, judgement):
-            words = (await self._ask_once(asked)).words
+            words = (await self.ask(asked)).words
             if words and judges:
                 return False
             if words:
                 raise Rejected(verb="create", what=f"pods in namespace {asked.namespace}", message=words)
         return True
-
-    async def ask(self, asked: Question) -> None:
-        """Find out what is *asked*. Raise ApiError."""
-        await self._ask_once(asked)
 
     def knows(self, steps: Mapping[PolicyId, Step], judgement: Judgement) -> bool:
         """Whether `admits` has an answer without asking."""
@@ -171,7 +167,8 @@ class PodSecurity:
         known = answer_to(asked, self.context)
         return known if known is not None and (known.words or self.context.now() < known.until) else None
 
-    async def _ask_once(self, asked: Question) -> Admitted:
+    async def ask(self, asked: Question) -> Admitted:
+        """Find out what is *asked*, once for all that ask at the same time. Raise ApiError."""
         lock = self._asking.setdefault(asked, asyncio.Lock())
         try:
             async with lock:
