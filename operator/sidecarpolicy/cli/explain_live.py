@@ -43,9 +43,11 @@ def in_cluster(asked: Asked, place: tuple[str, str]) -> Explained:
     Raises click.ClickException where there is none, and ApiError.
     """
     namespace, name = place
-    seen = look_at_operator(asked)
-    found = snapshot_of(asked, asked.deployment(namespace or asked.namespace, name))
-    for line in (*seen().banners, *found.short_notes):
+    look = look_at_operator(asked)
+    body = asked.deployment(namespace or asked.namespace, name)
+    seen = look()
+    found = snapshot_of(asked, body, seen.watches)
+    for line in (*seen.banners, *found.short_notes):
         click.echo(line, err=True)
     (workload,) = found.context.cache.workloads.values()
     return _explained(found, workload, asked.cluster.server)

@@ -15,7 +15,6 @@ from typing import cast
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked
 from sidecarpolicy.cli.cluster import Cluster, explanation
-from sidecarpolicy.cli.operator_seen import namespaces_served
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.progress import Backoff
@@ -166,9 +165,12 @@ class Snapshot:
             )
 
 
-def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:
-    """Return what decides about the targets of a policy: in its namespace, or in all or the one that was named."""
-    found = _nothing_yet(asked)
+def snapshot(asked: Asked, identity: PolicyId, served: Sequence[str]) -> Snapshot:
+    """Return what decides about the targets of a policy: in its namespace, or in all or the one that was named.
+
+    *served*: the namespaces that the operator serves; none for the whole cluster.
+    """
+    found = _nothing_yet(asked, served)
     reach = identity.namespace or asked.chosen
     fills = [
         *_what_should_be(found, reach, asked.operator_namespace),
@@ -181,9 +183,9 @@ def snapshot(asked: Asked, identity: PolicyId) -> Snapshot:
     return found
 
 
-def snapshot_of(asked: Asked, body: Json) -> Snapshot:
-    """Return what decides about one Deployment, *body*, and nothing of others."""
-    found = _nothing_yet(asked)
+def snapshot_of(asked: Asked, body: Json, served: Sequence[str]) -> Snapshot:
+    """Return what decides about one Deployment, *body*, and nothing of others; *served* as for `snapshot`."""
+    found = _nothing_yet(asked, served)
     place = body["metadata"]["namespace"]
     labels = at(body, "spec", "selector", "matchLabels")  # those of its Pods, and so of its ReplicaSets
     fills = [
@@ -197,9 +199,8 @@ def snapshot_of(asked: Asked, body: Json) -> Snapshot:
     return found
 
 
-def _nothing_yet(asked: Asked) -> Snapshot:
-    served = frozenset(namespaces_served(asked))
-    context = Context(cache=Cache(asked.operator_namespace, served), now=asked.cluster.now)
+def _nothing_yet(asked: Asked, served: Sequence[str]) -> Snapshot:
+    context = Context(cache=Cache(asked.operator_namespace, frozenset(served)), now=asked.cluster.now)
     api = cast("Api", _Reading(asked.cluster))  # nothing but examine() reaches it, and that only lists
     return Snapshot(context, api, asked.cluster)
 

@@ -80,7 +80,7 @@ def status(
     elif watch:
         _say_what_is_next(standings)
     elif policy:
-        where = _whereabouts(asked, standings[0])
+        where = _whereabouts(asked, standings[0], operator.watches)
         show(detail(standings[0], bar=width() is not None, room=width(), where=where))
     elif standings:
         namespaced = all_namespaces or None
@@ -106,13 +106,13 @@ def _say_what_is_next(standings: Sequence[Standing]) -> None:
         click.echo(f"and {len(found) - MOST_NEXT} more: sidecarpolicy status POLICY tells each", err=True)
 
 
-def _whereabouts(asked: Asked, each: Standing) -> list[str]:
+def _whereabouts(asked: Asked, each: Standing, served: Sequence[str]) -> list[str]:
     """Where a rollout that is under way is; nothing where that cannot be found out."""
     if each.reason not in (Reason.ROLLING_OUT, Reason.REMOVING) or not each.observed:
         return []
     from sidecarpolicy.cli.whereabouts import whereabouts
 
-    return whereabouts(asked, each)
+    return whereabouts(asked, each, served)
 
 
 class _Question:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import click
 
 from sidecarpolicy.cli.asking import Asked, asks_cluster, output_option, policy_argument, print_as
+from sidecarpolicy.cli.operator_seen import namespaces_served
 from sidecarpolicy.cli.policy_names import command
 from sidecarpolicy.cli.snapshot import Snapshot, needs_namespaces, snapshot
 from sidecarpolicy.cli.text import UNSEEN, Cell, Table, plural, several_namespaces, show, width
@@ -54,7 +55,7 @@ def targets(asked: Asked, policy: str, states: tuple[str, ...], output: str) -> 
     if identity.cluster_wide:
         asked.refuse_absent(asked.chosen)
     asked.policy(identity)
-    found = snapshot(asked, identity)
+    found = snapshot(asked, identity, namespaces_served(asked))
     cached = found.context.cache.policies.get(identity)
     if cached is None:
         raise click.ClickException(f"{identity.label} has gone in this moment")

@@ -7,7 +7,7 @@ where that costs a person no long wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -28,12 +28,12 @@ MOST_TARGETS = 1000
 MOST_LINES = 5
 
 
-def whereabouts(asked: Asked, each: Standing) -> list[str]:
+def whereabouts(asked: Asked, each: Standing, served: Sequence[str]) -> list[str]:
     """Return lines about the rollout of a policy; none where there are too many targets, or rights are missing."""
     if each.count("matched") > MOST_TARGETS:
         return []
     try:
-        found = snapshot(asked, each.policy)
+        found = snapshot(asked, each.policy, served)
         cached = found.context.cache.policies.get(each.policy)
         if cached is None or cached.policy is None or (needs_namespaces(cached) and found.notes):
             return []
