@@ -62,7 +62,7 @@ async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:
     events: list[Json] = []
     for pod in pods[:1]:
         name = at(pod, "metadata")["name"]
-        events += await api.list_in(EVENTS, workload.id.namespace, field_selector=f"regarding.name={name}")
+        events += (await api.list_in(EVENTS, workload.id.namespace, field_selector=f"regarding.name={name}")).items
     record = record_of(workload.record)
     revisions = [
         as_recorded(revision, record)
@@ -85,7 +85,7 @@ async def _newest_pods(workload: Workload, api: Api, context: Context) -> list[J
     found = await api.list_in(PODS, workload.id.namespace, label_selector=newest.pods)
     owned = [
         pod
-        for pod in found
+        for pod in found.items
         if any(each.get("uid") == newest.uid for each in items(at(pod, "metadata"), "ownerReferences"))
     ]
     return sorted(owned, key=lambda pod: str(at(pod, "metadata").get("creationTimestamp")), reverse=True)
