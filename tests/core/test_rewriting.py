@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,40 @@ spec:
         "                env:",
     ]
     assert "            volumes: # was [] before sidecars.dev  # none\n              - name: logs\n" in after
+    assert eject(after) == text
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["  &n name: cart", "  labels: &l", "    &k app: cart", "  &spec\n  &r replicas: 2", "        - &c name: app"],
+    ids=["key", "mapping", "key-of-labels", "mapping-and-key", "key-of-item"],
+)
+def test_an_anchor_belongs_to_the_key_on_its_line(line: str) -> None:
+    text = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: cart
+  namespace: shop
+  labels:
+    app: cart
+spec:
+  replicas: 2
+  template:
+    metadata:
+      labels:
+        tier: web
+    spec:
+      containers:
+        - name: app
+"""
+    plain = re.sub(r"&\w+( |\n *|$)", "", line).rstrip()
+    text = text.replace(plain, line, 1)
+    assert "&" in text
+    after = inject(text)
+    assert lines_lost(text, after) == []
+    assert "\n  annotations:\n    sidecars.dev/injected:" in after
+    assert inject(after) == after
     assert eject(after) == text
 
 

@@ -117,7 +117,11 @@ class Places:
         return [found.end() for found in BREAK.finditer(self.text)]
 
     def content(self, node: Node) -> int:
-        """Return where *node* begins after its anchor and tag."""
+        """Return where *node* begins after its anchor and tag; those before the first key on its line are the key's."""
+        if isinstance(node, MappingNode) and node.value and not is_flow(node):
+            first = int(node.value[0][0].start_mark.index)
+            if first >= node.start_mark.index:  # no alias
+                return first
         return _PROPERTIES.match(self.text, node.start_mark.index, node.end_mark.index).end()  # type: ignore[union-attr]
 
     def end(self, node: Node) -> int:
