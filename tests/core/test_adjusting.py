@@ -73,7 +73,7 @@ def test_a_volume_goes_with_the_last_sidecar_that_mounts_it() -> None:
         "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]},
     }
     template, _ = inject(TEMPLATE, [skipping("logger", **policy)], Record())
-    assert names_on(template, "volumes") == ["shared", "logs", "unused"]
+    assert names_on(template, "volumes") == ["logs", "shared", "unused"]
 
 
 def test_names_of_other_policies_leave_no_trace_in_the_record() -> None:
