@@ -459,6 +459,11 @@ def test_a_change_that_would_be_undone_wait_or_hurt_is_not_made(deployment: Json
     assert refused(older) == (reason, False)
 
 
+@pytest.mark.parametrize("deployment", [{"paused": True}, {"paused": True, "strategy": RECREATE}])
+def test_one_that_its_owner_has_paused_before_it_began_begins_with_what_comes(deployment: Json) -> None:
+    assert verdict(replace(a_subject(**deployment), not_begun=True)) is None
+
+
 def test_an_owner_who_allows_downtime() -> None:
     assert verdict(a_subject(strategy=RECREATE, annotations={names.ALLOW_DOWNTIME: "true"})) is None
     assert refused(a_subject(strategy=RECREATE, annotations={names.ALLOW_DOWNTIME: "yes"})) == ("Downtime", False)

@@ -100,6 +100,7 @@ class Subject:
     *account*: whose pull secrets its Pods get, None where they have some of their own. *nodes*: where they may land.
     *violations*: what the API server says of a Pod there with the sidecars of a policy, where it would not have it.
     *idle*: policies of which nothing is there, and that do not come as things are: they take nobody's place.
+    *not_begun*: its owner has paused it before anything was made of it.
     """
 
     workload: Workload
@@ -121,6 +122,7 @@ class Subject:
     nodes: Eligible = NOTHING_SEEN
     violations: Mapping[PolicyId, str] = field(default_factory=dict)
     idle: frozenset[PolicyId] = frozenset()
+    not_begun: bool = False
 
     @cached_property
     def ours(self) -> frozenset[ItemKey]:
@@ -399,8 +401,8 @@ def is_driven(subject: Subject, revision: Revision, above: Sequence[Revision]) -
 
 
 def is_paused(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
-    """Its owner paused it: a change would only wait."""
-    if subject.workload.paused and not subject.applied(revision):
+    """Its owner paused it: a change would only wait. One that has not begun begins with what comes meanwhile."""
+    if subject.workload.paused and not subject.not_begun and not subject.applied(revision):
         return Skip(
             reason=SkipReason.DEPLOYMENT_PAUSED,
             message="the Deployment is paused by its owner; it is changed after `kubectl rollout resume`",
@@ -434,7 +436,8 @@ def has_halted_rollout(subject: Subject, revision: Revision, above: Sequence[Rev
 def would_go_down(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """A change would take all of its Pods down at once."""
     allowed = subject.workload.annotations.get(names.ALLOW_DOWNTIME) == "true"
-    if subject.workload.takes_down and not allowed and not subject.applied(revision):
+    takes_down = subject.workload.takes_down and not subject.not_begun
+    if takes_down and not allowed and not subject.applied(revision):
         return Skip(
             reason=SkipReason.DOWNTIME,
             message=f"a change takes all Pods of the Deployment down at once ({subject.workload.takes_down}); "
