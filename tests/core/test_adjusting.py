@@ -113,7 +113,7 @@ def test_what_is_no_sidecar_is_an_invalid_mark() -> None:
     (said,) = invalid_marks({}, {}, {}, {names.SKIP: "vault"}, sidecars={"proxy"})
     assert said.startswith(f"annotation {names.SKIP} of the Pod template: names 'vault'")
     (said,) = invalid_marks({names.SKIP: "proxy"}, {}, sidecars={"proxy"})
-    assert said.startswith(f"label {names.SKIP}: is not known")
+    assert said.startswith(f"label {names.SKIP}: must be an annotation")
 
 
 def test_a_long_list_of_wrong_names_is_not_told_whole() -> None:

@@ -50,6 +50,7 @@ MARKS = {
     names.SKIP: "annotation",
 }
 OVERRIDES = {f"{names.OVERRIDE}<sidecar>": "annotation"}
+ONE = {"label": "a label", "annotation": "an annotation"}
 TRUTH = ("true", "false")
 
 # What of ours a Pod template has.
@@ -609,8 +610,9 @@ def invalid_marks(
     sidecars: Collection[str] | None = None,
     policies: Collection[PolicyId] | None = None,
 ) -> list[str]:
-    """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
+    """Sentences about labels and annotations under our group that have no effect.
 
+    They are unknown, one in place of the other, of a value that is not allowed, or contradicted by what goes first.
     *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` and
     `sidecars.dev/skip` mean anything, and where a restart of ours stands. *sidecars*: the names that there are to skip,
     *policies*: those that select the workload, which may be pinned; None where that is not known.
@@ -620,12 +622,18 @@ def invalid_marks(
         for key, value in sorted(marks.items()):
             if not key.startswith(MARKED) or key == names.RECORD:
                 continue
-            if what == "annotation" and key.startswith(names.OVERRIDE):
-                sidecar = key.removeprefix(names.OVERRIDE)
-                found += [f"annotation {key}: {sentence}" for sentence in unknown_sidecar(sidecar, sidecars)]
-            elif MARKS.get(key) != what:
+            is_override = key.startswith(names.OVERRIDE)
+            wanted = "annotation" if is_override else MARKS.get(key)
+            if wanted is None:
                 known = ", ".join(f"{kind} {name}" for name, kind in sorted((MARKS | OVERRIDES).items()))
                 found.append(f"{what} {key}: is not known; known are {known}")
+            elif wanted != what:
+                counts = labels.get(key) if what == "annotation" else None
+                but = f', and the label says "{counts}"' if counts in TRUTH and counts != value else ""
+                found.append(f"{what} {key}: must be {ONE[wanted]}; as {ONE[what]} it has no effect{but}")
+            elif is_override:
+                sidecar = key.removeprefix(names.OVERRIDE)
+                found += [f"annotation {key}: {sentence}" for sentence in unknown_sidecar(sidecar, sidecars)]
             elif key == names.PIN:
                 found += [f"annotation {key}: {sentence}" for sentence in invalid_pins(value, policies)]
             elif key == names.SKIP:
@@ -642,13 +650,29 @@ def invalid_marks(
             elif key != names.INJECT and key.startswith(MARKED) and (what, key) not in OF_TEMPLATES:
                 known = f"known are {names.INJECT} and the annotation {names.SKIP}"
                 found.append(f"{what} {key} of the Pod template: is not known; {known}")
-    return found
+    return [*found, *_contradicted(labels, pod_labels, pod_annotations)]
 
 
-def invalid_namespace_mark(namespace: Namespace) -> str:
-    """A sentence about the namespace's own label where its value is not allowed, or nothing."""
+def _contradicted(
+    labels: Mapping[str, str], pod_labels: Mapping[str, str], pod_annotations: Mapping[str, str]
+) -> Iterator[str]:
+    """A sentence where the annotation of the Pod template says otherwise than a label, which goes first."""
+    said = pod_annotations.get(names.INJECT)
+    for whose, marks in (("the Deployment", labels), ("the Pod template", pod_labels)):
+        if (counts := marks.get(names.INJECT)) not in TRUTH:
+            continue
+        if said in TRUTH and said != counts:
+            yield f'annotation {names.INJECT} of the Pod template: has no effect, the label of {whose} says "{counts}"'
+        return
+
+
+def invalid_namespace_marks(namespace: Namespace) -> Iterator[str]:
+    """Sentences about what a namespace says of injection that has no effect: no label, or a value not allowed."""
     value = namespace.labels.get(names.INJECT)
-    return "" if value is None or value in TRUTH else _untrue(f"label {names.INJECT}", value)
+    if value is not None and value not in TRUTH:
+        yield _untrue(f"label {names.INJECT}", value)
+    if namespace.misplaced:
+        yield f"annotation {names.INJECT}: must be a label; as an annotation it has no effect"
 
 
 def _untrue(what: str, value: str) -> str:
