@@ -17,6 +17,7 @@ from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import CONFIG_MAPS, DEPLOYMENTS, REVISIONS, SECRETS
 from sidecarpolicy.names import DeletionPolicy, OnFailure, Removal, Strategy
 from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, tell, thirty, versions
+from tests.simulation.server import Change
 from tests.simulation.stories import Deployment, World, established
 
 SHOP = "shop"
@@ -477,3 +478,19 @@ def test_deployments_whose_records_are_applied_from_a_file_are_told_to_restart_f
     assert restarted(world) == 28
     (warning,) = [each for each in items(world.status, "warnings") if each["reason"] == "ConfigNotNoted"]
     assert "2 Deployments do not restart when a configuration changes" in warning["message"]
+
+
+def test_what_comes_while_a_record_is_written_is_recorded_as_well() -> None:
+    world = a_running_world(spec={"restartOn": {"configMaps": ["otel", "late"]}})
+    late: Json = {"metadata": {"name": "late"}, "data": {"a": "1"}}
+
+    def comes(change: Change) -> None:
+        if change.resource == DEPLOYMENTS and change.manager == names.FIELD_MANAGER and not came:
+            came.append(world.server.create(CONFIG_MAPS, SHOP, late))
+
+    came: list[Json] = []
+    world.server.observers.append(comes)
+    write(world, "2")
+    run_counting(world)
+    assert came
+    assert [len(hashes(world, each.name)) for each in world.deployments] == [2] * 30
