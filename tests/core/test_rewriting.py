@@ -223,6 +223,27 @@ spec:
     assert eject(after) == text
 
 
+def test_a_key_that_is_null_in_another_object_hides_no_problem_of_this_one() -> None:
+    text = """\
+kind: List
+items:
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata:
+    name: cart
+    namespace:
+    - &here shop
+  spec: {template: {spec: {containers: [{name: app}]}}}
+- apiVersion: v1
+  kind: ConfigMap
+  data:
+    null: x
+"""
+    with pytest.raises(BadInput) as caught:
+        inject(text)
+    assert str(caught.value) == "app.yaml, line 8: metadata.namespace: must be a string, not a list"
+
+
 def test_a_block_scalar_at_the_end_without_a_line_break_keeps_its_value() -> None:
     text = yaml.safe_dump(a_deployment(), sort_keys=False) + "---\nkind: ConfigMap\ndata:\n  a: |\n    no break"
     after = inject(text)

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 
 from yaml import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from sidecarpolicy.manifests.values import MERGE, key_of
+from sidecarpolicy.manifests.values import MERGE, Unreadable, key_of
 
 Path = tuple[str | int, ...]
 
@@ -246,8 +246,11 @@ def is_merge(key: Node) -> bool:
 
 
 def name_of(key: Node) -> str:
-    """Return the name under which a key is known; none for a collection."""
-    return key_of(key) if type(key) is ScalarNode else ""
+    """Return the name under which a key is known; none for a collection, or for what JSON cannot have as a key."""
+    try:
+        return key_of(key) if type(key) is ScalarNode else ""
+    except Unreadable:  # in another object, of which that is told
+        return ""
 
 
 def is_flow(node: Node) -> bool:
