@@ -233,6 +233,9 @@ class Controllers:
 
     def recover(self, body: Json) -> None:
         """Its Pods are all there again, unless a rollout has yet to bring them."""
+        if not is_observed(body):
+            self.roll(body)
+            body = self.server.get(DEPLOYMENTS, body["metadata"]["namespace"], body["metadata"]["name"])
         if self.behaviours[body["metadata"]["namespace"], body["metadata"]["name"]].rolling:
             return
         there = ("True", "MinimumReplicasAvailable")
