@@ -161,6 +161,14 @@ def test_a_new_deployment_makes_one_replica_set_and_the_operator_writes_nothing(
     assert reader.writes() == []
 
 
+def test_one_that_is_created_paused_has_them_before_it_is_resumed(fleet: Fleet) -> None:
+    created = kube.create(kube.client(fleet.cluster.kubeconfig), a_deployment("cart", fleet.namespace, paused=True))
+    assert init_names(created) == ["proxy"]
+    fleet.kubectl("rollout", "resume", "deployment/cart")
+    fleet.wait_for(is_complete)
+    assert carried(fleet) == [["proxy"]]
+
+
 def test_a_dry_run_shows_the_sidecars_and_leaves_nothing(fleet: Fleet) -> None:
     manifest = json.dumps(a_deployment("cart", fleet.namespace))
     made = fleet.kubectl("create", "--dry-run=server", "-ojson", "-f-", input=manifest).stdout

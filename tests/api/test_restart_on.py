@@ -23,7 +23,7 @@ SWITCHES = Path(__file__).parents[2] / "deploy/base/restart-on"
 QUICK = {"minReadySeconds": 0}
 MANY, BUDGET = 20, 2  # 10 %
 RIGHT_SEEN = 90.0
-"""Seconds: the test before has taken the right back, and what was refused then is tried again half a minute later."""
+"""Seconds: the test before has taken the right back, and what was refused is tried after 5 s, 10 s, 20 s, …"""
 
 
 @pytest.fixture

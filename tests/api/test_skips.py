@@ -62,7 +62,6 @@ SKIPPED: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         ["/var/log/app", "'own'", "'logs'"],
     ),
     "port": ({"pod": an_application(**PORT)}, "PortConflict", ["15000/TCP", "'proxy'", "'app'"]),
-    "paused": ({"paused": True}, "DeploymentPaused", ["paused by its owner"]),
     "recreate": ({"strategy": {"type": "Recreate"}}, "Downtime", ["Recreate", names.ALLOW_DOWNTIME]),
     "opted out": ({"labels": {names.INJECT: "false"}}, "OptedOut", [names.INJECT]),
 }
@@ -72,6 +71,33 @@ SKIPPED: dict[str, tuple[dict[str, Any], str, list[str]]] = {
 def test_it_is_skipped_with_a_reason_and_the_other_proceeds(fleet: Fleet, case: str) -> None:
     changes, reason, words = SKIPPED[case]
     fleet.apply(a_deployment("odd", fleet.namespace, **changes), a_deployment("cart", fleet.namespace))
+    check_that_odd_is_skipped(fleet, reason, words)
+
+
+def test_one_that_its_owner_has_paused_is_skipped(fleet: Fleet) -> None:
+    fleet.apply(a_deployment("odd", fleet.namespace), a_deployment("cart", fleet.namespace))
+    fleet.wait_for(lambda odd: odd.get("status", {}).get("replicas"), "odd")
+    fleet.kubectl("rollout", "pause", "deployment/odd")
+    check_that_odd_is_skipped(fleet, "DeploymentPaused", ["paused by its owner"])
+
+
+def test_one_that_is_created_paused_starts_with_its_sidecars(fleet: Fleet) -> None:
+    """Without the webhook too: as long as it is paused there are no Pods that a change could restart."""
+    fleet.apply(a_deployment("cart", fleet.namespace), the_policy(fleet.namespace))
+    fleet.wait("RolloutComplete")
+    fleet.apply(a_deployment("new", fleet.namespace, paused=True))
+    fleet.wait_for(lambda new: init_names(new) == ["proxy"], "new")
+    poll(lambda: fleet.status()["targets"], until=lambda targets: targets["updated"] == targets["matched"] == 2)
+    fleet.kubectl("rollout", "resume", "deployment/new")
+    fleet.kubectl("rollout", "status", "deployment/new", "--timeout=60s")
+    fleet.wait("RolloutComplete")
+    sets = fleet.get("replicasets", version="apps/v1")["items"]
+    (made,) = [each for each in sets if each["metadata"]["ownerReferences"][0]["name"] == "new"]
+    assert init_names(made) == ["proxy"]
+
+
+def check_that_odd_is_skipped(fleet: Fleet, reason: str, words: list[str]) -> None:
+    """Check that the policy leaves "odd" alone, says why, and goes on with "cart"."""
     before = fleet.deployment("odd")["spec"]
     fleet.apply(the_policy(fleet.namespace))
     status = fleet.wait("RolloutComplete")

@@ -73,7 +73,7 @@ def test_a_volume_goes_with_the_last_sidecar_that_mounts_it() -> None:
         "application": {"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]},
     }
     template, _ = inject(TEMPLATE, [skipping("logger", **policy)], Record())
-    assert names_on(template, "volumes") == ["shared", "logs", "unused"]
+    assert names_on(template, "volumes") == ["logs", "shared", "unused"]
 
 
 def test_names_of_other_policies_leave_no_trace_in_the_record() -> None:
@@ -113,7 +113,7 @@ def test_what_is_no_sidecar_is_an_invalid_mark() -> None:
     (said,) = invalid_marks({}, {}, {}, {names.SKIP: "vault"}, sidecars={"proxy"})
     assert said.startswith(f"annotation {names.SKIP} of the Pod template: names 'vault'")
     (said,) = invalid_marks({names.SKIP: "proxy"}, {}, sidecars={"proxy"})
-    assert said.startswith(f"label {names.SKIP}: is not known")
+    assert said.startswith(f"label {names.SKIP}: must be an annotation")
 
 
 def test_a_long_list_of_wrong_names_is_not_told_whole() -> None:

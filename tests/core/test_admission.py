@@ -101,6 +101,7 @@ def test_creating_with_admission_is_what_the_operator_makes_of_it_afterwards(tem
     body["spec"]["template"] = template
     body["metadata"]["annotations"] = data.draw(st.sampled_from([{}, {"team": "a"}]))
     body["metadata"]["labels"] = data.draw(st.sampled_from([{}, INJECT_FALSE]))
+    body["spec"]["paused"] = data.draw(st.booleans())
     admitted = cluster.admit(body)
     assert (template_of(admitted), record_on(admitted)) == cluster.operate(body)
     assert cluster.review(admitted).operations == (), "a second review"
@@ -183,6 +184,25 @@ def test_while_the_first_rollout_is_halted_a_new_one_gets_nothing() -> None:
 
 def test_what_recreates_its_pods_loses_none_by_being_created(cluster: Cluster) -> None:
     assert inits(cluster.admit(a_deployment(strategy={"type": "Recreate"}))) == ["proxy:2"]
+
+
+def test_one_that_is_created_paused_has_its_sidecars_when_it_is_resumed(cluster: Cluster) -> None:
+    cluster.roll_out(a_policy(sidecars=[THREE]), number=3, complete=False)
+    created = cluster.admit(a_deployment(paused=True))
+    assert inits(created) == ["proxy:2"]
+    paused = stored(cluster, created)
+    edited = with_image(paused, "example.test/app:2")
+    assert cluster.admit(edited, paused) == edited, "an edit while it is paused"
+    resumed = {**paused, "spec": {**paused["spec"], "paused": False}}
+    assert cluster.admit(resumed, paused) == resumed
+
+
+def test_before_anything_is_complete_one_that_is_created_paused_gets_nothing() -> None:
+    """It would hold no slot, so any number of them could have what nobody has completed."""
+    cluster = Cluster()
+    cluster.roll_out(a_policy(sidecars=[ONE]), complete=False)
+    assert inits(cluster.admit(a_deployment(paused=True))) == []
+    assert inits(cluster.admit(a_deployment())) == ["proxy:1"]
 
 
 def test_one_without_a_name_yet_is_reviewed(cluster: Cluster) -> None:

@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from sidecarpolicy import names
-from sidecarpolicy.cli.check import hint_lines
+from sidecarpolicy.cli.findings import hint_lines
 from sidecarpolicy.cli.list import carried_by, table_of
 from sidecarpolicy.cli.main import main
 from sidecarpolicy.cli.operator_seen import Lease, OperatorSeen, lease_of

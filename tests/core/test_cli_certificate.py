@@ -9,7 +9,7 @@ import pytest
 
 from sidecarpolicy.admission.certificates import SERVING_DAYS, data_of, material_from, new_authority
 from sidecarpolicy.cli.certificate import CERT_MANAGERS, certificate_finding
-from sidecarpolicy.cli.check import Result
+from sidecarpolicy.cli.findings import Result
 from sidecarpolicy.core.tree import Json
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecarpolicy.core.decode import InvalidPolicy, careful, decode_policy, readable_deletion_policy
+from sidecarpolicy.core.injection import eject, inject
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.rendering import offline
+from sidecarpolicy.core.record import Record
+from sidecarpolicy.core.rendering import canonical_request, offline
 from sidecarpolicy.core.revision import revision_name
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.names import DeletionPolicy, OnFailure, OptOut, PodReadiness, Position, Removal, Startup
@@ -206,6 +208,53 @@ REFUSED: list[tuple[Json, str, str]] = [
         "spec.sidecars[0].container.volumeMounts[0].name",
         "must be a volume of spec.volumes (there is none), not 'logs'",
     ),
+    *(
+        (
+            a_policy(volumes=[LOGS], sidecars=[a_sidecar(container={listed: [entry]})]),
+            f"spec.sidecars[0].container.{listed}[0]{path}",
+            message,
+        )
+        for listed, entry, path, message in (
+            ("volumeMounts", {"name": "logs"}, ".mountPath", "must be given"),
+            ("volumeMounts", {"name": "logs", "mountPath": ""}, ".mountPath", "must be given"),
+            ("volumeMounts", {"name": "logs", "mountPath": ["/logs"]}, ".mountPath", "must be a string, not a list"),
+            ("volumeDevices", {"name": "logs", "devicePath": {}}, ".devicePath", "must be a string, not a mapping"),
+            ("env", {"value": "x"}, ".name", "must be given"),
+            ("env", {"name": 1}, ".name", "must be a string, not a number (1)"),
+            ("env", "A=x", "", "must be a mapping, not a string ('A=x')"),
+        )
+    ),
+    *(
+        (
+            a_policy(sidecars=[a_sidecar(container={field: ["x"]})]),
+            f"spec.sidecars[0].container.{field}",
+            "must be a mapping, not a list",
+        )
+        for field in ("lifecycle", "livenessProbe", "resources", "securityContext", "startupProbe")
+    ),
+    (
+        a_policy(sidecars=[a_sidecar(container={"resources": {"claims": ["gpu"]}})]),
+        "spec.sidecars[0].container.resources.claims[0]",
+        "must be a mapping, not a string ('gpu')",
+    ),
+    # What UTF-8 cannot hold.
+    *(
+        (
+            a_policy(sidecars=[a_sidecar(container={"resources": {"requests": requests}})]),
+            f"spec.sidecars[0].container.resources.requests{path}",
+            message,
+        )
+        for requests, path, message in (
+            ({"cpu": "\ud800"}, ".cpu", "must be Unicode, not half a surrogate pair"),
+            ({"\ud800": "1"}, "", "must have Unicode as keys, not half a surrogate pair"),
+        )
+    ),
+    (
+        a_policy(sidecars=[a_sidecar(container={"args": ["-v", "\udc00"]})]),
+        "spec.sidecars[0].container.args[1]",
+        "must",
+    ),
+    (a_policy("\ud800"), "metadata.name", "must be Unicode"),
     # Order.
     (
         a_policy(sidecars=[a_sidecar(startAfter="x")]),
@@ -390,12 +439,18 @@ def test_the_message_of_invalid_input_has_every_problem() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 99999) | st.floats(allow_nan=False) | st.sampled_from(["", "a", "x y"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 99999)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["", "a", "x y", "logs", "\ud800"]),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "image", "ports", "a"]), inner)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "image", "ports", "a", "claims", "mountPath"]), inner)
     ),
     max_leaves=6,
 )
+TEMPLATE: Json = {"metadata": {}, "spec": {"containers": [{"name": "app", "image": "example.test/app:1"}]}}
 PATHS = [
     ("selector",),
     ("selector", "matchLabels"),
@@ -409,8 +464,14 @@ PATHS = [
     ("sidecars", 0, "container", "ports"),
     ("sidecars", 0, "container", "ports", 0),
     ("sidecars", 0, "container", "readinessProbe"),
+    ("sidecars", 0, "container", "env"),
     ("sidecars", 0, "container", "volumeMounts"),
+    ("sidecars", 0, "container", "volumeMounts", 0),
+    ("sidecars", 0, "container", "volumeMounts", 0, "mountPath"),
     ("sidecars", 0, "container", "lifecycle"),
+    ("sidecars", 0, "container", "resources"),
+    ("sidecars", 0, "container", "resources", "requests"),
+    ("sidecars", 0, "container", "securityContext"),
     ("volumes",),
     ("volumes", 0),
     ("application",),
@@ -423,10 +484,20 @@ PATHS = [
 
 
 @given(st.sampled_from(PATHS), JSON)
-def test_anything_anywhere_decodes_or_is_invalid_input(path: tuple[str | int, ...], value: Any) -> None:
+def test_anything_anywhere_can_be_injected_or_is_invalid_input(path: tuple[str | int, ...], value: Any) -> None:
     manifest = a_policy(
         selector={"matchLabels": {}, "matchExpressions": []},
-        sidecars=[a_sidecar(role="Proxy", container={"ports": [PORT], "readinessProbe": {"tcpSocket": {"port": 80}}})],
+        sidecars=[
+            a_sidecar(
+                role="Proxy",
+                container={
+                    "ports": [PORT],
+                    "readinessProbe": {"tcpSocket": {"port": 80}},
+                    "volumeMounts": [dict(MOUNT)],
+                    "resources": {"requests": {"cpu": "1m"}},
+                },
+            )
+        ],
         volumes=[LOGS],
         application={"env": []},
         rollout={"paused": False},
@@ -441,7 +512,11 @@ def test_anything_anywhere_decodes_or_is_invalid_input(path: tuple[str | int, ..
     except InvalidInput as error:
         assert error.problems
     else:
-        offline(policy)
+        canonical_request(policy, "shop")
+        revision = offline(policy)
+        template, record = inject(TEMPLATE, [revision], Record())
+        assert inject(template, [revision], record) == (template, record)
+        assert eject(template, record) == TEMPLATE
 
 
 # What is read.

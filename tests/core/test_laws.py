@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import defaultdict
 from typing import Any
 
 import jsonpatch
@@ -36,6 +37,7 @@ from sidecarpolicy.core.record import (
 )
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.tree import Json, items, with_items
+from tests.core.objects import a_revision, a_sidecar
 from tests.core.strategies import CONTAINERS, OVERRIDES, Edit, edits, moves, revisions, templates
 
 NOTHING = Record()
@@ -99,6 +101,15 @@ def with_ours_last(template: Json, ours: frozenset[ItemKey]) -> Json:
         containers = [last(VOLUME_MOUNTS, last(ENV, each, each["name"]), each["name"]) for each in items(spec, outer)]
         spec = with_items(spec, outer, containers)
     return {**template, "spec": spec}
+
+
+def places_of(template: Json, of: frozenset[ItemKey]) -> dict[tuple[str, str], list[str]]:
+    """In which order the items *of* stand, for every list of *template*."""
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for item, _ in template_items(template):
+        if item in of:
+            places[item.list, item.container].append(item.name)
+    return places
 
 
 def knowing(*groups: list[Revision]) -> Any:
@@ -262,6 +273,38 @@ def test_a_policy_that_leaves_takes_only_its_own(x: Json, policies: list[Revisio
     assert (left.template, left.record) == inject(x, others, NOTHING)
 
 
+@given(templates(), revisions(), st.booleans())
+def test_a_policy_that_leaves_changes_no_order_among_the_others(
+    x: Json, policies: list[Revision], orphans: bool
+) -> None:
+    injected, record = inject(x, policies, NOTHING)
+    for first in policies:
+        others = {each.policy: each for each in policies if each is not first}
+        assume(not are_after(list(others.values()), first))
+        leaving = frozenset({first.policy}) if orphans else frozenset()
+        left = compose(injected, record, others, orphaned=leaving, known=knowing(policies))
+        staying = left.record.items
+        assert places_of(left.template, staying) == places_of(injected, staying)
+
+
+@given(templates(), revisions(), st.randoms(use_true_random=False))
+def test_another_order_alone_is_no_reason_for_a_write(x: Json, policies: list[Revision], random: Any) -> None:
+    injected, record = inject(x, policies, NOTHING)
+    spec = dict(injected["spec"])
+    for listed in (VOLUMES, PULL_SECRETS):
+        spec = with_items(spec, listed, random.sample(content := items(spec, listed), len(content)))
+    for outer in (INIT_CONTAINERS, CONTAINERS):
+        containers = [
+            with_items(each, VOLUME_MOUNTS, random.sample(content := items(each, VOLUME_MOUNTS), len(content)))
+            if ItemKey(outer, each["name"]) not in record.items
+            else each
+            for each in items(spec, outer)
+        ]
+        spec = with_items(spec, outer, containers)
+    shuffled = {**injected, "spec": spec}
+    assert inject(shuffled, policies, record) == (shuffled, record)
+
+
 @given(templates(), revisions())
 def test_an_equal_container_of_the_owners_is_adopted_and_never_removed(x: Json, policies: list[Revision]) -> None:
     injected, _ = inject(x, policies, NOTHING)
@@ -269,6 +312,21 @@ def test_an_equal_container_of_the_owners_is_adopted_and_never_removed(x: Json, 
     own = {key for key, _ in template_items(injected)}
     assert not composed.record.items & {key for key in own if key.list == INIT_CONTAINERS}
     assert eject(composed.template, composed.record) == injected
+
+
+def test_a_shared_volume_keeps_its_place_whoever_of_its_policies_goes() -> None:
+    x: Json = {"metadata": {}, "spec": {CONTAINERS: [{"name": "app"}], VOLUMES: [{"name": "own", "emptyDir": {}}]}}
+    mine, theirs = (
+        [{"name": name, "emptyDir": {}} for name in each] for each in (("logs",), ("certs", "spool", "logs"))
+    )
+    first = a_revision(a_sidecar("proxy"), name="first", priority=1, volumes=mine)
+    then = a_revision(a_sidecar("logger"), name="then", volumes=theirs)
+    injected, record = inject(x, [first, then], NOTHING)
+    assert [each["name"] for each in injected["spec"][VOLUMES]] == ["own", "certs", "logs", "spool"]
+    orphaned = compose(injected, record, {then.policy: then}, orphaned=frozenset({first.policy}))
+    assert orphaned.template == injected
+    deleted = compose(injected, record, {then.policy: then})
+    assert deleted.template["spec"][VOLUMES] == injected["spec"][VOLUMES]
 
 
 # The record.

@@ -185,7 +185,7 @@ def test_an_override_of_no_sidecar_is_an_invalid_mark() -> None:
     assert found == f"annotation {key}: names 'vault', which is no sidecar of a policy that selects this Deployment"
     assert invalid_marks({}, {f"{names.OVERRIDE}proxy": "{}"}, sidecars={"proxy"}) == []
     (found,) = invalid_marks({key: "x"}, {}, sidecars={"vault"})
-    assert f"annotation {names.OVERRIDE}<sidecar>" in found
+    assert found == f"label {key}: must be an annotation; as a label it has no effect"
 
 
 @pytest.mark.parametrize(

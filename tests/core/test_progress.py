@@ -19,7 +19,7 @@ from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, tar
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Child, Workload
-from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_workload
+from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_workload, at_second
 
 A, B = a_record("web-a"), a_record("web-b")
 ROLLOUT = Rollout(progress_deadline_seconds=600, min_ready_seconds=30)
@@ -207,6 +207,14 @@ def test_last_progress(what: str, workload: dict[str, Any], last: float | None) 
     assert (None if found is None else found - START) == last
 
 
+PAUSED: dict[str, Any] = {
+    "paused": True,
+    "status": (0, 0, 0),
+    "metadata": {"creationTimestamp": at_second(0)},
+    "conditions": conditions("DeploymentPaused", available="False", status="Unknown"),
+}
+
+
 @pytest.mark.parametrize(
     ("what", "workload", "history", "new"),
     [
@@ -222,12 +230,14 @@ def test_last_progress(what: str, workload: dict[str, Any], last: float | None) 
         ),
         ("a second rollout", {"conditions": conditions("ReplicaSetUpdated", available="False")}, 2, False),
         ("it has no replicas", {"replicas": 0, "conditions": []}, 1, False),
+        ("it was created paused, long ago", PAUSED, 0, True),
+        ("it was paused in its first rollout, long ago", PAUSED, 1, False),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_is_new(what: str, workload: dict[str, Any], history: int, new: bool) -> None:
     replica_sets = [a_replica_set(number) for number in range(1, history + 1)]
-    assert facts(a_workload(**workload), replica_sets).new == new
+    assert facts(a_workload(**workload), replica_sets, now=10_000).new == new
 
 
 # Where a target stands.
@@ -448,6 +458,18 @@ def test_what_came_with_its_owners_change_proves_something_when_it_has_soaked() 
 def test_a_workload_without_replicas_holds_nothing_and_proves_nothing() -> None:
     empty = seen(a_workload(record=B, replicas=0, status=(0, 0, 0)), a_replica_set(1, A, 0), a_replica_set(2, B, 0))
     assert (empty.state, empty.holds_slot, empty.evidence, empty.health) == (State.UPDATED, False, False, "empty")
+
+
+def test_one_that_was_created_paused_is_as_one_without_replicas_until_it_is_resumed() -> None:
+    pending = seen(a_workload(**PAUSED), now=10_000)
+    assert (pending.state, pending.new, pending.busy, pending.health) == (State.PENDING, True, False, "empty")
+    paused = seen(a_workload(record=B, **PAUSED), now=10_000)
+    assert (paused.state, paused.holds_slot, paused.evidence) == (State.UPDATED, False, False)
+    begun = seen(a_workload(record=B, **PAUSED), a_replica_set(1, None, 2), now=10_000)
+    assert (begun.state, begun.holds_slot) == (State.PROGRESSING, False), "it was paused in its first rollout"
+    resumed = a_workload(record=B, status=(2, 2, 0), conditions=conditions("ReplicaSetUpdated", available="False"))
+    first = seen(resumed, a_replica_set(1, B, 2))
+    assert (first.state, first.holds_slot, first.new) == (State.PROGRESSING, True, True)
 
 
 def test_a_removal_holds_its_slot_until_it_has_soaked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,61 @@ spec:
     ]
     assert "            volumes: # was [] before sidecars.dev  # none\n              - name: logs\n" in after
     assert eject(after) == text
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["  &n name: cart", "  labels: &l", "    &k app: cart", "  &spec\n  &r replicas: 2", "        - &c name: app"],
+    ids=["key", "mapping", "key-of-labels", "mapping-and-key", "key-of-item"],
+)
+def test_an_anchor_belongs_to_the_key_on_its_line(line: str) -> None:
+    text = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: cart
+  namespace: shop
+  labels:
+    app: cart
+spec:
+  replicas: 2
+  template:
+    metadata:
+      labels:
+        tier: web
+    spec:
+      containers:
+        - name: app
+"""
+    plain = re.sub(r"&\w+( |\n *|$)", "", line).rstrip()
+    text = text.replace(plain, line, 1)
+    assert "&" in text
+    after = inject(text)
+    assert lines_lost(text, after) == []
+    assert "\n  annotations:\n    sidecars.dev/injected:" in after
+    assert inject(after) == after
+    assert eject(after) == text
+
+
+def test_a_key_that_is_null_in_another_object_hides_no_problem_of_this_one() -> None:
+    text = """\
+kind: List
+items:
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata:
+    name: cart
+    namespace:
+    - &here shop
+  spec: {template: {spec: {containers: [{name: app}]}}}
+- apiVersion: v1
+  kind: ConfigMap
+  data:
+    null: x
+"""
+    with pytest.raises(BadInput) as caught:
+        inject(text)
+    assert str(caught.value) == "app.yaml, line 8: metadata.namespace: must be a string, not a list"
 
 
 def test_a_block_scalar_at_the_end_without_a_line_break_keeps_its_value() -> None:

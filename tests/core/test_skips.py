@@ -17,9 +17,9 @@ from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.nodes import NO_NODE, Eligible, Kubelet
 from sidecarpolicy.core.record import Entry, ItemKey, Record
 from sidecarpolicy.core.revision import Revision
-from sidecarpolicy.core.skips import Pin, Skip, Subject, invalid_marks, invalid_namespace_mark, judge
+from sidecarpolicy.core.skips import Pin, Skip, Subject, invalid_marks, invalid_namespace_marks, judge
 from sidecarpolicy.core.tree import Json
-from sidecarpolicy.core.workload import Namespace
+from sidecarpolicy.core.workload import Namespace, namespace_from
 from sidecarpolicy.names import SkipReason
 from tests.builders import a_deployment
 from tests.core.objects import WEB, a_revision, a_sidecar
@@ -459,6 +459,11 @@ def test_a_change_that_would_be_undone_wait_or_hurt_is_not_made(deployment: Json
     assert refused(older) == (reason, False)
 
 
+@pytest.mark.parametrize("deployment", [{"paused": True}, {"paused": True, "strategy": RECREATE}])
+def test_one_that_its_owner_has_paused_before_it_began_begins_with_what_comes(deployment: Json) -> None:
+    assert verdict(replace(a_subject(**deployment), not_begun=True)) is None
+
+
 def test_an_owner_who_allows_downtime() -> None:
     assert verdict(a_subject(strategy=RECREATE, annotations={names.ALLOW_DOWNTIME: "true"})) is None
     assert refused(a_subject(strategy=RECREATE, annotations={names.ALLOW_DOWNTIME: "yes"})) == ("Downtime", False)
@@ -586,6 +591,8 @@ def test_the_order_of_policies_means_nothing() -> None:
 
 # Marks.
 
+IN_THE_WRONG_PLACE = f"annotation {names.INJECT}: must be a label; as an annotation it has no effect"
+
 
 def test_known_marks_with_allowed_values_are_not_mentioned() -> None:
     assert invalid_marks({names.INJECT: "true", "app": "x"}, {names.ALLOW_DOWNTIME: "false", names.RECORD: "{"}) == []
@@ -596,8 +603,18 @@ def test_known_marks_with_allowed_values_are_not_mentioned() -> None:
     [
         ({names.INJECT: "disabled"}, {}, [f'label {names.INJECT}: must be "true" or "false", not \'disabled\'']),
         ({names.INJECT: "False"}, {}, [f'label {names.INJECT}: must be "true" or "false", not \'False\'']),
-        ({}, {names.INJECT: "false"}, [f"annotation {names.INJECT}: is not known; known are"]),
-        ({names.ALLOW_DOWNTIME: "true"}, {}, [f"label {names.ALLOW_DOWNTIME}: is not known"]),
+        (
+            {},
+            {names.INJECT: "false"},
+            [f"annotation {names.INJECT}: must be a label; as an annotation it has no effect"],
+        ),
+        (
+            {names.INJECT: "false"},
+            {names.INJECT: "true"},
+            [f'{IN_THE_WRONG_PLACE}, and the label says "false"'],
+        ),
+        ({names.INJECT: "true"}, {names.INJECT: "true"}, [f"annotation {names.INJECT}: must be a label"]),
+        ({names.ALLOW_DOWNTIME: "true"}, {}, [f"label {names.ALLOW_DOWNTIME}: must be an annotation; as a label it"]),
         (
             {"sidecars.dev/x": "1"},
             {"sidecars.dev/pin": "web@1"},
@@ -657,6 +674,29 @@ def test_marks_of_the_pod_template_and_of_the_namespace_are_reported_too() -> No
         f"label {names.INJECT} of the Pod template",
         f"annotation {names.PIN} of the Pod template",
     ]
-    assert "'disabled'" in invalid_namespace_mark(Namespace(name="shop", labels={names.INJECT: "disabled"}))
-    assert invalid_namespace_mark(Namespace(name="shop", labels={names.INJECT: "false"})) == ""
-    assert invalid_namespace_mark(SHOP) == ""
+    (wrong,) = invalid_namespace_marks(Namespace(name="shop", labels={names.INJECT: "disabled"}))
+    assert "'disabled'" in wrong
+    assert not list(invalid_namespace_marks(Namespace(name="shop", labels={names.INJECT: "false"})))
+    assert not list(invalid_namespace_marks(SHOP))
+    misplaced = namespace_from({"metadata": {"name": "shop", "annotations": {names.INJECT: "false"}}})
+    assert list(invalid_namespace_marks(misplaced)) == [IN_THE_WRONG_PLACE]
+
+
+@pytest.mark.parametrize(
+    ("labels", "pod_labels", "overruled_by"),
+    [
+        ({names.INJECT: "false"}, {}, 'the label of the Deployment says "false"'),
+        ({}, {names.INJECT: "false"}, 'the label of the Pod template says "false"'),
+        ({names.INJECT: "false"}, {names.INJECT: "true"}, 'the label of the Deployment says "false"'),
+        ({names.INJECT: "true"}, {names.INJECT: "false"}, ""),
+        ({names.INJECT: "no"}, {}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_an_annotation_of_the_pod_template_that_a_label_contradicts_is_reported(
+    labels: dict[str, str], pod_labels: dict[str, str], overruled_by: str
+) -> None:
+    said = invalid_marks(labels, {}, pod_labels, {names.INJECT: "true"})
+    found = [each for each in said if "no effect" in each and each.startswith("annotation")]
+    wanted = f"annotation {names.INJECT} of the Pod template: has no effect, {overruled_by}"
+    assert found == ([wanted] if overruled_by else [])

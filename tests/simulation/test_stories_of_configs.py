@@ -16,7 +16,9 @@ from sidecarpolicy.core.record import parse
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import CONFIG_MAPS, DEPLOYMENTS, REVISIONS, SECRETS
 from sidecarpolicy.names import DeletionPolicy, OnFailure, Removal, Strategy
-from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, tell, thirty, versions
+from tests.simulation.faults import Fault, Request
+from tests.simulation.fleets import EVERYWHERE, FIRST, TENTH, a_world, everywhere, tell, thirty, ticks, versions
+from tests.simulation.server import Change
 from tests.simulation.stories import Deployment, World, established
 
 SHOP = "shop"
@@ -477,3 +479,96 @@ def test_deployments_whose_records_are_applied_from_a_file_are_told_to_restart_f
     assert restarted(world) == 28
     (warning,) = [each for each in items(world.status, "warnings") if each["reason"] == "ConfigNotNoted"]
     assert "2 Deployments do not restart when a configuration changes" in warning["message"]
+
+
+SIXTEEN = [f"otel-{number}" for number in range(16)]
+HOUR = 360  # ticks
+
+
+class Refusals:
+    """Requests for ConfigMaps with one of *verbs*, refused while *wanting*; *at*: when each came (by the loop)."""
+
+    def __init__(self, world: World, *verbs: str, wanting: bool = True) -> None:
+        self.verbs, self.wanting = verbs, wanting
+        self.at: list[float] = []
+        world.cluster.faults.rules.append(self)
+
+    def __call__(self, request: Request) -> Fault | None:
+        if not self.wanting or request.resource != CONFIG_MAPS or request.verb not in self.verbs:
+            return None
+        self.at.append(request.at)
+        return Fault.FORBIDDEN
+
+
+def naming_sixteen() -> World:
+    """Five Deployments under a policy that names so many ConfigMaps, all of which are there."""
+    fleet = [established(f"app-{number}", revision="web-a") for number in range(5)]
+    world = World(fleet, TENTH, current="web-a", spec={"restartOn": {"configMaps": SIXTEEN}})
+    for name in SIXTEEN:
+        world.server.create(CONFIG_MAPS, SHOP, {"metadata": {"name": name}, "data": {"a": "1"}})
+    return world
+
+
+def cut_watches(world: World) -> None:
+    """End every watch of the operator."""
+    assert world.operator.process is not None
+    world.operator.process.client.cut()
+
+
+def unreadable(world: World) -> bool:
+    """Whether the status tells that the operator may not read what the policy names."""
+    return any(each["reason"] == "ConfigUnreadable" for each in items(world.status, "warnings"))
+
+
+def test_what_comes_while_a_record_is_written_is_recorded_as_well() -> None:
+    world = a_running_world(spec={"restartOn": {"configMaps": ["otel", "late"]}})
+    late: Json = {"metadata": {"name": "late"}, "data": {"a": "1"}}
+
+    def comes(change: Change) -> None:
+        if change.resource == DEPLOYMENTS and change.manager == names.FIELD_MANAGER and not came:
+            came.append(world.server.create(CONFIG_MAPS, SHOP, late))
+
+    came: list[Json] = []
+    world.server.observers.append(comes)
+    write(world, "2")
+    run_counting(world)
+    assert came
+    assert [len(hashes(world, each.name)) for each in world.deployments] == [2] * 30
+
+
+@pytest.mark.parametrize("verbs", [("list", "watch"), ("watch",)])
+def test_a_right_that_is_wanting_is_asked_for_by_one_of_all_names_and_ever_more_rarely(verbs: tuple[str, ...]) -> None:
+    world = naming_sixteen()
+    refusals = Refusals(world, *verbs)
+    ticks(world, HOUR)
+    assert unreadable(world)
+    begin = refusals.at[0]
+    later = [at for at in refusals.at if at > begin + 60]
+    assert len(refusals.at) - len(later) < 6 * len(SIXTEEN)
+    assert 5 <= len(later) <= 20
+    assert len([at for at in later if at > begin + 1800]) <= 6, "one every ten minutes, and the one after it"
+    refusals.wanting = False
+    ticks(world, 65)
+    assert not unreadable(world)
+    if "list" in verbs:
+        assert all(len(hashes(world, each.name)) == len(SIXTEEN) for each in world.deployments)
+    before = world.server.get(CONFIG_MAPS, SHOP, SIXTEEN[-1])
+    world.server.update(CONFIG_MAPS, before, {**before, "data": {"a": "2"}})
+    run_counting(world)
+    assert restarted(world) == 5
+
+
+def test_a_right_that_is_taken_away_is_asked_for_ever_more_rarely_and_what_was_read_stays() -> None:
+    world = naming_sixteen()
+    world.run()
+    refusals = Refusals(world, "list", "watch")
+    cut_watches(world)
+    ticks(world, HOUR)
+    begin = refusals.at[0]
+    assert 5 <= len([at for at in refusals.at if at > begin + 60]) <= 20
+    assert unreadable(world)
+    assert all(len(hashes(world, each.name)) == len(SIXTEEN) for each in world.deployments)
+    refusals.wanting = False
+    ticks(world, 65)
+    assert not unreadable(world)
+    assert restarted(world) == 0

@@ -145,6 +145,18 @@ def test_an_opt_out_in_the_pod_template_is_honoured_and_a_wrong_word_on_the_name
     assert [each["reason"] for each in world.status["skipped"]] == ["OptedOut"]
 
 
+@pytest.mark.parametrize(("label", "annotation"), [("false", "true"), ("true", "false"), ("", "false")])
+def test_an_opt_out_that_is_written_as_an_annotation_is_told(label: str, annotation: str) -> None:
+    world, shop = a_shop()
+    metadata: Json = {"labels": {names.INJECT: label} if label else {}, "annotations": {names.INJECT: annotation}}
+    world.server.merge_patch(DEPLOYMENTS, "shop", shop.name, {"metadata": metadata})
+    ticks(world, 10)
+    assert (shop.revision is None) == (label == "false")
+    said = warned(world, "InvalidMark")
+    assert "annotation sidecars.dev/inject: must be a label; as an annotation it has no effect" in said
+    assert said.endswith(f', and the label says "{label}"' if label else "no effect")
+
+
 def test_a_policy_takes_over_what_equals_its_own_on_a_copy_from_another_namespace() -> None:
     """As a backup restores it elsewhere, or a pipeline copies it: with the record of the policy there."""
     world, shop = a_shop()

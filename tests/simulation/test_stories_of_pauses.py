@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecarpolicy.core.tree import Json
-from tests.simulation.fleets import FIRST, TENTH, an_updated_world, everywhere, thirty, ticks
+from tests.simulation.fleets import FIRST, TENTH, a_world, an_updated_world, everywhere, thirty, ticks, versions
 from tests.simulation.stories import Deployment, World
 
 LATE = 40  # ticks: by then a rollout without a step forward has failed
@@ -47,6 +47,37 @@ def test_one_that_is_paused_half_way_has_not_failed_and_keeps_nobody_waiting() -
         resume(world[FIRST])
         world.run()
         assert world.settled().startswith("RolloutComplete")
+
+
+def test_one_that_is_created_paused_starts_with_its_sidecars() -> None:
+    """Without admission, and while another revision is on its way: resumed after an hour, it is rolled out once."""
+    world = an_updated_world()
+    ticks(world, 8)
+    world.arrive(Deployment("new", spec={"paused": True}))
+    world.tick()
+    assert world["new"].revision == "web-a"
+    ticks(world, 4 * LATE)
+    assert everywhere(world, "web-b")
+    assert world.settled().startswith("RolloutComplete")
+    assert versions(world)["new"] == 0
+    resume(world["new"])
+    world.run()
+    assert world.settled().startswith("RolloutComplete")
+    assert (world["new"].revision, versions(world)["new"]) == ("web-b", 1)
+
+
+def test_one_that_is_created_paused_is_no_first_one() -> None:
+    world = a_world([Deployment("new", spec={"paused": True}), *thirty()])
+    while not world.touched:
+        world.tick()
+    assert world["new"].revision is None
+    ticks(world, 4 * LATE)
+    assert everywhere(world, "web-a")
+    assert world.settled().startswith("RolloutComplete")
+    world["new"].breaks = frozenset({"web-a"})
+    resume(world["new"])
+    ticks(world, 2 * LATE)
+    assert world["new"].revision is None, "what nobody had watched there goes back"
 
 
 def test_what_is_taken_out_of_one_that_is_paused_keeps_no_deleted_policy() -> None:

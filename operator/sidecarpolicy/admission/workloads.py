@@ -73,10 +73,14 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
     if changes:
         record = asked_anew(record)
     takes_down = bool(workload.takes_down) and workload.annotations.get(names.ALLOW_DOWNTIME) != "true"
-    subject = with_record(replace(workload, takes_down="") if changes else workload, record)
+    if changes:
+        workload = replace(workload, takes_down="")
+    if proposal.created:  # paused or not, its first Pods are of the template that it has then
+        workload = replace(workload, paused=False)
+    subject = with_record(workload, record)
     subject, judgement = _without_what_cannot_return(subject, proposal, context)
     if proposal.created:
-        steps = _steps_of_new(subject, judgement, context, room)
+        steps = _steps_of_new(subject, judgement, proposal, context, room)
     else:
         steps = _steps_of_changed(
             subject, judgement, proposal, context, joins=changes, joins_all=changes and takes_down
@@ -141,7 +145,9 @@ def _state(cached: CachedPolicy, context: Context) -> RolloutState:
     return replace(state, frozen=not cached.declares or cached.declares != state.update)
 
 
-def _steps_of_new(subject: Workload, judgement: Judgement, context: Context, room: Room) -> Mapping[PolicyId, Step]:
+def _steps_of_new(
+    subject: Workload, judgement: Judgement, proposal: Proposal, context: Context, room: Room
+) -> Mapping[PolicyId, Step]:
     found = {}
     for cached in context.cache.selecting(subject):
         verdict = judgement.verdicts.get(cached.id)
@@ -152,7 +158,9 @@ def _steps_of_new(subject: Workload, judgement: Judgement, context: Context, roo
             continue
         state = _state(cached, context)
         has_room = partial(room.has_room, cached.policy, state.update or "", context)
-        if (step := step_of_new(state, subject.id, pinned_to=pinned_to, has_room=has_room)) is not None:
+        step = step_of_new(state, subject.id, pinned_to=pinned_to, has_room=has_room)
+        # What waits for its owner holds no slot, so it is not to have what nobody has completed.
+        if step is not None and not (step.takes_slot and proposal.workload.paused):
             found[cached.id] = step
     return found
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 from sidecarpolicy import names
 from sidecarpolicy.admission.certificates import CERTIFICATE, expires
-from sidecarpolicy.cli.check import OURS, Finding, Result
+from sidecarpolicy.cli.check import OURS
+from sidecarpolicy.cli.findings import Finding, Result
 from sidecarpolicy.cli.text import plural
 from sidecarpolicy.core.tree import Json, at
 

@@ -7,28 +7,27 @@ read is skipped and said so, never guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 
 import click
 
 from sidecarpolicy import __version__, names
 from sidecarpolicy.cli.asking import Asked, asks_cluster, output_option, print_as
+from sidecarpolicy.cli.check_rights import installer_rights, namespaced_installer_rights, operator_rights
 from sidecarpolicy.cli.cluster import Cluster, explanation
+from sidecarpolicy.cli.findings import MOST_NAMED, Finding, Findings, Result, lines_of, skipped, some
 from sidecarpolicy.cli.namespace_name import namespaces_named
 from sidecarpolicy.cli.operator_seen import LEASES, OperatorSeen, lease_of, look_at_operator, watched_by
 from sidecarpolicy.cli.policy_names import command, with_namespace
 from sidecarpolicy.cli.standing import WITHOUT_OPERATOR, Standing, awaited_by, standing_of
-from sidecarpolicy.cli.text import age, painted, plural, show, width, wrapped
-from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.cli.text import age, plural, show
+from sidecarpolicy.core.identity import PolicyId, namespaces_in_words
 from sidecarpolicy.core.nodes import NATIVE, SETTLED, UNREADABLE, kubelet_version, version_of
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, NODES, POLICIES, SECRETS
 
 MOST_NODES = 500
-MOST_NAMED = 3
 
 ENDPOINTS = Resource(group="discovery.k8s.io", version="v1", plural="endpointslices", kind="EndpointSlice")
 DEFINITIONS = Resource(
@@ -44,78 +43,8 @@ BINDINGS = Resource(
     plural="validatingadmissionpolicybindings",
     kind="ValidatingAdmissionPolicyBinding",
 )
-ACCESS = "authorization.k8s.io"
-ACCESS_IN_NAMESPACE = Resource(
-    group=ACCESS, version="v1", plural="localsubjectaccessreviews", kind="LocalSubjectAccessReview"
-)
-OWN_ACCESS = Resource(group=ACCESS, version="v1", plural="selfsubjectaccessreviews", kind="SelfSubjectAccessReview")
-ANYBODYS_ACCESS = Resource(group=ACCESS, version="v1", plural="subjectaccessreviews", kind="SubjectAccessReview")
-
 AUTHORS = "sidecarpolicy-authors"
 OURS = f"app.kubernetes.io/name={names.CONTROLLER}"
-
-# What the operator cannot do without: verb, group, resource. (deploy/base/access/operator.yaml has all of them)
-OPERATOR_RIGHTS = (
-    *((verb, names.GROUP, plural) for plural in names.PLURALS.values() for verb in ("list", "watch", "patch")),
-    *(("patch", names.GROUP, f"{plural}/status") for plural in names.PLURALS.values()),
-    *((verb, "apps", "deployments") for verb in ("list", "watch", "patch")),
-    *((verb, "apps", "replicasets") for verb in ("list", "watch")),
-    *((verb, "apps", "controllerrevisions") for verb in ("list", "watch", "create", "patch", "delete")),
-    *((verb, "", "namespaces") for verb in ("list", "watch")),
-    ("create", "", "podtemplates"),
-    ("list", "", "pods"),
-    ("create", "events.k8s.io", "events"),
-)
-# Where it serves some namespaces only, it needs these in each of them. (deploy/namespaced/access.yaml has all of them)
-NAMESPACED_RIGHTS = tuple(
-    (verb, group, resource)
-    for verb, group, resource in OPERATOR_RIGHTS
-    if resource != NAMESPACES.plural and not resource.startswith(names.PLURALS[names.CLUSTER_POLICY])
-)
-# What somebody needs who installs it.
-INSTALLER_RIGHTS = (
-    ("create", DEFINITIONS.group, DEFINITIONS.plural),
-    ("create", "rbac.authorization.k8s.io", "clusterroles"),
-    ("create", "rbac.authorization.k8s.io", "clusterrolebindings"),
-    ("create", "", "namespaces"),
-    ("create", "apps", "deployments"),
-    ("create", ADMISSION, "validatingadmissionpolicies"),
-)
-# What somebody needs who installs it for some namespaces only: in its own namespace, and in each that it serves.
-NAMESPACED_INSTALLER_RIGHTS = (("create", "", "serviceaccounts"), ("create", "apps", "deployments"))
-GRANTING_RIGHTS = tuple(("create", "rbac.authorization.k8s.io", each) for each in ("roles", "rolebindings"))
-
-
-class Result(StrEnum):
-    """How a check came out."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-PROGRAMS = ("kubectl ", "sidecarpolicy ", "helm ")
-BEFORE_COMMAND = re.compile(rf"[;:,] (?={'|'.join(PROGRAMS)})")
-SIGNS = {
-    Result.OK: ("√", "green"),
-    Result.WARNING: ("‼", "yellow"),
-    Result.FAILED: ("×", "red"),
-    Result.SKIPPED: ("-", ""),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line: what was looked at and how it is, and what to do about it."""
-
-    section: str
-    result: Result
-    message: str
-    hint: str = ""
-
-
-Findings = Iterator[Finding]
 
 
 @click.command(epilog="Exit codes: 0 nothing has failed (there may be warnings), 1 something has, 2 wrong usage.")
@@ -144,7 +73,7 @@ def check(asked: Asked, pre: bool, watch_namespace: tuple[str, ...], output: str
         if finding.section != section:
             show(["", finding.section] if section else [finding.section])
             section = finding.section
-        show(_lines(finding))
+        show(lines_of(finding))
     failed = any(each.result is Result.FAILED for each in found)
     if output == "json":
         print_as(output, _json(found, ok=not failed))
@@ -153,22 +82,6 @@ def check(asked: Asked, pre: bool, watch_namespace: tuple[str, ...], output: str
         ends = [f"{count} {result.value}" for result, count in counted.items() if count]
         show(["", ", ".join(ends)])
     raise SystemExit(1 if failed else 0)
-
-
-def _lines(finding: Finding) -> Iterator[str]:
-    sign, colour = SIGNS[finding.result]
-    first, *more = wrapped(finding.message, width(), 2)
-    yield f"{painted(sign, colour)} {first[2:]}"
-    yield from more
-    if finding.hint:
-        yield from hint_lines(finding.hint, width())
-
-
-def hint_lines(hint: str, room: int | None) -> Iterator[str]:
-    """Yield the lines of a hint. Where it does not fit, each command has a line of its own and is not broken."""
-    first, *commands = [hint] if room is None or len(hint) + 10 <= room else BEFORE_COMMAND.split(hint)
-    yield from wrapped(f"hint: {first}", None if first.startswith(PROGRAMS) else room, 4)
-    yield from (f"      {each}" for each in commands)
 
 
 def _json(found: Sequence[Finding], *, ok: bool) -> Json:
@@ -185,9 +98,9 @@ def _before(asked: Asked, watched: Sequence[str]) -> Findings:
     yield from _kubernetes(asked)
     if watched:
         yield from _kinds(asked)
-        yield from _namespaced_installer(asked, watched)
+        yield from namespaced_installer_rights(asked, watched)
     else:
-        yield from _own_rights(asked, INSTALLER_RIGHTS, "you may install it", "let a cluster administrator install it")
+        yield from installer_rights(asked)
 
 
 def _after(asked: Asked, watched: Sequence[str]) -> Findings:
@@ -198,7 +111,7 @@ def _after(asked: Asked, watched: Sequence[str]) -> Findings:
     watched = watched or seen.watches
     yield from _operator(asked, seen, watched)
     yield from _others(asked, watched)
-    yield from _operator_rights(asked, watched)
+    yield from operator_rights(asked, watched)
     yield from _admission(asked, watched)
     yield from _webhook(asked, watched)
     yield from _hanging(asked, seen, watched)
@@ -232,7 +145,7 @@ def _nodes(cluster: Cluster, section: str) -> Findings:
     try:
         nodes = cluster.list(NODES, most=MOST_NODES)
     except Rejected:
-        yield _skipped(section, "the kubelets: you have no right to list nodes")
+        yield skipped(section, "the kubelets: you have no right to list nodes")
         return
     if not nodes:
         yield Finding(section=section, result=Result.WARNING, message="there is no node yet")
@@ -244,14 +157,14 @@ def _nodes(cluster: Cluster, section: str) -> Findings:
         yield Finding(
             section=section,
             result=Result.FAILED if len(old) == len(kubelets) else Result.WARNING,
-            message=f"{len(old)} of {plural(len(kubelets), 'node')} have a kubelet older than 1.29: {_some(old)}",
+            message=f"{len(old)} of {plural(len(kubelets), 'node')} have a kubelet older than 1.29: {some(old)}",
             hint="Pods with native sidecars do not start there: upgrade these nodes, or keep the Deployments off them",
         )
     elif beta:
         yield Finding(
             section=section,
             result=Result.WARNING,
-            message=f"{len(beta)} of {plural(len(kubelets), 'node')} have a kubelet older than 1.33: {_some(beta)}",
+            message=f"{len(beta)} of {plural(len(kubelets), 'node')} have a kubelet older than 1.33: {some(beta)}",
             hint="native sidecars are beta there; their probes and the end of Pods have known faults",
         )
     else:
@@ -292,7 +205,7 @@ def _definition(cluster: Cluster, section: str, name: str) -> Findings:
     except NotFound:
         return
     except Rejected:
-        yield _skipped(section, f"the schema of {name}: you have no right to read it")
+        yield skipped(section, f"the schema of {name}: you have no right to read it")
         return
     if "deletionTimestamp" in at(body, "metadata"):
         yield Finding(
@@ -314,14 +227,14 @@ def _definition(cluster: Cluster, section: str, name: str) -> Findings:
         yield Finding(
             section=section,
             result=Result.WARNING,
-            message=f"{name} is older than this program ({__version__}): it lacks {_some(behind)}",
+            message=f"{name} is older than this program ({__version__}): it lacks {some(behind)}",
             hint="upgrade the kinds before the operator: kubectl apply -f crds/",
         )
     elif ahead := sorted(_paths(schema) - own):
         yield Finding(
             section=section,
             result=Result.WARNING,
-            message=f"{name} is newer than this program ({__version__}): it has {_some(ahead)} as well",
+            message=f"{name} is newer than this program ({__version__}): it has {some(ahead)} as well",
             hint="use the command line of the version that is installed",
         )
     else:
@@ -347,7 +260,7 @@ def _operator(asked: Asked, seen: OperatorSeen, watched: Sequence[str]) -> Findi
     section, place = "operator", asked.operator_namespace
     yield from _deployment(asked, section, place)
     if seen.lease_unknown:
-        yield _skipped(section, f"who leads: you have no right to read Leases in namespace {place}")
+        yield skipped(section, f"who leads: you have no right to read Leases in namespace {place}")
     elif problem := seen.problem:
         yield Finding(
             section=section,
@@ -361,13 +274,13 @@ def _operator(asked: Asked, seen: OperatorSeen, watched: Sequence[str]) -> Findi
     if seen.stop:
         yield Finding(section=section, result=Result.WARNING, message=seen.banners[0], hint="sidecarpolicy start")
     elif seen.stop is None:
-        yield _skipped(section, f"the emergency switch: you have no right to read namespace {place}")
+        yield skipped(section, f"the emergency switch: you have no right to read namespace {place}")
     else:
         yield Finding(section=section, result=Result.OK, message="the emergency switch is off")
     if watched:
         message = (
-            f"it serves {_places(watched)} only: ClusterSidecarPolicies are not served, nodes and the labels of "
-            "namespaces are unknown to it"
+            f"it serves {namespaces_in_words(watched)} only: ClusterSidecarPolicies are not served, nodes and the "
+            "labels of namespaces are unknown to it"
         )
         yield Finding(section=section, result=Result.OK, message=message)
 
@@ -378,7 +291,7 @@ def _others(asked: Asked, watched: Sequence[str]) -> Findings:
     try:
         leases = asked.cluster.list(LEASES, field_selector=f"metadata.name={names.CONTROLLER}")
     except Rejected:
-        yield _skipped(section, "other operators: you have no right to list Leases in all namespaces")
+        yield skipped(section, "other operators: you have no right to list Leases in all namespaces")
         return
     for body in leases:
         other, theirs = at(body, "metadata").get("namespace", ""), watched_by(body)
@@ -386,7 +299,7 @@ def _others(asked: Asked, watched: Sequence[str]) -> Findings:
             continue
         if watched and theirs and not (shared := sorted({*watched} & {*theirs})):
             continue
-        both = _places(shared) if watched and theirs else _places(watched or theirs)
+        both = namespaces_in_words(shared) if watched and theirs else namespaces_in_words(watched or theirs)
         yield Finding(
             section=section,
             result=Result.WARNING,
@@ -396,18 +309,11 @@ def _others(asked: Asked, watched: Sequence[str]) -> Findings:
         )
 
 
-def _places(namespaces: Sequence[str]) -> str:
-    """Return them as a part of a sentence."""
-    if not namespaces:
-        return "the whole cluster"
-    return f"{'namespace' if len(namespaces) == 1 else 'namespaces'} {', '.join(namespaces)}"
-
-
 def _deployment(asked: Asked, section: str, place: str) -> Findings:
     try:
         found = asked.cluster.list(DEPLOYMENTS, place, label_selector=OURS)
     except Rejected:
-        yield _skipped(section, f"its Deployment: you have no right to list Deployments in namespace {place}")
+        yield skipped(section, f"its Deployment: you have no right to list Deployments in namespace {place}")
         return
     for body in found:
         name = f"{place}/{body['metadata']['name']}"
@@ -425,7 +331,7 @@ def _deployment(asked: Asked, section: str, place: str) -> Findings:
             )
         yield from _version(section, name, body)
     if not found:
-        yield _skipped(section, f"its Deployment: there is none in namespace {place} (it may run outside the cluster)")
+        yield skipped(section, f"its Deployment: there is none in namespace {place} (it may run outside the cluster)")
 
 
 def _version(section: str, name: str, body: Json) -> Findings:
@@ -435,7 +341,7 @@ def _version(section: str, name: str, body: Json) -> Findings:
     tags = [str(each.get("image", "")).partition("@")[0].rpartition(":")[2] for each in containers]
     running = next((each.removeprefix("v") for each in (label, *tags) if re.match(r"v?\d+\.\d+", each)), "")
     if not running:
-        yield _skipped(section, f"the version of {name}: neither its label nor its image's tag says which")
+        yield skipped(section, f"the version of {name}: neither its label nor its image's tag says which")
     elif version_of(running) != version_of(__version__):
         yield Finding(
             section=section,
@@ -447,114 +353,6 @@ def _version(section: str, name: str, body: Json) -> Findings:
         yield Finding(
             section=section, result=Result.OK, message=f"{name} ({running}) and this program ({__version__}) fit"
         )
-
-
-# Rights
-
-
-def _own_rights(asked: Asked, rights: Iterable[tuple[str, str, str]], well: str, hint: str) -> Findings:
-    missing = _missing(asked, OWN_ACCESS, rights, {})
-    section = "rights"
-    if missing:
-        yield Finding(section=section, result=Result.FAILED, message=f"you may not {_some(missing)}", hint=hint)
-    else:
-        yield Finding(section=section, result=Result.OK, message=well)
-
-
-def _namespaced_installer(asked: Asked, watched: Sequence[str]) -> Findings:
-    """Whether the user may install an operator for some namespaces: RBAC lets nobody grant what they do not have."""
-    wanted = [(asked.operator_namespace, NAMESPACED_INSTALLER_RIGHTS + GRANTING_RIGHTS)]
-    wanted += [(each, GRANTING_RIGHTS + NAMESPACED_RIGHTS) for each in watched]
-    missing = [
-        f"{each} in namespace {place}"
-        for place, rights in wanted
-        for each in _missing(asked, OWN_ACCESS, rights, {}, place)
-    ]
-    if missing:
-        yield Finding(
-            section="rights",
-            result=Result.FAILED,
-            message=f"you may not {_some(missing)}",
-            hint="you need the role admin there; and a cluster administrator has to apply deploy/namespaced/cluster, "
-            "once: it lets admins grant what the operator needs",
-        )
-    else:
-        message = f"you may install it in namespace {asked.operator_namespace}, for {_places(watched)}"
-        yield Finding(section="rights", result=Result.OK, message=message)
-
-
-def _operator_rights(asked: Asked, watched: Sequence[str]) -> Findings:
-    section, place = "rights", asked.operator_namespace
-    account = f"system:serviceaccount:{place}:{names.CONTROLLER}"
-    groups = ["system:serviceaccounts", f"system:serviceaccounts:{place}", "system:authenticated"]
-    who = {"user": account, "groups": groups}
-    try:
-        missing = [] if watched else _missing(asked, ANYBODYS_ACCESS, OPERATOR_RIGHTS, who)
-        for each in watched:
-            lacking = _missing(asked, ACCESS_IN_NAMESPACE, NAMESPACED_RIGHTS, who, each)
-            missing += [f"{right} in namespace {each}" for right in lacking]
-    except Rejected:
-        yield _skipped(section, "the operator's rights: you may not ask for those of others")
-        return
-    if missing:
-        yield Finding(
-            section=section,
-            result=Result.FAILED,
-            message=f"{account} may not {_some(missing)}",
-            hint="apply the roles of this version: "
-            + (
-                "deploy/namespaced, or the chart with watchNamespaces"
-                if watched
-                else "kubectl apply -k deploy/base/access"
-            ),
-        )
-    else:
-        where = f" in {_places(watched)}" if watched else ""
-        yield Finding(section=section, result=Result.OK, message=f"{account} has the rights that it needs{where}")
-
-
-def _missing(
-    asked: Asked,
-    resource: Resource,
-    rights: Iterable[tuple[str, str, str]],
-    who: Mapping[str, object],
-    namespace: str = "",
-) -> list[str]:
-    """Return those of *rights* that are denied in *namespace* (empty: in any), as `patch deployments.apps`.
-
-    Raise Rejected where that may not be asked.
-    """
-    cluster = asked.cluster
-    # A question is no change: a dry run would get no answer.
-    answers = [
-        (verb, group, kind, cluster.soon(_may, cluster, resource, (verb, group, kind), who, namespace))
-        for verb, group, kind in rights
-    ]
-    return [f"{verb} {kind}{'.' + group if group else ''}" for verb, group, kind, allowed in answers if not allowed()]
-
-
-def _may(
-    cluster: Cluster, resource: Resource, right: tuple[str, str, str], who: Mapping[str, object], namespace: str
-) -> bool:
-    verb, group, kind = right
-    name, _, subresource = kind.partition("/")
-    attributes = {
-        "verb": verb,
-        "group": group,
-        "resource": name,
-        "subresource": subresource,
-        "namespace": namespace,
-    }
-    body = {
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": {},
-        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}} | dict(who),
-    }
-    place = namespace if resource == ACCESS_IN_NAMESPACE else ""
-    if place:
-        body["metadata"] = {"namespace": place}
-    return bool(at(cluster.create(resource, place, body), "status").get("allowed"))
 
 
 # Admission
@@ -575,7 +373,7 @@ def _admission(asked: Asked, watched: Sequence[str]) -> Findings:
             else "kubectl apply -k deploy/base/access",
         )
     except Rejected:
-        yield _skipped(section, "admission policies: you have no right to read them")
+        yield skipped(section, "admission policies: you have no right to read them")
     else:
         message = "authors of policies must be allowed to update the Deployments that they reach"
         yield Finding(section=section, result=Result.OK, message=message)
@@ -584,12 +382,12 @@ def _admission(asked: Asked, watched: Sequence[str]) -> Findings:
 def _webhook(asked: Asked, watched: Sequence[str]) -> Findings:
     section = "admission"
     if watched:
-        yield _skipped(section, "the webhook: there is none for an operator that serves some namespaces only")
+        yield skipped(section, "the webhook: there is none for an operator that serves some namespaces only")
         return
     try:
         found = asked.cluster.list(WEBHOOKS, label_selector=OURS)
     except Rejected:
-        yield _skipped(section, "webhooks: you have no right to list them")
+        yield skipped(section, "webhooks: you have no right to list them")
         return
     for configuration in found:
         for each in items(configuration, "webhooks"):
@@ -598,7 +396,7 @@ def _webhook(asked: Asked, watched: Sequence[str]) -> Findings:
         is_outside = all(_url_of(each) for configuration in found for each in items(configuration, "webhooks"))
         yield from _certificate(asked, section, is_needed=not is_outside)
     else:
-        yield _skipped(section, "the webhook: it is not installed (it is optional)")
+        yield skipped(section, "the webhook: it is not installed (it is optional)")
 
 
 def _url_of(webhook: Json) -> str:
@@ -621,7 +419,7 @@ def _certificate(asked: Asked, section: str, *, is_needed: bool) -> Findings:
                 hint="apply the manifests of the webhook again: kubectl apply -k deploy/base/admission",
             )
     except Rejected:
-        yield _skipped(section, f"when the webhook's certificate expires: you have no right to read {name}")
+        yield skipped(section, f"when the webhook's certificate expires: you have no right to read {name}")
     else:
         yield certificate_finding(section, secret, asked.cluster.now())
 
@@ -629,7 +427,7 @@ def _certificate(asked: Asked, section: str, *, is_needed: bool) -> Findings:
 def _one_webhook(asked: Asked, section: str, webhook: Json) -> Findings:
     name, service = webhook["name"], at(webhook, "clientConfig", "service")
     if url := _url_of(webhook):
-        yield _skipped(section, f"webhook {name} is at {url}: whether that can be reached only the API server knows")
+        yield skipped(section, f"webhook {name} is at {url}: whether that can be reached only the API server knows")
         return
     if not at(webhook, "clientConfig").get("caBundle"):
         yield Finding(
@@ -643,7 +441,7 @@ def _one_webhook(asked: Asked, section: str, webhook: Json) -> Findings:
     try:
         slices = asked.cluster.list(ENDPOINTS, place, label_selector=f"kubernetes.io/service-name={of}")
     except Rejected:
-        yield _skipped(section, f"whether webhook {name} can be reached: you have no right to list EndpointSlices")
+        yield skipped(section, f"whether webhook {name} can be reached: you have no right to list EndpointSlices")
         return
     ready = sum(bool(at(end, "conditions").get("ready", True)) for each in slices for end in items(each, "endpoints"))
     if not ready:
@@ -673,7 +471,7 @@ def _hanging(asked: Asked, seen: OperatorSeen, watched: Sequence[str]) -> Findin
         except NotFound:
             continue  # the kinds are not there, as has been said
         except Rejected:
-            yield _skipped(section, "what hangs: you have no right to list all policies")
+            yield skipped(section, "what hangs: you have no right to list all policies")
             return
     leaving = [each for each in bodies if "deletionTimestamp" in each["metadata"]]
     for body in leaving:
@@ -737,13 +535,3 @@ def _hanging_namespaces(cluster: Cluster, section: str, leaving: Sequence[Json])
                 message=f"namespace {place} is being deleted, and waits for its policies to go",
                 hint=f"kubectl describe namespace {place}; with an operator running it goes by itself",
             )
-
-
-def _skipped(section: str, message: str) -> Finding:
-    return Finding(section=section, result=Result.SKIPPED, message=message)
-
-
-def _some(found: Sequence[str]) -> str:
-    """Return the first few, and how many more there are."""
-    rest = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-    return ", ".join(found[:MOST_NAMED]) + rest

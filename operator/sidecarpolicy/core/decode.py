@@ -30,7 +30,16 @@ from sidecarpolicy.core.reading import Cursor, InvalidInput, Problem
 from sidecarpolicy.core.record import METADATA, PULL_SECRETS, normpath
 from sidecarpolicy.core.restarts import with_restart
 from sidecarpolicy.core.selection import Operator, Requirement, Selector
-from sidecarpolicy.core.syntax import dns_label, label_key, label_value, unique, unique_values
+from sidecarpolicy.core.syntax import (
+    container_parts,
+    dns_label,
+    encodable,
+    given,
+    label_key,
+    label_value,
+    unique,
+    unique_values,
+)
 from sidecarpolicy.core.tree import Json, at, items, with_items, without_nulls
 from sidecarpolicy.names import Approval, DeletionPolicy, OnFailure, OptOut, Position, Removal, Role, Strategy
 
@@ -88,10 +97,12 @@ def decode_policy(body: Mapping[str, Any], *, strict: bool = True) -> Policy:
         root.field("kind").wrong(f"must be {' or '.join(names.PLURALS)} of {names.API_VERSION}")
         raise InvalidInput(tuple(root.problems))
     cluster_wide = kind == names.CLUSTER_POLICY
-    name = metadata.field("name").text()
-    if not name:
-        metadata.field("name").wrong("must be given")
     spec = root.field("spec")
+    for read in (metadata.field("name"), metadata.field("namespace"), spec):
+        encodable(read)
+    if root.problems:
+        raise InvalidInput(tuple(root.problems))
+    name = given(metadata.field("name"))
     spec.mapping(allowed=SPEC_FIELDS | ({"namespaceSelector"} if cluster_wide else set()))
     selector = _required_selector(spec.field("selector"))
     policy = Policy(
@@ -238,10 +249,9 @@ def _container(cursor: Cursor) -> Json:
         cursor.field("image").wrong("must be given")
     elif image.split() != [image]:  # the API server takes it in a template, and no Pod can be made of that
         cursor.field("image").wrong(f"must have no white space, not {image!r}")
+    container_parts(cursor)
     _mounts_are_apart(cursor.field("volumeMounts"))
-    readiness = cursor.field("readinessProbe")
-    readiness.mapping()
-    readiness.field("timeoutSeconds").integer(1, least=0, most=INT32)
+    cursor.field("readinessProbe").field("timeoutSeconds").integer(1, least=0, most=INT32)
     ports: list[Json] = []
     seen: set[tuple[int, str]] = set()
     for entry in cursor.field("ports").entries():
@@ -313,8 +323,7 @@ def _application(cursor: Cursor, volumes: Cursor) -> Application:
     for listed, key in ((env, "name"), (mounts, "mountPath")):
         unique(listed, key)
         for entry in listed.entries():
-            if not entry.field(key).text():
-                entry.field(key).wrong("must be given")
+            given(entry.field(key))
     _mounts_are_provided(mounts, volumes)
     _mounts_are_apart(mounts)
     unique_values(cursor.field("containers"))

@@ -5,6 +5,7 @@ Named tuples rather than dataclasses: they are keys of every dictionary, and has
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from sidecarpolicy import names
@@ -51,3 +52,10 @@ class WorkloadId(NamedTuple):
         """As people name it: `shop/cart`, and of another kind `StatefulSet shop/cart`."""
         place = f"{self.namespace}/{self.name}"
         return place if self.kind == self._field_defaults["kind"] else f"{self.kind} {place}"
+
+
+def namespaces_in_words(namespaces: Collection[str]) -> str:
+    """Return `namespace shop`, `namespaces bank, shop`, or `the whole cluster` where there are none."""
+    if not namespaces:
+        return "the whole cluster"
+    return f"{'namespace' if len(namespaces) == 1 else 'namespaces'} {', '.join(sorted(namespaces))}"

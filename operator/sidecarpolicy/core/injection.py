@@ -412,18 +412,19 @@ class _Work:
     def _listed(self, live: list[Json], listed: str, *, container: str = "") -> list[Json]:
         if not self._concerns(listed, container):
             return live
-        # Ours go in their own order into the places that ours have now, whoever came first: env may refer backwards.
         wanted: Sequence[Json] = self.wanted_in.get((listed, container), ())
-        if listed == PULL_SECRETS:  # by name: whose they are must not show where two policies share one
-            wanted = sorted(wanted, key=lambda each: str(each["name"]))
         here = self.ours_in.get((listed, container), ())
         identity = IDENTITY[listed]
+        if listed != ENV:
+            standing = [str(name) for each in live if (name := each.get(identity, "")) in here]
+            wanted = _in_one_order(wanted, identity, standing)
         if not here:
             return [*live, *wanted]
         if listed == ENV and wanted:
             own = [each for each in live if each["name"] not in here]
             if _refer_ahead(wanted, live, own):
                 return [*own, *wanted]  # as a fresh injection has it
+        # Ours go in their own order into the places that ours have now, whoever came first: env may refer backwards.
         ours = iter(wanted)
         result: list[Json] = []
         for each in live:
@@ -465,6 +466,17 @@ class _Work:
             entries={policy: entries[policy] for policy in sorted(entries)},
             orphaned=(orphaned - self.ours) & {key for key, _ in template_items(template)} if orphaned else orphaned,
         )
+
+
+def _in_one_order(wanted: Sequence[Json], identity: str, standing: Sequence[str]) -> list[Json]:
+    """Return items of ours of a list whose order means nothing to Kubernetes; *standing*: the names of ours in it now.
+
+    By name, so that whose they are does not show where two policies share one. Where the same ones stand there, they
+    stay in the order in which they are: another order alone would restart Pods for nothing.
+    """
+    by_name = {str(each[identity]): each for each in wanted}
+    order = sorted(by_name)
+    return [by_name[name] for name in (standing if sorted(standing) == order else order)]
 
 
 def _refer_ahead(ours: Sequence[Json], live: Sequence[Json], own: Sequence[Json]) -> bool:

@@ -25,6 +25,7 @@ from sidecarpolicy.core.pod_metadata import NO_METADATA, PodMetadata
 from sidecarpolicy.core.policy import ROLES, Application, Policy
 from sidecarpolicy.core.reading import Cursor
 from sidecarpolicy.core.record import ANNOTATIONS, LABELS, METADATA, PULL_SECRETS
+from sidecarpolicy.core.syntax import container_parts
 from sidecarpolicy.core.times import is_timestamp, seconds_of
 from sidecarpolicy.core.tree import Json, at, compact, items, loaded
 from sidecarpolicy.names import Position, Role
@@ -36,9 +37,6 @@ MOST_DIGITS = 9
 
 # So many of the things that are wrong with a mangled one are named.
 MOST_PROBLEMS = 3
-
-# Fields of a container that are read as mappings, and not only passed on.
-MAPPINGS = ("lifecycle", "livenessProbe", "readinessProbe", "resources", "securityContext", "startupProbe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,14 +280,7 @@ def _sidecar(cursor: Cursor) -> InjectedSidecar:
         _given(cursor.field(field))
     if _given(container.field("name")) != name:
         container.field("name").wrong(f"must be that of the sidecar, {name!r}")
-    for field in MAPPINGS:
-        container.field(field).mapping()
-    for listed, keys in LIST_KEYS.items():
-        for each in container.field(listed).entries():
-            each.mapping()
-            for key in keys:
-                if not isinstance(each.field(key).value, str | int | None):
-                    each.field(key).wrong("must be a string or a number")
+    container_parts(container)
     return InjectedSidecar(
         name=name,
         role=Role(cursor.field("role").choice(Role.CUSTOM)),

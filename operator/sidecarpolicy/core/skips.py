@@ -50,6 +50,7 @@ MARKS = {
     names.SKIP: "annotation",
 }
 OVERRIDES = {f"{names.OVERRIDE}<sidecar>": "annotation"}
+ONE = {"label": "a label", "annotation": "an annotation"}
 TRUTH = ("true", "false")
 
 # What of ours a Pod template has.
@@ -100,6 +101,7 @@ class Subject:
     *account*: whose pull secrets its Pods get, None where they have some of their own. *nodes*: where they may land.
     *violations*: what the API server says of a Pod there with the sidecars of a policy, where it would not have it.
     *idle*: policies of which nothing is there, and that do not come as things are: they take nobody's place.
+    *not_begun*: its owner has paused it before anything was made of it.
     """
 
     workload: Workload
@@ -121,6 +123,7 @@ class Subject:
     nodes: Eligible = NOTHING_SEEN
     violations: Mapping[PolicyId, str] = field(default_factory=dict)
     idle: frozenset[PolicyId] = frozenset()
+    not_begun: bool = False
 
     @cached_property
     def ours(self) -> frozenset[ItemKey]:
@@ -399,8 +402,8 @@ def is_driven(subject: Subject, revision: Revision, above: Sequence[Revision]) -
 
 
 def is_paused(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
-    """Its owner paused it: a change would only wait."""
-    if subject.workload.paused and not subject.applied(revision):
+    """Its owner paused it: a change would only wait. One that has not begun begins with what comes meanwhile."""
+    if subject.workload.paused and not subject.not_begun and not subject.applied(revision):
         return Skip(
             reason=SkipReason.DEPLOYMENT_PAUSED,
             message="the Deployment is paused by its owner; it is changed after `kubectl rollout resume`",
@@ -434,7 +437,8 @@ def has_halted_rollout(subject: Subject, revision: Revision, above: Sequence[Rev
 def would_go_down(subject: Subject, revision: Revision, above: Sequence[Revision]) -> Skip | None:
     """A change would take all of its Pods down at once."""
     allowed = subject.workload.annotations.get(names.ALLOW_DOWNTIME) == "true"
-    if subject.workload.takes_down and not allowed and not subject.applied(revision):
+    takes_down = subject.workload.takes_down and not subject.not_begun
+    if takes_down and not allowed and not subject.applied(revision):
         return Skip(
             reason=SkipReason.DOWNTIME,
             message=f"a change takes all Pods of the Deployment down at once ({subject.workload.takes_down}); "
@@ -606,8 +610,9 @@ def invalid_marks(
     sidecars: Collection[str] | None = None,
     policies: Collection[PolicyId] | None = None,
 ) -> list[str]:
-    """Sentences about labels and annotations under our group that are unknown or have a value that is not allowed.
+    """Sentences about labels and annotations under our group that have no effect.
 
+    They are unknown, one in place of the other, of a value that is not allowed, or contradicted by what goes first.
     *pod_labels* and *pod_annotations*: those of the Pod template, where only `sidecars.dev/inject` and
     `sidecars.dev/skip` mean anything, and where a restart of ours stands. *sidecars*: the names that there are to skip,
     *policies*: those that select the workload, which may be pinned; None where that is not known.
@@ -617,12 +622,18 @@ def invalid_marks(
         for key, value in sorted(marks.items()):
             if not key.startswith(MARKED) or key == names.RECORD:
                 continue
-            if what == "annotation" and key.startswith(names.OVERRIDE):
-                sidecar = key.removeprefix(names.OVERRIDE)
-                found += [f"annotation {key}: {sentence}" for sentence in unknown_sidecar(sidecar, sidecars)]
-            elif MARKS.get(key) != what:
+            is_override = key.startswith(names.OVERRIDE)
+            wanted = "annotation" if is_override else MARKS.get(key)
+            if wanted is None:
                 known = ", ".join(f"{kind} {name}" for name, kind in sorted((MARKS | OVERRIDES).items()))
                 found.append(f"{what} {key}: is not known; known are {known}")
+            elif wanted != what:
+                counts = labels.get(key) if what == "annotation" else None
+                but = f', and the label says "{counts}"' if counts in TRUTH and counts != value else ""
+                found.append(f"{what} {key}: must be {ONE[wanted]}; as {ONE[what]} it has no effect{but}")
+            elif is_override:
+                sidecar = key.removeprefix(names.OVERRIDE)
+                found += [f"annotation {key}: {sentence}" for sentence in unknown_sidecar(sidecar, sidecars)]
             elif key == names.PIN:
                 found += [f"annotation {key}: {sentence}" for sentence in invalid_pins(value, policies)]
             elif key == names.SKIP:
@@ -639,13 +650,29 @@ def invalid_marks(
             elif key != names.INJECT and key.startswith(MARKED) and (what, key) not in OF_TEMPLATES:
                 known = f"known are {names.INJECT} and the annotation {names.SKIP}"
                 found.append(f"{what} {key} of the Pod template: is not known; {known}")
-    return found
+    return [*found, *_contradicted(labels, pod_labels, pod_annotations)]
 
 
-def invalid_namespace_mark(namespace: Namespace) -> str:
-    """A sentence about the namespace's own label where its value is not allowed, or nothing."""
+def _contradicted(
+    labels: Mapping[str, str], pod_labels: Mapping[str, str], pod_annotations: Mapping[str, str]
+) -> Iterator[str]:
+    """A sentence where the annotation of the Pod template says otherwise than a label, which goes first."""
+    said = pod_annotations.get(names.INJECT)
+    for whose, marks in (("the Deployment", labels), ("the Pod template", pod_labels)):
+        if (counts := marks.get(names.INJECT)) not in TRUTH:
+            continue
+        if said in TRUTH and said != counts:
+            yield f'annotation {names.INJECT} of the Pod template: has no effect, the label of {whose} says "{counts}"'
+        return
+
+
+def invalid_namespace_marks(namespace: Namespace) -> Iterator[str]:
+    """Sentences about what a namespace says of injection that has no effect: no label, or a value not allowed."""
     value = namespace.labels.get(names.INJECT)
-    return "" if value is None or value in TRUTH else _untrue(f"label {names.INJECT}", value)
+    if value is not None and value not in TRUTH:
+        yield _untrue(f"label {names.INJECT}", value)
+    if namespace.misplaced:
+        yield f"annotation {names.INJECT}: must be a label; as an annotation it has no effect"
 
 
 def _untrue(what: str, value: str) -> str:

@@ -44,12 +44,17 @@ NO_CONDITION = Condition(status="Unknown", reason="", message="", updated=0.0, c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
-    """What matters of a namespace; *stops*: where it is the operator's own, no workload is changed."""
+    """What matters of a namespace.
+
+    *stops*: where it is the operator's own, no workload is changed. *misplaced*: the label that keeps sidecars out or
+    lets them in is an annotation on it, which has no effect.
+    """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     terminating: bool = False
     stops: bool = False
+    misplaced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +285,7 @@ def namespace_from(body: Mapping[str, Any]) -> Namespace:
         labels=at(metadata, "labels"),
         terminating="deletionTimestamp" in metadata,
         stops=is_on(metadata),
+        misplaced=names.INJECT in at(metadata, "annotations"),
     )
 
 

@@ -7,9 +7,10 @@ connection, and anybody who may write a policy may name what there is not: so th
 more than `MOST_WATCHED` are watched, those of ClusterSidecarPolicies first. The rest is told in the statuses. Of an
 object nothing stays but the hash of its content (`core.configs.hash_of`), by namespace; it is never logged.
 
-Where they cannot be read that is told in the statuses, and it goes on without: what was read before stays
-as it was, and it is tried again. A term of leadership begins with fresh reads of these as well; what cannot be read
-then within a while is not known, so that nobody rolls out by a watch that lags.
+Where they cannot be read that is told in the statuses, and it goes on without: what was read before stays as it was,
+and it is tried again; for want of a right by one name for all of its kind (see `rights`). A term of leadership begins
+with fresh reads of these as well; what cannot be read then within a while is not known, so that nobody rolls out by a
+watch that lags.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.port import Api, Json, Resource
 from sidecarpolicy.engine.reflector import Reflector
 from sidecarpolicy.engine.resources import CONFIG_MAPS, SECRETS
+from sidecarpolicy.engine.rights import Right
 
 RESOURCES = {CONFIG_MAP: CONFIG_MAPS, SECRET: SECRETS}
 
@@ -100,6 +102,7 @@ class ConfigWatches:
     def __init__(self, api: Api, cache: Cache, *, most: int = MOST_WATCHED) -> None:
         self._api, self._cache, self._most = api, cache, most
         self._watches: dict[Place, tuple[Reflector, asyncio.Task[None]]] = {}
+        self._rights: dict[tuple[str, str], Right] = {}  # by kind, and by namespace
         self._left: frozenset[Place] = frozenset()  # too many
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -122,6 +125,8 @@ class ConfigWatches:
         for place in self._watches.keys() - named:
             self._watches.pop(place)[1].cancel()
             cache.forget_config(*place)
+        kinds = {(config.kind, where) for config, where in named}
+        self._rights = {each: self._rights.get(each) or Right() for each in kinds}
         waiting = sorted(named - self._watches.keys(), key=lambda each: (not cache.is_named_for_all(each[0]), each))
         free = self._most - len(self._watches)
         for place in self._left - named:
@@ -138,6 +143,7 @@ class ConfigWatches:
                 namespace=where,
                 field_selector=f"metadata.name={config.name}",
                 may_be_forbidden=True,
+                right=self._rights[config.kind, where],
             )
             reflector.what = f"{reflector.resource.plural} named {where + '/' if where else ''}{config.name}"
             reflector.on_problem = hashes.note_problem

@@ -125,6 +125,11 @@ class Judgement:
         wanted, entry = self.configs.get(policy), self.record.entries.get(policy)
         return changed(entry.config, wanted) if wanted is not None and entry is not None else ()
 
+    @property
+    def decides(self) -> tuple[object, ...]:
+        """What decides what becomes of the workload, beside what is on it already."""
+        return self.verdicts, self.wishes, self.configs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspected:

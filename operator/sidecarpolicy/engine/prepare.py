@@ -25,7 +25,7 @@ from sidecarpolicy.core.pod_security import Question
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import ItemKey, Record, text_of
 from sidecarpolicy.core.revision import Revision
-from sidecarpolicy.core.skips import invalid_marks, invalid_namespace_mark
+from sidecarpolicy.core.skips import invalid_marks, invalid_namespace_marks
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Workload, is_mangled, record_of
@@ -245,8 +245,8 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
         and (update := context.cache.update_revision(policy)) is not None
         and not _goes_at_once(policy, update.revision, judgement, context)
     )
-    labels = context.cache.namespace(workload.id.namespace).labels
-    of_namespace = (labels.get(names.INJECT), calling(labels))
+    namespace = context.cache.namespace(workload.id.namespace)
+    of_namespace = (namespace.labels.get(names.INJECT), namespace.misplaced, calling(namespace.labels))
     mutated, allowed = mutation_of(workload, context) is not None, _allowed_on(workload, judgement, context)
     marks = (workload.labels, workload.annotations, of_namespace, mutated, allowed, context.cache.eligible(workload))
     concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
@@ -293,9 +293,11 @@ def warn(prepared: Prepared, workload: Workload, context: Context) -> frozenset[
         )
     ]
     namespace = context.cache.namespace(workload.id.namespace)
-    if sentence := invalid_namespace_mark(namespace):
-        place = f"namespace {namespace.name}"  # told once for all of its workloads
-        common.append(Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=place))
+    common += (
+        # Told once for all of its workloads.
+        Warned(reason=WarningReason.INVALID_MARK, message=sentence, where=f"namespace {namespace.name}")
+        for sentence in invalid_namespace_marks(namespace)
+    )
     if problem := is_mangled(workload.record):
         common.append(
             Warned(

@@ -10,7 +10,8 @@ It is client-go's reflector without its store. The rules:
 - A kind that is not served is waited for, at the start as well as later (its CRD went away): that is a problem to be
   told, never an empty collection. Only an *optional* kind counts as empty while it is not served, and one that *may be
   forbidden* while it may not be read and never could: what was read once stays, should the right go.
-- Errors back off (1 s … 30 s, with jitter) and are told once each until all is well again.
+- Errors back off (1 s … 30 s, with jitter) and are told once each until all is well again. Where many share a right
+  that is wanting, one asks for it (see `rights`).
 
 It never holds up the loop for long: putting away thousands of objects it lets others run after every few. It measures
 time by the loop only, so it runs in virtual time as well.
@@ -38,6 +39,7 @@ from sidecarpolicy.engine.resources import (
     REVISIONS,
     SERVICE_ACCOUNTS,
 )
+from sidecarpolicy.engine.rights import Right
 from sidecarpolicy.engine.watched import WATCHED
 
 log = logging.getLogger(__name__)
@@ -74,7 +76,7 @@ class Reflector:
 
     *namespace*: keep to those of that one; of every namespace if empty.
     *optional*: while the API server does not serve the kind, there are none of it. *may_be_forbidden*: nor as long as
-    it may not be read. *jitter* gives numbers in [0, 1).
+    it may not be read. *right*: that to read it, where others wait for it too. *jitter* gives numbers in [0, 1).
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Reflector:
         field_selector: str = "",
         optional: bool = False,
         may_be_forbidden: bool = False,
+        right: Right | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._api, self.resource, self._sink = api, resource, sink
@@ -99,6 +102,7 @@ class Reflector:
         if field_selector:
             self._selectors["field_selector"] = field_selector
         self._may_be_forbidden, self._forbidden, self._was_read = may_be_forbidden, False, False
+        self._right, self._may_not_watch = right, False
         self.what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
         self.what += f" in namespace {namespace}" if namespace else ""
         self.synced = asyncio.Event()
@@ -189,13 +193,17 @@ class Reflector:
         if served and self._forbidden and not self._was_read:
             log.info("%s: may be read now", self.what)
         self._was_read = self._was_read or served
+        if served and self._right is not None and not self._may_not_watch:
+            self._right.give()
         self.begun_at = began
         self._recover(served=served)
         self.synced.set()
         for waiting in serving:
             if not waiting.done():
                 waiting.set_result(None)
-        if not served:
+        if not served and self._right is not None:
+            await self._right.wait(self._asked)
+        elif not served:
             await self._sleep(LONGEST_PAUSE)
         return served
 
@@ -241,6 +249,7 @@ class Reflector:
             error = problem
         finally:
             self._stream = None
+        self._note_right_to_watch(error)
         lived = loop.time() - (self._opened_at if error else began) >= LIVED
         if self._heard or lived:
             self._failures = 0
@@ -267,6 +276,7 @@ class Reflector:
             async for event in events:
                 if self._opened_at == math.inf:
                     self._opened_at = loop.time()
+                    self._note_right_to_watch(None)
                     self._recover()
                 if event.type == "DELETED":
                     self._sink.drop(self.resource, event.object)
@@ -277,6 +287,13 @@ class Reflector:
                 number += 1
                 if number % SLICE == 0:
                     await asyncio.sleep(0)
+
+    def _note_right_to_watch(self, error: ApiError | None) -> None:
+        """Take in how a watch went: who may LIST may still not be allowed to watch, and does not have the right."""
+        may_not = error is not None and error.status == FORBIDDEN
+        if self._right is not None and self._may_not_watch and error is None:
+            self._right.give()
+        self._may_not_watch = may_not or (self._may_not_watch and error is not None)
 
     def _fail(self, error: ApiError, *, quietly: bool = False) -> None:
         """Count a failure and say what the problem is, in the log once until all is well again."""
@@ -302,6 +319,9 @@ class Reflector:
     async def _pause(self, error: ApiError | None = None) -> None:
         """Wait as many failures in a row and the server want it; not at all where nothing has failed."""
         if not self._failures:
+            return
+        if error is not None and error.status == FORBIDDEN and self._right is not None:
+            await self._right.wait(self._asked)
             return
         seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10)) * (0.75 + self._jitter() / 2)
         wish = error.retry_after if isinstance(error, Transient) else None

@@ -20,7 +20,7 @@ from sidecarpolicy.core.nodes import Eligible
 from sidecarpolicy.core.opt_out import opts_out
 from sidecarpolicy.core.pins import pins_of
 from sidecarpolicy.core.pod_security import Question, question
-from sidecarpolicy.core.progress import facts_of
+from sidecarpolicy.core.progress import facts_of, observed
 from sidecarpolicy.core.pull_secrets import account_on
 from sidecarpolicy.core.record import PULL_SECRETS, Record
 from sidecarpolicy.core.restarts import has_restart
@@ -52,6 +52,7 @@ class _Basis(NamedTuple):
     namespace: Namespace
     autoscalers: Sequence[Autoscaler]
     driver: str
+    not_begun: bool
     nodes: Eligible
     violations: Mapping[PolicyId, str]
     configs: dict[PolicyId, Wanted]
@@ -142,6 +143,7 @@ def _basis_of(workload: Workload, context: Context) -> _Basis:
         namespace=cache.namespace(workload.id.namespace),
         autoscalers=cache.autoscalers(workload.id),
         driver=cache.driver(workload.id),
+        not_begun=workload.paused and observed(workload, cache.children(workload)).not_begun,
         nodes=cache.eligible(workload),
         violations={
             policy: known.words
@@ -205,6 +207,7 @@ def _subject(
         nodes=basis.nodes,
         violations=basis.violations,
         idle=basis.idle,
+        not_begun=basis.not_begun,
     )
 
 

@@ -8,6 +8,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core import counting
 from sidecarpolicy.core.approvals import APPROVAL, approvals
 from sidecarpolicy.core.configs import SECRET
+from sidecarpolicy.core.identity import namespaces_in_words
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.rendering import dropped_fields, lacks_gate
 from sidecarpolicy.core.revision import revision_name
@@ -93,9 +94,8 @@ def warnings_of(cached: CachedPolicy, context: Context) -> list[Warned]:
 
 def _unseen(served: Set[str]) -> str:
     """What an operator that serves some namespaces only cannot see, and what follows from that."""
-    places = "namespace " if len(served) == 1 else "namespaces "
     return (
-        f"the operator serves {places}{', '.join(sorted(served))} only and may not read what is in no namespace, so it "
+        f"the operator serves {namespaces_in_words(served)} only and may not read what is in no namespace, so it "
         "is unknown: nodes (a kubelet older than 1.29 is not noticed), the labels of namespaces (one that opts out has "
         "no effect, and no rule of Pod Security is known before a rollout fails), and ClusterSidecarPolicies (they "
         "are not served)"

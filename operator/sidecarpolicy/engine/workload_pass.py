@@ -213,7 +213,7 @@ class WorkloadPass:
         judgement = judged(after, context)
         as_sent = after.content.template == prepared.composed.template
         as_sent = as_sent and (after.record or "") == prepared.record
-        if as_sent and judgement.verdicts == prepared.judgement.verdicts:
+        if as_sent and judgement.decides == prepared.judgement.decides:
             # Composing it again would give the same (a law of `core.injection`): no need to.
             remembered.settled = settled_key(after, judgement, context)
             self._note_inspection(replace(prepared, workload=after, judgement=judgement), after)

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 
 from yaml import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from sidecarpolicy.manifests.values import MERGE, key_of
+from sidecarpolicy.manifests.values import MERGE, Unreadable, key_of
 
 Path = tuple[str | int, ...]
 
@@ -117,7 +117,11 @@ class Places:
         return [found.end() for found in BREAK.finditer(self.text)]
 
     def content(self, node: Node) -> int:
-        """Return where *node* begins after its anchor and tag."""
+        """Return where *node* begins after its anchor and tag; those before the first key on its line are the key's."""
+        if isinstance(node, MappingNode) and node.value and not is_flow(node):
+            first = int(node.value[0][0].start_mark.index)
+            if first >= node.start_mark.index:  # no alias
+                return first
         return _PROPERTIES.match(self.text, node.start_mark.index, node.end_mark.index).end()  # type: ignore[union-attr]
 
     def end(self, node: Node) -> int:
@@ -242,8 +246,11 @@ def is_merge(key: Node) -> bool:
 
 
 def name_of(key: Node) -> str:
-    """Return the name under which a key is known; none for a collection."""
-    return key_of(key) if type(key) is ScalarNode else ""
+    """Return the name under which a key is known; none for a collection, or for what JSON cannot have as a key."""
+    try:
+        return key_of(key) if type(key) is ScalarNode else ""
+    except Unreadable:  # in another object, of which that is told
+        return ""
 
 
 def is_flow(node: Node) -> bool:

@@ -249,7 +249,13 @@ def _style_around(nodes: Sequence[Node]) -> Style:
         if not isinstance(node, MappingNode) or is_flow(node):
             continue
         for key, value in node.value:
-            if isinstance(value, ScalarNode) or is_flow(value) or value.start_mark.index < key.start_mark.index:
+            is_alias, shares_line = (
+                value.start_mark.index < key.start_mark.index,
+                value.start_mark.line == key.start_mark.line,
+            )
+            if (
+                isinstance(value, ScalarNode) or is_flow(value) or is_alias or shares_line
+            ):  # with its anchor, or its tag
                 continue
             deeper = value.start_mark.column - key.start_mark.column
             if isinstance(value, SequenceNode):

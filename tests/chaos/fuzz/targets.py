@@ -25,7 +25,7 @@ from sidecarpolicy.core.decode import decode_policy, decode_selector
 from sidecarpolicy.core.injection import eject, inject
 from sidecarpolicy.core.reading import Cursor, InvalidInput
 from sidecarpolicy.core.record import Mangled, Record, parse, text_of
-from sidecarpolicy.core.rendering import offline
+from sidecarpolicy.core.rendering import canonical_request, offline
 from sidecarpolicy.core.revision import (
     StoredRevision,
     current_revision,
@@ -198,6 +198,7 @@ def _policy(body: Any) -> None:
         assert error.problems, "an error without a problem"
         assert all(each.path and each.message for each in error.problems), f"no path: {error.problems}"
         return
+    canonical_request(policy, "shop")
     revision = offline(policy)
     template, record = inject(TEMPLATE, [revision], Record())
     assert inject(template, [revision], record) == (template, record), "injecting twice is not injecting once"

@@ -10,6 +10,9 @@ the owner's began. So one that began within `patience`, the Deployment's own wai
 *on top* of ours (a rollout that goes on for longer than that without being over shows by its old Pods). Nothing of
 this is remembered, so a restart changes nothing; the step's time stands in the record.
 
+**Created paused.** As long as a new Deployment is paused its controller makes no ReplicaSet (`sync`,
+pkg/controller/deployment): it is as one without replicas, and still new however long that takes.
+
 **What has never come up.** Where no old Pods are left (strategy Recreate, a Deployment that was unhealthy before) or
 there never were any (a Deployment that its owner has restored), whatever somebody changes looks like a rollout of
 theirs on top of one of ours that is over. The condition Available tells better: where it is False since before the
@@ -191,10 +194,11 @@ def observe(
     if stepped > now + patience:  # not believed: somebody wrote it, or a clock was wrong
         stepped = 0.0
     replaced = _replaced(ordered, stepped)
-    complete = is_complete(workload, replaced)
+    not_begun = workload.paused and not (ordered or own.revision or own.status_replicas)
+    complete = is_complete(workload, replaced) or not_begun
     made = newest is not None and rolled(newest.record, policy) == rolled(workload.record, policy)
     bound = patience + own.min_ready + soak
-    new_until = _new_until(workload, ordered, patience)
+    new_until = None if not_begun else _new_until(workload, ordered, patience)
     new = _never_available(own, ordered) and (new_until is None or now < new_until)
     progressed = _progressed(workload, newest, stepped)
     gives_up = None if _tells(own) or complete or progressed is None else progressed + patience + own.min_ready
@@ -206,8 +210,9 @@ def observe(
         ours=is_ours(workload, ordered, policy),
         arrived=complete and (made or newest is None or rolled(workload.record, policy) is None),
         moving=not complete and not stands,
-        empty=own.replicas == 0,
+        empty=own.replicas == 0 or not_begun,
         paused=workload.paused,
+        not_begun=not_begun,
         was_complete=made and _was_complete(workload, ordered),
         new=new,
         available=own.available.status == "True",

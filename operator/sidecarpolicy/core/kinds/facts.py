@@ -19,7 +19,8 @@ class Facts:
     *ours*: the last change of its Pods was the policy's. *arrived*: it is complete, and its Pods bear what the record
     has of the policy. *moving*: a rollout, whoever's, still goes on: neither complete nor given up nor paused.
     *empty*: it has no Pods, so a change of it starts nothing and proves nothing. *paused*: its owner has paused it, and
-    a rollout goes no further, whoever's it is.
+    a rollout goes no further, whoever's it is. *not_begun*: its owner has paused it before anything was made of it, so
+    it is empty, and its first Pods will be of whatever its template is then.
 
     *was_complete*: its controller has not seen its newest change yet (a scaling, an annotation, or an owner's rollout,
     which shows only then), and before that all its Pods bore what the record has of the policy, and were complete.
@@ -51,6 +52,7 @@ class Facts:
     available: bool
     unhealthy: bool
     paused: bool = False
+    not_begun: bool = False
     was_complete: bool = False
     completed: float = 0.0
     exact: bool = True
