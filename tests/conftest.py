@@ -25,6 +25,11 @@ from tests.running import Operator
 from tests.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 ROOT = Path(__file__).parent.parent
+
+# Where Python writes no bytecode, as in many images of it, every program that a test starts compiles all that it
+# imports: more than half of what the start of an operator costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 OPERATOR = "sidecarpolicy"
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
 
