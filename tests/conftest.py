@@ -25,6 +25,11 @@ from tests.running import Operator
 from tests.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 ROOT = Path(__file__).parent.parent
+
+# Where Python writes no bytecode, as in many images of it, every program that a test starts compiles all that it
+# imports: more than half of what the start of an operator costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 OPERATOR = "sidecarpolicy"
 OPERATOR_NAMESPACE = "sidecarpolicy-system"
 
@@ -93,7 +98,17 @@ def kubeconfig_of(
 
 
 @pytest.fixture(scope="session")
-def operator(operator_kubeconfig: Path) -> Iterator[Operator]:
-    """The operator, running for the whole session; a test that stops it starts it again."""
-    with Operator(operator_kubeconfig) as running:
-        yield running
+def operator_of_the_session(operator_kubeconfig: Path) -> Iterator[Operator]:
+    """The operator, not started yet."""
+    made = Operator(operator_kubeconfig)
+    yield made
+    made.stop()
+    made.forget()
+
+
+@pytest.fixture
+def operator(operator_of_the_session: Operator) -> Operator:
+    """The operator, running. It runs on from test to test, and is started again after those that run their own."""
+    if not operator_of_the_session.started:
+        operator_of_the_session.start()
+    return operator_of_the_session

@@ -64,6 +64,11 @@ class Operator:
             raise RuntimeError(f"the operator has ended with {self._process.returncode}:\n{self.log}")
         return "leading: looking at" in self.log
 
+    @property
+    def started(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self._process is not None
@@ -102,4 +107,8 @@ class Operator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove its log."""
         self._log.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
@@ -33,14 +33,10 @@ def verb(fleet: Fleet) -> Command:
 
 
 @pytest.fixture
-def alone(cluster: localcluster.Cluster, namespace: str) -> Iterator[Fleet]:
-    """An empty namespace, and no operator: the test runs its own. Any that runs is stopped meanwhile."""
-    stopped = list(Operator.running)
-    for each in stopped:
-        each.stop()
-    yield Fleet(cluster, namespace)
-    for each in stopped:
-        each.start()
+def alone(cluster: localcluster.Cluster, namespace: str, operator_of_the_session: Operator) -> Fleet:
+    """An empty namespace, and no operator: the test runs its own."""
+    operator_of_the_session.stop()
+    return Fleet(cluster, namespace)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

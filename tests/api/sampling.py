@@ -23,7 +23,7 @@ from tests.api.replay import Replay
 from tests.builders import Manifest
 from tests.kube import SidecarPolicy
 
-PERIOD = 0.04
+PERIOD = 0.1
 """Seconds between two samples of what does not change."""
 CLOCK_TOLERANCE = 0.2
 COUNTED = ("matched", "pending", "progressing", "updated", "available")

@@ -62,16 +62,14 @@ def namespace(api: pykube.HTTPClient) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def operator_with_certificates(cluster: localcluster.Cluster, operator_kubeconfig: Path) -> Iterator[Operator]:
+def operator_with_certificates(
+    cluster: localcluster.Cluster, operator_kubeconfig: Path, operator_of_the_session: Operator
+) -> Iterator[Operator]:
     """An operator that makes the certificates, with the right to."""
     grant(cluster)
-    stopped = list(Operator.running)
-    for each in stopped:
-        each.stop()
+    operator_of_the_session.stop()
     with Operator(operator_kubeconfig, "--admission-certificates") as running:
         yield running
-    for each in stopped:
-        each.start()
 
 
 @pytest.fixture(scope="module")

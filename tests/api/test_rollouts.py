@@ -18,8 +18,8 @@ from tests.fleet import Fleet, delete_admission_rule, image_of, init_names, trac
 from tests.polling import poll
 from tests.running import Operator
 
-MANY = 30
-BUDGET = 3  # 10 % of them
+MANY = 20
+BUDGET = 2  # 10 % of them
 
 
 def carts(namespace: str, count: int = MANY, **changes: Any) -> list[Manifest]:

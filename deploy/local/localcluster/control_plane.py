@@ -26,6 +26,9 @@ _SERVER_NAMES = (
     "kubernetes.default.svc.cluster.local",
 )
 
+_ENVIRONMENT = {"GOGC": "200"}
+"""Heaps are small here: with Go's default a good part of the time goes into collecting them over and over."""
+
 PORTS = ("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
 """What a control plane needs a port for (see node.py for the node's)."""
 
@@ -164,7 +167,7 @@ def kube_apiserver(plan: Plan) -> Command:
         **reconciler,
     )
     # busybox in a Pod names no signature algorithms, which means SHA-1, which Go refuses by default.
-    return replace(command, environment={"GODEBUG": "tlssha1=1"})
+    return replace(command, environment={**command.environment, "GODEBUG": "tlssha1=1"})
 
 
 def kube_controller_manager(plan: Plan) -> Command:
@@ -214,4 +217,5 @@ def _command(plan: Plan, program: str, **flags: str) -> Command:
             str(plan.programs[program]),
             *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()),
         ),
+        environment=_ENVIRONMENT,
     )
