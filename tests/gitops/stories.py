@@ -48,8 +48,15 @@ apps = st.builds(
     container=st.sampled_from(["app", "app", "app", "main"]),
 )
 writes = st.builds(Writes, st.sampled_from(How), apps)
-edits = st.builds(Edits, POLICIES, image=IMAGES, init=st.booleans(), extras=st.booleans(), restarts=st.booleans())
-configures = st.builds(Configures, st.sampled_from(["1", "2", "3", None]), later=st.booleans())
+edits = st.builds(
+    Edits,
+    POLICIES,
+    image=IMAGES,
+    init=st.booleans(),
+    extras=st.booleans(),
+    restarts=st.sampled_from([True, True, False]),
+)
+configures = st.builds(Configures, st.sampled_from(["1", "2", "2", "3", "3", None]), later=st.booleans())
 marks = st.one_of(
     st.builds(OptsOut, st.sampled_from(["false", "true", None])),
     st.builds(Annotates, st.just(names.SKIP), st.sampled_from([None, "proxy", "logger", "proxy,logger"])),
@@ -70,8 +77,12 @@ stories = st.builds(
     Story,
     st.booleans(),
     st.tuples(
-        edits, st.lists(deeds, max_size=10), st.sampled_from([(), (), (), (Restarts(),)]), st.lists(deeds, max_size=3)
-    ).map(lambda parts: (parts[0], *parts[1], *parts[2], *parts[3])),
+        st.sampled_from([(), (Configures("1"),), (Configures("1"),)]),
+        edits.map(lambda edit: (edit,)),
+        st.lists(deeds, max_size=10),
+        st.sampled_from([(), (), (), (Restarts(),)]),
+        st.lists(deeds, max_size=3),
+    ).map(lambda parts: tuple(deed for part in parts for deed in part)),
 )
 
 
