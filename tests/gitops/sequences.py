@@ -50,7 +50,7 @@ from tests.polling import poll
 from tests.running import Operator
 
 PATIENCE = 90.0
-SELDOM = 0.5
+SELDOM = 1.0
 """Many look at the same time."""
 RESTARTING = threading.Lock()
 QUICK = {"minReadySeconds": 0}
@@ -554,7 +554,7 @@ def written(cluster: localcluster.Cluster, how: How, *manifests: Manifest) -> st
         How.SERVER_SIDE: ("apply", "--server-side", "--force-conflicts"),
         How.REPLACE: ("replace",),
     }[how]
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    text = "\n---\n".join(map(json.dumps, manifests))  # with a List kubectl reads the whole of OpenAPI v2
 
     def asked() -> str:
         answer = cluster.kubectl(*verb, "--filename=-", input=text, check=False)
