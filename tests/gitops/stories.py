@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -105,6 +105,11 @@ def failures(numbers: Iterable[int], places: Places, operator: Operator, at_once
     stories = {number: drawn(number) for number in numbers}
     with ThreadPoolExecutor(at_once) as pool:
         played = {number: pool.submit(play, story, places, operator) for number, story in stories.items()}
+        try:
+            wait(played.values())
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # those that have begun are played to their end
+            raise
     errors = {number: future.exception() for number, future in played.items()}
     return {
         number: f"story {number}: {stories[number]}\n{error}" for number, error in errors.items() if error is not None
