@@ -93,13 +93,14 @@ class Shelf:
         if self._listed is not None:
             self._listed.discard(body["metadata"]["name"])
 
-    def end(self, resource: Resource, version: str, namespace: str) -> None:
+    def end(self, resource: Resource, version: str, namespace: str) -> bool:
         assert self._listed is not None
         assert version or not self._listed
         for name in self.bodies.keys() - self._listed:
             del self.bodies[name]
         self._listed = None
         self.lists += 1
+        return True
 
     def values(self) -> dict[str, str]:
         return {name: body["data"]["x"] for name, body in self.bodies.items()}

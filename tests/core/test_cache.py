@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
+from sidecarpolicy.core.kinds.deployment import own_of
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.port import Resource
@@ -48,12 +49,12 @@ def versions(cache: Cache) -> dict[str, int]:
     return {workload.name: found.version for workload, found in cache.workloads.items()}
 
 
-def listed(cache: Cache, version: int, *bodies: Json, resource: Resource = DEPLOYMENTS) -> None:
-    """Take in a whole LIST."""
+def listed(cache: Cache, version: int, *bodies: Json, resource: Resource = DEPLOYMENTS) -> bool:
+    """Take in a whole LIST; return whether it stands."""
     cache.begin(resource)
     for body in bodies:
         cache.put(resource, body)
-    cache.end(resource, str(version))
+    return cache.end(resource, str(version))
 
 
 def test_what_a_list_does_not_have_is_gone() -> None:
@@ -87,7 +88,6 @@ def test_what_is_older_is_ignored() -> None:
     cache.put(DEPLOYMENTS, at(7))
     cache.put(DEPLOYMENTS, at(6))
     cache.drop(DEPLOYMENTS, at(5))
-    listed(cache, 8, at(6))
     assert versions(cache) == {"cart": 7}
     assert told.keys == set()
     cache.drop(DEPLOYMENTS, at(8))
@@ -109,12 +109,54 @@ def test_a_list_that_is_older_than_the_one_before_is_the_truth() -> None:
     listed(cache, 100, at(90), at(95, "till"), at(99, "new"))
     cache.drop(DEPLOYMENTS, at(101, "loan"))
     told = cache.listener = Told()
-    listed(cache, 50, at(40), at(45, "loan"), at(99, "new"))
+    restored = at(40), at(45, "loan"), at(99, "new", replicas=7)
+    assert not listed(cache, 50, *restored), "there has to be another one, for of the same number may be another"
+    assert listed(cache, 50, *restored)
     assert versions(cache) == {"cart": 40, "loan": 45, "new": 99}
-    assert {each.name for each in told.keys} == {"cart", "till", "loan"}
+    assert own_of(cache.workloads[WorkloadId(namespace="shop", name="new")]).replicas == 7
+    assert {each.name for each in told.keys} == {"cart", "till", "loan", "new"}
     cache.put(DEPLOYMENTS, at(51))
     cache.drop(DEPLOYMENTS, at(52, "loan"))
     assert versions(cache) == {"cart": 51, "new": 99}, "events go on from there"
+
+
+def test_versions_that_have_grown_again_since_a_backup_are_noticed_by_a_single_object() -> None:
+    """What was known at 99 cannot be older in a LIST of 100, whatever happened since."""
+    cache = Cache(SYSTEM)
+    listed(cache, 99, at(90, "till"), at(99))
+    cache.drop(DEPLOYMENTS, at(100, "loan"))
+    assert not listed(cache, 110, at(90, "till"), at(70)), "it was changed before"
+    assert listed(cache, 111, at(90, "till"), at(70))
+    assert versions(cache) == {"till": 90, "cart": 70}
+    cache.drop(DEPLOYMENTS, at(115))
+    assert not listed(cache, 120, at(90, "till"), at(70)), "it was deleted before"
+    assert listed(cache, 120, at(90, "till"), at(70))
+    assert versions(cache) == {"till": 90, "cart": 70}
+
+
+def test_a_single_read_shows_that_history_went_backwards_as_well() -> None:
+    cache = Cache(SYSTEM)
+    cache.put(DEPLOYMENTS, at(9))
+    cache.put(DEPLOYMENTS, at(5), read_at="8")
+    assert versions(cache) == {"cart": 9}, "the answer is late"
+    cache.put(DEPLOYMENTS, at(5), read_at="9")
+    assert versions(cache) == {"cart": 5}
+
+
+def test_what_changes_while_a_list_is_told_is_no_sign_of_a_backup() -> None:
+    """A LIST as a stream tells what changes meanwhile, and the answer to our own write may be there before."""
+    cache = Cache(SYSTEM)
+    listed(cache, 8, at(7))
+    cache.begin(DEPLOYMENTS)
+    cache.put(DEPLOYMENTS, at(9))
+    cache.put(DEPLOYMENTS, at(7))
+    cache.put(DEPLOYMENTS, at(9))
+    assert cache.end(DEPLOYMENTS, "9")
+    cache.begin(DEPLOYMENTS)
+    cache.put(DEPLOYMENTS, at(12))
+    cache.put(DEPLOYMENTS, at(9))
+    assert cache.end(DEPLOYMENTS, "11")
+    assert versions(cache) == {"cart": 12}
 
 
 def test_an_optional_kind_that_is_not_served_is_empty() -> None:

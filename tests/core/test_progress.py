@@ -42,10 +42,25 @@ def conditions(
 
 
 def seen(
-    workload: Workload, *replica_sets: Child, now: float = 0, update: str | None = "web-b", cleared_at: float = 0
+    workload: Workload,
+    *replica_sets: Child,
+    now: float = 0,
+    update: str | None = "web-b",
+    cleared_at: float = 0,
+    uncrashed_at: float = 0,
 ) -> Target:
     """Where the workload stands, *now* seconds after START."""
-    return target(WEB, update, workload, replica_sets, None, rollout=ROLLOUT, now=START + now, cleared_at=cleared_at)
+    return target(
+        WEB,
+        update,
+        workload,
+        replica_sets,
+        None,
+        rollout=ROLLOUT,
+        now=START + now,
+        cleared_at=cleared_at,
+        uncrashed_at=uncrashed_at,
+    )
 
 
 def facts(workload: Workload, replica_sets: Sequence[Child] = (), *, now: float = 0) -> Facts:
@@ -263,9 +278,47 @@ def test_a_workload_that_loses_its_availability_while_it_is_watched_fails_in_the
 
 
 def test_a_node_lost_later_makes_nothing_in_flight() -> None:
-    lost = a_workload(record=B, status=(2, 2, 0), conditions=conditions(updated=100, available="False", changed=900))
-    after = seen(lost, *OVER, now=1000)
+    """Once its Pods have been looked at: they could be crashing."""
+    after = seen(lost_at(900), *OVER, now=1000, cleared_at=START + 901)
     assert (after.state, after.holds_slot, after.busy, after.available) == (State.UPDATED, False, False, False)
+    assert (after.suspect, after.evidence) == (False, True)
+    current = target(WEB, "web-b", lost_at(900), OVER, None, rollout=ROLLOUT, now=START + 901, current="web-b")
+    assert (current.suspect, current.holds_slot) == (False, False), "it has been rolled out completely"
+
+
+@pytest.mark.parametrize("lost", [400, 900, 9_000])
+def test_what_is_lost_after_its_soak_is_looked_at_at_once_and_once_more_where_it_lasts(lost: int) -> None:
+    found = seen(lost_at(lost), *OVER, now=lost + 1)
+    assert (found.suspect, found.failing, found.late_at) == (True, False, None)
+    assert (found.state, found.holds_slot, found.evidence) == (State.PROGRESSING, True, False)
+    cleared = seen(lost_at(lost), *OVER, now=lost + 3, cleared_at=START + lost + 2)
+    assert (cleared.suspect, cleared.holds_slot, cleared.evidence) == (False, False, True)
+    assert cleared.looks_again == START + lost + 600
+    lasting = seen(lost_at(lost), *OVER, now=lost + 600, cleared_at=START + lost + 2)
+    assert (lasting.suspect, lasting.failing, lasting.late_at) == (True, False, START + lost + 600)
+    owners = seen(lost_at(lost), *OVER, now=lost + 602, cleared_at=START + lost + 601)
+    assert (owners.suspect, owners.failing, owners.counts, owners.looks_again) == (False, False, False, None)
+
+
+def test_what_starts_on_another_node_is_lost_as_long_as_none_of_ours_has_crashed() -> None:
+    starting = seen(lost_at(400), *OVER, now=403, uncrashed_at=START + 402)
+    assert (starting.suspect, starting.holds_slot) == (False, False)
+    lasting = seen(lost_at(400), *OVER, now=1000, uncrashed_at=START + 1000)
+    assert lasting.suspect, "it has had its time to start"
+
+
+def test_what_was_scaled_up_from_none_is_watched_like_a_first_start() -> None:
+    """It proved nothing without Pods, and its first ones may come long after the step."""
+    up = a_workload(record=B, status=(2, 2, 0), conditions=conditions(updated=100, available="False", changed=9_000))
+    assert seen(up, *OVER, now=9_001, cleared_at=START + 9_001).looks_again == START + 9_600
+    assert seen(up, *OVER, now=9_600, cleared_at=START + 9_001).suspect
+
+
+def lost_at(changed: float) -> Workload:
+    """One that was complete at 100, and is not available since *changed*."""
+    return a_workload(
+        record=B, status=(2, 2, 0), conditions=conditions(updated=100, available="False", changed=changed)
+    )
 
 
 def test_a_new_one_is_busy_with_nothing_but_another_policys_own_rollout() -> None:

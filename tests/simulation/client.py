@@ -154,24 +154,27 @@ class Client:
 
     async def list_in(
         self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
-    ) -> Sequence[Json]:
+    ) -> Page:
         """A small LIST."""
         if field_selector.startswith("metadata.name="):
             wanted = field_selector.partition("=")[2]
 
-            def one() -> Sequence[Json]:
+            def one() -> Page:
                 found = self.server.find(resource, namespace, wanted)
-                return [found] if found is not None else []
+                return self._page([found] if found is not None else [])
 
             return await self._request("list", resource, namespace, wanted, one)
         assert not field_selector or field_selector.startswith("regarding.name=")
         name = field_selector.partition("=")[2]
 
-        def look() -> Sequence[Json]:
+        def look() -> Page:
             found = self.server.every(resource, namespace, label_selector)
-            return [each for each in found if not name or at(each, "regarding").get("name") == name]
+            return self._page([each for each in found if not name or at(each, "regarding").get("name") == name])
 
         return await self._request("list", resource, namespace, "", look)
+
+    def _page(self, items: Sequence[Json]) -> Page:
+        return Page(items=items, resource_version=str(self.server.version))
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """One object."""

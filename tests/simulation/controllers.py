@@ -32,8 +32,8 @@ class Behaviour:
     *breaks*: revisions (`web-b`; "" for none at all) with which it never completes; *crashes*: with which it completes
     and is lost right after. *bad_versions*: those of its owner with which it never completes. *last_words*: of a
     container that crashes. *unwell*: it was broken before anybody came, so its own container is the one that crashes
-    (as it is where it also breaks with nothing of ours). *done*: ticks of the rollout that goes on;
-    *rolling*: one has begun, and has not completed.
+    (as it is where it also breaks with nothing of ours). *starting*: its sidecars are starting. *done*: ticks of the
+    rollout that goes on; *rolling*: one has begun, and has not completed.
     """
 
     ticks: int = 2
@@ -42,6 +42,7 @@ class Behaviour:
     bad_versions: frozenset[int] = frozenset()
     last_words: str = ""
     unwell: bool = False
+    starting: bool = False
     done: int = 0
     rolling: bool = False
 
@@ -232,6 +233,9 @@ class Controllers:
 
     def recover(self, body: Json) -> None:
         """Its Pods are all there again, unless a rollout has yet to bring them."""
+        if not is_observed(body):
+            self.roll(body)
+            body = self.server.get(DEPLOYMENTS, body["metadata"]["namespace"], body["metadata"]["name"])
         if self.behaviours[body["metadata"]["namespace"], body["metadata"]["name"]].rolling:
             return
         there = ("True", "MinimumReplicasAvailable")
@@ -422,7 +426,11 @@ class Controllers:
                 "ownerReferences": [{"kind": "ReplicaSet", "uid": newest["metadata"]["uid"], "controller": True}],
             },
             "status": {
-                "initContainerStatuses": [_container_status(each, behaviour.last_words, broken=ours) for each in inits],
+                "initContainerStatuses": [
+                    _container_status(each, behaviour.last_words, broken=ours)
+                    | ({"ready": False, "started": False} if behaviour.starting else {})
+                    for each in inits
+                ],
                 "containerStatuses": [
                     _container_status(each, behaviour.last_words, broken=theirs) for each in containers
                 ],

@@ -18,11 +18,12 @@ from sidecarpolicy.names import OnFailure, Removal, Strategy
 from tests.simulation.deeds import Deed
 from tests.simulation.fleets import CANARY, EARLY
 from tests.simulation.loop import HotLoop
-from tests.simulation.people import anybody, author, owner, rivals
+from tests.simulation.people import anybody, author, nodes, owner, rivals
 from tests.simulation.playing import Play
 from tests.simulation.troubles import trouble
 
 PEOPLE = (*author.choices, *anybody.choices, *owner.choices)
+BAD = ("a node is lost", "an owner ships a bad image")
 KINDS = (*("",) * 8, "no deadline", "waits long", "no history", "recreates")
 
 
@@ -129,6 +130,22 @@ def history(seed: int, *, troubled: bool = True) -> History:
         replicas=random.choice([1, 1, 1, 2]),
         limit=random.choice([10, 10, 10, 1, 0]),
     )
+
+
+def healthy(seed: int) -> History:
+    """A history in which nothing is wrong with any revision; people do the same, and nodes are drained.
+
+    No node is lost for good, and no owner ships a bad image: in one rollout with a step it cannot be told from it.
+    """
+    found, random = history(seed, troubled=False), Random(seed + 3)
+    fleet = tuple(replace(each, breaks=frozenset(), crashes=frozenset()) for each in found.fleet)
+    drained = [
+        Deed(tick=random.randint(2, 40), what=random.choice(nodes.choices), number=random.randint(0, 9))
+        for _ in range(random.randint(1, 6))
+    ]
+    kept = [each for each in found.deeds if each.what not in BAD]
+    deeds = sorted([*kept, *drained], key=lambda each: each.tick)
+    return replace(found, fleet=fleet, deeds=tuple(deeds))
 
 
 def _shape(random: Random, number: int, current: str | None, update: str, cluster_wide: bool) -> Shape:

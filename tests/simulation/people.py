@@ -29,6 +29,9 @@ owner = Acts()
 rivals = Acts()
 """One of two policies with a sidecar of one name comes or goes; only where there are two such."""
 
+nodes = Acts()
+"""They need a Deployment; nobody does them."""
+
 LONG_TICKS = 60
 
 
@@ -362,6 +365,22 @@ def _pause_deployment(play: Play, deed: Deed) -> None:
 def _lose_a_node(play: Play, deed: Deed) -> None:
     if play.one(deed).complete:
         play.one(deed).lose_a_node()
+
+
+@nodes("a node is drained, and Pods start elsewhere")
+def _drain(play: Play, deed: Deed) -> None:
+    one = play.one(deed)
+    if not (one.complete and one.healthy and one.replicas):
+        return
+    one.starting = True
+    one.lose_a_node()
+
+    def started() -> None:
+        one.starting = False
+        if one in play.world.deployments:
+            play.world.controllers.recover(one.body)
+
+    play.later(deed.tick + 2, started)
 
 
 def _without_inits(body: Json) -> Json:

@@ -58,7 +58,7 @@ SIGHT = 20.0  # seconds after which an operator that leads, and sees, must know 
 LONG_AGO = START - 3600
 
 
-BEHAVIOUR = frozenset({"ticks", "breaks", "crashes", "bad_versions", "last_words", "unwell"})
+BEHAVIOUR = frozenset({"ticks", "breaks", "crashes", "bad_versions", "last_words", "unwell", "starting"})
 
 
 class Deployment:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.histories import history, report
+from tests.simulation.histories import healthy, history, outcome, report
 
 FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
 BATCH = 25
@@ -32,3 +32,11 @@ def test_any_history_comes_out_right(begin: int) -> None:
 def test_people_alone_bring_nothing_out_of_order(begin: int) -> None:
     failed = [told for seed in range(begin, begin + BATCH) if (told := report(history(seed, troubled=False)))]
     assert not failed, "\n\n\n".join(failed)
+
+
+@pytest.mark.parametrize("begin", range(FIRST, FIRST + BATCH * max(1, BATCHES // 10), BATCH))
+def test_no_rollout_is_halted_where_nothing_is_wrong_with_it(begin: int) -> None:
+    for seed in range(begin, begin + BATCH):
+        failure, transcript = outcome(healthy(seed))
+        assert not failure, f"{failure}\n\n{healthy(seed)}\n\n{transcript}"
+        assert "!! halted" not in transcript, f"{healthy(seed)}\n\n{transcript}"

@@ -15,6 +15,7 @@ from sidecarpolicy.engine.observe import observe as look
 from sidecarpolicy.names import OnFailure, Strategy
 from tests.core.golden import GOLDEN
 from tests.simulation.fleets import (
+    EARLY,
     EVERYWHERE,
     FIRST,
     LEFT,
@@ -89,6 +90,41 @@ def test_a_revision_that_crashes_while_it_is_watched() -> None:
     assert len(world.touched["web-b"]) == 1
     assert everywhere(world, "web-a")
     assert world.settled().startswith("RolledBack")
+
+
+def a_rollout_that_waits_for_its_author(*, deadline: int = 300) -> World:
+    """Six of thirty have web-b, which soaked long ago; the rest waits for an approval."""
+    watching = Rollout(max_concurrent=3, min_ready_seconds=30, progress_deadline_seconds=deadline, canary=(EARLY,))
+    world = an_updated_world(rollout=watching)
+    world.run()
+    assert world.settled().startswith("AwaitingApproval")
+    ticks(world, 50)
+    return world
+
+
+def test_a_sidecar_that_crashes_long_after_its_soak_ends_a_rollout_that_is_not_over() -> None:
+    world = a_rollout_that_waits_for_its_author()
+    world.say("much later the sidecar of app-23 runs out of memory")
+    world[FIRST].crashes, world[FIRST].last_words = frozenset({"web-b"}), "out of memory"
+    world[FIRST].lose_a_node()
+    world.run()
+    tell(world, "a-sidecar-that-crashes-late")
+    assert world.settled().startswith("RolledBack")
+    assert world[FIRST].revision == "web-a"
+
+
+@pytest.mark.parametrize("deadline", [300, 3600])
+def test_pods_that_start_on_another_node_end_no_rollout(deadline: int) -> None:
+    world = a_rollout_that_waits_for_its_author(deadline=deadline)
+    world[FIRST].starting = True
+    world[FIRST].lose_a_node()
+    ticks(world, 10)
+    assert world.settled().startswith("AwaitingApproval")
+    world[FIRST].starting = False
+    world.controllers.recover(world[FIRST].body)
+    world.run()
+    assert world.settled().startswith("AwaitingApproval")
+    assert world[FIRST].revision == "web-b"
 
 
 def test_a_spec_edited_half_way_frees_no_slot() -> None:

@@ -25,7 +25,7 @@ from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.memory import Failed
 from sidecarpolicy.engine.observe import fleet_of, observe
 from sidecarpolicy.engine.pods import assume, examine
-from sidecarpolicy.engine.port import Api, ApiError, NotFound, Resource
+from sidecarpolicy.engine.port import Api, ApiError, NotFound, Page, Resource
 from sidecarpolicy.engine.port import Rejected as Forbidden
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
@@ -242,5 +242,6 @@ class _Reading:
 
     async def list_in(
         self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
-    ) -> Sequence[Json]:
-        return self._cluster.list(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+    ) -> Page:
+        found = self._cluster.list(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+        return Page(items=found, resource_version="")

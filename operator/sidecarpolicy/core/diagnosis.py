@@ -53,6 +53,11 @@ class Diagnosis:
     ours: bool = False
     of_namespace: bool = False
 
+    @property
+    def ours_crashed(self) -> bool:
+        """Whether one of our sidecars has crashed, rather than not being ready yet."""
+        return self.ours and self.reason == CRASH_LOOP
+
 
 def diagnose(
     said: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import isinf
+from math import inf, isinf
 
 from sidecarpolicy import names
 from sidecarpolicy.core.configs import NO_CONFIG, Config, ConfigObject, is_of_config, is_older, older, with_state
@@ -54,8 +54,9 @@ class Target:
 
     *under_way*: the policy's rollout on it is not complete. *failing*: that has failed and nothing has been done about
     it yet. *rolled_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: what is
-    late is its owner's first rollout, or a change of theirs on top of ours: theirs, unless one of our containers is to
-    blame. *blamed*: one is.
+    late is its owner's first rollout, or a change of theirs on top of ours, or what soaked has lost availability:
+    theirs, unless one of our containers is to blame. *late_at*: since when it is late (seconds since the epoch), None
+    while it is not. *blamed*: one of our containers is to blame.
     *not_counted*: the failure does not count against maxFailures. *outdated*: it failed at another revision than the
     update's, which says nothing about that one. *group*: the canary group that selects it, if any. *pinned_to*: the
     revision at which its owner wants it, where that is another than the update's. *deselected_by_owner*: its owner took
@@ -92,6 +93,7 @@ class Target:
     failing: bool = False
     rolled_back: bool = False
     suspect: bool = False
+    late_at: float | None = None
     blamed: bool = False
     under_way: bool = False
     not_counted: bool = False
@@ -172,6 +174,7 @@ def target(
     deselected_by_owner: bool = False,
     backoff: Backoff | None = None,
     cleared_at: float = 0.0,
+    uncrashed_at: float = 0.0,
     changed: tuple[ConfigObject, ...] = (),
     config_state: str = "",
     config_since: float = 0.0,
@@ -185,9 +188,9 @@ def target(
     noted now. *current* is the revision that was rolled out completely last; it has soaked. *busy_until*: when the soak
     of another policy's rollout on it ends. *group* and *deselected_by_owner* are passed on. *backoff*: a write of it
     that failed; one that is over by *now* is as good as none. *cleared_at*: when its Pods were looked at and none of
-    ours was to blame. *changed*: what of its configuration is another by now, *config_state*: what tells the content of
-    now from any other. *declared* is passed on. *config_since*: since when workloads restart because of such changes, 0
-    while none does.
+    our containers was to blame; *uncrashed_at*: and none had crashed, be it not ready. *changed*: what of its
+    configuration is another by now, *config_state*: what tells the content of now from any other. *declared* is passed
+    on. *config_since*: since when workloads restart because of such changes, 0 while none does.
 
     Nothing is remembered between two calls: objects and the time decide, so a restart at any moment changes nothing.
     """
@@ -200,7 +203,15 @@ def target(
     note = entry.note if entry else NOTHING_NOTED
     facts = facts_of(policy, workload, children, rollout, now)
     by_config = revision is not None and is_config_step(revision, note, config_since)
-    course = _course(facts, entry, rollout, current=None if by_config else current, now=now, cleared_at=cleared_at)
+    course = _course(
+        facts,
+        entry,
+        rollout,
+        current=None if by_config else current,
+        now=now,
+        cleared_at=cleared_at,
+        uncrashed_at=max(cleared_at, uncrashed_at),
+    )
     if changed and revision is not None and revision == update:
         revision = older(revision)
     own_attempt = with_state(attempt, config_state) if attempt and config_state else attempt
@@ -233,6 +244,7 @@ def target(
         failing=course.failing,
         rolled_back=rolled_back,
         suspect=course.suspect,
+        late_at=course.late_at,
         under_way=course.under_way,
         not_counted=rolled_back and note.not_counted,
         outdated=course.failing and not rolled_back and revision != update,
@@ -260,10 +272,10 @@ class _Course:
 
     *ours*: the newest rollout is the policy's, or holds its slot. *joined*: it is part of the owner's own. *overlaid*:
     it is another's, on top of one of ours that has not come up. *last*: when it made progress. *late*: it has made none
-    for too long. *released*: what is late is the owner's, and its Pods do not blame a container of ours. *under_way*:
-    not complete. *unproven*: complete, and not for long enough yet to prove anything; *soaking*: so does it hold its
-    slot. *failing* or *suspect*: as in a Target. *moments*: when that changes by time alone. Times are in seconds since
-    the epoch.
+    for too long, since *late_at*. *released*: what is late is the owner's, and its Pods do not blame a container of
+    ours. *under_way*: not complete. *unproven*: complete, and not for long enough yet to prove anything; *soaking*: so
+    does it hold its slot. *failing* or *suspect*: as in a Target. *moments*: when that changes by time alone. Times are
+    in seconds since the epoch.
     """
 
     ours: bool
@@ -277,11 +289,19 @@ class _Course:
     unproven: bool
     failing: bool
     suspect: bool
+    late_at: float | None
     moments: tuple[float | None, float | None]
 
 
 def _course(
-    facts: Facts, entry: Entry | None, rollout: Rollout, *, current: str | None, now: float, cleared_at: float
+    facts: Facts,
+    entry: Entry | None,
+    rollout: Rollout,
+    *,
+    current: str | None,
+    now: float,
+    cleared_at: float,
+    uncrashed_at: float,
 ) -> _Course:
     # What was taken out is watched as what was put in; where a note is left of it, it was rolled back.
     soaks = entry is None or (bool(entry.revision) and entry.revision != current)
@@ -291,11 +311,13 @@ def _course(
     over = facts.was_complete and now >= soaked  # what comes on top now begins after it
     on_top = soaks and facts.on_top and not (facts.ours or over)
     ours = (facts.ours or on_top) and not over
-    # A loss that shows only after the soak may be one of many (a crash loop), or the first: its Pods tell which.
-    ends = facts.completed + rollout.min_ready_seconds
-    doubtful = isinf(soaked) and facts.arrived and facts.exact and facts.availability_changed >= ends
-    if doubtful and cleared_at >= facts.availability_changed:
-        doubtful, soaked = False, ends
+    # A loss that shows only after the soak may be one of many (a crash loop), or of a Pod on its way to another node:
+    # its Pods tell which. They are looked at once more where it lasts.
+    lost, ends = soaks and _is_lost_again(facts, entry, rollout), facts.completed + rollout.min_ready_seconds
+    gives_up = facts.availability_changed + _patience(rollout, facts)
+    doubtful = lost and (cleared_at < gives_up if now >= gives_up else uncrashed_at < facts.availability_changed)
+    if lost:
+        soaked = inf if doubtful else ends
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = entry is not None and entry.joined
     # Whoever changes what has never come up since our step: that proves nothing, and ours gets no further time by it.
@@ -305,13 +327,15 @@ def _course(
     last = None
     if ours and not facts.arrived:
         last = None if paused else facts.down_since_step if overlaid else facts.progressed
+    elif ours and lost:
+        last = facts.availability_changed
     elif ours and not facts.empty and isinf(soaked):  # it is unavailable again, and a moment's life is no progress
         last = facts.completed
     deadline = _deadline(facts, last, rollout, under_way=ours and not (facts.arrived or paused))
-    late = deadline is not None and now >= deadline and not (facts.arrived and joined)
+    late = deadline is not None and now >= deadline and not (facts.arrived and joined) and not (lost and not doubtful)
     released = late and on_top and deadline is not None and cleared_at >= deadline
     unproven = ours and facts.arrived and now < soaked and not (facts.empty or released)
-    suspect = (late and (joined or on_top)) or (ours and doubtful and not late)
+    suspect = (late and (joined or on_top)) or (ours and doubtful)
     return _Course(
         ours=ours,
         joined=joined,
@@ -324,8 +348,18 @@ def _course(
         unproven=unproven,
         failing=late and not suspect,
         suspect=suspect,
+        late_at=deadline if late else None,
         moments=(soaked if unproven else None, None if late else deadline),
     )
+
+
+def _is_lost_again(facts: Facts, entry: Entry | None, rollout: Rollout) -> bool:
+    """Whether what has soaked is not available any more; of what was taken out, only as soon as it may have failed."""
+    if facts.available or not (facts.arrived and facts.exact and facts.unhealthy) or facts.empty:
+        return False
+    patience = max(_patience(rollout, facts), rollout.min_ready_seconds) if entry is None else inf
+    ends = facts.completed + rollout.min_ready_seconds
+    return ends <= facts.availability_changed < facts.completed + patience
 
 
 def is_config_step(revision: str, note: Note, since: float) -> bool:

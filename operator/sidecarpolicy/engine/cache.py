@@ -3,8 +3,8 @@
 It is filled by reflectors (a LIST, then a watch) and by the answers to our own writes; which fields of an object are
 kept is said in `core.workload` and by its kind in `core.kinds`. An object that is older than
 what is cached is ignored (resourceVersions are ordered within a resource, KEP-5504), so the answer to a write can be
-taken in at once and the late event of it changes nothing. A LIST is the truth all the same: where it comes from an
-older state than the one before it (etcd was restored from a backup), everything in it is taken.
+taken in at once and the late event of it changes nothing. A LIST is the truth all the same: where it shows that
+history went backwards (etcd was restored from a backup), no version that was known counts, and there is another one.
 
 Whoever listens is told what may have changed for whom, never what happened. With nobody listening (a standby) nothing
 is kept of that: a term begins by looking at everything.
@@ -192,7 +192,7 @@ class _Collection:
     seen: int = 0  # the highest version …
     seen_before: int = 0  # … and what it was when the LIST under way began
     listed: set[Name] | None = None  # what the LIST under way has brought so far …
-    older: list[Json] = field(default_factory=list)  # … and of that what is older than what is cached
+    older: set[Name] = field(default_factory=set)  # … and what of that is older than what is known
 
 
 @dataclass(slots=True)
@@ -500,11 +500,15 @@ class Cache:
     def begin(self, resource: Resource, namespace: str = "") -> None:
         """A LIST of *resource* begins, in one namespace or (empty) in all."""
         collection = self._collections[resource, namespace]
-        collection.listed, collection.older = set(), []
+        collection.listed, collection.older = set(), set()
         collection.seen_before = collection.seen
 
-    def put(self, resource: Resource, body: Json) -> None:
-        """Take in an object, unless something newer is cached."""
+    def put(self, resource: Resource, body: Json, *, read_at: str = "") -> None:
+        """Take in an object, unless something newer is cached.
+
+        *read_at*: the version of the collection at which it was read. What is cached as newer than the object, and is
+        no newer than that, is of a history that was undone (as in `end`).
+        """
         metadata = body["metadata"]
         name = (metadata.get("namespace", ""), metadata["name"])
         version = int(metadata["resourceVersion"])
@@ -512,41 +516,43 @@ class Cache:
         known = max(collection.versions.get(name, 0), collection.deleted.get(name, 0))
         if collection.listed is not None:
             collection.listed.add(name)
-            if known > version:
-                collection.older.append(body)
-        if known < version:
+            (collection.older.add if known > version else collection.older.discard)(name)
+        if known < version or version < known <= int(read_at or 0):
             collection.versions[name] = version
+            collection.deleted.pop(name, None)
             collection.seen = max(collection.seen, version)
             self._take(resource, name, body)
 
-    def end(self, resource: Resource, version: str, namespace: str = "") -> None:
+    def end(self, resource: Resource, version: str, namespace: str = "") -> bool:
         """The LIST is complete at *version*: what it did not have is gone, unless it is newer than the LIST.
 
-        A LIST that is older than what was seen before it began shows that history went backwards: etcd was restored
-        from a backup. Then it is right, and we are not.
+        Return whether it stands. It does not where it shows that history went backwards, because etcd was restored from
+        a backup: it is older than what was seen before it began, or has an older version of an object than the one
+        known, which is no newer than the LIST. Then the versions that are known tell nothing, and another LIST is
+        needed, which is taken as it is.
         """
         collection = self._collections[resource, namespace]
         listed, older = collection.listed or set(), collection.older
-        collection.listed, collection.older = None, []
+        collection.listed, collection.older = None, set()
         at_version = int(version or 0)  # an optional kind that is not served has none, and nothing of it is there
-        rewound = at_version < collection.seen_before
-        collection.seen = at_version if rewound else max(collection.seen, at_version)
-        if rewound:
+        known = (max(collection.versions.get(each, 0), collection.deleted.get(each, 0)) for each in older)
+        if at_version and (at_version < collection.seen_before or any(each <= at_version for each in known)):
+            collection.versions = dict.fromkeys(collection.versions, 0)
             collection.deleted.clear()
-            for body in older:
-                place = (body["metadata"].get("namespace", ""), body["metadata"]["name"])
-                collection.versions[place] = int(body["metadata"]["resourceVersion"])
-                self._take(resource, place, body)
+            collection.seen = at_version
+            return False
+        collection.seen = max(collection.seen, at_version) if at_version else 0
         gone = [
             name
             for name, stored in collection.versions.items()
-            if name not in listed and (rewound or stored <= at_version)
+            if name not in listed and (stored <= at_version or not at_version)
         ]
         for place in gone:
             self.forget(resource, *place)
         collection.deleted = {name: when for name, when in collection.deleted.items() if when > at_version}
         if resource == NODES:
             self._tell_nodes()
+        return True
 
     def drop(self, resource: Resource, body: Json) -> None:
         """Forget a deleted object, unless another one of its name is cached."""

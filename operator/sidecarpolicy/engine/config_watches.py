@@ -61,8 +61,8 @@ class _Hashes:
         """It was deleted."""
         self._forget(body["metadata"]["namespace"])
 
-    def end(self, resource: Resource, version: str, namespace: str = "") -> None:
-        """The LIST is complete; without a version it stands for one that is not allowed."""
+    def end(self, resource: Resource, version: str, namespace: str = "") -> bool:
+        """The LIST is complete; without a version it stands for one that is not allowed. It always stands."""
         for namespace in self.known - self.listed if version else ():
             self._forget(namespace)
         if version:
@@ -70,6 +70,7 @@ class _Hashes:
         else:
             scope = f"in namespace {self.where}" if self.where else "at the cluster scope"
             self.note_problem(f"cannot list {resource.plural} {scope}", True)
+        return True
 
     def note_problem(self, problem: str, forbidden: bool) -> None:
         """They cannot be read, for want of a right or for anything else; or (empty) they can again."""

@@ -24,7 +24,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.field_conflicts import conflict_of
 from sidecarpolicy.engine.memory import Failed, Judgement
-from sidecarpolicy.engine.pods import diagnosis_of
+from sidecarpolicy.engine.pods import diagnosis_of, looked_at
 from sidecarpolicy.engine.retries import LONGEST
 from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import OnFailure, SkipReason
@@ -136,6 +136,7 @@ def _target(
     of_another = failed is not None and (
         failed.updates.get(identity, name) != name if wanted else cached.orphaning and identity not in failed.orphaned
     )
+    diagnosis, seen_at = diagnosis_of(workload, context), looked_at(workload, context)
     found = target(
         identity,
         update.revision.name if update else None,
@@ -157,7 +158,8 @@ def _target(
         backoff=failed.backoff
         if failed is not None and not of_another
         else (None if wanted else _awaits_its_owner(cached, workload, context)),
-        cleared_at=_cleared_at(workload, context),
+        cleared_at=seen_at if diagnosis is not None and not diagnosis.ours else 0.0,
+        uncrashed_at=seen_at if diagnosis is not None and not diagnosis.ours_crashed else 0.0,
         changed=judgement.changed(identity) if wanted and not is_pinned(judgement.verdicts.get(identity)) else (),
         config_state=_config_state(identity, judgement),
         config_since=update.config_since if update is not None else 0.0,
@@ -196,13 +198,6 @@ def _awaits_its_owner(cached: CachedPolicy, workload: Workload, context: Context
         f'{names.ALLOW_DOWNTIME}: "true" on it allows that'
     )
     return Backoff(until=context.now() + AWAITS_SECONDS, message=message, rejected=True)
-
-
-def _cleared_at(workload: Workload, context: Context) -> float:
-    """When the Pods of *workload* as it is now were looked at, and no container of ours was to blame; 0 for never."""
-    diagnosis = diagnosis_of(workload, context)
-    diagnosed = context.memory.of(workload.id).diagnosed
-    return diagnosed.at if diagnosis is not None and diagnosed is not None and not diagnosis.ours else 0.0
 
 
 def _busy_until(policy: PolicyId, workload: Workload, children: Sequence[Child], context: Context) -> float:
@@ -257,13 +252,14 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
     if found.rolled_back:
         reason, message = explained.get(workload.id, ("", ""))
         return replace(found, reason=reason, message=message) if message or not found.message else found
-    diagnosis = diagnosis_of(workload, context)
+    diagnosis = diagnosis_of(workload, context, since=found.late_at or 0.0)
     if found.failing and diagnosis is None:
         # First its Pods are looked at: once it is rolled back they cannot be seen any more.
         state = State.PROGRESSING if found.skip is None else found.state
         return replace(found, failing=False, suspect=True, state=state)
     if (found.failing or found.suspect) and diagnosis is not None:
-        failing = found.failing or diagnosis.ours
+        # What has only just lost availability may be starting elsewhere: until it is late, a crash alone tells.
+        failing = found.failing or (diagnosis.ours if found.late_at is not None else diagnosis.ours_crashed)
         not_counted = cached.id.cluster_wide and diagnosis.of_namespace
         # One that is left for inspection, for its namespace's own trouble, must not keep the others waiting for ever.
         left = (
@@ -276,7 +272,7 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
             message=diagnosis.message,
             not_counted=not_counted,
             failing=failing,
-            blamed=diagnosis.ours,
+            blamed=failing and diagnosis.ours,
             state=State.FAILED if failing and found.skip is None else found.state,
         )
     found = _still_to_roll_back(found, cached, workload, context)

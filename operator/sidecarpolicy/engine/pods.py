@@ -20,12 +20,29 @@ from sidecarpolicy.engine.resources import EVENTS, PODS
 LOOK_AGAIN = 30.0
 
 
-def diagnosis_of(workload: Workload, context: Context) -> Diagnosis | None:
-    """What was found out about *workload* as it is now; None where nobody has looked yet."""
+def diagnosis_of(workload: Workload, context: Context, *, since: float = 0.0) -> Diagnosis | None:
+    """What was found out about *workload* as it is now, *since* then; None where nobody has looked yet."""
+    found = _kept(workload, context)
+    return found.diagnosis if found is not None and found.at >= since else None
+
+
+def looked_at(workload: Workload, context: Context) -> float:
+    """When the Pods of *workload* as it is now were looked at last (seconds since the epoch); 0 for never."""
+    found = _kept(workload, context)
+    return found.at if found is not None else 0.0
+
+
+def is_known(workload: Workload, context: Context, *, since: float = 0.0) -> bool:
+    """Whether its Pods were looked at *since* then, and not long ago."""
+    at = looked_at(workload, context)
+    return at > 0.0 and at >= since and context.now() < at + LOOK_AGAIN
+
+
+def _kept(workload: Workload, context: Context) -> Diagnosed | None:
     found = context.memory.of(workload.id).diagnosed
     if found is None or (found.uid, found.generation) != (workload.uid, workload.generation):
         return None
-    return found.diagnosis
+    return found
 
 
 def assume(workload: Workload, context: Context) -> None:
@@ -40,19 +57,12 @@ def _keep(diagnosis: Diagnosis, workload: Workload, context: Context) -> None:
 
 
 async def examine(workload: Workload, api: Api, context: Context) -> Diagnosis:
-    """Return why *workload* makes no progress; raises what the port raises."""
-    kept = context.memory.of(workload.id).diagnosed
-    if (
-        kept is not None
-        and (kept.uid, kept.generation) == (workload.uid, workload.generation)
-        and context.now() < kept.at + LOOK_AGAIN
-    ):
-        return kept.diagnosis
+    """Return why *workload* makes no progress, and keep it; raises what the port raises."""
     pods = await _newest_pods(workload, api, context)
     events: list[Json] = []
     for pod in pods[:1]:
         name = at(pod, "metadata")["name"]
-        events += await api.list_in(EVENTS, workload.id.namespace, field_selector=f"regarding.name={name}")
+        events += (await api.list_in(EVENTS, workload.id.namespace, field_selector=f"regarding.name={name}")).items
     record = record_of(workload.record)
     revisions = [
         as_recorded(revision, record)
@@ -75,7 +85,7 @@ async def _newest_pods(workload: Workload, api: Api, context: Context) -> list[J
     found = await api.list_in(PODS, workload.id.namespace, label_selector=newest.pods)
     owned = [
         pod
-        for pod in found
+        for pod in found.items
         if any(each.get("uid") == newest.uid for each in items(at(pod, "metadata"), "ownerReferences"))
     ]
     return sorted(owned, key=lambda pod: str(at(pod, "metadata").get("creationTimestamp")), reverse=True)

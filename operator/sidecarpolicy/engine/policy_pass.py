@@ -43,7 +43,7 @@ from sidecarpolicy.engine.events import Teller
 from sidecarpolicy.engine.memory import PolicyMemory, Unwritten
 from sidecarpolicy.engine.observe import DEFAULT_ROLLOUT, fleet_of
 from sidecarpolicy.engine.pod_security import PodSecurity
-from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, diagnosis_of, examine
+from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, examine, is_known
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, NotFound
 from sidecarpolicy.engine.retries import OF_POLICIES
 from sidecarpolicy.engine.status_writer import Reporter
@@ -474,13 +474,12 @@ class PolicyPass:
 
     async def _diagnose(self, remembered: PolicyMemory) -> None:
         """Find out why late rollouts make no progress: by a fresh read first, for it may be the watch that is late."""
-        now, looked_at = self.context.now(), 0
+        looked_at = 0
         for each in list(remembered.fleet.to_diagnose):
             workload = self.context.cache.workloads.get(each.workload)
             if workload is None or looked_at == MOST_DIAGNOSED:
                 continue
-            before = self.context.memory.of(workload.id).diagnosed
-            if diagnosis_of(workload, self.context) is not None and before is not None and now < before.at + LOOK_AGAIN:
+            if is_known(workload, self.context, since=each.late_at or 0.0):
                 continue
             looked_at += 1
             try:

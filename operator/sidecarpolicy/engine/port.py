@@ -129,7 +129,7 @@ class Api(Protocol):
 
     async def list_in(
         self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
-    ) -> Sequence[Json]:
+    ) -> Page:
         """Return the objects of one namespace that the selectors match; for small answers."""
         ...
 

@@ -2,8 +2,8 @@
 
 It is client-go's reflector without its store. The rules:
 
-- A LIST is the truth. What it does not have is gone (no watch may ever have told so), and its versions count even where
-  they are lower than before (etcd was restored).
+- A LIST is the truth. What it does not have is gone (no watch may ever have told so). Where the sink sees that history
+  went backwards (etcd was restored) there is another one at once, of which the versions count though they are lower.
 - The watch goes on from the last version seen, bookmarks included. Where that is too old (410) there is another LIST.
   So there is after an outage, that is where reconnecting failed too: what comes back then may be older data, and a
   watch from a version that does not exist yet would be silent without an error.
@@ -64,8 +64,8 @@ class Sink(Protocol):
         """An object that was deleted, as it was last; also during a LIST."""
         ...
 
-    def end(self, resource: Resource, version: str, namespace: str) -> None:
-        """The LIST is complete at this resourceVersion: what it did not have is gone."""
+    def end(self, resource: Resource, version: str, namespace: str) -> bool:
+        """The LIST is complete at this resourceVersion: what it did not have is gone. Return whether it stands."""
         ...
 
 
@@ -182,7 +182,10 @@ class Reflector:
         except asyncio.CancelledError:
             self._waiting[:0] = serving
             raise
-        self._sink.end(self.resource, self._version, self.namespace)
+        if not self._sink.end(self.resource, self._version, self.namespace):
+            log.warning("%s: versions went backwards, as when etcd is restored; reading everything again", self.what)
+            self._waiting[:0] = serving
+            return False
         if served and self._forbidden and not self._was_read:
             log.info("%s: may be read now", self.what)
         self._was_read = self._was_read or served

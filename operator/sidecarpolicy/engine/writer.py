@@ -86,12 +86,12 @@ class Writer:
 
     async def _read(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """Read one object into the cache, and return it; None where it is gone."""
-        found = await self.api.list_in(resource, namespace, field_selector=f"metadata.name={name}")
-        if not found:
+        page = await self.api.list_in(resource, namespace, field_selector=f"metadata.name={name}")
+        if not page.items:
             self.cache.forget(resource, namespace, name)
             return None
-        self.cache.put(resource, found[0])
-        return found[0]
+        self.cache.put(resource, page.items[0], read_at=page.resource_version)
+        return page.items[0]
 
     async def _mark(self, write: MarkRevision) -> Json:
         metadata: Json = {"resourceVersion": write.stored.version, "annotations": dict(write.annotations)}

@@ -202,7 +202,7 @@ class HttpApi:
         query = {"limit": str(PAGE), **selectors}
         while True:
             page_of = await self._request("GET", "list", resource, namespace, "", query=query)
-            yield Page(items=page_of["items"] or (), resource_version=page_of["metadata"]["resourceVersion"])
+            yield _page(page_of)
             if not (token := page_of["metadata"].get("continue", "")):
                 return
             query["continue"] = token
@@ -232,12 +232,10 @@ class HttpApi:
 
     async def list_in(
         self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
-    ) -> Sequence[Json]:
+    ) -> Page:
         """Return the objects of one namespace that the selectors match, in one answer of at most a page."""
         query = {"limit": str(PAGE), **_selectors(label_selector, field_selector)}
-        page = await self._request("GET", "list", resource, namespace, "", query=query)
-        found: Sequence[Json] = page["items"] or ()
-        return found
+        return _page(await self._request("GET", "list", resource, namespace, "", query=query))
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """Return one object; *namespace* is empty for a cluster-scoped one."""
@@ -389,6 +387,10 @@ def _is_the_end(event: WatchEvent) -> bool:
 
 def _write(dry_run: bool) -> Mapping[str, str]:
     return _WRITE | {"dryRun": "All"} if dry_run else _WRITE
+
+
+def _page(answer: Json) -> Page:
+    return Page(items=answer["items"] or (), resource_version=answer["metadata"]["resourceVersion"])
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
