@@ -58,6 +58,8 @@ JSON = {"Content-Type": "application/json"}
 MERGE = {"Content-Type": "application/merge-patch+json"}
 APPLY = {"Content-Type": "application/apply-patch+yaml"}
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
+NOT_THERE = "].name: Not found"
+"""What the API server says of a mount whose volume a write takes away."""
 GONE = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
 CONFIG = ConfigObject(CONFIG_MAP, "settings")
 """What policies restart for, where they do."""
@@ -341,10 +343,12 @@ class Play:
             said = written(self.place.cluster, how, live)
             if not said:
                 said = written(self.place.cluster, how, twin)
-            elif "].name: Not found" in said:
+            elif NOT_THERE in said:
                 return
         else:
             said = written(self.place.cluster, how, live, twin)
+            if said.count(NOT_THERE) == 2:
+                return  # the twin's is no better: a server-side apply left a mount that `replace` had brought
         assert not said, said
         self.had_volume = self.had_volume or app.volume
 
