@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,24 @@ WITH_ADMISSION = "example.test/admission"
 """The label of namespaces whose Deployments the webhook is asked about, with the value `yes`."""
 
 
+@contextmanager
+def beside(cluster: localcluster.Cluster, kubeconfig: Path, folder: Path, *arguments: str) -> Iterator[Operator]:
+    """One operator with *kubeconfig* for all namespaces, and one webhook for those that want it.
+
+    *folder*: for the webhook's own kubeconfig. *arguments* are added to the operator's command line.
+    """
+    grant(cluster)
+    port = free_port()
+    install(cluster, port, "yes", WITH_ADMISSION)
+    webhook = kubeconfig_of("sidecarpolicy-webhook", cluster, folder)
+    try:
+        with Operator(kubeconfig, "--admission-certificates", *arguments) as operator, Webhook(webhook, port):
+            poll(partial(_is_trusted, cluster), timeout=60)
+            yield operator
+    finally:
+        uninstall(cluster)
+
+
 @pytest.fixture(scope="module")
 def operator_and_webhook(
     request: pytest.FixtureRequest,
@@ -25,27 +44,15 @@ def operator_and_webhook(
     operator_kubeconfig: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Operator]:
-    """One operator for all namespaces, and one webhook for those that want it; any other operator is stopped.
-
-    A module's OPERATOR_ARGUMENTS are added to the operator's command line.
-    """
+    """Both for a whole module, with its OPERATOR_ARGUMENTS; any other operator is stopped."""
     arguments: tuple[str, ...] = getattr(request.module, "OPERATOR_ARGUMENTS", ())
-    grant(cluster)
     stopped = list(Operator.running)
     for each in stopped:
         each.stop()
-    port = free_port()
-    install(cluster, port, "yes", WITH_ADMISSION)
-    kubeconfig = kubeconfig_of("sidecarpolicy-webhook", cluster, tmp_path_factory.mktemp("webhook"))
     try:
-        with (
-            Operator(operator_kubeconfig, "--admission-certificates", *arguments) as operator,
-            Webhook(kubeconfig, port),
-        ):
-            poll(partial(_is_trusted, cluster), timeout=60)
+        with beside(cluster, operator_kubeconfig, tmp_path_factory.mktemp("webhook"), *arguments) as operator:
             yield operator
     finally:
-        uninstall(cluster)
         for each in stopped:
             each.start()
 
