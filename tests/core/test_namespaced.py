@@ -80,9 +80,10 @@ def test_history_that_goes_back_in_one_namespace_is_taken_for_that_one() -> None
         cache.begin(DEPLOYMENTS, namespace)
         cache.put(DEPLOYMENTS, in_namespace(namespace, version=90))
         cache.end(DEPLOYMENTS, "100", namespace)
-    cache.begin(DEPLOYMENTS, "shop")
-    cache.put(DEPLOYMENTS, in_namespace("shop", version=40))
-    cache.end(DEPLOYMENTS, "50", "shop")
+    for stands in (False, True):
+        cache.begin(DEPLOYMENTS, "shop")
+        cache.put(DEPLOYMENTS, in_namespace("shop", version=40))
+        assert cache.end(DEPLOYMENTS, "50", "shop") == stands
     assert {str(each.id): each.version for each in cache.workloads.values()} == {"shop/cart": 40, "bank/cart": 90}
 
 
