@@ -18,7 +18,7 @@ from pathlib import Path
 
 import localcluster
 from tests import kube
-from tests.bench.scale.processes import TICK
+from tests.bench.scale.processes import cpu_seconds
 from tests.conftest import OPERATOR, kubeconfig_of
 from tests.gitops.beside import beside
 from tests.gitops.sequences import Places, readable_config_maps
@@ -62,13 +62,11 @@ def spent() -> dict[str, float]:
     found = defaultdict(float, {"python": time.process_time(), "ended": ended.ru_utime + ended.ru_stime})
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            text = (folder / "stat").read_text()
+            before, _, after = (folder / "stat").read_text().rpartition(")")
+            if int(after.split()[1]) == os.getpid():
+                found[before.partition("(")[2]] += cpu_seconds(int(folder.name))
         except OSError:
             continue  # it has ended
-        before, _, after = text.rpartition(")")
-        fields = after.split()
-        if int(fields[1]) == os.getpid():
-            found[before.partition("(")[2]] += (int(fields[11]) + int(fields[12])) / TICK
     return found
 
 

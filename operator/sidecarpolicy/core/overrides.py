@@ -19,6 +19,7 @@ from typing import Any
 from sidecarpolicy import names
 from sidecarpolicy.core.arithmetic.quantities import format_quantity, parse_quantity
 from sidecarpolicy.core.reading import Cursor, InvalidInput
+from sidecarpolicy.core.syntax import is_encodable
 from sidecarpolicy.core.tree import Json, at, compact, items, with_items
 
 AMOUNTS = ("requests", "limits")
@@ -91,20 +92,11 @@ def _variables(cursor: Cursor) -> dict[str, str]:
         if cursor.field(name).absent:
             cursor.field(name).wrong("must be a string")
         found[name] = cursor.field(name).text()
-        if not _is_text(found[name]):
+        if not is_encodable(found[name]):
             cursor.field(name).wrong("must be text")
     if len(found) > MOST_VARIABLES:
         cursor.wrong(f"must set at most {MOST_VARIABLES} variables, not {len(found)}")
     return found
-
-
-def _is_text(value: str) -> bool:
-    """Whether it can be written: JSON can hold half a surrogate pair."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def refusals(override: str, container: Json, allowed: Sequence[str], most: Mapping[str, str]) -> Iterator[str]:

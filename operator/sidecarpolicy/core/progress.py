@@ -271,8 +271,8 @@ class _Course:
     """How far a policy's rollout on one workload has come.
 
     *ours*: the newest rollout is the policy's, or holds its slot. *joined*: it is part of the owner's own. *overlaid*:
-    it is another's, on top of one of ours that has not come up. *last*: when it made progress. *late*: it has made none
-    for too long, since *late_at*. *released*: what is late is the owner's, and its Pods do not blame a container of
+    it is another's, on top of one of ours that has not come up. *last*: when it made progress. *late_at*: since when it
+    has made none for too long. *released*: what is late is the owner's, and its Pods do not blame a container of
     ours. *under_way*: not complete. *unproven*: complete, and not for long enough yet to prove anything; *soaking*: so
     does it hold its slot. *failing* or *suspect*: as in a Target. *moments*: when that changes by time alone. Times are
     in seconds since the epoch.
@@ -282,15 +282,19 @@ class _Course:
     joined: bool
     overlaid: bool
     last: float | None
-    late: bool
+    late_at: float | None
     released: bool
     under_way: bool
     soaking: bool
     unproven: bool
     failing: bool
     suspect: bool
-    late_at: float | None
     moments: tuple[float | None, float | None]
+
+    @property
+    def late(self) -> bool:
+        """Whether it has made no progress for too long."""
+        return self.late_at is not None
 
 
 def _course(
@@ -341,14 +345,13 @@ def _course(
         joined=joined,
         overlaid=overlaid,
         last=last,
-        late=late,
+        late_at=deadline if late else None,
         released=released,
         under_way=ours and not facts.arrived and not released,
         soaking=unproven and not joined,
         unproven=unproven,
         failing=late and not suspect,
         suspect=suspect,
-        late_at=deadline if late else None,
         moments=(soaked if unproven else None, None if late else deadline),
     )
 

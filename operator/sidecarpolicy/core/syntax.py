@@ -73,13 +73,13 @@ def encodable(cursor: Cursor) -> None:
     No API server sends one. It could neither be hashed nor be told.
     """
     match cursor.value:
-        case str() as text if not _is_encodable(text):
+        case str() as text if not is_encodable(text):
             cursor.wrong("must be Unicode, not half a surrogate pair")
         case dict() as fields:
             for name in fields:
                 if not isinstance(name, str):
                     continue
-                if _is_encodable(name):
+                if is_encodable(name):
                     encodable(cursor.field(name))
                 else:
                     cursor.wrong("must have Unicode as keys, not half a surrogate pair")
@@ -88,7 +88,8 @@ def encodable(cursor: Cursor) -> None:
                 encodable(entry)
 
 
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 can hold *text*: JSON can have half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

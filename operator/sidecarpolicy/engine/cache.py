@@ -1,9 +1,9 @@
 """What the operator has seen of the cluster: slim objects by identity, and who belongs to whom.
 
 It is filled by reflectors (a LIST, then a watch) and by the answers to our own writes; which fields of an object are
-kept is said in `core.workload` and by its kind in `core.kinds`. An object that is older than
-what is cached is ignored (resourceVersions are ordered within a resource, KEP-5504), so the answer to a write can be
-taken in at once and the late event of it changes nothing. A LIST is the truth all the same: where it shows that
+kept is said in `core.workload` and by its kind in `core.kinds`. An object that is older than what is cached is ignored
+(resourceVersions are ordered within a resource, KEP-5504), so the answer to a write can be taken in at once and the
+late event of it changes nothing. A LIST is the truth all the same: where it shows that
 history went backwards (etcd was restored from a backup), no version that was known counts, and there is another one.
 
 Whoever listens is told what may have changed for whom, never what happened. With nobody listening (a standby) nothing
@@ -193,6 +193,10 @@ class _Collection:
     seen_before: int = 0  # … and what it was when the LIST under way began
     listed: set[Name] | None = None  # what the LIST under way has brought so far …
     older: set[Name] = field(default_factory=set)  # … and what of that is older than what is known
+
+    def known(self, name: Name) -> int:
+        """The highest version of an object that is known, deleted ones included; 0 for none."""
+        return max(self.versions.get(name, 0), self.deleted.get(name, 0))
 
 
 @dataclass(slots=True)
@@ -513,10 +517,13 @@ class Cache:
         name = (metadata.get("namespace", ""), metadata["name"])
         version = int(metadata["resourceVersion"])
         collection = self._collections[resource, self._where(name[0])]
-        known = max(collection.versions.get(name, 0), collection.deleted.get(name, 0))
+        known = collection.known(name)
         if collection.listed is not None:
             collection.listed.add(name)
-            (collection.older.add if known > version else collection.older.discard)(name)
+            if known > version:
+                collection.older.add(name)
+            else:
+                collection.older.discard(name)
         if known < version or version < known <= int(read_at or 0):
             collection.versions[name] = version
             collection.deleted.pop(name, None)
@@ -535,8 +542,8 @@ class Cache:
         listed, older = collection.listed or set(), collection.older
         collection.listed, collection.older = None, set()
         at_version = int(version or 0)  # an optional kind that is not served has none, and nothing of it is there
-        known = (max(collection.versions.get(each, 0), collection.deleted.get(each, 0)) for each in older)
-        if at_version and (at_version < collection.seen_before or any(each <= at_version for each in known)):
+        rewound = at_version < collection.seen_before or any(collection.known(each) <= at_version for each in older)
+        if at_version and rewound:
             collection.versions = dict.fromkeys(collection.versions, 0)
             collection.deleted.clear()
             collection.seen = at_version

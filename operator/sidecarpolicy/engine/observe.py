@@ -24,7 +24,7 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.field_conflicts import conflict_of
 from sidecarpolicy.engine.memory import Failed, Judgement
-from sidecarpolicy.engine.pods import diagnosis_of, looked_at
+from sidecarpolicy.engine.pods import diagnosed, diagnosis_of
 from sidecarpolicy.engine.retries import LONGEST
 from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.names import OnFailure, SkipReason
@@ -136,7 +136,7 @@ def _target(
     of_another = failed is not None and (
         failed.updates.get(identity, name) != name if wanted else cached.orphaning and identity not in failed.orphaned
     )
-    diagnosis, seen_at = diagnosis_of(workload, context), looked_at(workload, context)
+    seen = diagnosed(workload, context)
     found = target(
         identity,
         update.revision.name if update else None,
@@ -158,8 +158,8 @@ def _target(
         backoff=failed.backoff
         if failed is not None and not of_another
         else (None if wanted else _awaits_its_owner(cached, workload, context)),
-        cleared_at=seen_at if diagnosis is not None and not diagnosis.ours else 0.0,
-        uncrashed_at=seen_at if diagnosis is not None and not diagnosis.ours_crashed else 0.0,
+        cleared_at=seen.at if seen is not None and not seen.diagnosis.ours else 0.0,
+        uncrashed_at=seen.at if seen is not None and not seen.diagnosis.ours_crashed else 0.0,
         changed=judgement.changed(identity) if wanted and not is_pinned(judgement.verdicts.get(identity)) else (),
         config_state=_config_state(identity, judgement),
         config_since=update.config_since if update is not None else 0.0,

@@ -20,29 +20,24 @@ from sidecarpolicy.engine.resources import EVENTS, PODS
 LOOK_AGAIN = 30.0
 
 
-def diagnosis_of(workload: Workload, context: Context, *, since: float = 0.0) -> Diagnosis | None:
+def diagnosed(workload: Workload, context: Context, *, since: float = 0.0) -> Diagnosed | None:
     """What was found out about *workload* as it is now, *since* then; None where nobody has looked yet."""
-    found = _kept(workload, context)
-    return found.diagnosis if found is not None and found.at >= since else None
+    found = context.memory.of(workload.id).diagnosed
+    if found is None or (found.uid, found.generation) != (workload.uid, workload.generation):
+        return None
+    return found if found.at >= since else None
 
 
-def looked_at(workload: Workload, context: Context) -> float:
-    """When the Pods of *workload* as it is now were looked at last (seconds since the epoch); 0 for never."""
-    found = _kept(workload, context)
-    return found.at if found is not None else 0.0
+def diagnosis_of(workload: Workload, context: Context, *, since: float = 0.0) -> Diagnosis | None:
+    """The same without when that was."""
+    found = diagnosed(workload, context, since=since)
+    return found.diagnosis if found is not None else None
 
 
 def is_known(workload: Workload, context: Context, *, since: float = 0.0) -> bool:
     """Whether its Pods were looked at *since* then, and not long ago."""
-    at = looked_at(workload, context)
-    return at > 0.0 and at >= since and context.now() < at + LOOK_AGAIN
-
-
-def _kept(workload: Workload, context: Context) -> Diagnosed | None:
-    found = context.memory.of(workload.id).diagnosed
-    if found is None or (found.uid, found.generation) != (workload.uid, workload.generation):
-        return None
-    return found
+    found = diagnosed(workload, context, since=since)
+    return found is not None and context.now() < found.at + LOOK_AGAIN
 
 
 def assume(workload: Workload, context: Context) -> None:

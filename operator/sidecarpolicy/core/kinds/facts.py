@@ -74,10 +74,9 @@ class Facts:
         The soak counts from the completion. Losing availability within it starts it again when availability is back.
         Only the last change of availability shows: a container that crashes again and again is up for a moment each
         time. So a loss, or the end of one, that came sooner than *patience* seconds after the completion (after which
-        it would have failed) counts as within the soak; one that came later does not:
-        rather a slot is held a little longer than the next step begun early, and a restart changes nothing. Times are
-        whole seconds: a workload that is unavailable since the very second in which it completed has lost it again (a
-        crash loop is up for a moment).
+        it would have failed) counts as within the soak; one that came later does not: rather a slot is held a little
+        longer than the next step begun early, and a restart changes nothing. Times are whole seconds: a workload that
+        is unavailable since the very second in which it completed has lost it again (a crash loop is up for a moment).
         """
         ends = self.completed + seconds
         changed, patience = self.availability_changed, max(patience, seconds)
