@@ -21,10 +21,12 @@ from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
 from tests.core.objects import WEB, a_cluster_policy, a_deployment, a_policy, a_sidecar
-from tests.core.reviews import Cluster, a_request, record_on, template_of
+from tests.core.reviews import ANNOTATIONS, Cluster, a_request, record_on, template_of
 from tests.core.strategies import NAMES_OF_POLICIES, policies, templates
 
 ONE, TWO, THREE = (a_sidecar(container={"image": f"example.test/proxy:{tag}"}) for tag in "123")
+OTEL = ConfigObject("ConfigMap", "otel")
+RESTART = "2026-11-29T15:04:05Z"
 
 
 def inits(body: Json) -> list[str]:
@@ -44,6 +46,7 @@ def without_ours(body: Json) -> Json:
     """What `kubectl replace` sends whose author has only his own manifest."""
     spec = {key: value for key, value in template_of(body)["spec"].items() if key not in ("initContainers", "volumes")}
     annotations = {key: value for key, value in body["metadata"]["annotations"].items() if key != names.RECORD}
+    metadata = {"labels": template_of(body)["metadata"]["labels"]}
     return {
         **body,
         "metadata": {
@@ -52,7 +55,7 @@ def without_ours(body: Json) -> Json:
             "labels": body["metadata"]["labels"],
             "annotations": annotations,
         },
-        "spec": {**body["spec"], "template": {**template_of(body), "spec": spec}},
+        "spec": {**body["spec"], "template": {"metadata": metadata, "spec": spec}},
     }
 
 
@@ -278,6 +281,54 @@ def test_a_replace_gets_the_recorded_revision_back_not_a_newer_one(cluster: Clus
     assert template_of(found)["spec"]["containers"][0]["image"] == "example.test/app:2"
 
 
+def restarted(cluster: Cluster) -> Json:
+    """A Deployment as it is stored after a restart that its author asked for, and one for a configuration."""
+    manifest = a_policy(sidecars=[THREE], restartOn={"configMaps": ["otel"]})
+    manifest["metadata"]["annotations"] = {names.RESTARTED_AT: RESTART}
+    cluster.roll_out(manifest, number=3)
+    cluster.cache.note_config(OTEL, "shop", "1")
+    first = cluster.admit(a_deployment())
+    revision = cluster.cache.update_revision(WEB)
+    assert revision is not None
+    record = record_of(record_on(first))
+    config = advanced(record.entries[WEB].config, Wanted(named=(OTEL,), known={OTEL: "2"}))
+    template, after = inject(template_of(first), [replace(revision.revision, config=config)], record)
+    cluster.cache.note_config(OTEL, "shop", "2")
+    body = {**first, "metadata": first["metadata"] | {"annotations": {names.RECORD: text_of(after)}}}
+    body["spec"] = {**first["spec"], "template": template}
+    assert {names.RESTARTED_AT, names.CONFIG} <= at(template, *ANNOTATIONS).keys()
+    return stored(cluster, body)
+
+
+def test_a_replace_that_changes_nothing_starts_no_pods_after_a_restart(cluster: Cluster) -> None:
+    old = restarted(cluster)
+    found = cluster.admit(without_ours(old), old)
+    assert (template_of(found), record_on(found)) == (template_of(old), record_on(old))
+
+
+def test_a_restart_is_kept_beside_what_the_owner_writes_there(cluster: Cluster) -> None:
+    old = restarted(cluster)
+    new = without_ours(old)
+    new["spec"]["template"]["metadata"]["annotations"] = {names.CONFIG: "mine@1", "team": "x"}
+    found = at(template_of(cluster.admit(new, old)), *ANNOTATIONS)
+    config = at(template_of(old), *ANNOTATIONS)[names.CONFIG]
+    assert found == {"team": "x", names.CONFIG: f"mine@1,{config}", names.RESTARTED_AT: f"web@{RESTART}"}
+
+
+def test_a_restart_goes_with_its_policy(cluster: Cluster) -> None:
+    old = restarted(cluster)
+    found = cluster.admit(with_labels(without_ours(old), **{names.INJECT: "false"}), old)
+    assert not at(template_of(found), *ANNOTATIONS).keys() & {names.CONFIG, names.RESTARTED_AT}
+
+
+def test_what_somebody_took_away_before_is_not_put_back(cluster: Cluster) -> None:
+    old = restarted(cluster)
+    template = template_of(old)
+    bare = {**template, "metadata": {"labels": template["metadata"]["labels"]}}
+    old = stored(cluster, {**old, "spec": {**old["spec"], "template": bare}})
+    assert template_of(cluster.admit(without_ours(old), old)) == bare
+
+
 def test_an_undo_to_an_older_revision_keeps_the_newer(cluster: Cluster) -> None:
     newer = stored(cluster, cluster.admit(a_deployment()))
     cluster = Cluster()
@@ -385,9 +436,6 @@ def test_what_cannot_be_reviewed_is_said(changes: Json) -> None:
 
 
 # Configurations that policies restart for
-
-OTEL = ConfigObject("ConfigMap", "otel")
-
 
 @pytest.mark.parametrize("webhook_knows", [True, False])
 def test_a_new_deployment_is_not_restarted_for_the_configuration_that_its_first_pods_read(webhook_knows: bool) -> None:

@@ -24,6 +24,7 @@ from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import template_and_record_changes
 from sidecarpolicy.core.plan import RolloutState, Step, step_of_new, step_with_owner
 from sidecarpolicy.core.record import Entry, Record, text_of
+from sidecarpolicy.core.restarts import with_restarts_kept
 from sidecarpolicy.core.skips import invalid_marks
 from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.tree import Json
@@ -86,7 +87,12 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
             subject, judgement, proposal, context, joins=changes, joins_all=changes and takes_down
         )
     composed = composed_on(subject, judgement, desired_on(judgement, steps, context), steps, context)
-    new_record = composed.record
+    template, new_record = composed.template, composed.record
+    if proposal.before is not None:
+        stored = proposal.before
+        template = with_restarts_kept(
+            template, new_record, before=stored.content.template, known=record_of(stored.record)
+        )
     if changes and not proposal.created:
         new_record = _without_what_is_read_anew(new_record, subject, judgement, context, joins_all=takes_down)
     if is_mangled(workload.record) and not composed.record:
@@ -99,7 +105,7 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
         operations=tuple(
             template_and_record_changes(
                 before=workload.content.template,
-                after=composed.template,
+                after=template,
                 path=workload.template,
                 annotated=workload.annotated,
                 record=workload.record,

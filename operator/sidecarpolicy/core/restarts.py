@@ -7,8 +7,9 @@ never wrote; and words without it are what they were before there were restarts,
 
 On a Deployment the time stands in an annotation of the Pod template, the one thing in it that changes: a comma list of
 `<policy>@<time>`, one entry for each policy that has a restart there. It comes and goes with the step that moves the
-Deployment from one revision to another. It is never repaired: whoever took it away has restarted the Pods by that
-already, and putting it back would do so once more.
+Deployment from one revision to another. It is put back only in the very write that takes it away, by admission: then
+it restarts nothing. It is never repaired afterwards: whoever took it away has restarted the Pods by that already, and
+putting it back would do so once more.
 
 A restart because what a policy's `restartOn` names has changed (see `configs`) is the same with another annotation:
 there the entry holds a hash, and it comes with the step that the policy makes within one revision as well.
@@ -95,8 +96,8 @@ def _with_entries(
 ) -> Json:
     """Return *template* with *values* in the annotation *key*: empty for no entry, None for whatever is there."""
     annotations = at(template, "metadata", "annotations")
-    text = annotations.get(key) or ""
-    if not text and not any(values.values()):
+    before = _entries_in(template, key)
+    if not before and not any(values.values()):
         return template
     leaving = {pinned_name(policy) for policy in record.entries} - {pinned_name(policy) for policy in staying}
     wanted = dict.fromkeys(leaving, "")
@@ -106,13 +107,42 @@ def _with_entries(
             wanted.pop(name, None)
         else:
             wanted[name] = value
-    before = text.split(",") if text else []
     after = [each for each in before if policy_of(each.strip()) not in wanted]
     after += [f"{name}@{value}" for name, value in sorted(wanted.items()) if value]
     if sorted(after) == sorted(before):
         return template
     others = {name: each for name, each in annotations.items() if name != key or after}
     return with_values(template, ANNOTATIONS, others | ({key: ",".join(after)} if after else {}))
+
+
+def with_restarts_kept(template: Json, record: Record, *, before: Json, known: Record) -> Json:
+    """Return *template*, whose record is *record*, with the restarts that a write has dropped from it.
+
+    They stood in the template *before*, with the record *known*, and come back for each policy that is still at the
+    same one: `kubectl replace` of the owner's manifest must not start Pods anew.
+    """
+    same = [(name, entry, known.entries[name]) for name, entry in record.entries.items() if name in known.entries]
+    revisions = {pinned_name(name) for name, entry, old in same if entry.revision == old.revision}
+    configs = {pinned_name(name) for name, entry, old in same if entry.config.restart == old.config.restart}
+    return _kept(_kept(template, names.RESTARTED_AT, before, revisions), names.CONFIG, before, configs)
+
+
+def _kept(template: Json, key: str, before: Json, policies: Collection[str]) -> Json:
+    """Return *template* with the entries of *policies* that the annotation *key* had *before*, where it has none."""
+    annotations = at(template, "metadata", "annotations")
+    stood, stand = (_entries_in(each, key) for each in (before, template))
+    present = {policy_of(each.strip()) for each in stand}
+    dropped = [each for each in stood if (name := policy_of(each.strip())) in policies and name not in present]
+    if not dropped:
+        return template
+    kept = [*stand, *dropped]
+    kept = stood if sorted(kept) == sorted(stood) else kept
+    return with_values(template, ANNOTATIONS, annotations | {key: ",".join(kept)})
+
+
+def _entries_in(template: Json, key: str) -> list[str]:
+    text = at(template, "metadata", "annotations").get(key) or ""
+    return text.split(",") if text else []
 
 
 def config_restart_on(template: Json, policy: PolicyId) -> str:
