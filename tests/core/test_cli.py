@@ -258,6 +258,19 @@ def test_in_a_file_an_edited_sidecar_is_repaired(command: Command, write: WriteF
     assert "shop/cart: repaired SidecarPolicy shop/web" in repaired.stderr
 
 
+@pytest.mark.parametrize("edited", ["x", "7", "[x]", "null", '""'])
+def test_in_a_file_an_empty_value_is_repaired_whatever_stands_there(
+    edited: str, command: Command, write: WriteFile
+) -> None:
+    volume = {"name": "sock", "emptyDir": {}}
+    container = {"image": "example.test/proxy:1", "volumeMounts": [{"name": "sock", "mountPath": "/sock"}]}
+    policy = write("policy.yaml", a_policy(sidecars=[a_sidecar(container=container)], volumes=[volume]))
+    injected = command("inject", "-p", policy, write("app.yaml", a_deployment()))
+    repaired = command("inject", "-p", policy, stdin=injected.stdout.replace("emptyDir: {}", f"emptyDir: {edited}"))
+    assert documents(repaired)[0]["spec"]["template"]["spec"]["volumes"] == [volume]
+    assert command("inject", "-p", policy, stdin=repaired.stdout).stdout == repaired.stdout
+
+
 def test_an_older_revision_is_moved(command: Command, write: WriteFile) -> None:
     live = a_live_deployment(command, write, a_rich_policy())
     newer = a_policy(sidecars=[a_sidecar("proxy", container={"image": "example.test/proxy:2"})])

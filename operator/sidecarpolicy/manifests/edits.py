@@ -83,9 +83,9 @@ class Edits:
             self._become_mapping(document, path, before, after, ours, trail)
         elif isinstance(before, list) and isinstance(after, list) and before and after:
             self._become_list(document, path, before, after, ours, trail)
-        elif ours is not None and not before and after:
+        elif ours is not None and not before and after and isinstance(after, dict | list):
             self.fill(document, path, after)
-        elif ours is not None and before and not after:
+        elif ours is not None and isinstance(before, dict | list) and before and after in (None, type(before)()):
             self.clear(document, path)
         else:
             self.set(document, path, after)
