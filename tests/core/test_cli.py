@@ -516,6 +516,19 @@ def test_a_number_that_is_none_is_a_problem(command: Command, write: WriteFile) 
     )
 
 
+@pytest.mark.parametrize(
+    "listed", ["containers", "initContainers", "volumes", "imagePullSecrets", "containers[0].env", "containers[0].ports"]
+)
+def test_null_in_a_list_is_a_problem(command: Command, write: WriteFile, listed: str) -> None:
+    body = a_deployment()
+    pod = body["spec"]["template"]["spec"]
+    holder = pod["containers"][0] if "." in listed else pod
+    holder.setdefault(listed.rpartition(".")[2], []).append(None)
+    place = f"spec.template.spec.{listed}[{1 if listed == 'containers' else 0}]"
+    refused = command("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", body))
+    assert_refused(refused, f"{place}: must be a mapping, not null")
+
+
 def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert_refused(command("eject", str(tmp_path / "empty")), "must hold a file that ends in .yaml")

@@ -119,6 +119,11 @@ def test_members_of_a_union_and_fields_that_are_gone_leave(old: Json, new: Json)
     assert moved(moved(old, old, new), new, old) == old
 
 
+def test_a_list_of_that_name_in_a_field_that_nobody_knows_is_moved_too() -> None:
+    old, new = ({"name": "a", "value": {"volumeMounts": [{"mountPath": [tag]}]}} for tag in ("1", "2"))
+    assert moved(old, old, new) == new
+
+
 def test_an_item_of_an_unknown_form_is_replaced_whole() -> None:
     assert moved({**CANONICAL, "args": ["--old"], "tty": True}, None, CANONICAL) == CANONICAL
     assert moved({**CANONICAL, "readinessProbe": HTTP}, None, CANONICAL) == CANONICAL

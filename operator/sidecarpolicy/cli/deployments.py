@@ -111,7 +111,7 @@ def _problems(body: Json) -> list[Problem]:
     _texts(metadata.field("labels"))
     _texts(metadata.field("annotations"))
     for owner in metadata.field("ownerReferences").entries():
-        owner.mapping()
+        _object(owner)
         for key in ("kind", "name"):
             owner.field(key).text()
             if owner.field(key).absent:
@@ -136,7 +136,7 @@ def _problems(body: Json) -> list[Problem]:
         containers.wrong("must hold at least one container")
     _named(pod.field(VOLUMES), IDENTITY[VOLUMES])
     for entry in pod.field(PULL_SECRETS).entries():
-        entry.mapping()
+        _object(entry)
         entry.field("name").text()
     for account in ("serviceAccountName", "serviceAccount"):
         pod.field(account).text()
@@ -152,7 +152,14 @@ def _container(container: Cursor) -> None:
     for additions in (ENV, VOLUME_MOUNTS):
         _named(container.field(additions), IDENTITY[additions])
     for port in container.field("ports").entries():
-        port.mapping()
+        _object(port)
+
+
+def _object(cursor: Cursor) -> None:
+    """Note an entry of a list that is no object; null is none either, though a field may be null."""
+    if cursor.absent:
+        cursor.wrong("must be a mapping, not null")
+    cursor.mapping()
 
 
 def _texts(cursor: Cursor) -> None:
@@ -168,7 +175,7 @@ def _named(cursor: Cursor, key: str) -> None:
     if type(values) is list and all(type(each) is dict and each.get(key) and type(each[key]) is str for each in values):
         return  # as nearly always: no cursor for each
     for entry in cursor.entries():
-        entry.mapping()
+        _object(entry)
         name = entry.field(key).text()
         if not name and isinstance(entry.value, dict):
             entry.field(key).wrong("must be given")

@@ -86,4 +86,6 @@ def _by_key(value: Any, field: str) -> dict[tuple[Any, ...], Any]:
 
 def _key_value(entry: Any, key: str) -> Any:
     value = entry.get(key) if isinstance(entry, dict) else None
+    if isinstance(value, dict | list):  # a list of that name deep in a field that nobody knows
+        return packed(value)
     return "TCP" if key == "protocol" and value is None else value
