@@ -131,9 +131,11 @@ def test_without_the_condition_a_workload_that_comes_up_for_a_moment_fails() -> 
 
 
 def test_without_the_condition_one_that_was_lost_later_than_its_soak_may_have_been_lost_in_it() -> None:
-    """It may have been complete only shortly before: what tells is the earliest that it can have been."""
+    """It may have been complete only shortly before: its Pods tell. What was lost later than that is no rollout."""
     lost = [seen(quiet("False", since=since, status=(2, 2, 0), changed=since), *OVER, now=661) for since in (120, 660)]
-    assert [each.state for each in lost] == [State.FAILED, State.UPDATED]
+    assert [(each.state, each.suspect) for each in lost] == [(State.PROGRESSING, True), (State.UPDATED, False)]
+    late = seen(quiet("False", since=120, status=(2, 2, 0), changed=120), *OVER, now=720)
+    assert (late.state, late.suspect, late.late_at) == (State.PROGRESSING, True, START + 720)
 
 
 def test_without_the_condition_a_recreated_workload_that_never_comes_up_fails() -> None:

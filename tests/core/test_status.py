@@ -785,6 +785,14 @@ def test_those_that_were_not_available_before_are_told() -> None:
     assert message.startswith("2 of 4 workloads run web-b; 2 failed; 2 were not available before; ")
 
 
+def test_those_that_their_owners_changed_meanwhile_are_told_and_do_not_count() -> None:
+    amended = a_target(F, 2, failing=True, amended=True)
+    assert not amended.counts
+    assert a_target(F, 2, failing=True, amended=True, blamed=True).counts
+    message = ready_of(status_of(a_report([*of(U), amended]), {}, NOW))["message"]
+    assert message.startswith("1 of 2 workloads run web-b; 1 failed; 1 was changed by the owner meanwhile; ")
+
+
 def test_a_way_back_that_is_gone_is_said_so() -> None:
     lost = a_target(F, 1, note=Note(previous="web-0"))
     told: Json = {"targets": [lost, *of(P, first=2)], "attempt": "web-b#1", "halted": True}

@@ -205,7 +205,12 @@ class Controllers:
         """Whether all Pods are of the template that *body* has, so that nothing is rolled out."""
         sets = self.replica_sets(body)
         others = any(at(each, "status").get("replicas") for each in sets[:-1])
-        return bool(sets) and not others and _template_of(sets[-1]) == body["spec"]["template"]
+        return self.has_begun(body) and not others
+
+    def has_begun(self, body: Json) -> bool:
+        """Whether the newest ReplicaSet is the one for the template that *body* has."""
+        sets = self.replica_sets(body)
+        return bool(sets) and _template_of(sets[-1]) == body["spec"]["template"]
 
     def settle(self, body: Json) -> None:
         """Roll a new Deployment out at once."""

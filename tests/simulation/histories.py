@@ -18,7 +18,7 @@ from sidecarpolicy.names import OnFailure, Removal, Strategy
 from tests.simulation.deeds import Deed
 from tests.simulation.fleets import CANARY, EARLY
 from tests.simulation.loop import HotLoop
-from tests.simulation.people import anybody, author, nodes, owner, rivals
+from tests.simulation.people import anybody, author, beside_us, owner, rivals
 from tests.simulation.playing import Play
 from tests.simulation.troubles import trouble
 
@@ -135,16 +135,16 @@ def history(seed: int, *, troubled: bool = True) -> History:
 def healthy(seed: int) -> History:
     """A history in which nothing is wrong with any revision; people do the same, and nodes are drained.
 
-    No node is lost for good, and no owner ships a bad image: in one rollout with a step it cannot be told from it.
+    No node is lost for good, and no owner ships a bad image in one rollout with a step: it cannot be told from it.
     """
     found, random = history(seed, troubled=False), Random(seed + 3)
     fleet = tuple(replace(each, breaks=frozenset(), crashes=frozenset()) for each in found.fleet)
-    drained = [
-        Deed(tick=random.randint(2, 40), what=random.choice(nodes.choices), number=random.randint(0, 9))
+    beside = [
+        Deed(tick=random.randint(2, 40), what=random.choice(beside_us.choices), number=random.randint(0, 9))
         for _ in range(random.randint(1, 6))
     ]
     kept = [each for each in found.deeds if each.what not in BAD]
-    deeds = sorted([*kept, *drained], key=lambda each: each.tick)
+    deeds = sorted([*kept, *beside], key=lambda each: each.tick)
     return replace(found, fleet=fleet, deeds=tuple(deeds))
 
 

@@ -55,7 +55,8 @@ class Broken(AssertionError):
 class Flight:
     """A rollout of ours: *policy* on one Deployment. *unwell*: it was unhealthy before, so it holds nobody up.
 
-    *stuck_at*: from then on (virtual seconds) a removal that is not done holds nobody up either. *counts_from*: what
+    *stuck_at*: from then on (virtual seconds) a removal that is not done holds nobody up either, and no more does one
+    that is *amended*: its owner has changed the template since, and may have broken it. *counts_from*: what
     its owner wants is done at any time, and a step that was sent before knows nothing of it.
     """
 
@@ -65,6 +66,7 @@ class Flight:
     unwell: bool
     stuck_at: float
     counts_from: float
+    amended: bool = False
 
 
 @dataclass
@@ -183,8 +185,12 @@ class Invariants:
             return
         if change.manager == names.FIELD_MANAGER:
             self._ours(change, change.before)
-        elif names.RECORD in _annotations(change.before) and names.RECORD not in _annotations(change.after):
-            self.without_record.add(change.place)
+        else:
+            if names.RECORD in _annotations(change.before) and names.RECORD not in _annotations(change.after):
+                self.without_record.add(change.place)
+            if change.before["spec"]["template"] != change.after["spec"]["template"]:
+                for key in [each for each in self.flights if each[1] == change.place]:
+                    self.flights[key] = replace(self.flights[key], amended=True)
         if change.before["spec"].get("paused") and not change.after["spec"].get("paused"):
             for key in [each for each in self.flights if each[1] == change.place]:
                 self.flights[key] = replace(self.flights[key], counts_from=self.now() + ON_ITS_WAY)
@@ -275,7 +281,8 @@ class Invariants:
         wished = becomes is None and (left_out(body) or not is_in_fleet(body))
         counts_from = self.now() + (ON_ITS_WAY if wished else 0.0)
         uid = body["metadata"]["uid"]
-        self.flights[key] = Flight(name, uid, becomes, unwell, self.now() + deadline, counts_from)
+        amended = had.amended if had is not None else not rolled_out(change.before)
+        self.flights[key] = Flight(name, uid, becomes, unwell, self.now() + deadline, counts_from, amended)
         in_flight = self.in_flight(name)
         self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
         if had is not None or rolled_back or pinned or wished or unwell or policy is None:
@@ -314,7 +321,7 @@ class Invariants:
         if body is not None and down and (left_out(body) or not is_in_fleet(body)):
             return True
         refused = key[1][0] in self.controllers.without_quota and self.now() > flight.counts_from + REFUSED_SECONDS
-        return flight.unwell or refused
+        return flight.unwell or refused or (flight.amended and self.now() >= flight.stuck_at)
 
     def budget(self, policy: Policy) -> int:
         """How many may."""

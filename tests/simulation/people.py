@@ -29,8 +29,8 @@ owner = Acts()
 rivals = Acts()
 """One of two policies with a sidecar of one name comes or goes; only where there are two such."""
 
-nodes = Acts()
-"""They need a Deployment; nobody does them."""
+beside_us = Acts()
+"""They need a Deployment; what comes of them is no failure of ours, and can be told from one."""
 
 LONG_TICKS = 60
 
@@ -367,7 +367,7 @@ def _lose_a_node(play: Play, deed: Deed) -> None:
         play.one(deed).lose_a_node()
 
 
-@nodes("a node is drained, and Pods start elsewhere")
+@beside_us("a node is drained, and Pods start elsewhere")
 def _drain(play: Play, deed: Deed) -> None:
     one = play.one(deed)
     if not (one.complete and one.healthy and one.replicas):
@@ -381,6 +381,12 @@ def _drain(play: Play, deed: Deed) -> None:
             play.world.controllers.recover(one.body)
 
     play.later(deed.tick + 2, started)
+
+
+@beside_us("an owner ships a bad image in a rollout of its own")
+def _bad_image_apart(play: Play, deed: Deed) -> None:
+    if play.world.controllers.has_begun(play.one(deed).body):
+        _bad_image(play, deed)
 
 
 def _without_inits(body: Json) -> Json:

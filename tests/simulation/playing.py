@@ -20,7 +20,7 @@ from tests.simulation.deeds import Deed
 from tests.simulation.fleets import EVERYWHERE
 from tests.simulation.invariants import has_a_name_of_ours, is_in_fleet, left_out, place_of
 from tests.simulation.operator import Replica
-from tests.simulation.people import anybody, author, nodes, owner, rivals, unpaused
+from tests.simulation.people import anybody, author, beside_us, owner, rivals, unpaused
 from tests.simulation.stories import SIGHT, Cluster, Deployment, World, established
 from tests.simulation.troubles import SLOWEST, trouble
 
@@ -137,8 +137,8 @@ class Play:
             self.attempt(lambda: author.by_name[what](self, deed))
         elif what in owner.by_name and world.deployments:
             self.attempt(lambda: owner.by_name[what](self, deed))
-        elif what in nodes.by_name and world.deployments:
-            self.attempt(lambda: nodes.by_name[what](self, deed))
+        elif what in beside_us.by_name and world.deployments:
+            self.attempt(lambda: beside_us.by_name[what](self, deed))
 
     def attempt(self, act: Callable[[], None]) -> None:
         """What the server refuses is not done."""

@@ -303,6 +303,34 @@ def test_an_owners_hotfix_on_top_of_ours_frees_no_slot() -> None:
     assert everywhere(world, "web-b")
 
 
+def test_an_owners_bad_image_on_top_of_ours_is_not_our_failure() -> None:
+    world = an_updated_world(thirty(revision="web-a", ticks=6))
+    ticks(world, 2)
+    (first,) = (each for each in world.deployments if each.revision == "web-b")
+    world.say(f"the owner of {first.name} ships an image that does not start")
+    first.bad_versions = frozenset({first.version + 1})
+    first.hotfix()
+    world.run()
+    assert not world.halted
+    assert everywhere(world, "web-b")
+    assert world.status["targets"]["failed"] == 1
+    world.say(f"the owner of {first.name} mends it")
+    first.hotfix()
+    world.run()
+    tell(world, "an-owners-bad-image-on-top")
+    assert world.status["targets"]["failed"] == 0
+
+
+def test_our_failure_is_ours_whatever_its_owner_ships_on_top() -> None:
+    world = an_updated_world(thirty(revision="web-a", ticks=6, breaks=frozenset({"web-b"})))
+    ticks(world, 2)
+    (first,) = (each for each in world.deployments if each.revision == "web-b")
+    first.hotfix()
+    world.run()
+    assert world.halted
+    assert everywhere(world, "web-a")
+
+
 def test_a_policy_that_is_narrowed_removes_under_its_budget() -> None:
     world = a_world(thirty(revision="web-a"), current="web-a")
     world.say("the author narrows the selector to ten of them")

@@ -60,6 +60,7 @@ REMOVALS_UNAPPROVED = "removals unapproved"  # not the owner's wish
 WITH_REPLICAS = "with replicas"  # selected, not skipped, not empty, and not rolled back: one of them goes first
 UNHEALTHY_BEFORE = "unhealthy before"
 UNAVAILABLE_BEFORE = "unavailable before"  # and it is not available now
+AMENDED = "amended"  # it fails with what its owner has changed on top of ours
 CONFIG_BEHIND = "config behind"  # they are to restart because of their configuration
 CONFIG_PROVEN = "config proven"  # they have, since such restarts began
 CONFIG_DECLARED = "config declared"  # they never do, because somebody applies their records
@@ -171,6 +172,8 @@ def _selected(
         tallies.append((COUNT, UNHEALTHY_BEFORE))
         if not each.available:
             tallies.append((COUNT, UNAVAILABLE_BEFORE))
+    elif each.failing and each.is_its_owners:
+        tallies.append((COUNT, AMENDED))
     if slot and each.revision == update:
         tallies.append((COUNT, SLOTS_AT_UPDATE))
     if state is State.UPDATED:

@@ -592,14 +592,15 @@ def _note_before(each: Target, update: str | None, current: str | None) -> Note:
 
     Of a rollout under way nothing is known to be good: what it had before that stays the way back. One that is being
     rolled back is on its way to just that, and so is one on its way back to *current*, which was rolled out completely:
-    its author has gone back, or its owner has undone our step.
+    its author has gone back, or its owner has undone our step. One that its owner has changed on top of ours may be
+    broken by that already.
     """
     if each.under_way and not each.new:
         goes_back = bool(each.note.failed) or (each.revision is not None and each.revision == current)
         before = (each.revision or "") if goes_back else each.note.previous
         previous = before if before != update else ""
         config = each.config if goes_back else each.note.config
-        return Note(previous=previous, config=config, unhealthy_before=each.note.unhealthy_before)
+        return Note(previous=previous, config=config, unhealthy_before=each.note.unhealthy_before or each.amended)
     # Never to have been available is to be unhealthy, be it because it is new.
     unhealthy = each.health is Health.UNHEALTHY
     return Note(previous=each.revision or "", config=each.config, unhealthy_before=unhealthy)

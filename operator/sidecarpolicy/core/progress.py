@@ -57,6 +57,7 @@ class Target:
     late is its owner's first rollout, or a change of theirs on top of ours, or what soaked has lost availability:
     theirs, unless one of our containers is to blame. *late_at*: since when it is late (seconds since the epoch), None
     while it is not. *blamed*: one of our containers is to blame.
+    *amended*: its owner has changed the template since our step, and that is not over.
     *not_counted*: the failure does not count against maxFailures. *outdated*: it failed at another revision than the
     update's, which says nothing about that one. *group*: the canary group that selects it, if any. *pinned_to*: the
     revision at which its owner wants it, where that is another than the update's. *deselected_by_owner*: its owner took
@@ -95,6 +96,7 @@ class Target:
     suspect: bool = False
     late_at: float | None = None
     blamed: bool = False
+    amended: bool = False
     under_way: bool = False
     not_counted: bool = False
     outdated: bool = False
@@ -147,8 +149,11 @@ class Target:
 
     @property
     def is_its_owners(self) -> bool:
-        """Whether a failure is its owner's: it was unhealthy before us, and no container of ours is to blame."""
-        return self.note.unhealthy_before and not self.blamed
+        """Whether a failure is its owner's, since no container of ours is to blame.
+
+        It was unhealthy before us, or its owner has changed it while ours was being rolled out.
+        """
+        return (self.note.unhealthy_before or self.amended) and not self.blamed
 
     @property
     def counts(self) -> bool:
@@ -245,6 +250,7 @@ def target(
         rolled_back=rolled_back,
         suspect=course.suspect,
         late_at=course.late_at,
+        amended=course.under_way and facts.amended,
         under_way=course.under_way,
         not_counted=rolled_back and note.not_counted,
         outdated=course.failing and not rolled_back and revision != update,
@@ -313,7 +319,8 @@ def _course(
     # An owner's change on top of ours holds our slot until it is over, or is late and its Pods have been looked at:
     # then it is the owner's, unless one of our containers is to blame. It proves nothing.
     over = facts.was_complete and now >= soaked  # what comes on top now begins after it
-    on_top = soaks and facts.on_top and not (facts.ours or over)
+    never_up = facts.down_since_step is not None and not facts.arrived
+    on_top = soaks and facts.on_top and not (facts.ours or over or never_up)
     ours = (facts.ours or on_top) and not over
     # A loss that shows only after the soak may be one of many (a crash loop), or of a Pod on its way to another node:
     # its Pods tell which. They are looked at once more where it lasts.
@@ -325,7 +332,7 @@ def _course(
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = entry is not None and entry.joined
     # Whoever changes what has never come up since our step: that proves nothing, and ours gets no further time by it.
-    overlaid = not (ours or joined or facts.arrived or facts.empty) and facts.down_since_step is not None
+    overlaid = never_up and not (ours or joined or facts.empty)
     ours = ours or overlaid
     paused = facts.paused and not facts.arrived  # it waits for its owner: it is not late, and is in nobody's way
     last = None
@@ -357,10 +364,13 @@ def _course(
 
 
 def _is_lost_again(facts: Facts, entry: Entry | None, rollout: Rollout) -> bool:
-    """Whether what has soaked is not available any more; of what was taken out, only as soon as it may have failed."""
-    if facts.available or not (facts.arrived and facts.exact and facts.unhealthy) or facts.empty:
+    """Whether what has soaked is not available any more.
+
+    Of what was taken out, and where nothing tells exactly when it was complete, only as soon as it may have failed.
+    """
+    if facts.available or not (facts.arrived and facts.unhealthy) or facts.empty:
         return False
-    patience = max(_patience(rollout, facts), rollout.min_ready_seconds) if entry is None else inf
+    patience = max(_patience(rollout, facts), rollout.min_ready_seconds) if entry is None or not facts.exact else inf
     ends = facts.completed + rollout.min_ready_seconds
     return ends <= facts.availability_changed < facts.completed + patience
 

@@ -94,6 +94,11 @@ class Report:
         return self.fleet.count(counting.UNAVAILABLE_BEFORE)
 
     @property
+    def amended(self) -> int:
+        """How many selected ones fail with what their owners have changed while the policy was rolled out."""
+        return self.fleet.count(counting.AMENDED)
+
+    @property
     def removing(self) -> int:
         """How many are not selected and still carry the policy."""
         return self.fleet.removing_count

@@ -302,6 +302,8 @@ def _progress(report: Report) -> str:
     head = head + report.state.update if report.state.update else "no accepted revision yet"
     before = report.unavailable_before
     sick = f"; {before} {_verb(before, 'was', 'were')} not available before" if before else ""
+    if report.amended:
+        sick += f"; {report.amended} {_verb(report.amended, 'was', 'were')} changed by the owner meanwhile"
     changed = f"; {changed_configs(report.changed)}" if report.changed else ""
     head += " with the configuration of now" if report.changed and report.state.update else ""
     return everything + head + (f"; {', '.join(parts)}" if parts else "") + changed + sick + _waiting_for(report)

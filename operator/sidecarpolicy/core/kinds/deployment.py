@@ -204,6 +204,7 @@ def observe(
     gives_up = None if _tells(own) or complete or progressed is None else progressed + patience + own.min_ready
     given_up = own.progressing.status == "False" or (gives_up is not None and now >= gives_up)
     stands = given_up or workload.paused
+    changes = _owners_changes(workload, ordered, policy, stepped, now)
     since = max(newest.refused.changed, newest.created, stepped) if newest is not None and made else 0.0
     refused = newest.refused if newest is not None and made else NO_CONDITION
     return Facts(
@@ -226,7 +227,8 @@ def observe(
         refused_since=since if refused.status == "True" else None,
         new_until=new_until if new else None,
         own_wait=own.min_ready,
-        on_top=_is_on_top(workload, ordered, policy, stepped, bound, now),
+        on_top=len(changes) > 1 and all(later < earlier + bound for earlier, later in pairwise(changes)),
+        amended=len(changes) > (2 if own.observed_generation < workload.generation else 1),
         down_since_step=_down_since_step(workload, ordered, policy, stepped),
         said=own.progressing.message,
         said_of_availability=own.available.message,
@@ -343,25 +345,25 @@ def _down_since_step(workload: Workload, ordered: Sequence[Child], policy: Polic
     return began if 0.0 < available.changed <= began + FIRST_STATUS else None
 
 
-def _is_on_top(
-    workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float, bound: float, now: float
-) -> bool:
-    """Whether the newest change is an owner's, and began within *bound* seconds after ours.
+def _owners_changes(
+    workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float, now: float
+) -> Sequence[float]:
+    """When our step was made, and each change since then; empty where another policy's is among them, or none of ours.
 
-    Of several changes in a row each must have followed the one before it so soon. One that the controller has not seen
-    yet began just *now*. Another policy's step is none of them: it waits until ours is over.
+    Each is a ReplicaSet. A change that the controller has not seen yet began just *now*, be it of the template or not.
+    Another policy's step is none of them: it waits until ours is over.
     """
     revision = rolled(workload.record, policy)
     run = _run(ordered, revision, policy)
     if revision is None or not run or not stepped:
-        return False
+        return ()
     records = [each.record for each in run]
     times = [stepped, *(each.created for each in run[1:])]
     if own_of(workload).observed_generation < workload.generation:
         records.append(workload.record or "")
         times.append(now)
     owners = all(_revisions(before) == _revisions(after) for before, after in pairwise(records))
-    return len(times) > 1 and owners and all(later < earlier + bound for earlier, later in pairwise(times))
+    return times if owners else ()
 
 
 def _revisions(record: str) -> dict[PolicyId, tuple[str, str] | None]:

@@ -36,7 +36,8 @@ class Facts:
     before our step.
 
     *own_wait*: how long a Pod that is ready has to wait until it counts, by the workload's own spec, in seconds.
-    *on_top*: an owner's change of its template followed ours so soon that ours may not have been over.
+    *on_top*: an owner's change of its template followed ours so soon that ours may not have been over. *amended*: one
+    followed ours, however late; where ours is not over, the Pods that come up or do not are no more of our making alone.
     *down_since_step*: when our step was, where it has not been available since, whoever has changed it meanwhile; None
     where it has been, or where nothing tells.
     *said*, *said_of_availability*: the controller's words about the rollout, and about availability.
@@ -64,6 +65,7 @@ class Facts:
     new_until: float | None = None
     own_wait: int = 0
     on_top: bool = False
+    amended: bool = False
     down_since_step: float | None = None
     said: str = ""
     said_of_availability: str = ""
