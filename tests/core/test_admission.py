@@ -437,6 +437,7 @@ def test_what_cannot_be_reviewed_is_said(changes: Json) -> None:
 
 # Configurations that policies restart for
 
+
 @pytest.mark.parametrize("webhook_knows", [True, False])
 def test_a_new_deployment_is_not_restarted_for_the_configuration_that_its_first_pods_read(webhook_knows: bool) -> None:
     cluster = Cluster()

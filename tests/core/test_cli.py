@@ -517,7 +517,8 @@ def test_a_number_that_is_none_is_a_problem(command: Command, write: WriteFile) 
 
 
 @pytest.mark.parametrize(
-    "listed", ["containers", "initContainers", "volumes", "imagePullSecrets", "containers[0].env", "containers[0].ports"]
+    "listed",
+    ["containers", "initContainers", "volumes", "imagePullSecrets", "containers[0].env", "containers[0].ports"],
 )
 def test_null_in_a_list_is_a_problem(command: Command, write: WriteFile, listed: str) -> None:
     body = a_deployment()

@@ -36,7 +36,7 @@ from sidecarpolicy.core.record import (
     text_of,
 )
 from sidecarpolicy.core.revision import Revision
-from sidecarpolicy.core.tree import Json, items, with_items
+from sidecarpolicy.core.tree import Json, at, items, with_items
 from tests.core.objects import a_revision, a_sidecar
 from tests.core.strategies import CONTAINERS, OVERRIDES, Edit, edits, moves, revisions, templates
 
@@ -81,6 +81,8 @@ def without(template: Json, ours: frozenset[ItemKey]) -> Json:
 def with_ours_last(template: Json, ours: frozenset[ItemKey]) -> Json:
     """Put ours behind the owner's in every list whose order only says who came first: volumes, env and mounts.
 
+    What tells of restarts comes in the order of the policies: there too the order only says who came first.
+
     New items go to the end there and stay where they are when the owner adds his own behind them, so between the two
     the place depends on who came first. In initContainers the place means something and is always the same.
     """
@@ -100,7 +102,17 @@ def with_ours_last(template: Json, ours: frozenset[ItemKey]) -> Json:
     for outer in (INIT_CONTAINERS, CONTAINERS):
         containers = [last(VOLUME_MOUNTS, last(ENV, each, each["name"]), each["name"]) for each in items(spec, outer)]
         spec = with_items(spec, outer, containers)
-    return {**template, "spec": spec}
+    template = {**template, "spec": spec}
+    told = {
+        key: value
+        for key, value in at(template, "metadata", "annotations").items()
+        if key in (names.RESTARTED_AT, names.CONFIG)
+    }
+    if not told:
+        return template
+    told = {key: ",".join(sorted(value.split(","))) for key, value in told.items()}
+    metadata = template["metadata"]
+    return {**template, "metadata": {**metadata, "annotations": metadata["annotations"] | told}}
 
 
 def places_of(template: Json, of: frozenset[ItemKey]) -> dict[tuple[str, str], list[str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
+@lru_cache(maxsize=4096)
 def seconds_of(text: str | None) -> float:
     """Return RFC 3339 text as seconds since the epoch; 0.0 where there is none.
 

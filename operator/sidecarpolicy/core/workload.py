@@ -1,16 +1,19 @@
 """What the operator keeps of a workload, of what its controller makes of it, and of its namespace.
 
 Slim on purpose: with 10,000 workloads only numbers and labels are kept as objects; the Pod template and the fields
-that tell who owns what stay JSON bytes, decoded by the one pass that needs them. Two observations with equal bytes
-share them, so a verdict about a template can be kept until it changes.
+that tell who owns what stay compressed JSON, decoded by the one pass that needs them. Two observations with equal bytes
+share them, so a verdict about a template can be kept until it changes. Labels and other words that many objects have
+are kept once.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from sys import intern
 from typing import Any, NamedTuple
 
 from sidecarpolicy import names
@@ -22,6 +25,7 @@ from sidecarpolicy.core.nodes import ANYWHERE, demand_of
 from sidecarpolicy.core.pod_metadata import owners_labels
 from sidecarpolicy.core.pod_security import NO_SETTINGS, settings_of
 from sidecarpolicy.core.record import LABELS, Mangled, Record, parse
+from sidecarpolicy.core.sharing import shared, shared_labels
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, items, packed, unpacked
 
@@ -62,8 +66,9 @@ class Child:
     """What the controller of a workload made of one version of its template: a ReplicaSet of a Deployment.
 
     *number* counts the versions, *replicas* are its Pods. *record* is its copy of the workload's record, *labels* are
-    its own: those of its Pods, which the label selector *pods* finds (empty for none). *created*, and *status_changed*,
-    when its status changed last: seconds since the epoch, 0 unknown. *refused*: whether it cannot make Pods, and why.
+    those of its Pods, without the one by which the label selector *pods* finds them (empty for none). *created*, and
+    *status_changed*, when its status changed last: seconds since the epoch, 0 unknown. *refused*: whether it cannot
+    make Pods, and why.
     """
 
     name: str
@@ -107,7 +112,7 @@ class _Contents:
         """Return the content that *body* holds."""
         found = self._kept.get(body)
         if found is None:
-            return self.put(body, template, unpacked(body))
+            return self.put(body, template, unpacked(zlib.decompress(body)))
         self._kept.move_to_end(body)
         return found
 
@@ -209,15 +214,17 @@ def workload_parts(
     kept = known if same else None
     return Workload(
         id=identity,
-        uid=metadata["uid"],
+        uid=intern(metadata["uid"]),
         version=int(metadata["resourceVersion"]),
         generation=metadata["generation"],
-        labels=at(metadata, "labels"),
-        pod_labels=labels_of_owner(at(body, *template, "metadata", "labels"), annotations.get(names.RECORD)),
+        labels=shared_labels(at(metadata, "labels")),
+        pod_labels=shared_labels(
+            labels_of_owner(at(body, *template, "metadata", "labels"), annotations.get(names.RECORD))
+        ),
         annotations=_marks(annotations),
         pod_annotations=_marks(at(body, *template, "metadata", "annotations")),
         annotated=bool(annotations),
-        record=annotations.get(names.RECORD),
+        record=intern(annotations[names.RECORD]) if names.RECORD in annotations else None,
         deleting="deletionTimestamp" in metadata,
         controller=next(
             (f"{each['kind']}/{each['name']}" for each in items(metadata, "ownerReferences") if each.get("controller")),
@@ -234,7 +241,9 @@ def workload_parts(
         body=kept.body if kept is not None else _body_of(body, template, owned),
         writers=kept.writers if kept is not None else writers,
         ownership=ownership,
-        selector_keys=frozenset(each["key"] for each in items(at(body, "spec", "selector"), "matchExpressions")),
+        selector_keys=shared(
+            frozenset(each["key"] for each in items(at(body, "spec", "selector"), "matchExpressions"))
+        ),
         node_demand=kept.node_demand if kept is not None else demand_of(at(body, *template, "spec")),
         pod_settings=kept.pod_settings if kept is not None else settings_of(at(body, *template, "spec")),
     )
@@ -247,17 +256,18 @@ def labels_of_owner(labels: Mapping[str, str], record: str | None) -> Mapping[st
 
 def _marks(annotations: Mapping[str, str]) -> Mapping[str, str]:
     """Those under our group, without the record."""
-    return {key: value for key, value in annotations.items() if key.startswith(MARKED) and key != names.RECORD}
+    ours = {key: value for key, value in annotations.items() if key.startswith(MARKED) and key != names.RECORD}
+    return shared_labels(ours)
 
 
 def _body_of(body: Mapping[str, Any], template: tuple[str, ...], owned: Sequence[Json]) -> bytes:
-    """The template and what tells who owns it, as bytes; the API server's order of fields is always the same."""
+    """The template and what tells who owns it, compressed; the API server's order of fields is always the same."""
     parts = {
         "template": at(body, *template),
         "managedFields": owned,  # without the status', which changes with every Pod and never touches the template
         "lastApplied": at(body, "metadata", "annotations").get(LAST_APPLIED),
     }
-    found = packed(parts)
+    found = zlib.compress(packed(parts), level=1)
     _contents.put(found, template, parts)  # whoever looks at it next need not decode it
     return found
 
@@ -321,8 +331,8 @@ def _parsed(text: str | None) -> tuple[Record, str]:
 
 def _condition(body: Mapping[str, Any]) -> Condition:
     return Condition(
-        status=body.get("status", "Unknown"),
-        reason=body.get("reason", ""),
+        status=intern(body.get("status", "Unknown")),
+        reason=intern(body.get("reason", "")),
         message=body.get("message", ""),
         updated=seconds_of(body.get("lastUpdateTime")),
         changed=seconds_of(body.get("lastTransitionTime")),

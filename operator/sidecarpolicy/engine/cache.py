@@ -244,9 +244,9 @@ class Cache:
         self.namespaces: dict[str, Namespace] = {}
         self._collections: dict[tuple[Resource, str], _Collection] = defaultdict(_Collection)
         self._in_namespace: dict[str, dict[WorkloadId, Workload]] = defaultdict(dict)
-        self._children: dict[str, dict[str, Child]] = defaultdict(dict)
+        self._children: dict[str, dict[Name, Child]] = defaultdict(dict)
         self._by_uid: dict[str, WorkloadId] = {}
-        self._owner_of_child: dict[str, str] = {}
+        self._owner_of_child: dict[Name, str] = {}
         self._revisions: dict[PolicyId, _Revisions] = {}
         self._policy_of_revision: dict[str, PolicyId] = {}
         self._mangled: dict[str, tuple[PolicyId | None, str]] = {}
@@ -649,12 +649,11 @@ class Cache:
         )
 
     def _child(self, name: Name, new: Child | None) -> None:
-        place = f"{name[0]}/{name[1]}"
-        before = self._owner_of_child.pop(place, "")
-        old = _take_out(self._children, before, place)
+        before = self._owner_of_child.pop(name, "")
+        old = _take_out(self._children, before, name)
         if new is not None:  # perhaps another one's now: one that was orphaned is adopted
-            self._owner_of_child[place] = new.owner
-            self._children[new.owner][place] = new
+            self._owner_of_child[name] = new.owner
+            self._children[new.owner][name] = new
         if old != new:
             for owner in {each.owner for each in (old, new) if each is not None} & self._by_uid.keys():
                 self._tell_workload(self._by_uid[owner])

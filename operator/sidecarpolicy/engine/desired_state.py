@@ -11,6 +11,7 @@ from sidecarpolicy.core.injection import Composition, compose
 from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.record import NOTHING_NOTED
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.sharing import shared
 from sidecarpolicy.core.skips import Skip, may_clash
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.adjusted import as_adjusted
@@ -66,7 +67,7 @@ def desired_on(
     assigned, held = _with_the_overridden(assigned, held, judgement, context)
     return Desired(
         assigned=assigned,
-        held=frozenset(held),
+        held=shared(frozenset(held)),
         orphaned=orphaned & judgement.record.entries.keys(),
         joining=frozenset(policy for policy, step in steps.items() if step.joins),
     )

@@ -18,6 +18,7 @@ from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import proves_removal
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, is_config_step, soak_ends, target
+from sidecarpolicy.core.sharing import shared
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.workload import Child, Workload, record_of
 from sidecarpolicy.engine.cache import CachedPolicy
@@ -47,7 +48,7 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
     if any(each.uid != workload.uid for each in remembered.written.values()):
         remembered.written = {}  # another one of its name
     children = cache.children(workload)
-    concerned = frozenset(cache.concerned(workload))
+    concerned = shared(frozenset(cache.concerned(workload)))
     selecting = {each.id for each in cache.selecting(workload)}
     judgement = judged(workload, context)
     failed = failed_write(workload, context)

@@ -49,9 +49,9 @@ def preflight(
         workload.body,
         workload.record,
         judgement,
-        {policy: (revision.name, revision.adjustment) for policy, revision in assigned.items()},
+        tuple((policy, revision.name, revision.adjustment) for policy, revision in assigned.items()),
         held,
-        {policy: (revision.name, revision.adjustment, deadline) for policy, (revision, deadline) in coming.items()},
+        tuple((policy, each.name, each.adjustment, deadline) for policy, (each, deadline) in coming.items()),
         (workload.deadline, workload.min_ready),
         namespace,
     )

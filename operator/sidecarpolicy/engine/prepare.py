@@ -25,6 +25,7 @@ from sidecarpolicy.core.pod_security import Question
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.record import ItemKey, Record, text_of
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.sharing import shared
 from sidecarpolicy.core.skips import invalid_marks, invalid_namespace_marks
 from sidecarpolicy.core.status import Warned
 from sidecarpolicy.core.tree import Json
@@ -250,7 +251,7 @@ def inspection_key(workload: Workload, judgement: Judgement, context: Context) -
     mutated, allowed = mutation_of(workload, context) is not None, _allowed_on(workload, judgement, context)
     marks = (workload.labels, workload.annotations, of_namespace, mutated, allowed, context.cache.eligible(workload))
     concerned = frozenset({*judgement.verdicts, *judgement.record.entries})
-    return Inspected(concerned=concerned, coming=coming, marks=marks)
+    return Inspected(concerned=shared(concerned), coming=shared(coming), marks=marks)
 
 
 def _allowed_on(workload: Workload, judgement: Judgement, context: Context) -> object:

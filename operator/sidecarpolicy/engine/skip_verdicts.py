@@ -25,6 +25,7 @@ from sidecarpolicy.core.pull_secrets import account_on
 from sidecarpolicy.core.record import PULL_SECRETS, Record
 from sidecarpolicy.core.restarts import has_restart
 from sidecarpolicy.core.revision import Revision
+from sidecarpolicy.core.sharing import shared
 from sidecarpolicy.core.skips import Pin, Skip, Subject, judge
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Namespace, Workload, record_of
@@ -135,11 +136,13 @@ def _basis_of(workload: Workload, context: Context) -> _Basis:
         record=record,
         questions=questions,
         pins=pins,
-        idle=frozenset(each.policy for each in candidates if each.policy not in pins and _is_idle(each, record, cache)),
+        idle=shared(
+            frozenset(each.policy for each in candidates if each.policy not in pins and _is_idle(each, record, cache))
+        ),
         wishes=wishes,
         binding=binding_on(workload, context),
-        inspected=_inspected(workload, context) if record.entries else frozenset(),
-        missing=frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id)),
+        inspected=shared(_inspected(workload, context) if record.entries else frozenset()),
+        missing=shared(frozenset(policy for policy in record.entries if not cache.may_act(policy, workload.id))),
         namespace=cache.namespace(workload.id.namespace),
         autoscalers=cache.autoscalers(workload.id),
         driver=cache.driver(workload.id),
@@ -157,7 +160,7 @@ def _basis_of(workload: Workload, context: Context) -> _Basis:
 def _judgement(workload: Workload, basis: _Basis, context: Context) -> Judgement:
     """Judge *workload* by *basis* and by what stands in its template and its managedFields."""
     content = workload.content
-    declared = frozenset(basis.configs) if basis.configs and content.claims.record_is_declared else frozenset()
+    declared = shared(frozenset(basis.configs if content.claims.record_is_declared else ()))
     record, missing = _record_of_now(workload, basis, context)
     return Judgement(
         record=record,
@@ -269,10 +272,12 @@ def _configs(workload: Workload, record: Record, context: Context) -> dict[Polic
 
 def binding_on(workload: Workload, context: Context) -> frozenset[PolicyId]:
     """The policies that select *workload* and that its owner may not opt out of."""
-    return frozenset(
-        cached.id
-        for cached in context.cache.selecting(workload)
-        if cached.policy is not None and cached.policy.opt_out is OptOut.FORBIDDEN
+    return shared(
+        frozenset(
+            cached.id
+            for cached in context.cache.selecting(workload)
+            if cached.policy is not None and cached.policy.opt_out is OptOut.FORBIDDEN
+        )
     )
 
 

@@ -35,12 +35,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor
+from sys import intern
 from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.addresses import DEPLOYMENTS, REPLICA_SETS
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds.facts import Facts
+from sidecarpolicy.core.sharing import shared_labels
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import at, items
 from sidecarpolicy.core.workload import (
@@ -108,7 +110,7 @@ def workload_from(body: Mapping[str, Any], known: Workload | None = None) -> Wor
     deadline = _or(spec.get("progressDeadlineSeconds"), DEFAULT_DEADLINE)
     return workload_parts(
         body,
-        WorkloadId(namespace=metadata["namespace"], name=metadata["name"]),
+        WorkloadId(namespace=intern(metadata["namespace"]), name=metadata["name"]),
         TEMPLATE,
         paused=bool(spec.get("paused")),
         takes_down=takes_down(spec),
@@ -146,16 +148,17 @@ def child_from(body: Mapping[str, Any]) -> Child | None:
         return None
     annotations, labels = at(metadata, "annotations"), at(metadata, "labels")
     pods = labels.get(POD_LABEL, "")
+    others = {key: value for key, value in labels.items() if key != POD_LABEL}
     return Child(
         name=metadata["name"],
-        namespace=metadata["namespace"],
-        owner=owner,
+        namespace=intern(metadata["namespace"]),
+        owner=intern(owner),
         uid=metadata["uid"],
         pods=f"{POD_LABEL}={pods}" if pods else "",
         number=_revision_of(metadata),
         replicas=max(at(body, "spec").get("replicas") or 0, at(body, "status").get("replicas") or 0),
-        record=annotations.get(names.RECORD, ""),
-        labels=labels_of_owner(labels, annotations.get(names.RECORD)),
+        record=intern(annotations.get(names.RECORD, "")),
+        labels=shared_labels(labels_of_owner(others, annotations.get(names.RECORD))),
         created=seconds_of(metadata.get("creationTimestamp")),
         status_changed=status_written(metadata),
         refused=conditions_of(body).get("ReplicaFailure", NO_CONDITION),

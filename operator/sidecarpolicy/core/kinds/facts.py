@@ -37,7 +37,7 @@ class Facts:
 
     *own_wait*: how long a Pod that is ready has to wait until it counts, by the workload's own spec, in seconds.
     *on_top*: an owner's change of its template followed ours so soon that ours may not have been over. *amended*: one
-    followed ours, however late; where ours is not over, the Pods that come up or do not are no more of our making alone.
+    followed ours, however late; where ours is not over, what comes of it is not ours alone.
     *down_since_step*: when our step was, where it has not been available since, whoever has changed it meanwhile; None
     where it has been, or where nothing tells.
     *said*, *said_of_availability*: the controller's words about the rollout, and about availability.
