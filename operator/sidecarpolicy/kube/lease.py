@@ -149,10 +149,15 @@ class Election:
             while not self._released:
                 await self._try()
                 self._looked.set()
-                pause = self._retry_period
-                await asyncio.sleep(pause if self._leads.is_set() else pause * random.uniform(1.0, 1.2))
+                await asyncio.sleep(self._retry_period if self._leads.is_set() else self._until_next_look())
         finally:
             self._lose("the election has ended")
+
+    def _until_next_look(self) -> float:
+        """For how many seconds a candidate leaves the Lease alone: no longer than until it may have run out."""
+        pause = self._retry_period * random.uniform(1.0, 1.2)
+        runs_out = self._seen_at + self._promised - self._clock() if self.holder else math.inf
+        return min(pause, runs_out + random.uniform(0.0, 0.1)) if runs_out > 0 else pause
 
     async def release(self) -> None:
         """Stop leading and give the Lease up, so that the next one leads at its next look.
