@@ -530,6 +530,15 @@ def test_null_in_a_list_is_a_problem(command: Command, write: WriteFile, listed:
     assert_refused(refused, f"{place}: must be a mapping, not null")
 
 
+def test_a_label_without_a_value_is_left_as_it_is(command: Command, write: WriteFile) -> None:
+    body = a_deployment(annotations={"sidecars.dev/injected": None})
+    body["metadata"]["labels"] = {"team": None}
+    body["spec"]["template"]["metadata"]["labels"]["team"] = None
+    (after,) = documents(command("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", body)))
+    assert init_containers(after) == ["proxy"]
+    assert after["metadata"]["labels"] == {"team": None}
+
+
 def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert_refused(command("eject", str(tmp_path / "empty")), "must hold a file that ends in .yaml")

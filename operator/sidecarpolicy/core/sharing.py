@@ -11,6 +11,7 @@ from sys import intern
 from typing import TypeVar
 
 Kept = TypeVar("Kept", bound=Hashable)
+Text = TypeVar("Text", str, str | None)
 
 NO_LABELS: Mapping[str, str] = {}
 
@@ -33,4 +34,9 @@ def _shared(value: Kept) -> Kept:
 
 @lru_cache(maxsize=512)
 def _shared_labels(entries: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    return {key: intern(value) for key, value in entries}
+    return {key: shared_text(value) for key, value in entries}
+
+
+def shared_text(text: Text) -> Text:
+    """Return a text equal to *text*; what a file has in its place is returned as it is."""
+    return intern(text) if type(text) is str else text

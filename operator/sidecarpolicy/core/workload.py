@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from sys import intern
 from typing import Any, NamedTuple
 
 from sidecarpolicy import names
@@ -25,7 +24,7 @@ from sidecarpolicy.core.nodes import ANYWHERE, demand_of
 from sidecarpolicy.core.pod_metadata import owners_labels
 from sidecarpolicy.core.pod_security import NO_SETTINGS, settings_of
 from sidecarpolicy.core.record import LABELS, Mangled, Record, parse
-from sidecarpolicy.core.sharing import shared, shared_labels
+from sidecarpolicy.core.sharing import shared, shared_labels, shared_text
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import Json, at, items, packed, unpacked
 
@@ -214,7 +213,7 @@ def workload_parts(
     kept = known if same else None
     return Workload(
         id=identity,
-        uid=intern(metadata["uid"]),
+        uid=shared_text(metadata["uid"]),
         version=int(metadata["resourceVersion"]),
         generation=metadata["generation"],
         labels=shared_labels(at(metadata, "labels")),
@@ -224,7 +223,7 @@ def workload_parts(
         annotations=_marks(annotations),
         pod_annotations=_marks(at(body, *template, "metadata", "annotations")),
         annotated=bool(annotations),
-        record=intern(annotations[names.RECORD]) if names.RECORD in annotations else None,
+        record=shared_text(annotations.get(names.RECORD)),
         deleting="deletionTimestamp" in metadata,
         controller=next(
             (f"{each['kind']}/{each['name']}" for each in items(metadata, "ownerReferences") if each.get("controller")),
@@ -331,8 +330,8 @@ def _parsed(text: str | None) -> tuple[Record, str]:
 
 def _condition(body: Mapping[str, Any]) -> Condition:
     return Condition(
-        status=intern(body.get("status", "Unknown")),
-        reason=intern(body.get("reason", "")),
+        status=shared_text(body.get("status", "Unknown")),
+        reason=shared_text(body.get("reason", "")),
         message=body.get("message", ""),
         updated=seconds_of(body.get("lastUpdateTime")),
         changed=seconds_of(body.get("lastTransitionTime")),

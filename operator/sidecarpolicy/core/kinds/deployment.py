@@ -35,14 +35,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor
-from sys import intern
 from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.addresses import DEPLOYMENTS, REPLICA_SETS
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds.facts import Facts
-from sidecarpolicy.core.sharing import shared_labels
+from sidecarpolicy.core.sharing import shared_labels, shared_text
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import at, items
 from sidecarpolicy.core.workload import (
@@ -110,7 +109,7 @@ def workload_from(body: Mapping[str, Any], known: Workload | None = None) -> Wor
     deadline = _or(spec.get("progressDeadlineSeconds"), DEFAULT_DEADLINE)
     return workload_parts(
         body,
-        WorkloadId(namespace=intern(metadata["namespace"]), name=metadata["name"]),
+        WorkloadId(namespace=shared_text(metadata["namespace"]), name=metadata["name"]),
         TEMPLATE,
         paused=bool(spec.get("paused")),
         takes_down=takes_down(spec),
@@ -151,13 +150,13 @@ def child_from(body: Mapping[str, Any]) -> Child | None:
     others = {key: value for key, value in labels.items() if key != POD_LABEL}
     return Child(
         name=metadata["name"],
-        namespace=intern(metadata["namespace"]),
-        owner=intern(owner),
+        namespace=shared_text(metadata["namespace"]),
+        owner=shared_text(owner),
         uid=metadata["uid"],
         pods=f"{POD_LABEL}={pods}" if pods else "",
         number=_revision_of(metadata),
         replicas=max(at(body, "spec").get("replicas") or 0, at(body, "status").get("replicas") or 0),
-        record=intern(annotations.get(names.RECORD, "")),
+        record=shared_text(annotations.get(names.RECORD, "")),
         labels=shared_labels(labels_of_owner(others, annotations.get(names.RECORD))),
         created=seconds_of(metadata.get("creationTimestamp")),
         status_changed=status_written(metadata),
