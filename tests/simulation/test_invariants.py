@@ -53,3 +53,17 @@ def test_what_goes_with_its_namespace_is_in_nobodys_way() -> None:
     world.server.delete(NAMESPACES, "", first.namespace)
     world.run()
     assert everywhere(world, "web-b")
+
+
+def test_a_rollout_that_a_backup_undoes_is_not_begun() -> None:
+    """What has lost its Pods can recover then, as when no rollout has ever begun."""
+    world = a_world(some(1), QUICK, current="web-a")
+    (one,) = world.deployments
+    one.lose_a_node()
+    backup, progress = world.server.snapshot(), world.controllers.progress()
+    one.hotfix()
+    world.controllers.tick()
+    world.server.restore(backup)
+    world.controllers.restored(progress)
+    world.controllers.recover(one.body)
+    assert one.healthy
