@@ -307,6 +307,24 @@ def test_a_first_injection_that_has_failed_is_not_rolled_out_by_the_owners_next_
     assert world.settled().startswith("RolloutComplete")
 
 
+def test_an_owners_change_of_what_is_down_for_a_removal_frees_no_slot() -> None:
+    """With the strategy Recreate no Pods of before are left that would show it."""
+    fleet = [established(f"app-{each}", revision="web-a", recreates=True, ticks=4) for each in range(3)]
+    world = a_world(fleet, replace(QUICK, max_concurrent=1), current="web-a")
+    ticks(world, 3)
+    world.delete()
+    ticks(world, 3)
+    (first,) = (each for each in fleet if each.revision is None)
+    assert not first.complete
+    world.say(f"the owner of {first.name} changes its image")
+    first.hotfix()
+    while not first.complete:
+        assert world.in_flight == {first.name}
+        world.tick()
+    world.run()
+    assert everywhere(world, None)
+
+
 def test_what_an_owner_stripped_of_sidecars_and_record_is_brought_back_within_the_budget() -> None:
     """The ReplicaSet without sidecars still bears the record that its Deployment had meanwhile."""
     rollout = replace(QUICK, max_concurrent=1)

@@ -353,13 +353,15 @@ def _stepped(workload: Workload, ordered: Sequence[Child], policy: PolicyId) -> 
 def _down_since_step(workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float) -> float | None:
     """When our step was made, where the Deployment has not been available since; None where it has, or nothing tells.
 
-    The first ReplicaSet of the step is known where one before it is left, or where there never was one.
+    The first ReplicaSet of the step is known where one before it is left, or where there never was one. Of what was
+    taken out there was one.
     """
     available, revision = own_of(workload).available, rolled(workload.record, policy)
-    if revision is None or available.status != "False":
+    if available.status != "False":
         return None
     run = _run(ordered, workload.record, policy)
-    first = run[0] if run and (len(run) < len(ordered) or run[0].number == 1) else None
+    is_first = bool(run) and (len(run) < len(ordered) or (run[0].number == 1 and revision is not None))
+    first = run[0] if is_first else None
     began = max(stepped, first.created if first is not None else 0.0)
     return began if 0.0 < available.changed <= began + FIRST_STATUS else None
 
