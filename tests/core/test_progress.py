@@ -147,6 +147,30 @@ def test_a_replica_set_seen_ahead_of_its_deployment_is_that_of_the_change(told: 
     assert kind.is_ours(workload, replica_sets, WEB) == ours
 
 
+FIRST, AGAIN = (a_record("web-b", note=Note(stepped=START + seconds)) for seconds in (10, 900))
+
+
+@pytest.mark.parametrize(
+    ("what", "record", "history", "ours"),
+    [
+        ("stripped meanwhile, and brought again", AGAIN, [(2, FIRST, 1), (3, AGAIN, 1)], True),
+        ("the same, and its ReplicaSet is not made yet", AGAIN, [(1, A, 0), (2, FIRST, 2)], True),
+        ("the same, and its ReplicaSet is used again", AGAIN, [(3, FIRST, 1), (4, AGAIN, 1)], True),
+        ("went back, and only what it had before is seen", AGAIN, [(1, A, 0), (2, B, 2)], True),
+        ("brought to a new one at first, which says no time", AGAIN, [(2, B, 1), (3, AGAIN, 1)], True),
+        ("its owner's hotfix afterwards", AGAIN, [(2, FIRST, 0), (3, AGAIN, 1), (4, AGAIN, 1)], False),
+        ("its owner undoes to one of before", FIRST, [(3, AGAIN, 1), (4, FIRST, 1)], False),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " in value else None,
+)
+def test_what_was_brought_again_is_ours(
+    what: str, record: str, history: list[tuple[int, str, int]], ours: bool
+) -> None:
+    """The controller takes no annotation off a ReplicaSet: one without our sidecars may still bear the record."""
+    replica_sets = [a_replica_set(number, borne, replicas) for number, borne, replicas in history]
+    assert kind.is_ours(a_workload(record=record, generation=3, observed=2), replica_sets, WEB) == ours
+
+
 @pytest.mark.parametrize(
     ("what", "workload", "history", "arrived"),
     [

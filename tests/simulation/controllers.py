@@ -24,6 +24,9 @@ PAUSED = "DeploymentPaused"
 IMAGES = "example.test/"
 NOT_COPIED = frozenset({"kubectl.kubernetes.io/last-applied-configuration", REVISION_ANNOTATION})
 
+Progress = dict[Place, tuple[int, bool]]
+"""Of each Deployment, what its `Behaviour` counts: ticks of its rollout, and whether one goes on."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Behaviour:
@@ -116,8 +119,14 @@ class Controllers:
         if change.type == "DELETED" or (change.before is None and "ownerReferences" in change.after["metadata"]):
             self._litter = True
 
-    def restored(self) -> None:
-        """Everything is as it was some time ago."""
+    def progress(self) -> Progress:
+        """How far each rollout is now."""
+        return {place: (each.done, each.rolling) for place, each in self.behaviours.items()}
+
+    def restored(self, progress: Progress) -> None:
+        """Everything is as it was some time ago, and every rollout as far as it was."""
+        for place, (done, rolling) in progress.items():
+            self.behaviours[place].done, self.behaviours[place].rolling = done, rolling
         self._at_rest.clear()
         self._litter = True
         for place, each in self.server.collections[REPLICA_SETS].objects.items():

@@ -95,6 +95,8 @@ class Invariants:
     _edited: dict[Place, float] = field(default_factory=dict)
     _untaken: dict[Place, tuple[float, float]] = field(default_factory=dict)
     """Deployments of which the last writes of ours failed: when the first of them in a row did, and the last."""
+    _sent: dict[Place, float] = field(default_factory=dict)
+    """When the last write of each Deployment was sent: one that was held up on its way knows nothing of what is now."""
     _unjudged: bool = True
 
     def __post_init__(self) -> None:
@@ -123,6 +125,8 @@ class Invariants:
             recent.clear()
         if request.write and not request.guarded:
             self.say(f"{request.process} wrote without a precondition: {request.what}")
+        if request.write and request.resource == DEPLOYMENTS:
+            self._sent[request.namespace, request.name] = request.at
 
     def answered(self, request: Request, good: bool) -> None:
         """Note whether a Deployment lets itself be written."""
@@ -266,8 +270,13 @@ class Invariants:
         before = next((each for id_, each in _entries(change.before) if id_.name == name), None)
         if before is not None and entry is not None and before.revision == entry.revision:
             return  # what somebody took away is put back
-        if becomes is None and not self.controllers.replica_sets(change.before):
-            return  # none of its Pods ever had it: its owner's first rollout goes on
+        if becomes is None and not any(
+            _of(name, borne_by(each["spec"]["template"]))
+            for each in self.controllers.replica_sets(change.before)
+            if each["spec"]["replicas"] or at(each, "status").get("replicas")
+        ):  # none of its Pods has it: what goes on is its owner's first rollout, or another policy's
+            self.flights.pop(key, None)
+            return
         unwell = (
             condition_of(change.before, "Available").get("status") == "False"
             or condition_of(change.before, "Progressing").get("status") == "False"
@@ -279,13 +288,14 @@ class Invariants:
             unwell = had.unwell or (unwell and becomes is None)
         deadline = policy.rollout.progress_deadline_seconds if policy is not None else 0
         wished = becomes is None and (left_out(body) or not is_in_fleet(body))
-        counts_from = self.now() + (ON_ITS_WAY if wished else 0.0)
+        late = self.now() > self._sent.get(change.place, self.now()) + ON_ITS_WAY
+        counts_from = self.now() + (ON_ITS_WAY if wished or late else 0.0)
         uid = body["metadata"]["uid"]
         amended = had.amended if had is not None else not rolled_out(change.before)
         self.flights[key] = Flight(name, uid, becomes, unwell, self.now() + deadline, counts_from, amended)
         in_flight = self.in_flight(name)
         self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
-        if had is not None or rolled_back or pinned or wished or unwell or policy is None:
+        if had is not None or rolled_back or pinned or wished or unwell or late or policy is None:
             return
         if not rolled_out(change.before):  # its owner rolls it out already: no further one is disturbed
             return
@@ -315,7 +325,8 @@ class Invariants:
         body = self.server.find(DEPLOYMENTS, *key[1])
         if self.now() < flight.counts_from:
             return True
-        if body is not None and (body["spec"].get("paused") or body["metadata"].get("deletionTimestamp")):
+        namespace = self.server.find(NAMESPACES, "", key[1][0])
+        if body is not None and (body["spec"].get("paused") or _goes(body) or _goes(namespace)):
             return True
         down = body is not None and condition_of(body, "Available").get("status") == "False"
         if body is not None and down and (left_out(body) or not is_in_fleet(body)):
@@ -505,6 +516,11 @@ def has_a_name_of_ours(body: Json) -> bool:
         for listed in ("initContainers", "containers")
         for each in items(at(body, "spec", "template", "spec"), listed)
     )
+
+
+def _goes(body: Json | None) -> bool:
+    """Whether something is being deleted, and everything in it."""
+    return "deletionTimestamp" in at(body, "metadata")
 
 
 def _annotations(body: Json) -> Json:

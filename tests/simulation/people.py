@@ -305,7 +305,7 @@ def _from_backup(play: Play, deed: Deed) -> None:
 
 @owner("an owner wipes the sidecars")
 def _wipe(play: Play, deed: Deed) -> None:
-    play.one(deed).edit(_without_inits)
+    play.one(deed).edit(without_inits)
 
 
 @owner("an owner wipes the record")
@@ -389,7 +389,7 @@ def _bad_image_apart(play: Play, deed: Deed) -> None:
         _bad_image(play, deed)
 
 
-def _without_inits(body: Json) -> Json:
+def without_inits(body: Json) -> Json:
     template = body["spec"]["template"]
     pod = {key: value for key, value in template["spec"].items() if key != "initContainers"}
     return {**body, "spec": {**body["spec"], "template": {**template, "spec": pod}}}

@@ -293,7 +293,7 @@ class Play:
         selected = reached and is_in_fleet(body) and (each.selected or world is not self.world)
         if not selected or at(body, "metadata", "labels").get(names.INJECT) == "false":
             return ANYTHING if place_of(body) in self.cluster.invariants.without_record else None
-        if names.PIN in at(body, "metadata", "annotations"):
+        if names.PIN in at(body, "metadata", "annotations") and not has_a_name_of_ours(body):
             if world is not self.world:
                 return world.update
             stored = {world.told(stored.revision.name) for stored in world.stored()}

@@ -13,7 +13,14 @@ from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.tree import Json, at, items
-from sidecarpolicy.engine.resources import DEPLOYMENTS, POD_TEMPLATES, POLICIES, REVISIONS, SERVICE_ACCOUNTS
+from sidecarpolicy.engine.resources import (
+    DEPLOYMENTS,
+    POD_TEMPLATES,
+    POLICIES,
+    REPLICA_SETS,
+    REVISIONS,
+    SERVICE_ACCOUNTS,
+)
 from sidecarpolicy.kube.lease import LEASES
 from sidecarpolicy.names import Strategy
 from tests.simulation.controllers import NO_DEADLINE
@@ -488,6 +495,20 @@ def test_a_term_begins_with_what_is_there() -> None:
     ticks(world, 4)
     assert [(world.told(each.revision.name), each.attempt) for each in world.stored() if each.halt] == [("web-b", 1)]
     assert everywhere(world, "web-a")
+
+
+def test_a_rollback_keeps_its_slot_where_the_replica_set_that_failed_is_not_seen() -> None:
+    """The ReplicaSet of before seems to have all replicas still; the Deployment tells of a newer one."""
+    rollout = replace(QUICK, max_concurrent=1, max_failures=4)
+    world = an_updated_world(some(4, breaks=frozenset({"web-b"})), rollout)
+    until(world, lambda: "web-b" in world.end().values())
+    watching = world.operator.hold(REPLICA_SETS)
+    until(world, lambda: "web-b" not in world.end().values())
+    watching.set()
+    world.operator.process.client.held.clear()
+    world.run()
+    assert everywhere(world, "web-a")
+    assert world.most_in_flight == 1
 
 
 def test_who_leads_from_the_start_lists_everything_once() -> None:

@@ -27,6 +27,26 @@ def test_an_autoscaler_and_a_lost_node_long_after_the_rollout_are_nothing_of_our
     assert world.settled().startswith("RolloutComplete")
 
 
+def test_what_loses_a_node_after_its_soak_is_taken_out_within_the_budget() -> None:
+    """Its Pods are looked at; that makes no room for it while another is on its way."""
+    rollout = replace(TENTH, max_concurrent=1, min_ready_seconds=10, progress_deadline_seconds=60)
+    world = an_updated_world([established(f"app-{each}", revision="web-a", ticks=12) for each in range(3)], rollout)
+    while not world.counts().get("updated"):
+        world.tick()
+    (first,) = (each for each in world.deployments if each.revision == "web-b" and each.complete)
+    world.tick()
+    world.say(f"{first.name} is to lose what it has, and loses a node")
+    first.selected = False
+    ticks(world, 2)
+    first.lose_a_node()
+    (second,) = world.in_flight
+    while second in world.in_flight:
+        assert first.revision == "web-b"
+        world.tick()
+    world.run()
+    assert first.revision is None
+
+
 def test_an_autoscaler_soon_after_the_rollout_changes_no_count_before_its_controller_has_seen_it() -> None:
     """A rollout of the owner's would show only then; a scaling never does."""
     world = an_updated_world()

@@ -16,7 +16,8 @@ from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
 from sidecarpolicy.names import OnFailure
-from tests.simulation.fleets import a_world, an_updated_world, ticks
+from tests.simulation.fleets import a_world, an_updated_world, everywhere, ticks
+from tests.simulation.people import without_inits
 from tests.simulation.stories import Deployment, World, established
 
 QUICK = Rollout(max_concurrent=2, min_ready_seconds=0, progress_deadline_seconds=60)
@@ -304,3 +305,41 @@ def test_a_first_injection_that_has_failed_is_not_rolled_out_by_the_owners_next_
     broken.hotfix()
     ticks(world, 5)
     assert world.settled().startswith("RolloutComplete")
+
+
+def test_an_owners_change_of_what_is_down_for_a_removal_frees_no_slot() -> None:
+    """With the strategy Recreate no Pods of before are left that would show it."""
+    fleet = [established(f"app-{each}", revision="web-a", recreates=True, ticks=4) for each in range(3)]
+    world = a_world(fleet, replace(QUICK, max_concurrent=1), current="web-a")
+    ticks(world, 3)
+    world.delete()
+    ticks(world, 3)
+    (first,) = (each for each in fleet if each.revision is None)
+    assert not first.complete
+    world.say(f"the owner of {first.name} changes its image")
+    first.hotfix()
+    while not first.complete:
+        assert world.in_flight == {first.name}
+        world.tick()
+    world.run()
+    assert everywhere(world, None)
+
+
+def test_what_an_owner_stripped_of_sidecars_and_record_is_brought_back_within_the_budget() -> None:
+    """The ReplicaSet without sidecars still bears the record that its Deployment had meanwhile."""
+    rollout = replace(QUICK, max_concurrent=1)
+    world = an_updated_world([established(f"app-{each}", revision="web-a") for each in range(3)], rollout)
+    world.run()
+    world.stopped = True
+    for each in world.deployments:
+        each.edit(without_inits)
+    ticks(world, 6)
+    for each in world.deployments:
+        each.annotate(names.RECORD, None)
+    ticks(world, 3)
+    assert everywhere(world, None)
+    world.say("somebody lets it go on")
+    world.stopped = False
+    world.run()
+    assert everywhere(world, "web-b")
+    assert world.most_in_flight == 1

@@ -241,7 +241,7 @@ def _restore(play: Play, deed: Deed) -> None:
     """What happens for as long as it lasts is undone; then everybody applies again what they want."""
     world, torn = play.world, play.torn
     backup, deployments = world.server.snapshot(), list(world.deployments)
-    flights = dict(play.cluster.invariants.flights)
+    flights, progress = dict(play.cluster.invariants.flights), world.controllers.progress()
 
     def restore() -> None:
         served = all(each.installed for each in world.server.collections.values())
@@ -251,11 +251,11 @@ def _restore(play: Play, deed: Deed) -> None:
         play.restored += 1
         world.say("etcd is restored")
         world.server.restore(backup)
-        world.controllers.restored()
         play.cluster.invariants.restored(flights)
         world.deployments[:] = deployments
         for each in deployments:
             world.controllers.behaviours[each.place] = each.behaviour
+        world.controllers.restored(progress)
         play.cluster.loop.run_to(play.cluster.loop.now + 0.5)
         world.server.restored()
         play.cluster.sighted_since = play.cluster.loop.now

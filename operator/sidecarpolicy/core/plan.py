@@ -507,8 +507,9 @@ def _update(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) -
 def _waits_for_others(order: Order, each: Target, limits: _Limits, ahead: _Ahead) -> bool:
     """Whether *each* only soaks, and more are in flight than may be: to move it on would disturb a further one.
 
-    The author may have lowered maxConcurrent, or an owner has opted out. What is under way goes on to the next revision
-    all the same: its Pods are being replaced anyway.
+    The author may have lowered maxConcurrent, an owner has opted out, or one that has soaked lost availability and its
+    Pods are being looked at. What is under way goes on to the next revision all the same: its Pods are being replaced
+    anyway.
     """
     return order is Order.IN_PROGRESS and not each.under_way and limits.fleet.slots + ahead.slots > limits.full
 
@@ -621,7 +622,7 @@ def _removal(state: RolloutState, fleet: Fleet, limits: _Limits, ahead: _Ahead) 
             for (left, _), queue in waiting.get(order, _NO_QUEUES).items()
             if (left or not held) and (picked := _pick(queue, ahead)) is not None
         ]
-        if found:
+        if found and not _waits_for_others(order, _target(fleet, min(found)), limits, ahead):
             return Step(
                 workload=min(found).workload,
                 revision=None,

@@ -3,7 +3,9 @@
 **Whose rollout it is.** A ReplicaSet carries a copy of the Deployment's annotations, so each shows which revision of
 each policy its Pods bear. A rollout is ours while the Pods before the change bear another revision of the policy, or
 the same before its last restart for a changed configuration. Revisions are compared, not items, so an owner's hotfix on
-top of our unfinished rollout ends nothing.
+top of our unfinished rollout ends nothing. The controller never takes an annotation off a ReplicaSet. One of Pods that
+somebody has stripped of what is ours keeps the record of before, though the Deployment has lost it; then what was
+brought again shows by the time of its step.
 
 **A hotfix in our soak.** When its old Pods are gone ReplicaSets do not show any more whether our rollout was over when
 the owner's began. So one that began within `patience`, the Deployment's own wait and the soak after our step counts as
@@ -198,7 +200,7 @@ def observe(
     replaced = _replaced(ordered, stepped)
     not_begun = workload.paused and not (ordered or own.revision or own.status_replicas)
     complete = is_complete(workload, replaced) or not_begun
-    made = newest is not None and rolled(newest.record, policy) == rolled(workload.record, policy)
+    made = newest is not None and _bears(newest, workload.record, policy)
     bound = patience + own.min_ready + soak
     new_until = None if not_begun else _new_until(workload, ordered, patience)
     new = _never_available(own, ordered) and (new_until is None or now < new_until)
@@ -278,14 +280,29 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     ahead = bool(ordered) and ordered[-1].number > own.revision > 0
     unseen = own.observed_generation < workload.generation and not ahead
     gathered = bool(ordered) and ordered[-1].replicas >= own.replicas and not any(each.replicas for each in older)
-    if ordered and rolled(ordered[-1].record, policy) != revision:
+    if ordered and not _bears(ordered[-1], workload.record, policy):
         return True
     if unseen and gathered and (older or ordered[0].number == 1):
         return False
     before = [each for each in older if each.replicas > 0] or older[-1:]
     if not before:
         return revision is not None
-    return any(rolled(each.record, policy) != revision for each in before)
+    return any(not _bears(each, workload.record, policy) for each in before)
+
+
+def _bears(child: Child, record: str | None, policy: PolicyId) -> bool:
+    """Whether a ReplicaSet was made for the revision of *policy* in *record*, and not before the step told there."""
+    if child.record == (record or ""):
+        return True
+    revision = rolled(record, policy)
+    same = rolled(child.record, policy) == revision
+    return same and (revision is None or _step(child.record, policy) >= _step(record, policy))
+
+
+def _step(record: str | None, policy: PolicyId) -> float:
+    """When *policy*'s step was written, as *record* says (seconds since the epoch); 0 where it does not."""
+    entry = record_of(record).entries.get(policy)
+    return entry.note.stepped if entry is not None else 0.0
 
 
 def _was_complete(workload: Workload, ordered: Sequence[Child]) -> bool:
@@ -314,11 +331,11 @@ def _tells(own: Own) -> bool:
     return own.progressing is not NO_CONDITION
 
 
-def _run(ordered: Sequence[Child], revision: tuple[str, str] | None, policy: PolicyId) -> list[Child]:
-    """The newest of the *ordered* ReplicaSets that bear *revision* without another in between, the oldest first."""
+def _run(ordered: Sequence[Child], record: str | None, policy: PolicyId) -> list[Child]:
+    """The newest of the *ordered* ReplicaSets that bear what *record* says, none between them; the oldest first."""
     found: list[Child] = []
     for each in reversed(ordered):
-        if rolled(each.record, policy) != revision:
+        if not _bears(each, record, policy):
             break
         found.insert(0, each)
     return found
@@ -326,23 +343,24 @@ def _run(ordered: Sequence[Child], revision: tuple[str, str] | None, policy: Pol
 
 def _stepped(workload: Workload, ordered: Sequence[Child], policy: PolicyId) -> float:
     """When our step was written: as the record says, or else when the first ReplicaSet with it was made; 0 unknown."""
-    entry = record_of(workload.record).entries.get(policy)
-    if entry is not None and entry.note.stepped:
-        return entry.note.stepped
-    run = _run(ordered, rolled(workload.record, policy), policy)
+    if step := _step(workload.record, policy):
+        return step
+    run = _run(ordered, workload.record, policy)
     return run[0].created if run and len(run) < len(ordered) else 0.0
 
 
 def _down_since_step(workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float) -> float | None:
     """When our step was made, where the Deployment has not been available since; None where it has, or nothing tells.
 
-    The first ReplicaSet of the step is known where one before it is left, or where there never was one.
+    The first ReplicaSet of the step is known where one before it is left, or where there never was one. Of what was
+    taken out there was one.
     """
     available, revision = own_of(workload).available, rolled(workload.record, policy)
-    if revision is None or available.status != "False":
+    if available.status != "False":
         return None
-    run = _run(ordered, revision, policy)
-    first = run[0] if run and (len(run) < len(ordered) or run[0].number == 1) else None
+    run = _run(ordered, workload.record, policy)
+    is_first = bool(run) and (len(run) < len(ordered) or (run[0].number == 1 and revision is not None))
+    first = run[0] if is_first else None
     began = max(stepped, first.created if first is not None else 0.0)
     return began if 0.0 < available.changed <= began + FIRST_STATUS else None
 
@@ -356,7 +374,7 @@ def _owners_changes(
     Another policy's step is none of them: it waits until ours is over.
     """
     revision = rolled(workload.record, policy)
-    run = _run(ordered, revision, policy)
+    run = _run(ordered, workload.record, policy)
     if revision is None or not run or not stepped:
         return ()
     records = [each.record for each in run]

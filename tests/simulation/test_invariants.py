@@ -1,0 +1,69 @@
+"""What the judge of histories takes for right, and once did not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sidecarpolicy.engine.resources import NAMESPACES
+from tests.simulation.faults import Fault, Request
+from tests.simulation.fleets import EVERYWHERE, a_world, an_updated_world, everywhere, ticks
+from tests.simulation.stories import established
+from tests.simulation.test_faults import QUICK, is_workload_patch, some, suffers, until
+
+ONE = replace(QUICK, max_concurrent=1)
+
+
+def test_a_step_that_was_held_up_on_its_way_was_within_the_budget_when_it_was_sent() -> None:
+    """Its sender is frozen meanwhile, and who leads then has made another step."""
+    world = a_world(some(3), ONE, current="web-a")
+    ticks(world, 3)
+    standby = world.cluster.add_replica("two")
+    frozen: list[str] = []
+
+    def freeze(request: Request) -> Fault | None:
+        if is_workload_patch(request) and not frozen and request.process == world.operator.process.name:
+            frozen.append(request.name)
+            world.operator.freeze()
+        return None
+
+    world.edit("web-b")
+    suffers(world, freeze)
+    until(world, lambda: bool(frozen))
+    (first,) = (each for each in world.deployments if each.name == frozen[0])
+    world.say(f"{first.name} is not available for a while")
+    first.lose_a_node()
+    until(world, lambda: standby.leading and bool(world.in_flight))
+    world.controllers.recover(first.body)
+    world.operator.thaw()
+    ticks(world, 1)
+    assert len(world.in_flight) == 2
+    world.run()
+    assert everywhere(world, "web-b")
+
+
+def test_what_goes_with_its_namespace_is_in_nobodys_way() -> None:
+    fleet = [established(f"app-{each}", revision="web-a", namespace=f"team-{each}", ticks=9) for each in range(3)]
+    world = an_updated_world(fleet, ONE, policy=EVERYWHERE)
+    until(world, lambda: bool(world.in_flight))
+    (first,) = (each for each in world.deployments if each.name in world.in_flight)
+    world.say(f"{first.name} is to lose what it has, and its namespace is deleted")
+    first.selected = False
+    world.tick()
+    world.deployments.remove(first)
+    world.server.delete(NAMESPACES, "", first.namespace)
+    world.run()
+    assert everywhere(world, "web-b")
+
+
+def test_a_rollout_that_a_backup_undoes_is_not_begun() -> None:
+    """What has lost its Pods can recover then, as when no rollout has ever begun."""
+    world = a_world(some(1), QUICK, current="web-a")
+    (one,) = world.deployments
+    one.lose_a_node()
+    backup, progress = world.server.snapshot(), world.controllers.progress()
+    one.hotfix()
+    world.controllers.tick()
+    world.server.restore(backup)
+    world.controllers.restored(progress)
+    world.controllers.recover(one.body)
+    assert one.healthy
