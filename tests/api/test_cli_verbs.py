@@ -315,6 +315,26 @@ def test_what_is_on_its_way_says_what_it_waits_for(fleet: Fleet, verb: Command) 
     assert "Insufficient cpu" in policy["message"]
 
 
+def test_what_waits_for_another_policy_is_pending_and_says_for_which(fleet: Fleet, verb: Command) -> None:
+    (cart,) = carts(fleet.namespace, 1)
+    policies = [
+        a_policy(name, fleet.namespace, selector={"matchLabels": {"tier": tier}}, rollout={"removal": "Manual"})
+        for name, tier in (("old", "web"), ("new", "api"))
+    ]
+    fleet.apply(cart, *policies)
+    fleet.wait("RolloutComplete", "old")
+    labels = {"spec": {"template": {"metadata": {"labels": {"tier": "api"}}}}}
+    fleet.kubectl("patch", "deployment", cart["metadata"]["name"], "--patch", json.dumps(labels))
+
+    def waiting() -> Manifest:
+        found = json.loads(verb("explain", cart["metadata"]["name"], "--output=json").stdout)["policies"]
+        return next((each for each in found if each["policy"].endswith("/new")), {"state": "", "message": ""})
+
+    told = poll(waiting, until=lambda found: bool(found["message"]))
+    assert (told["state"], told["reason"]) == ("pending", "")
+    assert f"SidecarPolicy {fleet.namespace}/old" in told["message"]
+
+
 def test_a_cluster_policy_is_listed_where_it_reaches_and_undone(fleet: Fleet, verb: Command) -> None:
     name = f"mesh-{fleet.namespace}"
     here = {"matchLabels": {"kubernetes.io/metadata.name": fleet.namespace}}
