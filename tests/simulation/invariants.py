@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
+from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Policy
 from sidecarpolicy.core.progress import REFUSED_SECONDS
@@ -331,6 +332,8 @@ class Invariants:
         down = body is not None and condition_of(body, "Available").get("status") == "False"
         if body is not None and down and (left_out(body) or not is_in_fleet(body)):
             return True
+        if body is not None and _is_contested(flight.policy, body):
+            return True
         refused = key[1][0] in self.controllers.without_quota and self.now() > flight.counts_from + REFUSED_SECONDS
         return flight.unwell or refused or (flight.amended and self.now() >= flight.stuck_at)
 
@@ -516,6 +519,13 @@ def has_a_name_of_ours(body: Json) -> bool:
         for listed in ("initContainers", "containers")
         for each in items(at(body, "spec", "template", "spec"), listed)
     )
+
+
+def _is_contested(policy: str, body: Json) -> bool:
+    """Whether somebody has taken away once more, and once too often, what *policy* has on a Deployment."""
+    entry = next((each for id_, each in _entries(body) if id_.name == policy), None)
+    gone = entry is not None and bool(entry.revision) and _of(policy, borne_by(body["spec"]["template"])) is None
+    return gone and entry is not None and entry.note.undone.count + 1 >= Limits().threshold
 
 
 def _goes(body: Json | None) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from sidecarpolicy.engine.resources import NAMESPACES
 from tests.simulation.faults import Fault, Request
 from tests.simulation.fleets import EVERYWHERE, a_world, an_updated_world, everywhere, ticks
+from tests.simulation.people import without_inits
 from tests.simulation.stories import established
 from tests.simulation.test_faults import QUICK, is_workload_patch, some, suffers, until
 
@@ -53,6 +54,19 @@ def test_what_goes_with_its_namespace_is_in_nobodys_way() -> None:
     world.server.delete(NAMESPACES, "", first.namespace)
     world.run()
     assert everywhere(world, "web-b")
+
+
+def test_what_somebody_keeps_undoing_holds_nobody_up() -> None:
+    world = an_updated_world(some(3, ticks=30), ONE)
+    until(world, lambda: bool(world.in_flight))
+    (first,) = (each for each in world.deployments if each.name in world.in_flight)
+    world.say(f"the owner of {first.name} wipes its sidecars again and again")
+    for _ in range(3):
+        assert first.revision == "web-b"
+        first.edit(without_inits)
+        world.tick()
+    assert first.revision is None
+    until(world, lambda: len(world.in_flight) == 2)
 
 
 def test_a_rollout_that_a_backup_undoes_is_not_begun() -> None:
