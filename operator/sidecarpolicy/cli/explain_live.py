@@ -114,8 +114,9 @@ def _policy(policy: PolicyId, target: Target | None, prepared: Prepared, found: 
     state, reason, message = ORPHANED if policy in prepared.judgement.missing else UNKNOWN, "", ""
     if target is not None:
         state = target.state.value if policy in prepared.judgement.verdicts else REMOVING
-        skips = skip is not None and not skip.waits_for  # what waits for another policy is pending, and not skipped
-        reason, message = (skip.reason.value, skip.message) if skip and skips else (target.reason, target.message)
+        reason, message = target.reason, target.message
+        if skip is not None and not skip.waits_for:  # what waits for another policy is pending, and not skipped
+            reason, message = skip.reason.value, skip.message
         if not message and target.holds_slot and cached is not None and cached.policy is not None:
             message = doing(found, target, cached.policy.rollout)
     return {
