@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,12 @@ class Request:
     """When the server received it, in seconds since the epoch."""
     credential: str
     """The id of the token that it came with (a JWT's `jti`); it tells replicas of one ServiceAccount apart."""
+    uri: str = ""
+    """The path and the query, as they were sent."""
+    acts_as: str = ""
+    """Whom the user impersonated, if anybody."""
+    groups: frozenset[str] = frozenset()
+    """The groups of whom the user impersonated."""
 
     @property
     def writes(self) -> bool:
@@ -79,6 +86,8 @@ def _request(event: dict[str, object]) -> Request:
     assert isinstance(status, dict)
     annotations = event.get("annotations") or {}
     assert isinstance(annotations, dict)
+    impersonated = event.get("impersonatedUser") or {}
+    assert isinstance(impersonated, dict)
     return Request(
         verb=str(event["verb"]),
         group=reference.get("apiGroup", ""),
@@ -91,7 +100,17 @@ def _request(event: dict[str, object]) -> Request:
         allowed=annotations.get("authorization.k8s.io/decision") == "allow",
         at=datetime.fromisoformat(str(event["requestReceivedTimestamp"])).timestamp(),
         credential=_credential(event["user"]),
+        uri=str(event["requestURI"]),
+        acts_as=impersonated.get("username", ""),
+        groups=frozenset(impersonated.get("groups", ())),
     )
+
+
+def credential_of(token: str) -> str:
+    """Return what the audit log calls *token*, a JWT."""
+    payload = token.split(".")[1]
+    credential: str = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["jti"]
+    return credential
 
 
 def _credential(user: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -44,15 +43,6 @@ async def watching(kubeconfig: Path, cache: Cache, **limits: int) -> AsyncIterat
             await asyncio.wait([task])
 
 
-def pointed_to(url: str, kubeconfig: Path, folder: Path) -> Path:
-    """Write *kubeconfig* for the server at *url* into *folder*; return where."""
-    config = json.loads(kubeconfig.read_text())
-    config["clusters"][0]["cluster"]["server"] = url
-    path = folder / "kubeconfig"
-    path.write_text(json.dumps(config))
-    return path
-
-
 async def eventually(holds: Callable[[], bool], what: str) -> None:
     """Wait until that is so; fail after a minute."""
     for _ in range(3000):
@@ -86,7 +76,7 @@ async def test_whatever_keeps_a_name_from_being_read_is_told_until_it_can_be(
     cache.put(POLICIES[names.POLICY], naming(1))
     (config,) = cache.named_configs()
     with Proxy(cluster.server, cluster.ca_file) as proxy:
-        kubeconfig = pointed_to(proxy.url, operator_kubeconfig, tmp_path)
+        kubeconfig = proxy.kubeconfig(operator_kubeconfig, tmp_path)
         proxy.faults.errors = 1.0
         async with watching(kubeconfig, cache):
             await eventually(lambda: bool(cache.unreadable_config(config)), "it is told that it cannot be read")

@@ -84,6 +84,10 @@ class Log:
     writes: list[Write] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     """How often each fault happened."""
+    connections: int = 0
+    """How many clients have opened."""
+    size: int = 0
+    """Bytes, of both directions, TLS and all."""
 
 
 class Proxy:
@@ -104,6 +108,14 @@ class Proxy:
     def url(self) -> str:
         """Where it listens."""
         return f"https://127.0.0.1:{self._wire.port}"
+
+    def kubeconfig(self, like: Path, folder: Path) -> Path:
+        """Write *like*, a kubeconfig in JSON with a token, for the way through here into *folder*; return where."""
+        config = json.loads(like.read_text())
+        config["clusters"][0]["cluster"]["server"] = self.url
+        path = folder / "kubeconfig"
+        path.write_text(json.dumps(config))
+        return path
 
     def cut(self) -> int:
         """Reset every connection; return how many there were."""
@@ -166,6 +178,7 @@ class _Wire:
         return len(cut) // 2
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._log.connections += 1
         try:
             there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
@@ -207,6 +220,7 @@ class _Wire:
                         writer.write_eof()
                     return
                 writer.write(data)
+                self._log.size += len(data)
                 await writer.drain()
                 if self._faults.bytes_per_second < math.inf:
                     self._log.done["chunks throttled"] += 1

@@ -6,7 +6,6 @@ each of them held the Lease.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 import localcluster
 from sidecarpolicy import names
 from tests import kube
+from tests.audit import credential_of
 from tests.builders import Manifest
 from tests.chaos.patience import steadily
 from tests.chaos.proxy import Proxy
@@ -111,9 +111,7 @@ class Replica(Operator):
         self._cluster.kubectl("create", "secret", "generic", self._bound_to, there)
         bound = ("--bound-object-kind=Secret", f"--bound-object-name={self._bound_to}", "--duration=24h")
         token = self._cluster.kubectl("create", "token", ACCOUNT, there, *bound).stdout.strip()
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        self.credentials.add(claims["jti"])
+        self.credentials.add(credential_of(token))
         return token
 
     def _hand_out(self, token: str) -> None:
