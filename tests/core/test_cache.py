@@ -190,11 +190,11 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
     seen.put(SERVICE_ACCOUNTS, {"metadata": {"namespace": "shop", "name": "default"}})
     seen.put(NODES, a_node())
     cache = seen.cache
-    for (resource, _), collection in cache._collections.items():
-        for namespace, name in list(collection.versions):
+    for (resource, _), versions_known in cache._versions.items():
+        for namespace, name in list(versions_known.known):
             seen.forget(resource, namespace, name)
     kept = {name: held for name, held in vars(cache).items() if isinstance(held, dict | set) and held}
-    assert kept.keys() == {"_collections"}
+    assert kept.keys() == {"_versions"}
 
 
 def test_deletions_are_not_remembered_for_ever() -> None:
@@ -203,7 +203,7 @@ def test_deletions_are_not_remembered_for_ever() -> None:
     listed(cache, 1, at(1))
     for version in range(2, 50_000):
         cache.drop(DEPLOYMENTS, at(version, f"preview-{version}"))
-    assert len(cache._collections[DEPLOYMENTS, ""].deleted) < 10_000
+    assert len(cache._versions[DEPLOYMENTS, ""].deleted) < 10_000
     cache.put(DEPLOYMENTS, at(49_998, "preview-49999"))
     assert versions(cache) == {"cart": 1}
 

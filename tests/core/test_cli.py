@@ -531,8 +531,8 @@ def test_null_in_a_list_is_a_problem(command: Command, write: WriteFile, listed:
 
 
 def test_a_label_without_a_value_is_left_as_it_is(command: Command, write: WriteFile) -> None:
-    body = a_deployment(annotations={"sidecars.dev/injected": None})
-    body["metadata"]["labels"] = {"team": None}
+    body = a_deployment()
+    body["metadata"] |= {"labels": {"team": None}, "annotations": {"sidecars.dev/injected": None}}
     body["spec"]["template"]["metadata"]["labels"]["team"] = None
     (after,) = documents(command("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", body)))
     assert init_containers(after) == ["proxy"]

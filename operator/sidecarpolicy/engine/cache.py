@@ -1,10 +1,7 @@
 """What the operator has seen of the cluster: slim objects by identity, and who belongs to whom.
 
 It is filled by reflectors (a LIST, then a watch) and by the answers to our own writes; which fields of an object are
-kept is said in `core.workload` and by its kind in `core.kinds`. An object that is older than what is cached is ignored
-(resourceVersions are ordered within a resource, KEP-5504), so the answer to a write can be taken in at once and the
-late event of it changes nothing. A LIST is the truth all the same: where it shows that
-history went backwards (etcd was restored from a backup), no version that was known counts, and there is another one.
+kept is said in `core.workload` and by its kind in `core.kinds`, and which of two states is the newer one in `versions`.
 
 Whoever listens is told what may have changed for whom, never what happened. With nobody listening (a standby) nothing
 is kept of that: a term begins by looking at everything.
@@ -55,17 +52,11 @@ from sidecarpolicy.engine.resources import (
     ROLLOUTS,
     SERVICE_ACCOUNTS,
 )
+from sidecarpolicy.engine.versions import Name, Versions
 from sidecarpolicy.engine.watched import CHILDREN, WORKLOADS
 from sidecarpolicy.names import DeletionPolicy
 
 log = logging.getLogger(__name__)
-
-Name = tuple[str, str]
-"""Namespace and name of an object; the namespace is empty for a cluster-scoped one."""
-
-
-# So many deletions are remembered while no LIST is under way, the latest: for answers that come late.
-MOST_DELETED = 4096
 
 
 class Listener(Protocol):
@@ -121,6 +112,15 @@ def _take_out(kept: dict[Key, dict[Part, Value]], key: Key, name: Part) -> Value
     if key in kept and not kept[key]:
         del kept[key]
     return found
+
+
+def _name_of(body: Json) -> Name:
+    metadata = body["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+def _version_of(body: Json) -> int:
+    return int(body["metadata"]["resourceVersion"])
 
 
 def cached_policy(body: Json) -> CachedPolicy:
@@ -184,22 +184,6 @@ def _overridable(policy: Policy) -> list[tuple[object, ...]]:
 
 
 @dataclass(slots=True)
-class _Collection:
-    """What is known of one resource: the version of each object, and those deleted since the last LIST."""
-
-    versions: dict[Name, int] = field(default_factory=dict)
-    deleted: dict[Name, int] = field(default_factory=dict)
-    seen: int = 0  # the highest version …
-    seen_before: int = 0  # … and what it was when the LIST under way began
-    listed: set[Name] | None = None  # what the LIST under way has brought so far …
-    older: set[Name] = field(default_factory=set)  # … and what of that is older than what is known
-
-    def known(self, name: Name) -> int:
-        """The highest version of an object that is known, deleted ones included; 0 for none."""
-        return max(self.versions.get(name, 0), self.deleted.get(name, 0))
-
-
-@dataclass(slots=True)
 class _Revisions:
     """The stored revisions of one policy, by the name of their ControllerRevision, and what is asked most of them."""
 
@@ -242,7 +226,7 @@ class Cache:
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
-        self._collections: dict[tuple[Resource, str], _Collection] = defaultdict(_Collection)
+        self._versions: dict[tuple[Resource, str], Versions] = defaultdict(Versions)
         self._in_namespace: dict[str, dict[WorkloadId, Workload]] = defaultdict(dict)
         self._children: dict[str, dict[Name, Child]] = defaultdict(dict)
         self._by_uid: dict[str, WorkloadId] = {}
@@ -503,84 +487,43 @@ class Cache:
 
     def begin(self, resource: Resource, namespace: str = "") -> None:
         """A LIST of *resource* begins, in one namespace or (empty) in all."""
-        collection = self._collections[resource, namespace]
-        collection.listed, collection.older = set(), set()
-        collection.seen_before = collection.seen
+        self._versions[resource, namespace].begin()
 
     def put(self, resource: Resource, body: Json, *, read_at: str = "") -> None:
-        """Take in an object, unless something newer is cached.
-
-        *read_at*: the version of the collection at which it was read. What is cached as newer than the object, and is
-        no newer than that, is of a history that was undone (as in `end`).
-        """
-        metadata = body["metadata"]
-        name = (metadata.get("namespace", ""), metadata["name"])
-        version = int(metadata["resourceVersion"])
-        collection = self._collections[resource, self._where(name[0])]
-        known = collection.known(name)
-        if collection.listed is not None:
-            collection.listed.add(name)
-            if known > version:
-                collection.older.add(name)
-            else:
-                collection.older.discard(name)
-        if known < version or version < known <= int(read_at or 0):
-            collection.versions[name] = version
-            collection.deleted.pop(name, None)
-            collection.seen = max(collection.seen, version)
+        """Take in an object, unless something newer is cached; *read_at*: the version of the LIST, if it is known."""
+        name = _name_of(body)
+        if self._versions_of(resource, name).takes(name, _version_of(body), int(read_at or 0)):
             self._take(resource, name, body)
 
     def end(self, resource: Resource, version: str, namespace: str = "") -> bool:
         """The LIST is complete at *version*: what it did not have is gone, unless it is newer than the LIST.
 
-        Return whether it stands. It does not where it shows that history went backwards, because etcd was restored from
-        a backup: it is older than what was seen before it began, or has an older version of an object than the one
-        known, which is no newer than the LIST. Then the versions that are known tell nothing, and another LIST is
-        needed, which is taken as it is.
+        Return whether it stands. It does not where it shows that history went backwards: then another one is needed.
         """
-        collection = self._collections[resource, namespace]
-        listed, older = collection.listed or set(), collection.older
-        collection.listed, collection.older = None, set()
-        at_version = int(version or 0)  # an optional kind that is not served has none, and nothing of it is there
-        rewound = at_version < collection.seen_before or any(collection.known(each) <= at_version for each in older)
-        if at_version and rewound:
-            collection.versions = dict.fromkeys(collection.versions, 0)
-            collection.deleted.clear()
-            collection.seen = at_version
+        # An optional kind that is not served has no version, and nothing of it is there.
+        gone = self._versions[resource, namespace].end(int(version or 0))
+        if gone is None:
             return False
-        collection.seen = max(collection.seen, at_version) if at_version else 0
-        gone = [
-            name
-            for name, stored in collection.versions.items()
-            if name not in listed and (stored <= at_version or not at_version)
-        ]
         for place in gone:
             self.forget(resource, *place)
-        collection.deleted = {name: when for name, when in collection.deleted.items() if when > at_version}
         if resource == NODES:
             self._tell_nodes()
         return True
 
     def drop(self, resource: Resource, body: Json) -> None:
         """Forget a deleted object, unless another one of its name is cached."""
-        metadata = body["metadata"]
-        name = (metadata.get("namespace", ""), metadata["name"])
-        version = int(metadata["resourceVersion"])
-        collection = self._collections[resource, self._where(name[0])]
-        if collection.versions.get(name, 0) > version:
-            return
-        collection.versions.pop(name, None)
-        collection.seen = max(collection.seen, version)
-        collection.deleted.pop(name, None)
-        collection.deleted[name] = version  # so that a LIST from before the deletion does not bring it back
-        if collection.listed is None and len(collection.deleted) > MOST_DELETED:
-            del collection.deleted[next(iter(collection.deleted))]
-        self._take(resource, name, None)
+        name = _name_of(body)
+        if self._versions_of(resource, name).drops(name, _version_of(body)):
+            self._take(resource, name, None)
 
     def forget(self, resource: Resource, namespace: str, name: str) -> None:
         """Forget an object of which only the name is known."""
-        self._collections[resource, self._where(namespace)].versions.pop((namespace, name), None)
-        self._take(resource, (namespace, name), None)
+        place = (namespace, name)
+        self._versions_of(resource, place).forget(place)
+        self._take(resource, place, None)
+
+    def _versions_of(self, resource: Resource, name: Name) -> Versions:
+        return self._versions[resource, self._where(name[0])]
 
     def _take(self, resource: Resource, name: Name, body: Json | None) -> None:
         try:
@@ -675,7 +618,7 @@ class Cache:
         While a LIST is under way nobody is told, or the first node of it would decide alone.
         """
         self._nodes.put(name, new)
-        if self._collections[NODES, ""].listed is None:
+        if not self._versions[NODES, ""].listing:
             self._tell_nodes()
 
     def _tell_nodes(self) -> None:
