@@ -60,6 +60,8 @@ APPLY = {"Content-Type": "application/apply-patch+yaml"}
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
 NOT_THERE = "].name: Not found"
 """What the API server says of a mount whose volume a write takes away."""
+INVALID = "Error from server (Invalid)"
+"""What kubectl says of a write that no object can be made of."""
 GONE = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
 CONFIG = ConfigObject(CONFIG_MAP, "settings")
 """What policies restart for, where they do."""
@@ -347,8 +349,8 @@ class Play:
                 return
         else:
             said = written(self.place.cluster, how, live, twin)
-            if said.count(NOT_THERE) == 2:
-                return  # the twin's is no better: a server-side apply left a mount that `replace` had brought
+            if said.count(INVALID) == 2:
+                return  # the twin's is no better: a server-side apply left half of what `replace` had brought
         assert not said, said
         self.had_volume = self.had_volume or app.volume
 

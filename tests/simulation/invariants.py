@@ -14,7 +14,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy
 from sidecarpolicy.core.field_conflicts import Limits
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.policy import Policy
+from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.progress import REFUSED_SECONDS
 from sidecarpolicy.core.reading import InvalidInput
 from sidecarpolicy.core.record import Entry, ItemKey
@@ -94,6 +94,8 @@ class Invariants:
     _recent: dict[str, deque[float]] = field(default_factory=dict)
     _decoded: dict[str, tuple[Json, Policy | None, str]] = field(default_factory=dict)
     _edited: dict[Place, float] = field(default_factory=dict)
+    _rollouts_before: dict[Place, Rollout] = field(default_factory=dict)
+    """Of policies, what they asked for before they were edited last: nobody knows of an edit at once."""
     _untaken: dict[Place, tuple[float, float]] = field(default_factory=dict)
     """Deployments of which the last writes of ours failed: when the first of them in a row did, and the last."""
     _sent: dict[Place, float] = field(default_factory=dict)
@@ -156,6 +158,8 @@ class Invariants:
             before = change.before["metadata"]["generation"] if change.before is not None else 0
             if change.after["metadata"]["generation"] != before:
                 self._edited[change.place] = self.now()
+                if change.before is not None and (known := self.decode(change.before)[0]) is not None:
+                    self._rollouts_before[change.place] = known.rollout
             self.given_up = {each for each in self.given_up if each[0] != change.place[1]}
             if change.type == "DELETED":
                 self._note_given_up(change.after)
@@ -338,13 +342,17 @@ class Invariants:
         return flight.unwell or refused or (flight.amended and self.now() >= flight.stuck_at)
 
     def budget(self, policy: Policy) -> int:
-        """How many may."""
+        """How many may; shortly after an edit, what was allowed before it."""
         concerned = [
             place
             for place, body in self.server.collections[DEPLOYMENTS].objects.items()
             if (policy.id.name, place) in self.flights or self.selects(policy, body) or self._bears(policy.id, body)
         ]
-        return policy.rollout.budget(len(concerned))
+        place = (policy.id.namespace, policy.id.name)
+        rollouts = [policy.rollout]
+        if place in self._rollouts_before and self.now() < self._edited[place] + PROMPTLY:
+            rollouts.append(self._rollouts_before[place])
+        return max(each.budget(len(concerned)) for each in rollouts)
 
     def selects(self, policy: Policy, body: Json) -> bool:
         """Whether *policy* selects a Deployment."""
