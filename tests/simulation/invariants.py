@@ -285,6 +285,7 @@ class Invariants:
         unwell = (
             condition_of(change.before, "Available").get("status") == "False"
             or condition_of(change.before, "Progressing").get("status") == "False"
+            or (entry is not None and entry.note.unhealthy_before)  # so it was when that was decided
         )
         rolled_back = entry is not None and bool(entry.note.failed)
         pinned = names.PIN in at(body, "metadata", "annotations")
