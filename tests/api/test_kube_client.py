@@ -448,7 +448,7 @@ async def test_a_throttling_server_names_the_seconds(api: HttpApi, server: local
     async with HttpApi(Login(str(server.user_kubeconfig("hasty")))) as hasty:
 
         async def many_at_once() -> None:  # one is let through even where there are no seats
-            await asyncio.gather(*(hasty.get(NAMESPACES, "", f"n{number}") for number in range(30)))
+            await asyncio.gather(*(hasty.get(NAMESPACES, "", f"n{number}") for number in range(100)))
 
         later = await eventually(Transient, many_at_once)
     assert later.status == 429
@@ -458,7 +458,7 @@ async def test_a_throttling_server_names_the_seconds(api: HttpApi, server: local
 
 async def eventually(kind: type[Transient], request: Any) -> Transient:
     """Make *request* until it fails with *kind*: what was configured takes the server a moment."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             await request()
@@ -467,7 +467,7 @@ async def eventually(kind: type[Transient], request: Any) -> Transient:
         except ApiError:
             pass
         await asyncio.sleep(0.05)
-    raise AssertionError(f"no {kind.__name__} within 10 s")
+    raise AssertionError(f"no {kind.__name__} within 60 s")
 
 
 async def test_a_bad_token_is_read_again_once_and_then_for_later(server: localcluster.Cluster, tmp_path: Path) -> None:
