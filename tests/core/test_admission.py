@@ -263,10 +263,11 @@ def test_a_cluster_policy_is_not_for_the_system_and_the_operator_itself(cluster:
 
 
 def test_a_list_that_every_apply_empties_is_told_to_the_owner(cluster: Cluster) -> None:
-    applied = {"spec": {"template": {"spec": {"containers": [{"name": "app", "env": None}], "volumes": None}}}}
+    app = {"name": "app", "env": None, "volumeMounts": None}
+    applied = {"spec": {"template": {"spec": {"containers": [app], "initContainers": None, "volumes": None}}}}
     body = a_deployment(annotations={LAST_APPLIED: json.dumps(applied)})
     told = [each.partition(":  ")[0].partition(" without")[0] for each in cluster.review(body).warnings]
-    assert told == ["the manifest has `env:`", "the manifest has `volumes:`"]
+    assert told == [f"the manifest has `{each}:`" for each in ("env", "initContainers", "volumeMounts", "volumes")]
 
 
 # Changed

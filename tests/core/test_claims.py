@@ -143,6 +143,8 @@ def test_a_list_without_a_value_is_one_that_kubectl_empties() -> None:
     text = json.dumps({"spec": {"template": {"metadata": {"labels": {}, "annotations": None}, "spec": pod}}})
     claims = claims_of({"annotations": {LAST_APPLIED: text}})
     assert claims.emptied == {("annotations", ""), ("initContainers", ""), ("imagePullSecrets", ""), ("env", "app")}
+    mounts = json.dumps({"spec": {"template": {"spec": {"containers": [{"name": "app", "volumeMounts": None}]}}}})
+    assert claims_of({"annotations": {LAST_APPLIED: mounts}}).emptied == {("volumeMounts", "app")}
     assert claims_of({}).emptied == frozenset()
     assert claims_of({"annotations": {LAST_APPLIED: '{"spec": null, "null"'}}).emptied == frozenset()
 

@@ -530,6 +530,28 @@ def test_null_in_a_list_is_a_problem(command: Command, write: WriteFile, listed:
     assert_refused(refused, f"{place}: must be a mapping, not null")
 
 
+def test_a_variable_that_hides_one_of_env_from_is_injected_and_told(command: Command, write: WriteFile) -> None:
+    source = {"configMapRef": {"name": "settings"}}
+    body = a_deployment(pod={"containers": [{"name": "app", "image": "example.test/app:1", "envFrom": [source]}]})
+    policy = a_policy(application={"env": [{"name": "HTTP_PROXY", "value": "http://localhost:15001"}]})
+    result = command("inject", "-p", write("policy.yaml", policy), write("app.yaml", body))
+    (after,) = documents(result)
+    assert after["spec"]["template"]["spec"]["containers"][0]["env"] == policy["spec"]["application"]["env"]
+    assert "HidesEnvFrom: " in result.stderr
+    assert "ConfigMap 'settings' (envFrom): HTTP_PROXY" in result.stderr
+
+
+def test_a_gate_that_is_made_of_a_readiness_probe_can_never_open_without_its_port(
+    command: Command, write: WriteFile
+) -> None:
+    probe = {"httpGet": {"path": "/ready", "port": "http"}}
+    container = {"image": "example.test/proxy:1", "readinessProbe": probe}
+    policy = a_policy(sidecars=[a_sidecar(role="Proxy", container=container)])
+    result = command("inject", "-p", write("policy.yaml", policy), write("app.yaml", a_deployment()))
+    assert "GateProbesApplication: " in result.stderr
+    assert "asks port 'http', and the sidecar declares no port of that name" in result.stderr
+
+
 def test_a_label_without_a_value_is_left_as_it_is(command: Command, write: WriteFile) -> None:
     body = a_deployment()
     body["metadata"] |= {"labels": {"team": None}, "annotations": {"sidecars.dev/injected": None}}
@@ -900,6 +922,29 @@ def test_scalars_are_read_as_kubectl_reads_them() -> None:
         "i": -0.5,
         "true": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("spelt", "read"),
+    [
+        *((each, True) for each in ("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON")),
+        *((each, False) for each in ("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF")),
+        *((each, None) for each in ("~", "null", "Null", "NULL")),
+        *((each, each) for each in ("yES", "tRUE", "oN", "nULL", "1:30", "2025-01-01", "2025-01-01T00:00:00Z", "0o8")),
+        *(("1_000", 1000), ("0b11", 3), ("+1", 1), (".5", 0.5), ("1e3", 1000), ("-0x1F", -31), ("1.0", 1)),
+    ],
+)
+def test_a_word_is_what_kubectl_makes_of_it(spelt: str, read: object) -> None:
+    """As go.yaml.in/yaml/v2 has it (resolve.go), and yaml.v3 or PyYAML have not (yaml/pyyaml#272)."""
+    (document,) = parse(f"spec:\n  paused: {spelt}\n", "test").documents
+    found = document.value["spec"]["paused"]
+    assert (found, type(found)) == (read, type(read))
+
+
+@pytest.mark.parametrize("spelt", [".inf", "-.INF", "+.Inf", ".nan", ".NaN"])
+def test_a_number_that_json_cannot_hold_is_refused_with_its_line(spelt: str) -> None:
+    with pytest.raises(manifests.BadInput, match=r"test, line 2.*is no number in JSON"):
+        _ = parse(f"spec:\n  replicas: {spelt}\n", "test").documents[0].value
 
 
 def test_texts_of_many_lines_stay_readable() -> None:

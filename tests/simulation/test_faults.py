@@ -264,6 +264,22 @@ def test_an_accepted_revision_is_kept_in_order_while_an_edit_cannot_be_accepted(
     assert ready(world)["status"] != "True"
 
 
+def test_an_edit_whose_revision_may_not_be_stored_is_told_and_the_accepted_one_goes_on() -> None:
+    """A quota on ControllerRevisions, say (kubernetes/kubernetes#112010): a 403 for that one write."""
+    world = a_world(some(3), QUICK, current="web-a")
+    ticks(world, 3)
+    refused = while_(lambda request: request.resource == REVISIONS and request.verb == "create", Fault.FORBIDDEN)
+    suffers(world, refused)
+    world.edit("web-b")
+    ticks(world, 10)
+    assert (ready(world)["status"], ready(world)["reason"]) == ("Unknown", "AcceptanceFailed")
+    assert "forbidden" in ready(world)["message"]
+    assert everywhere(world, "web-a")
+    world.cluster.faults.rules.clear()
+    world.run()
+    assert everywhere(world, "web-b")
+
+
 def test_a_term_remembers_no_step_of_an_earlier_one() -> None:
     """Fault 6: a step that could not be written waits; meanwhile the Lease is lost, and the author pauses."""
     world = an_updated_world(some(12), QUICK)
@@ -601,7 +617,17 @@ def test_those_that_never_were_available_fail_no_rollout() -> None:
     world = a_world(fleet, replace(QUICK, max_concurrent=4))
     world.run()
     assert not world.halted
-    assert {each.revision for each in fleet[:10]} == {"web-a"}
+    assert {each.revision for each in fleet} == {"web-a"}, "never rolled back either"
+    (said,) = (each["message"] for each in world.status["conditions"] if each["type"] == "Ready")
+    assert "were not available before" in said
+
+
+def test_a_sidecar_that_breaks_what_never_was_available_counts_and_is_rolled_back() -> None:
+    broken = established("broken", healthy=False, never_available=True, breaks=frozenset({"web-a"}))
+    world = a_world([*some(3, revision=None), broken], QUICK)
+    world.run()
+    assert world.halted
+    assert broken.revision is None
 
 
 def test_one_without_a_deadline_that_never_was_available_is_not_waited_for_for_ever() -> None:
