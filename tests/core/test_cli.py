@@ -271,6 +271,20 @@ def test_in_a_file_an_empty_value_is_repaired_whatever_stands_there(
     assert command("inject", "-p", policy, stdin=repaired.stdout).stdout == repaired.stdout
 
 
+def test_an_empty_list_of_a_sidecar_is_none(command: Command, write: WriteFile) -> None:
+    container = {"image": "example.test/proxy:1", "volumeMounts": [], "args": []}
+    policy = write("policy.yaml", a_policy(sidecars=[a_sidecar(container=container)]))
+    once = command("inject", "-p", policy, write("app.yaml", a_deployment()))
+    (sidecar,) = documents(once)[0]["spec"]["template"]["spec"]["initContainers"]
+    assert sidecar.keys() == {"name", "image", "restartPolicy", "lifecycle"}
+    edited = once.stdout.replace(
+        "image: example.test/proxy:1", "image: example.test/proxy:1\n          volumeMounts: []"
+    )
+    assert edited != once.stdout
+    again = command("inject", "-p", policy, stdin=edited)
+    assert command("inject", "-p", policy, stdin=again.stdout).stdout == again.stdout
+
+
 def test_an_older_revision_is_moved(command: Command, write: WriteFile) -> None:
     live = a_live_deployment(command, write, a_rich_policy())
     newer = a_policy(sidecars=[a_sidecar("proxy", container={"image": "example.test/proxy:2"})])

@@ -93,7 +93,7 @@ def test_whoever_waits_for_it_gets_his_turn(undone: Undone, now: float, limits: 
             assert now < until <= now + limits.window + MOST_PAUSE
             assert decide(undone, until, limits) == PutBack(undone=Undone(count=undone.count + 1, last=until))
         case PutBack(undone=then):
-            assert then.last == now
+            assert then.last in (now, max(now, undone.last))  # a clock was set back
             assert then.count in (1, undone.count + 1)
 
 

@@ -41,8 +41,12 @@ class NativeSidecarsUnsupported(Exception):
 
 
 def render(sidecar: Sidecar) -> Json:
-    """Return the complete init container that *sidecar* stands for, before the API server's defaults."""
-    container = {**sidecar.container, "name": sidecar.name, "restartPolicy": "Always"}
+    """Return the complete init container that *sidecar* stands for, before the API server's defaults.
+
+    An empty list is none, as the API server has it (`omitempty`).
+    """
+    container = {key: value for key, value in sidecar.container.items() if value != []}
+    container |= {"name": sidecar.name, "restartPolicy": "Always"}
     probe = at(container, "readinessProbe")
     if sidecar.startup is Startup.WAIT_UNTIL_READY and probe and not container.get("startupProbe"):
         container["startupProbe"] = startup_gate(probe)
