@@ -94,9 +94,9 @@ def test_an_edit_restarts_a_fleet_under_the_budget_and_an_operator_that_starts_a
     assert restarts(readable) == []
     with sampled(api, readable.namespace) as samples:
         readable.apply(a_config_map(readable, "two"))
+        told = f"ConfigMap otel-config changed in namespace {readable.namespace}"
+        poll(lambda: told in readable.condition("Ready")["message"], timeout=60)
         poll(lambda: len(restarts(readable)) >= MANY / 4, timeout=60)
-        message = readable.condition("Ready")["message"]
-        assert f"ConfigMap otel-config changed in namespace {readable.namespace}" in message
         operator.restart()
         poll(lambda: len(restarts(readable)) == MANY, timeout=60)
         readable.wait("RolloutComplete", timeout=60)
