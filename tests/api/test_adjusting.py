@@ -65,7 +65,7 @@ def test_owners_leave_out_and_override_while_the_rollout_is_paused(fleet: Fleet)
     assert sidecar["env"] == [{"name": "LOG_LEVEL", "value": "debug"}]
     mark(fleet, "skip-", "override.proxy-")
     cart = fleet.wait_for(lambda cart: init_names(cart) == ["proxy", "logger"] and "256Mi" not in json.dumps(cart))
-    assert fleet.status()["updateRevision"] == revision
+    assert poll(fleet.status, until=bool)["updateRevision"] == revision
     assert "undone" not in cart["metadata"]["annotations"][names.RECORD]
     fleet.delete_policy()
     assert fleet.templates() == before

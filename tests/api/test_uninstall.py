@@ -37,7 +37,9 @@ def install(server: localcluster.Cluster) -> None:
     server.await_definitions()
     access = ("apply", "--kustomize", str(ROOT / "deploy/base/access"))
     poll(lambda: server.kubectl(*access, check=False), until=lambda done: not done.returncode)
-    server.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={OPERATOR_NAMESPACE}")
+    server.kubectl(
+        "wait", "--for=create", "serviceaccount/default", f"--namespace={OPERATOR_NAMESPACE}", "--timeout=120s"
+    )
 
 
 def apply(server: localcluster.Cluster, *bodies: Manifest) -> None:
