@@ -212,9 +212,8 @@ class Controllers:
 
     def has_all_pods_of(self, body: Json) -> bool:
         """Whether all Pods are of the template that *body* has, so that nothing is rolled out."""
-        sets = self.replica_sets(body)
-        others = any(at(each, "status").get("replicas") for each in sets[:-1])
-        return self.has_begun(body) and not others
+        others = any(at(each, "status").get("replicas") for each in self.replica_sets(body)[:-1])
+        return not others and self.has_begun(body)
 
     def has_begun(self, body: Json) -> bool:
         """Whether the newest ReplicaSet is the one for the template that *body* has."""

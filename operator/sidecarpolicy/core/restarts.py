@@ -147,13 +147,15 @@ def _entries_in(template: Json, key: str) -> list[str]:
 
 def config_restart_on(template: Json, policy: PolicyId) -> str:
     """Return what *template* shows of the last restart because a configuration of *policy* has changed."""
-    text, name = at(template, "metadata", "annotations").get(names.CONFIG) or "", pinned_name(policy)
-    return next((each.partition("@")[2] for each in entries_of(text) if policy_of(each) == name), "")
+    return _told(template, names.CONFIG, policy)
 
 
 def has_restart(template: Json, revision: Revision) -> bool:
     """Whether *template* shows the restart of *revision*, or that it has none."""
-    text = at(template, "metadata", "annotations").get(names.RESTARTED_AT) or ""
-    name = pinned_name(revision.policy)
-    found = next((each.partition("@")[2] for each in entries_of(text) if policy_of(each) == name), "")
-    return found == revision.restarted
+    return _told(template, names.RESTARTED_AT, revision.policy) == revision.restarted
+
+
+def _told(template: Json, key: str, policy: PolicyId) -> str:
+    """Return what the entry of *policy* in the annotation *key* says; empty where there is none."""
+    text, name = at(template, "metadata", "annotations").get(key) or "", pinned_name(policy)
+    return next((each.partition("@")[2] for each in entries_of(text) if policy_of(each) == name), "")
