@@ -365,6 +365,21 @@ def test_what_recreates_its_pods_joins_with_its_owners_own_change(fleet: Fleet, 
     assert audit.patches_of(fleet.namespace) == {}
 
 
+def test_what_recreates_its_pods_loses_a_deleted_policys_with_its_owners_own_change(
+    fleet: Fleet, cluster: localcluster.Cluster
+) -> None:
+    fleet.apply(a_deployment("cart", fleet.namespace, strategy={"type": "Recreate"}))
+    settled(fleet)
+    audit = Audit.begin(cluster)
+    fleet.kubectl("delete", "sidecarpolicy", "web", "--wait=false")
+    poll(lambda: str(fleet.status()), until=lambda told: "its next change by its owner" in told)
+    fleet.kubectl("set", "image", "deployment/cart", "app=example.test/app:2")
+    fleet.kubectl("wait", "--for=delete", "sidecarpolicy/web", "--timeout=60s")
+    assert carried(fleet) == [["proxy"], []]
+    assert "cart" not in audit.patches_of(fleet.namespace)
+    assert names.RECORD not in fleet.deployment()["metadata"]["annotations"]
+
+
 # Policies
 
 

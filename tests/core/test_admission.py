@@ -19,7 +19,7 @@ from sidecarpolicy.core.injection import inject
 from sidecarpolicy.core.record import text_of
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import record_of
-from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, REPLICA_SETS
 from tests.core.objects import WEB, a_cluster_policy, a_deployment, a_policy, a_sidecar
 from tests.core.reviews import ANNOTATIONS, Cluster, a_request, record_on, template_of
 from tests.core.strategies import NAMES_OF_POLICIES, policies, templates
@@ -421,6 +421,96 @@ def test_what_would_go_down_joins_with_its_owners_change(cluster: Cluster) -> No
     old = stored(cluster, a_deployment(strategy={"type": "Recreate"}))
     assert cluster.review(with_labels(old, team="a"), old).operations == ()
     assert inits(cluster.admit(with_image(old, "example.test/app:2"), old)) == ["proxy:2"]
+
+
+DELETED = {"deletionTimestamp": "2026-11-29T15:04:05Z", "finalizers": [names.FINALIZER]}
+RECREATE = {"type": "Recreate"}
+ELSEWHERE = {"matchLabels": {"tier": "db"}}
+
+
+def deleted(manifest: Json) -> Json:
+    """*manifest* of a policy that is being deleted."""
+    return {**manifest, "metadata": manifest["metadata"] | DELETED}
+
+
+def a_replica_set_of(body: Json) -> Json:
+    """The ReplicaSet of a Deployment that is there as *body*."""
+    metadata = body["metadata"]
+    owner = {"kind": "Deployment", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
+    annotations = {"deployment.kubernetes.io/revision": "1", names.RECORD: record_on(body)}
+    return {
+        "metadata": {
+            "name": f"{metadata['name']}-1",
+            "namespace": metadata["namespace"],
+            "labels": template_of(body)["metadata"]["labels"],
+            "annotations": annotations,
+            "ownerReferences": [owner],
+        },
+        "spec": {"replicas": 1},
+    }
+
+
+def one_that_recreates_its_pods(cluster: Cluster) -> Json:
+    """With the sidecars of web, and without its owner's word that it may go down."""
+    return stored(cluster, cluster.admit(a_deployment(strategy=RECREATE)))
+
+
+def test_what_would_go_down_loses_a_deleted_policys_with_its_owners_change(cluster: Cluster) -> None:
+    old = one_that_recreates_its_pods(cluster)
+    cluster.roll_out(deleted(a_policy(sidecars=[TWO])), number=2)
+    assert cluster.review(with_labels(old, team="a"), old).operations == (), "no change of the template"
+    new = with_image(old, "example.test/app:2")
+    found = cluster.admit(new, old)
+    assert template_of(found) == template_of(with_image(without_ours(old), "example.test/app:2"))
+    assert record_on(found) == ""
+    assert cluster.review(found, old).operations == (), "a second review"
+    rolling = stored(cluster, cluster.admit(a_deployment()))
+    assert cluster.review(with_image(rolling, "example.test/app:2"), rolling).operations == (), "within the budget"
+
+
+@pytest.mark.parametrize(
+    ("rollout", "approve", "goes"),
+    [
+        ({}, "", True),
+        ({"removal": "Manual"}, "", False),
+        ({"removal": "Manual"}, "removal@1", True),
+        ({"removal": "Manual"}, "removal@0", False),
+        ({"paused": True}, "", False),
+    ],
+)
+def test_what_holds_other_removals_holds_that_one(cluster: Cluster, rollout: Json, approve: str, goes: bool) -> None:
+    old = one_that_recreates_its_pods(cluster)
+    narrowed = a_policy(sidecars=[TWO], selector=ELSEWHERE, rollout=rollout)
+    narrowed["metadata"] |= {"annotations": {names.APPROVE: approve}, "generation": 1}
+    cluster.roll_out(narrowed, number=2)
+    found = cluster.admit(with_image(old, "example.test/app:2"), old)
+    assert inits(found) == ([] if goes else ["proxy:2"])
+
+
+def test_an_owner_who_leaves_the_selection_is_not_held(cluster: Cluster) -> None:
+    cluster.roll_out(a_policy(sidecars=[TWO], rollout={"removal": "Manual"}), number=2)
+    old = one_that_recreates_its_pods(cluster)
+    template = template_of(old)
+    cluster.put(REPLICA_SETS, a_replica_set_of(old))
+    labels = {key: value for key, value in template["metadata"]["labels"].items() if key == "app"}
+    moved = {**template, "metadata": {**template["metadata"], "labels": labels}}
+    found = cluster.admit({**old, "spec": {**old["spec"], "template": moved}}, old)
+    assert (inits(found), record_on(found)) == ([], "")
+
+
+def test_what_is_left_to_its_owner_is_no_removal(cluster: Cluster) -> None:
+    old = one_that_recreates_its_pods(cluster)
+    cluster.roll_out(deleted(a_policy(sidecars=[TWO], deletionPolicy="Orphan")), number=2)
+    assert inits(cluster.admit(with_image(old, "example.test/app:2"), old)) == ["proxy:2"]
+
+
+def test_what_has_waited_for_that_removal_comes_in_the_same_write(cluster: Cluster) -> None:
+    old = one_that_recreates_its_pods(cluster)
+    cluster.roll_out(deleted(a_policy(sidecars=[TWO])), number=2)
+    cluster.roll_out(a_cluster_policy("base", sidecars=[THREE]))
+    found = cluster.admit(with_image(old, "example.test/app:2"), old)
+    assert inits(found) == ["proxy:3"]
+    assert {each.name for each in record_of(record_on(found)).entries} == {"base"}
 
 
 # Requests

@@ -3,7 +3,8 @@
 *Created*: it gets what a new workload gets (`plan.step_of_new`), so that its very first Pods have it and the operator
 has nothing to write afterwards. *Changed*: what the write has dropped or mangled comes back at the revision that the
 stored object's record names, never at a newer one. Only where a policy waits for its owners (OnNextChange), or where a
-change takes all Pods down at once, a newer revision goes along, because their owner restarts the Pods anyway.
+change takes all Pods down at once, a newer revision goes along, because their owner restarts the Pods anyway; so does,
+in the latter case, what is to be taken out.
 
 What the judge skips, this skips, with one exception: a write that replaces all Pods anyway takes nothing more down.
 """
@@ -22,7 +23,7 @@ from sidecarpolicy.core.configs import is_older
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import template_and_record_changes
-from sidecarpolicy.core.plan import RolloutState, Step, step_of_new, step_with_owner
+from sidecarpolicy.core.plan import RolloutState, Step, removal_with_owner, step_of_new, step_with_owner
 from sidecarpolicy.core.record import Entry, Record, text_of
 from sidecarpolicy.core.restarts import with_restarts_kept
 from sidecarpolicy.core.skips import invalid_marks
@@ -33,9 +34,10 @@ from sidecarpolicy.engine.cache import CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.desired_state import composed_on, desired_on
 from sidecarpolicy.engine.memory import Judgement, Memory, PolicyMemory
+from sidecarpolicy.engine.observe import deselected_by_owner
 from sidecarpolicy.engine.policy_pass import rollout_state
 from sidecarpolicy.engine.prepare import overrides_ignored_on, sidecars_on
-from sidecarpolicy.engine.skip_verdicts import judged
+from sidecarpolicy.engine.skip_verdicts import judged, judged_without
 from sidecarpolicy.names import SkipReason, Strategy
 
 # Of what an owner reads about when they create a Deployment; the other skips are what they asked for.
@@ -83,9 +85,12 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
     if proposal.created:
         steps = _steps_of_new(subject, judgement, proposal, context, room)
     else:
-        steps = _steps_of_changed(
-            subject, judgement, proposal, context, joins=changes, joins_all=changes and takes_down
-        )
+        leaving = _leaving(subject, judgement, context) if changes and takes_down else {}
+        if leaving:
+            judgement = _without_leaving(leaving, subject, judgement, context)
+        joins_all = changes and takes_down
+        changed = _steps_of_changed(subject, judgement, proposal, context, joins=changes, joins_all=joins_all)
+        steps = {**leaving, **changed}
     composed = composed_on(subject, judgement, desired_on(judgement, steps, context), steps, context)
     template, new_record = composed.template, composed.record
     if proposal.before is not None:
@@ -169,6 +174,30 @@ def _steps_of_new(
         if step is not None and not (step.takes_slot and proposal.workload.paused):
             found[cached.id] = step
     return found
+
+
+def _leaving(subject: Workload, judgement: Judgement, context: Context) -> dict[PolicyId, Step]:
+    """What goes with a change that takes all Pods down anyway: of policies that do not select the workload any more."""
+    cache, found = context.cache, {}
+    selecting = {cached.id for cached in cache.selecting(subject)}
+    for policy in judgement.record.entries.keys() - selecting - judgement.missing:
+        cached = cache.policies[policy]
+        by_owner = (
+            cached.policy is not None and not cached.deleting and deselected_by_owner(cached.policy, subject, context)
+        )
+        step = removal_with_owner(_state(cached, context), subject.id, deselected_by_owner=by_owner)
+        if step is not None:
+            found[policy] = step
+    return found
+
+
+def _without_leaving(
+    leaving: Mapping[PolicyId, Step], subject: Workload, judgement: Judgement, context: Context
+) -> Judgement:
+    """Return the verdicts on *subject* without what is *leaving*: another policy may have waited for that."""
+    without = composed_on(subject, judgement, desired_on(judgement, leaving, context), leaving, context)
+    verdicts = judged_without(leaving.keys(), {}, subject, without.template, without.record, context)
+    return replace(judgement, verdicts=verdicts)
 
 
 def _steps_of_changed(

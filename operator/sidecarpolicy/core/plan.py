@@ -262,6 +262,26 @@ def step_with_owner(
     return Step(workload=workload, revision=state.update, joins=True, note=note, why="the owner's own change")
 
 
+def removal_with_owner(state: RolloutState, workload: WorkloadId, *, deselected_by_owner: bool) -> Step | None:
+    """Return the step that takes what *workload* has of the policy out with a change of its owner's, for admission.
+
+    It waits for what any removal waits for, the budget apart: that rollout is the owner's own. That others make no
+    progress without the policy's sidecars shows in no object; the owner's Pods are replaced in any case.
+    """
+    still = state.rollout.paused or state.frozen or state.halted
+    if state.stopped or state.orphaning or (still and not state.deleting):
+        return None
+    if state.rollout.removal is Removal.MANUAL and not deselected_by_owner and not _may_remove(state):
+        return None
+    return Step(workload=workload, revision=None, why="taken out with the owner's own change")
+
+
+def _may_remove(state: RolloutState) -> bool:
+    """Whether its author has approved that sidecars are taken out."""
+    generation = state.generation
+    return not state.approved.isdisjoint({removal_approval(generation), removal_approval(generation, stuck=True)})
+
+
 def proves_removal(before: Target | None, after: Target | None) -> bool:
     """Whether a removal that was in flight *before* has completed and soaked *after*, with running replicas.
 

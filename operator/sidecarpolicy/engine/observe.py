@@ -155,7 +155,7 @@ def _target(
         deselected_by_owner=policy is not None
         and not cached.deleting
         and not wanted
-        and _deselected_by_owner(policy, workload, context),
+        and deselected_by_owner(policy, workload, context),
         backoff=failed.backoff
         if failed is not None and not of_another
         else (None if wanted else _awaits_its_owner(cached, workload, context)),
@@ -197,6 +197,7 @@ def _awaits_its_owner(cached: CachedPolicy, workload: Workload, context: Context
     message = (
         f"the removal takes all Pods of the Deployment down at once ({workload.takes_down}); the annotation "
         f'{names.ALLOW_DOWNTIME}: "true" on it allows that'
+        f"{', and its next change by its owner takes them out too' if context.cache.has_admission else ''}"
     )
     return Backoff(until=context.now() + AWAITS_SECONDS, message=message, rejected=True)
 
@@ -217,7 +218,7 @@ def _busy_until(policy: PolicyId, workload: Workload, children: Sequence[Child],
     return ends
 
 
-def _deselected_by_owner(policy: Policy, workload: Workload, context: Context) -> bool:
+def deselected_by_owner(policy: Policy, workload: Workload, context: Context) -> bool:
     """Whether the owner took *workload* out of the selection: an older template of theirs would still be selected."""
     if policy.selector.matches(workload.pod_labels) or not context.cache.selects_namespace(
         policy, workload.id.namespace
