@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sidecarpolicy import names
+from sidecarpolicy.cli.main import main
 from sidecarpolicy.core.tree import items
 from tests import kube
 from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
@@ -38,6 +40,13 @@ def patched(fleet: Fleet, spec: Manifest, manager: str) -> None:
     fleet.kubectl("patch", "deployment", "cart", f"--field-manager={manager}", f"--patch={patch}")
 
 
+def applied(fleet: Fleet, env: list[Manifest]) -> None:
+    """A server-side apply of the Deployment with these variables of its application."""
+    with_it = a_deployment("cart", fleet.namespace)
+    with_it["spec"]["template"]["spec"]["containers"][0]["env"] = env
+    fleet.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", input=json.dumps(with_it))
+
+
 def warned(fleet: Fleet, reason: str) -> str:
     """The message of that warning, or nothing."""
     found = items(fleet.status(), "warnings")
@@ -58,10 +67,7 @@ def test_a_variable_that_its_owner_sets_afterwards_is_theirs(fleet: Fleet, how: 
     elif how == "kubectl set env":
         fleet.kubectl("set", "env", "deployment/cart", f"HTTP_PROXY={mine}")
     else:
-        with_it = a_deployment("cart", fleet.namespace)
-        with_it["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "HTTP_PROXY", "value": mine}]
-        text = json.dumps(with_it)
-        fleet.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", input=text)
+        applied(fleet, [{"name": "HTTP_PROXY", "value": mine}])
     poll(lambda: fleet.messages("cart", "LeftToOwner"))
     assert own_env(fleet.deployment()) == {"HTTP_PROXY": mine}
     poll(lambda: "HTTP_PROXY" in warned(fleet, "EnvKept"))
@@ -103,9 +109,13 @@ def test_a_sidecar_that_is_edited_by_hand_is_repaired_with_the_field_and_who_it_
     assert said[0].endswith("(by 'kubectl-edit')")
 
 
-def test_a_variable_that_refers_to_one_that_is_added_later_comes_after_it(fleet: Fleet) -> None:
+@pytest.mark.parametrize("how", ["set env", "server-side apply"])
+def test_a_variable_that_refers_to_one_that_is_added_later_comes_after_it(fleet: Fleet, how: str) -> None:
     a_shop(fleet, application={"env": [{"name": "ATTRS", "value": "service=$(APP_NAME)"}]})
-    fleet.kubectl("set", "env", "deployment/cart", "APP_NAME=cart")
+    if how == "set env":
+        fleet.kubectl("set", "env", "deployment/cart", "APP_NAME=cart")
+    else:
+        applied(fleet, [{"name": "APP_NAME", "value": "cart"}])
     poll(lambda: [*own_env(fleet.deployment())], until=lambda found: found == ["APP_NAME", "ATTRS"])
 
 
@@ -123,6 +133,10 @@ def test_a_copy_in_another_namespace_is_taken_over_by_the_policy_there(fleet: Fl
             kube.create(kube.client(fleet.cluster.kubeconfig), {**copy, "status": {}})
         there.apply(a_policy("web", there.namespace, rollout=QUICK))
         there.wait("RolloutComplete")
+        place = [f"--namespace={there.namespace}", f"--kubeconfig={fleet.cluster.kubeconfig}"]
+        told = CliRunner().invoke(main, ["targets", "web", *place, "--output=json"])
+        (target,) = json.loads(told.stdout)["targets"]
+        assert (target["name"], target["state"]) == ("cart", "updated")
         assert there.deployment()["spec"]["template"] == cart["spec"]["template"]
         assert f"SidecarPolicy/{fleet.namespace}/web" not in there.deployment()["metadata"]["annotations"][names.RECORD]
         there.delete_policy()
@@ -132,14 +146,27 @@ def test_a_copy_in_another_namespace_is_taken_over_by_the_policy_there(fleet: Fl
         fleet.kubectl("delete", "namespace", there.namespace, "--wait=false")
 
 
-def test_what_the_server_checks_against_the_rest_of_the_pod_is_decided_for_each_target(fleet: Fleet) -> None:
-    unmasked = a_sidecar(container={"securityContext": {"procMount": "Unmasked"}})
-    fleet.apply(a_deployment("cart", fleet.namespace, pod={"hostUsers": False}), a_deployment("odd", fleet.namespace))
-    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK, sidecars=[unmasked]))
-    (failure,) = fleet.wait("CompletedWithFailures")["failures"]
+@pytest.mark.parametrize(
+    ("container", "pod", "told"),
+    [
+        ({"securityContext": {"procMount": "Unmasked"}}, {"hostUsers": False}, "`hostUsers` must be false"),
+        (
+            {"resources": {"claims": [{"name": "gpu"}]}},
+            {"resourceClaims": [{"name": "gpu", "resourceClaimName": "x"}]},
+            'resources.claims[0]: Not found: "gpu"',
+        ),
+    ],
+    ids=["procMount", "claims"],
+)
+def test_what_the_server_checks_against_the_rest_of_the_pod_is_decided_for_each_target(
+    fleet: Fleet, container: Manifest, pod: Manifest, told: str
+) -> None:
+    fleet.apply(a_deployment("cart", fleet.namespace, pod=pod), a_deployment("odd", fleet.namespace))
+    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK, sidecars=[a_sidecar(container=container)]))
+    (failure,) = poll(lambda: fleet.status().get("failures", []))
     assert (failure["name"], failure["reason"]) == ("odd", "Refused")
-    assert "hostUsers" in failure["message"]
-    assert init_names(fleet.deployment()) == ["proxy"]
+    assert told in failure["message"]
+    poll(lambda: init_names(fleet.deployment()), until=lambda found: found == ["proxy"])  # be it that no node has it
 
 
 def test_a_field_of_a_feature_that_the_server_does_not_have_is_named(fleet: Fleet) -> None:

@@ -12,7 +12,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.record import NOTHING_NOTED, Entry
 from sidecarpolicy.core.workload import record_of
-from tests.builders import Manifest, a_deployment, a_policy, a_sidecar, an_admission_rule
+from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar, an_admission_rule
 from tests.fleet import Fleet, delete_admission_rule, init_names
 from tests.polling import poll
 
@@ -161,6 +161,30 @@ def test_a_policy_of_higher_precedence_overrides_one_of_lower(fleet: Fleet) -> N
     fleet.delete_policy("high")
     fleet.wait("RolloutComplete", "low")
     assert [each["image"] for each in fleet.deployment()["spec"]["template"]["spec"]["initContainers"]] == ["low:1"]
+
+
+def test_a_cluster_policy_reaches_the_system_only_where_that_is_asked_for(fleet: Fleet) -> None:
+    name, there = f"all-{fleet.namespace}", "kube-public"
+    here = {"matchLabels": {"fleet": fleet.namespace}}
+    system = Fleet(fleet.cluster, there)
+    policy = a_cluster_policy(name, selector=here, rollout=QUICK | {"removal": "Automatic"})
+    try:
+        for each in (fleet, system):
+            deployment = a_deployment(name, each.namespace)
+            deployment["spec"]["template"]["metadata"]["labels"] |= here["matchLabels"]
+            each.apply(deployment)
+        fleet.apply(policy)
+        status = fleet.wait("RolloutComplete", name, kind=names.CLUSTER_POLICY)
+        assert [(each["reason"], each["examples"]) for each in status["skipped"]] == [
+            ("ProtectedNamespace", [f"{there}/{name}"])
+        ]
+        assert init_names(system.deployment(name)) == []
+        fleet.cluster.kubectl("label", "namespace", there, f"{names.INJECT}=true")
+        system.wait_for(lambda found: init_names(found) == ["proxy"], name)
+    finally:
+        fleet.cluster.kubectl("label", "namespace", there, f"{names.INJECT}-")
+        fleet.cluster.kubectl("delete", "clustersidecarpolicy", name, "--timeout=60s")
+        fleet.cluster.kubectl("delete", "deployment", name, f"--namespace={there}", "--ignore-not-found")
 
 
 def test_what_admission_refuses_is_reported_with_the_servers_words(fleet: Fleet) -> None:

@@ -647,9 +647,14 @@ def test_an_autoscaler_of_nothing_here_passes_through(command: Command, write: W
 def test_what_is_so_of_all_is_one_line(command: Command, write: WriteFile) -> None:
     container = {"resources": {"requests": {"cpu": "50m"}}, **READINESS}
     policy = write("policy.yaml", a_policy(sidecars=[a_sidecar(container=container)]))
-    result = command("inject", "-p", policy, write("all.yaml", *(a_deployment(f"web-{n}") for n in range(9))))
-    assert [line for line in result.stderr.splitlines() if "RequestsChange" in line and "9 Deployments" in line]
+    sure = {"resources": {each: {"cpu": "1", "memory": "1Gi"} for each in ("limits", "requests")}}
+    guaranteed = a_deployment("sure", pod={"containers": [{"name": "app", "image": "app:1"} | sure]})
+    manifests = [*(a_deployment(f"web-{n}") for n in range(9)), guaranteed]
+    result = command("inject", "-p", policy, write("all.yaml", *manifests))
+    assert [line for line in result.stderr.splitlines() if "RequestsChange" in line and "10 Deployments" in line]
     assert result.stderr.count("RequestsChange") == 1
+    (qos,) = (line for line in result.stderr.splitlines() if "QosChange" in line and "Guaranteed" in line)
+    assert "sure" in qos, "what is so of one is told of that one"
 
 
 @pytest.mark.parametrize(

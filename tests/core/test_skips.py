@@ -674,6 +674,8 @@ def test_marks_of_the_pod_template_and_of_the_namespace_are_reported_too() -> No
         f"label {names.INJECT} of the Pod template",
         f"annotation {names.PIN} of the Pod template",
     ]
+    (unread,) = invalid_marks({}, {}, {}, {names.INJECT: "disabled"})
+    assert unread.startswith(f"annotation {names.INJECT} of the Pod template: must be")
     (wrong,) = invalid_namespace_marks(Namespace(name="shop", labels={names.INJECT: "disabled"}))
     assert "'disabled'" in wrong
     assert not list(invalid_namespace_marks(Namespace(name="shop", labels={names.INJECT: "false"})))

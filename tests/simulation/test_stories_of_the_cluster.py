@@ -9,7 +9,7 @@ import pytest
 
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import Rejected, Resource
-from sidecarpolicy.engine.resources import NAMESPACES, NODES, POD_TEMPLATES, PODS
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, NODES, POD_TEMPLATES, PODS
 from sidecarpolicy.names import EventReason
 from tests.builders import a_node
 from tests.simulation.faults import Fault, Request, while_
@@ -283,3 +283,38 @@ def test_a_cluster_that_drops_native_sidecars_is_told_and_asked_again_after_its_
     world.server.admission.remove(drop)
     until(world, lambda: everywhere(world, "web-a"))
     until(world, lambda: world.settled().startswith("RolloutComplete"))
+
+
+def test_what_the_server_drops_is_named_and_is_no_rollout_without_an_end() -> None:
+    """As any feature that is off or not known: the API server drops its fields without a word."""
+
+    def without(container: Json) -> Json:
+        lifecycle = at(container, "lifecycle")
+        if "stopSignal" not in lifecycle:
+            return container
+        kept = {key: value for key, value in lifecycle.items() if key != "stopSignal"}
+        rest = {key: value for key, value in container.items() if key != "lifecycle"}
+        return rest | ({"lifecycle": kept} if kept else {})
+
+    def drop(verb: str, resource: Resource, before: Json | None, after: Json) -> Json:
+        if resource not in (POD_TEMPLATES, DEPLOYMENTS):
+            return after
+        path = ("template",) if resource == POD_TEMPLATES else ("spec", "template")
+        template = at(after, *path)
+        kept = [without(each) for each in items(at(template, "spec"), "initContainers")]
+        template = {**template, "spec": {**template["spec"], "initContainers": kept}} if kept else template
+        return (
+            {**after, "template": template}
+            if len(path) == 1
+            else {**after, "spec": {**after["spec"], path[1]: template}}
+        )
+
+    world = World([established("app-01")], TENTH, sidecar={"lifecycle": {"stopSignal": "SIGUSR1"}})
+    world.server.admission.append(drop)
+    until(world, lambda: world.settled().startswith("RolloutComplete"))
+    (told,) = (each for each in world.status["warnings"] if each["reason"] == "DroppedField")
+    assert told["message"].startswith("spec.sidecars[0].container.lifecycle.stopSignal: is not kept by the API server")
+    (proxy,) = world["app-01"].body["spec"]["template"]["spec"]["initContainers"]
+    assert proxy["lifecycle"] == {}, "the seal"
+    for _ in range(10):
+        assert world.tick() == []
