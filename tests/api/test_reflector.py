@@ -26,6 +26,7 @@ from sidecarpolicy.kube.connection import Login
 from sidecarpolicy.kube.wire import PAGE
 
 CONFIG_MAPS = Resource(group="", version="v1", plural="configmaps", kind="ConfigMap")
+SECRETS = Resource(group="", version="v1", plural="secrets", kind="Secret")
 DEFINITIONS = Resource(
     group="apiextensions.k8s.io", version="v1", plural="customresourcedefinitions", kind="CustomResourceDefinition"
 )
@@ -118,7 +119,7 @@ async def reflecting(
             async with asyncio.timeout(100):
                 await reflector.synced.wait()
         yield reflector, shelf
-        assert not task.done()
+        assert not task.done(), task.exception()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -306,6 +307,63 @@ async def test_refresh_returns_what_was_written_before_it(api: CountingApi, labe
         assert api.lists == before + 1
         await change(api, f"{label}-a", "last")
         await eventually(lambda: shelf.values() == {f"{label}-a": "last"})
+
+
+def a_secret(name: str, x: str) -> Json:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"x": x}}
+
+
+async def test_what_only_wants_nothing_older_is_confirmed_without_a_list(api: CountingApi, label: str) -> None:
+    name = f"{label}-a"
+    await api.create(SECRETS, "default", a_secret(name, ""))
+    async with reflecting(api, SECRETS) as (reflector, shelf):
+        for x in ("AAAA", "BBBB", "CCCC"):
+            await api.merge_patch(SECRETS, "default", name, {"data": {"x": x}})
+            await api.create(CONFIG_MAPS, "default", a_map(f"{label}-{x.lower()}", "0", label))
+            asked = asyncio.get_running_loop().time()
+            await asyncio.gather(*(reflector.refresh(may_confirm=True) for _ in range(10)))
+            assert reflector.begun_at >= asked
+            assert shelf.values()[name] == x
+        assert api.lists == shelf.lists == 1
+        await api.merge_patch(SECRETS, "default", name, {"data": {"x": "DDDD"}})
+        await eventually(lambda: shelf.values()[name] == "DDDD")
+
+
+async def test_who_wants_a_list_has_one_beside_those_who_do_not(api: CountingApi) -> None:
+    async with reflecting(api, SECRETS) as (reflector, shelf):
+        await asyncio.gather(reflector.refresh(may_confirm=True), reflector.refresh())
+        assert shelf.lists == 2
+
+
+@pytest.mark.parametrize("why", ["not heard of lately", "too old", "goes backwards", "never comes so far", "a part"])
+async def test_what_cannot_be_confirmed_is_listed(
+    api: CountingApi, label: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, goal = f"{label}-a", 0
+    await api.create(SECRETS, "default", a_secret(name, ""))
+
+    async def too_old(*arguments: Any, **options: Any) -> AsyncGenerator[WatchEvent, None]:
+        monkeypatch.undo()
+        raise Transient(verb="watch", what="secrets", message="too old", status=410)
+        yield
+
+    async def version(*arguments: Any, **options: Any) -> str:
+        return str(goal)
+
+    async with reflecting(api, SECRETS, "!test" if why == "a part" else "") as (reflector, shelf):
+        await opened(reflector)
+        await api.merge_patch(SECRETS, "default", name, {"data": {"x": "AAAA"}})
+        if why == "not heard of lately":
+            monkeypatch.setattr(module, "HEARD", 0.0)
+        elif why == "too old":
+            monkeypatch.setattr(api, "watch", too_old)
+        elif why != "a part":
+            now = int(await api.version(SECRETS))
+            goal = now - 5 if why == "goes backwards" else now + 1000
+            monkeypatch.setattr(api, "version", version)
+        await reflector.refresh(may_confirm=True)
+        assert shelf.lists == 2
+        assert shelf.values()[name] == "AAAA"
 
 
 async def test_a_refresh_during_a_list_waits_for_one_that_began_later(api: CountingApi, label: str) -> None:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 BOOKMARK_SECONDS = 60.0
 WATCH_SECONDS = 570.0
+BEFORE_THE_END = 2.0
 READS = frozenset({"get", "list", "watch"})
 
 
@@ -107,11 +108,13 @@ class Client:
         label_selector: str = "",
         field_selector: str = "",
         resource_version: str,
+        seconds: int | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
-        """What changed since, as it comes, of all namespaces."""
+        """What changed since, as it comes, of all namespaces; with a bookmark two seconds before the end."""
         assert not namespace, "the simulated operator serves the whole cluster"
         version = int(resource_version)
-        ends, cuts = self.loop.time() + WATCH_SECONDS, self.cuts
+        ends, cuts = self.loop.time() + (seconds or WATCH_SECONDS), self.cuts
+        told_of_end = not seconds
         await self._request("watch", resource, "", "", lambda: self.server.check_version(resource, version))
         yield WatchEvent(type="BOOKMARK", object={"metadata": {"resourceVersion": resource_version}})
         while self.loop.time() < ends:
@@ -133,8 +136,10 @@ class Client:
             seen = self.server.version
             if told or any(self.server.changes_since(resource, version, label_selector)):
                 continue
-            version = seen
-            if not await self._change(resource, min(BOOKMARK_SECONDS, max(0.0, ends - self.loop.time()))):
+            version, now = seen, self.loop.time()
+            pause = ends - now if told_of_end else max(0.0, ends - BEFORE_THE_END - now)
+            if not await self._change(resource, min(BOOKMARK_SECONDS, max(0.0, pause))):
+                told_of_end = True
                 yield WatchEvent(type="BOOKMARK", object={"metadata": {"resourceVersion": str(version)}})
 
     async def _change(self, resource: Resource, seconds: float) -> bool:
@@ -151,6 +156,12 @@ class Client:
             return bool(await waiter)
         finally:
             timer.cancel()
+
+    async def version(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> str:
+        """That of now."""
+        return await self._request("list", resource, namespace, "", lambda: str(self.server.version))
 
     async def list_in(
         self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""

@@ -1,7 +1,8 @@
 """One operator process: reflectors that fill the cache, and a term of work whenever this process leads.
 
-Every replica lists and watches; only the one that holds the Lease works. A term begins with fresh reads of whatever was
-read before leadership was gained: a watch that lags would bring back what the leader before us has changed.
+Every replica lists and watches; only the one that holds the Lease works. A term begins when all that was read before
+leadership was gained is as fresh as if it were read then: a watch that lags would bring back what the leader before us
+has changed.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Engine:
         """One term: fresh reads, then work until cancelled."""
         await self.synced.wait()
         stale = [each for each in self.reflectors if each.begun_at < gained_at]
-        await asyncio.gather(*(each.refresh() for each in stale))
+        await asyncio.gather(*(each.refresh(may_confirm=True) for each in stale))
         await self.configs.refresh(gained_at)
         context = Context(cache=self.cache, now=self.api.now, limits=self.limits)
         self.term = Term(

@@ -113,12 +113,20 @@ class Api(Protocol):
         label_selector: str = "",
         field_selector: str = "",
         resource_version: str,
+        seconds: int | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield what changed since *resource_version*, in one namespace or all, until the server ends the stream.
 
-        A BOOKMARK of that version comes first, as soon as the stream is open. Transient with status 410 where that
-        version is too old: LIST again.
+        A BOOKMARK of that version comes first, as soon as the stream is open. *seconds*: end it so soon; two seconds
+        before, a BOOKMARK tells how far it has come. Transient with status 410 where that version is too old: LIST
+        again.
         """
+        ...
+
+    async def version(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> str:
+        """Return the resourceVersion that a LIST of just now has, without its objects."""
         ...
 
     def list(

@@ -10,6 +10,10 @@ It is client-go's reflector without its store. The rules:
 - A kind that is not served is waited for, at the start as well as later (its CRD went away): that is a problem to be
   told, never an empty collection. Only an *optional* kind counts as empty while it is not served, and one that *may be
   forbidden* while it may not be read and never could: what was read once stays, should the right go.
+- Where all that is asked is that nothing is older than the question (a new term), the version of now is asked for, and
+  the watch, begun anew where it stood, is to come to it. That moves no objects: for 50,000 of them a LIST takes longer
+  than the Lease of a dead leader. Where the watch does not come to it at once, or has not been heard of lately, or is
+  only of a part, there is a LIST.
 - Errors back off (1 s … 30 s, with jitter) and are told once each until all is well again. Where many share a right
   that is wanting, one asks for it (see `rights`).
 
@@ -48,6 +52,9 @@ FIRST_PAUSE: Final = 1.0  # seconds after the first failure; doubled after each
 LONGEST_PAUSE: Final = 30.0
 LIVED: Final = 1.0  # seconds; a watch that ended sooner, having told nothing, counts as a failure
 FORBIDDEN: Final = 403
+CONFIRMING: Final = 3  # seconds; a watch that ends so soon has a bookmark after one (see `HttpApi.watch`)
+CONFIRMED: Final = 5.0  # seconds, within which it is to come
+HEARD: Final = 75.0  # seconds; a watch has a bookmark every minute
 SLICE: Final = 32  # objects after which others may run: some milliseconds (a loop's clock may stand still meanwhile)
 
 
@@ -116,9 +123,13 @@ class Reflector:
         self._needed: asyncio.Event | None = None
         self._after: Sequence[Reflector] = ()
         self._version = ""  # where the next watch begins
+        self._heard_at = -math.inf  # when that was known
         self._failures = 0  # in a row
         self._told: set[str] = set()  # errors that were logged and are not over
-        self._asked = asyncio.Event()  # somebody waits for a LIST
+        self._asked = asyncio.Event()  # somebody waits …
+        self._must_list = False  # … for a LIST and nothing less
+        # Of what a selector leaves out a watch tells nothing, not even a bookmark of the same version.
+        self._is_whole = not (namespace or label_selector or field_selector)
         self._waiting: list[asyncio.Future[None]] = []
         self._stream: asyncio.Timeout | None = None  # the watch under way; refresh interrupts it
         self._opened_at = math.inf  # when it told its first event, bookmarks included …
@@ -131,10 +142,14 @@ class Reflector:
         """
         self._needed, self._after = needed, after
 
-    async def refresh(self) -> None:
-        """Return when a LIST that began after this call is in the sink; calls that wait together share one."""
+    async def refresh(self, *, may_confirm: bool = False) -> None:
+        """Return when a LIST that began after this call is in the sink; calls that wait together share one.
+
+        *may_confirm*: it is enough that the watch has come to where the server was after this call.
+        """
         if self._needed is not None and not self._needed.is_set():
             return
+        self._must_list = self._must_list or not may_confirm
         loop = asyncio.get_running_loop()
         done = loop.create_future()
         self._waiting.append(done)
@@ -150,7 +165,7 @@ class Reflector:
             await self._wait_until_needed()
             while True:
                 if await self._list():
-                    while await self._watch():
+                    while await self._watch() or await self._confirm():
                         pass
         finally:
             for waiting in self._waiting:
@@ -169,11 +184,13 @@ class Reflector:
         """LIST into the sink; return whether there is now something to watch, after a pause if not."""
         serving, self._waiting = self._waiting, []
         self._asked.clear()
+        self._must_list = False
         began = asyncio.get_running_loop().time()
         served = True
         try:
             self._sink.begin(self.resource, self.namespace)
             self._version = await self._put_away()
+            self._heard_at = asyncio.get_running_loop().time()
         except ApiError as error:
             served = False
             if not self._stands_for_none(error):
@@ -195,17 +212,50 @@ class Reflector:
         self._was_read = self._was_read or served
         if served and self._right is not None and not self._may_not_watch:
             self._right.give()
-        self.begun_at = began
         self._recover(served=served)
         self.synced.set()
-        for waiting in serving:
-            if not waiting.done():
-                waiting.set_result(None)
+        self._serve(serving, began)
         if not served and self._right is not None:
             await self._right.wait(self._asked)
         elif not served:
             await self._sleep(LONGEST_PAUSE)
         return served
+
+    async def _confirm(self) -> bool:
+        """Watch as far as the server is now, where that is all that is asked; return whether it came so far.
+
+        Versions of one kind are numbers that grow (KEP-5504), unless etcd was restored: then there is a LIST.
+        """
+        loop = asyncio.get_running_loop()
+        is_heard = loop.time() - self._heard_at < HEARD and not (self._failures or self.problem)
+        if not self._asked.is_set() or self._must_list or not (self._is_whole and is_heard):
+            return False
+        serving, self._waiting = self._waiting, []
+        self._asked.clear()
+        began, reached = loop.time(), False
+        self._opened_at = math.inf
+        try:
+            async with asyncio.timeout(CONFIRMED):
+                goal, before = int(await self._api.version(self.resource, **self._selectors)), int(self._version)
+                if goal >= before:
+                    await self._follow(goal)
+                    reached = int(self._version) >= goal
+        except (TimeoutError, ApiError) as error:
+            log.debug("%s: not confirmed, listing again: %s", self.what, error)
+        finally:
+            if not reached:
+                self._waiting[:0] = serving
+                self._asked.set()
+        if reached:
+            self._serve(serving, began)
+        return reached
+
+    def _serve(self, waiting: Iterable[asyncio.Future[None]], began: float) -> None:
+        """Tell those who wait that the sink has what there was when that *began*."""
+        self.begun_at = began
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
 
     def _stands_for_none(self, error: ApiError) -> bool:
         """Whether a LIST that fails so means that there are none."""
@@ -268,10 +318,11 @@ class Reflector:
         await self._pause(error)
         return again
 
-    async def _follow(self) -> None:
-        """Put away what one watch tells, until the server ends it."""
+    async def _follow(self, goal: int | None = None) -> None:
+        """Put away what one watch tells, until the server ends it, or until it has come to the *goal*."""
         loop, number = asyncio.get_running_loop(), 0
-        stream = self._api.watch(self.resource, **self._selectors, resource_version=self._version)
+        seconds = CONFIRMING if goal is not None else None
+        stream = self._api.watch(self.resource, **self._selectors, resource_version=self._version, seconds=seconds)
         async with contextlib.aclosing(stream) as events:
             async for event in events:
                 if self._opened_at == math.inf:
@@ -283,7 +334,9 @@ class Reflector:
                 elif event.type != "BOOKMARK":
                     self._sink.put(self.resource, event.object)
                 self._heard = self._heard or event.type != "BOOKMARK"
-                self._version = event.object["metadata"]["resourceVersion"]
+                self._version, self._heard_at = event.object["metadata"]["resourceVersion"], loop.time()
+                if goal is not None and int(self._version) >= goal:
+                    return
                 number += 1
                 if number % SLICE == 0:
                     await asyncio.sleep(0)

@@ -106,16 +106,19 @@ class HttpApi:
         label_selector: str = "",
         field_selector: str = "",
         resource_version: str,
+        seconds: int | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield what changes after *resource_version* until the server ends the stream, after ten minutes at most.
 
+        *seconds*: it ends so soon. The server tells where it is two seconds before the end, if that is not at once
+        (cacher/cache_watcher.go, nextBookmarkTime).
         A stream that is silent for IDLE_SECONDS, bookmarks included, is taken for dead and ends as if the server had
         ended it. Transient with status 410 where that version is too old, and for whatever breaks the stream.
         """
         query = {
             "resourceVersion": resource_version,
             # Not all at the same moment.
-            "timeoutSeconds": str(random.randint(WATCH_SECONDS // 2, WATCH_SECONDS)),
+            "timeoutSeconds": str(seconds or random.randint(WATCH_SECONDS // 2, WATCH_SECONDS)),
         }
         what = what_of(resource, namespace, "")
         is_opening = True
@@ -229,6 +232,13 @@ class HttpApi:
                 if version:
                     return
         raise Transient(verb="list", what=what, message="the stream has ended before it was complete")
+
+    async def version(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> str:
+        """Return the resourceVersion of a consistent LIST of one object, if there is one: it moves next to nothing."""
+        query = {"limit": "1", **_selectors(label_selector, field_selector)}
+        return _page(await self._request("GET", "list", resource, namespace, "", query=query)).resource_version
 
     async def list_in(
         self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
