@@ -155,6 +155,41 @@ async def test_after_a_crash_the_other_leads_when_the_lease_has_run_out(api: Htt
     await second.die()
 
 
+async def test_a_term_is_due_before_the_lease_has_run_out(api: HttpApi, lease: str) -> None:
+    first = Candidate(api, lease, "first")
+    await until(lambda: first.leading, 2)
+    second = Candidate(api, lease, "second")
+    due = asyncio.create_task(second.election.wait_until_due())
+    await asyncio.sleep(3 * RETRY)
+    assert not due.done()
+    await first.die()
+    await until(due.done, DEADLINE + 0.5)
+    over = asyncio.create_task(second.election.wait_until_over())
+    assert not second.leading
+    assert await until(lambda: second.leading, DURATION) > 0.1
+    assert not over.done(), "what was due has come"
+    await second.die()
+    await asyncio.wait_for(over, 1)
+
+
+async def test_a_term_that_is_due_is_put_off_where_the_leader_comes_back(api: HttpApi, lease: str) -> None:
+    """It was late and has stopped writing; nobody else has led, so its term goes on."""
+    second = Candidate(api, lease, "second")
+    await until(lambda: second.leading, 2)
+    await second.die()
+    standby = Candidate(api, lease, "standby")
+    await asyncio.wait_for(standby.election.wait_until_due(), DURATION + 2)
+    over = asyncio.create_task(standby.election.wait_until_over())
+    await asyncio.sleep(0)
+    assert not standby.leading
+    await api.merge_patch(LEASES, "default", lease, {"spec": {"renewTime": "2026-11-29T15:04:05.000000Z"}})
+    await asyncio.wait_for(over, 2 * RETRY)
+    assert not standby.leading
+    await asyncio.wait_for(standby.election.wait_until_due(), DURATION + 2)  # and now it is gone for good
+    await until(lambda: standby.leading, DURATION)
+    await standby.die()
+
+
 async def test_while_the_server_stands_still_the_leader_steps_down_first(
     api: HttpApi, lease: str, server: localcluster.Cluster
 ) -> None:

@@ -2,7 +2,8 @@
 
 Every replica lists and watches; only the one that holds the Lease works. A term begins when all that was read before
 leadership was gained is as fresh as if it were read then: a watch that lags would bring back what the leader before us
-has changed.
+has changed. What takes longest, the look at everything, is begun when the leader before us seems to be gone, before its
+Lease has run out.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class Engine:
 
     async def _lead_for_ever(self) -> None:
         while True:
-            await self.leadership.wait_until_leading()
-            work = asyncio.ensure_future(self._lead(asyncio.get_running_loop().time()))
+            await self.leadership.wait_until_due()
+            work = asyncio.ensure_future(self._lead())
             over = asyncio.ensure_future(self.leadership.wait_until_over())
             try:
                 await asyncio.wait([work, over], return_when=asyncio.FIRST_COMPLETED)
@@ -92,19 +93,29 @@ class Engine:
             if not work.cancelled() and (error := work.exception()) is not None:
                 raise error
 
-    async def _lead(self, gained_at: float) -> None:
-        """One term: fresh reads, then work until cancelled."""
-        await self.synced.wait()
-        stale = [each for each in self.reflectors if each.begun_at < gained_at]
-        await asyncio.gather(*(each.refresh(may_confirm=True) for each in stale))
-        await self.configs.refresh(gained_at)
-        context = Context(cache=self.cache, now=self.api.now, limits=self.limits)
-        self.term = Term(
-            api=self.api,
-            events=self.events,
-            leadership=self.leadership,
-            context=context,
-            metrics=self.metrics,
-            workers=self.workers,
-        )
-        await self.term.run()
+    async def _lead(self) -> None:
+        """One term, until cancelled: a look at everything, and, once it leads and knows what there is, work."""
+        async with asyncio.TaskGroup() as tasks:
+            gained = tasks.create_task(self._gained())
+            await self.synced.wait()
+            context = Context(cache=self.cache, now=self.api.now, limits=self.limits)
+            term = self.term = Term(
+                api=self.api,
+                events=self.events,
+                leadership=self.leadership,
+                context=context,
+                metrics=self.metrics,
+                workers=self.workers,
+            )
+            looking = tasks.create_task(term.run())
+            gained_at = await gained
+            stale = [each for each in self.reflectors if each.begun_at < gained_at]
+            await asyncio.gather(*(each.refresh(may_confirm=True) for each in stale))
+            await self.configs.refresh(gained_at)
+            term.begin()
+            await looking
+
+    async def _gained(self) -> float:
+        """Return when this process began to lead, by the loop's clock (seconds)."""
+        await self.leadership.wait_until_leading()
+        return asyncio.get_running_loop().time()

@@ -221,10 +221,14 @@ class Leadership(Protocol):
         """Return once it is known whether this process leads from its start, or cannot be for now."""
         ...
 
+    async def wait_until_due(self) -> None:
+        """Return once this process leads, or seems to be about to: the leader has not renewed for so long."""
+        ...
+
     async def wait_until_leading(self) -> None:
         """Return once this process leads."""
         ...
 
     async def wait_until_over(self) -> None:
-        """Return once the term that is now has ended."""
+        """Return once the term that is now, or that is due, has ended or is not due any more."""
         ...

@@ -93,6 +93,7 @@ class Term:
         self._passing: set[PolicyId] = set()
         self._passed: dict[PolicyId, float] = {}
         self._stopped = False
+        self._begun = False
         self._tasks: asyncio.TaskGroup | None = None
 
     # --- what it is told by the cache
@@ -126,10 +127,10 @@ class Term:
     # --- the loop
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Look at everything, and work from `begin` on, until cancelled."""
         cache = self.context.cache
         cache.listener = self
-        self._begin()
+        self._look_at_everything()
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -139,24 +140,41 @@ class Term:
             if cache.listener is self:
                 cache.listener = None
 
-    def _begin(self) -> None:
-        """Look at everything: first what bears sidecars, and so may move."""
+    def begin(self) -> None:
+        """Work from now on: this process leads, and what is cached is as fresh as that."""
+        cache = self.context.cache
+        log.info("leading: %d policies and %d workloads", len(cache.policies), len(cache.workloads))
+        self._recall_failures()
+        self._dirty |= dict.fromkeys(self._new)
+        self._begun = True
+        self._wake.set()
+
+    def _look_at_everything(self) -> None:
+        """First at what bears sidecars, and so may move."""
         cache = self.context.cache
         self._stopped = cache.stopped
-        log.info("leading: looking at %d policies and %d workloads", len(cache.policies), len(cache.workloads))
-        for policy, cached in cache.policies.items():
-            remembered = self.context.memory.of_policy(policy)
-            for each in items(cached.status, "failures"):  # what was seen of a failure can often not be seen again
-                place = WorkloadId(namespace=each["namespace"], name=each["name"])
-                remembered.explained[place] = (each["reason"], each.get("message", ""))
-                if each["reason"] not in NO_FAILURE_OF_PODS:
-                    remembered.halted_by[place] = remembered.explained[place]
+        self._recall_failures()
+        for policy in cache.policies:
             self._look_at(policy)
         for workload in sorted(cache.workloads.values(), key=lambda each: not each.record):
             self._dirty[workload.id] = None
 
+    def _recall_failures(self) -> None:
+        """Take in what statuses tell of failures: what was seen of them can often not be seen again."""
+        for policy, cached in self.context.cache.policies.items():
+            remembered = self.context.memory.of_policy(policy)
+            for each in items(cached.status, "failures"):
+                place = WorkloadId(namespace=each["namespace"], name=each["name"])
+                told = (each["reason"], each.get("message", ""))
+                if remembered.explained.get(place) == told:
+                    continue
+                remembered.explained[place] = told
+                if each["reason"] not in NO_FAILURE_OF_PODS:
+                    remembered.halted_by[place] = told
+                self._dirty[place] = None
+
     async def _turn(self) -> None:
-        if not self._writer.leadership.leading:  # interrupted: it goes on, or is about to be ended
+        if self._begun and not self._writer.leadership.leading:  # interrupted: it goes on, or is about to be ended
             await asyncio.sleep(PASS_INTERVAL)
             return
         self._ring()
@@ -167,6 +185,9 @@ class Term:
                 await asyncio.sleep(0)
                 return
             # No pause here: of a burst of answers each would wait for the last before the next write begins.
+        if not self._begun:
+            await self._rest()
+            return
         self._clean.set()
         self._note_the_switch()
         if self._dirty:
@@ -233,8 +254,9 @@ class Term:
 
     def _observe(self, identity: WorkloadId) -> None:
         context = self.context
-        is_new = identity in self._new
-        self._new.discard(identity)
+        is_new = self._begun and identity in self._new
+        if self._begun:
+            self._new.discard(identity)
         remembered = context.memory.workloads.get(identity)
         before = remembered.in_fleets if remembered is not None else frozenset()
         try:
@@ -303,7 +325,7 @@ class Term:
     # --- writing workloads
 
     def _start_writes(self) -> None:
-        if self._workloads.paused_until > asyncio.get_running_loop().time():
+        if not self._begun or self._workloads.paused_until > asyncio.get_running_loop().time():
             return
         while len(self._writing) < self._workers and (found := self._next_write()) is not None:
             identity, wanted = found

@@ -13,6 +13,9 @@ machine) with too much to do answers late again and again; if each time all were
 After an interruption of more than a *lease_duration* everything is read anew all the same: who was frozen for so long
 cannot tell what has happened meanwhile, etcd may have been restored from a backup.
 
+A candidate is told when a term of its own is due: the leader has stopped by its own rules, *renew_deadline* after the
+last renewal that was seen. It may get ready for that; it may not write, for the leader may come back in time.
+
 What an election cannot do: call back a request that is on its way when leadership ends. Every write of this
 operator therefore carries its own precondition (generation, uid or resourceVersion).
 
@@ -92,6 +95,7 @@ class Election:
         self.term = 0
         """How many terms there have been."""
         self._looked, self._leads, self._over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._due = asyncio.Event()
         self._in_term = False
         self._acquired: tuple[Any, Any] = (None, None)  # what marks the record that the term rests on
         self._leads_until = self._held_until = -math.inf
@@ -134,9 +138,13 @@ class Election:
                 self._interrupt()
             await self._leads.wait()
 
+    async def wait_until_due(self) -> None:
+        """Return once this process leads, or may within the rest of the Lease unless the leader is heard of."""
+        await self._due.wait()
+
     async def wait_until_over(self) -> None:
-        """Return once the term that is now has ended, even where the next one has begun at once."""
-        if self._in_term:
+        """Return once the term that is now or due has ended or is put off, even where the next one begins at once."""
+        if self._due.is_set():
             await self._over.wait()
 
     async def run(self) -> None:
@@ -148,16 +156,32 @@ class Election:
         try:
             while not self._released:
                 await self._try()
+                self._note_due()
                 self._looked.set()
                 await asyncio.sleep(self._retry_period if self._leads.is_set() else self._until_next_look())
         finally:
             self._lose("the election has ended")
 
     def _until_next_look(self) -> float:
-        """For how many seconds a candidate leaves the Lease alone: no longer than until it may have run out."""
+        """For how many seconds a candidate leaves the Lease alone: no longer than until it is due or has run out."""
         pause = self._retry_period * random.uniform(1.0, 1.2)
-        runs_out = self._seen_at + self._promised - self._clock() if self.holder else math.inf
-        return min(pause, runs_out + random.uniform(0.0, 0.1)) if runs_out > 0 else pause
+        silence = self._clock() - self._seen_at if self.holder else math.inf
+        moments = [each - silence + random.uniform(0.0, 0.1) for each in (self._renew_deadline, self._promised)]
+        return min([pause, *(each for each in moments if each > 0)])
+
+    def _note_due(self) -> None:
+        """Take in whether a term is to be expected."""
+        silence = self._clock() - self._seen_at
+        if self._in_term or (self.holder not in ("", self.identity) and silence >= self._renew_deadline):
+            self._expect()
+        elif self._due.is_set():
+            self._due.clear()
+            self._over.set()
+
+    def _expect(self) -> None:
+        if not self._due.is_set():
+            self._due.set()
+            self._over.clear()
 
     async def release(self) -> None:
         """Stop leading and give the Lease up, so that the next one leads at its next look.
@@ -287,7 +311,7 @@ class Election:
             log.info("%s: %s leads", self._what, self.identity)
             self.term += 1
             self._in_term, self._acquired = True, acquired
-            self._over.clear()
+            self._expect()
         self._leads.set()
         self._on_gained()
 
@@ -310,6 +334,7 @@ class Election:
             level = logging.INFO if self._released else logging.WARNING
             log.log(level, "%s: %s does not lead any more: %s", self._what, self.identity, why)
             self._in_term = False
+            self._due.clear()
             self._over.set()
 
     def _stop_leading(self) -> bool:
