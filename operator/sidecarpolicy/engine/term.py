@@ -143,7 +143,7 @@ class Term:
     def begin(self) -> None:
         """Work from now on: this process leads, and what is cached is as fresh as that."""
         cache = self.context.cache
-        log.info("leading: %d policies and %d workloads", len(cache.policies), len(cache.workloads))
+        log.info("leading: looking at %d policies and %d workloads", len(cache.policies), len(cache.workloads))
         self._recall_failures()
         self._dirty |= dict.fromkeys(self._new)
         self._begun = True
