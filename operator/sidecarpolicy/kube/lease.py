@@ -1,7 +1,7 @@
 """Which of several operators may write: client-go's leader election over a `coordination.k8s.io/v1` Lease.
 
-The leader renews the record every *retry_period*; a candidate takes it over when it has seen it unchanged
-for the holder's *lease_duration*, on the candidate's own monotonic clock. Times in the record are for
+The leader renews the record every *retry_period*; a candidate, which looks twice as often, takes it over when it has
+seen it unchanged for the holder's *lease_duration*, on the candidate's own monotonic clock. Times in the record are for
 people: wall clocks are never compared. The leader in turn stops *renew_deadline* after it sent the last
 renewal that succeeded, so its time is over before anybody else's can begin. `leading` is computed on access:
 it is false in time even when the event loop was blocked, or the machine suspended, and nothing could run
@@ -164,7 +164,7 @@ class Election:
 
     def _until_next_look(self) -> float:
         """For how many seconds a candidate leaves the Lease alone: no longer than until it is due or has run out."""
-        pause = self._retry_period * random.uniform(1.0, 1.2)
+        pause = self._retry_period / 2 * random.uniform(1.0, 1.2)  # what is seen late is waited for longer
         silence = self._clock() - self._seen_at if self.holder else math.inf
         moments = [each - silence + random.uniform(0.0, 0.1) for each in (self._renew_deadline, self._promised)]
         return min([pause, *(each for each in moments if each > 0)])
