@@ -60,11 +60,11 @@ async def test_no_more_than_so_many_names_are_watched_and_the_rest_is_told(clust
     async with watching(cluster.kubeconfig, cache, most=3) as watches:
         await eventually(lambda: len(watches.watched) == 3, "three are watched")
         assert ConfigObject("ConfigMap", "zoo") in watches.watched, "those of a ClusterSidecarPolicy first"
-        (left, _) = [each for each in sorted(cache.named_configs()) if each not in watches.watched]
-        assert "more than 3 names" in cache.unreadable_config(left)
+        (left, _) = [each for each in sorted(cache.configs.names) if each not in watches.watched]
+        assert "more than 3 names" in cache.configs.problem(left)
         cache.put(POLICIES[names.POLICY], naming(2, version=10))
-        await eventually(lambda: set(watches.watched) == cache.named_configs(), "all are watched")
-        await eventually(lambda: not any(map(cache.unreadable_config, watches.watched)), "nothing is told any more")
+        await eventually(lambda: set(watches.watched) == cache.configs.names, "all are watched")
+        await eventually(lambda: not any(map(cache.configs.problem, watches.watched)), "nothing is told any more")
 
 
 async def test_whatever_keeps_a_name_from_being_read_is_told_until_it_can_be(
@@ -74,18 +74,18 @@ async def test_whatever_keeps_a_name_from_being_read_is_told_until_it_can_be(
     assert cluster.ca_file is not None
     cache = Cache(SYSTEM)
     cache.put(POLICIES[names.POLICY], naming(1))
-    (config,) = cache.named_configs()
+    (config,) = cache.configs.names
     with Proxy(cluster.server, cluster.ca_file) as proxy:
         kubeconfig = proxy.kubeconfig(operator_kubeconfig, tmp_path)
         proxy.faults.errors = 1.0
         async with watching(kubeconfig, cache):
-            await eventually(lambda: bool(cache.unreadable_config(config)), "it is told that it cannot be read")
-            assert "the operator needs the verbs" not in cache.unreadable_config(config)
-            assert cache.is_config_there(config, "shop") is None
+            await eventually(lambda: bool(cache.configs.problem(config)), "it is told that it cannot be read")
+            assert "the operator needs the verbs" not in cache.configs.problem(config)
+            assert cache.configs.is_there(config, "shop") is None
             proxy.faults.clear()
             needs = "the operator needs the verbs list and watch"
-            await eventually(lambda: needs in cache.unreadable_config(config), "it is told which right is missing")
-            assert cache.is_config_there(config, "shop") is None
+            await eventually(lambda: needs in cache.configs.problem(config), "it is told which right is missing")
+            assert cache.configs.is_there(config, "shop") is None
 
 
 async def test_a_name_is_watched_in_each_namespace_whose_policies_give_it_and_told_there_alone(
@@ -98,10 +98,10 @@ async def test_a_name_is_watched_in_each_namespace_whose_policies_give_it_and_to
         cache.put(POLICIES[names.POLICY], naming(1, namespace=namespace, version=version))
     async with watching(cluster.kubeconfig, cache):
         for namespace in ("bank", "shop"):
-            await eventually(lambda at=namespace: cache.is_config_there(name, at) is False, f"listed in {namespace}")  # type: ignore[misc]
-        cache.note_configs_problem(name, "no right", "bank")
-        assert (cache.unreadable_config(name, "bank"), cache.unreadable_config(name, "shop")) == ("no right", "")
+            await eventually(lambda at=namespace: cache.configs.is_there(name, at) is False, f"listed in {namespace}")  # type: ignore[misc]
+        cache.configs.note_problem(name, "no right", "bank")
+        assert (cache.configs.problem(name, "bank"), cache.configs.problem(name, "shop")) == ("no right", "")
         cache.put(POLICIES[names.POLICY], stored(a_policy(namespace="bank"), 9))
-        await eventually(lambda: not cache.unreadable_config(name, "bank"), "what nobody watches is no problem")
-        assert cache.is_config_there(name, "bank") is None, "nobody watches it any more"
-        assert cache.is_config_there(name, "shop") is False
+        await eventually(lambda: not cache.configs.problem(name, "bank"), "what nobody watches is no problem")
+        assert cache.configs.is_there(name, "bank") is None, "nobody watches it any more"
+        assert cache.configs.is_there(name, "shop") is False

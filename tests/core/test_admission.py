@@ -287,14 +287,14 @@ def restarted(cluster: Cluster) -> Json:
     manifest = a_policy(sidecars=[THREE], restartOn={"configMaps": ["otel"]})
     manifest["metadata"]["annotations"] = {names.RESTARTED_AT: RESTART}
     cluster.roll_out(manifest, number=3)
-    cluster.cache.note_config(OTEL, "shop", "1")
+    cluster.cache.configs.note(OTEL, "shop", "1")
     first = cluster.admit(a_deployment())
     revision = cluster.cache.update_revision(WEB)
     assert revision is not None
     record = record_of(record_on(first))
     config = advanced(record.entries[WEB].config, Wanted(named=(OTEL,), known={OTEL: "2"}))
     template, after = inject(template_of(first), [replace(revision.revision, config=config)], record)
-    cluster.cache.note_config(OTEL, "shop", "2")
+    cluster.cache.configs.note(OTEL, "shop", "2")
     body = {**first, "metadata": first["metadata"] | {"annotations": {names.RECORD: text_of(after)}}}
     body["spec"] = {**first["spec"], "template": template}
     assert {names.RESTARTED_AT, names.CONFIG} <= at(template, *ANNOTATIONS).keys()
@@ -534,11 +534,11 @@ def test_a_new_deployment_is_not_restarted_for_the_configuration_that_its_first_
     cluster = Cluster()
     cluster.roll_out(a_policy(sidecars=[ONE], restartOn={"configMaps": ["otel"]}))
     if webhook_knows:
-        cluster.cache.note_config(OTEL, "shop", "1")
+        cluster.cache.configs.note(OTEL, "shop", "1")
     admitted = cluster.admit(a_deployment())
     if webhook_knows:
         assert cluster.writes(admitted) == [], "the operator afterwards"
-    cluster.cache.note_config(OTEL, "shop", "1")
+    cluster.cache.configs.note(OTEL, "shop", "1")
     template, record = cluster.operate(admitted)
     assert template == template_of(admitted)
     assert dict(record_of(record).entries[WEB].config.hashes) == {OTEL: "1"}
@@ -546,7 +546,7 @@ def test_a_new_deployment_is_not_restarted_for_the_configuration_that_its_first_
 
 def test_undoing_a_rollout_does_not_undo_a_restart_for_a_configuration(cluster: Cluster) -> None:
     cluster.roll_out(a_policy(sidecars=[THREE], restartOn={"configMaps": ["otel"]}), number=3)
-    cluster.cache.note_config(OTEL, "shop", "1")
+    cluster.cache.configs.note(OTEL, "shop", "1")
     before = stored(cluster, cluster.admit(a_deployment()))
     record = record_of(record_on(before))
     entry = record.entries[WEB]
@@ -560,7 +560,7 @@ def test_undoing_a_rollout_does_not_undo_a_restart_for_a_configuration(cluster: 
         "metadata": before["metadata"] | {"annotations": annotations},
         "spec": before["spec"] | {"template": template},
     }
-    cluster.cache.note_config(OTEL, "shop", "2")
+    cluster.cache.configs.note(OTEL, "shop", "2")
     undone = cluster.admit(before, restarted)
     assert (template_of(undone), record_on(undone)) == (template_of(restarted), record_on(restarted))
 
@@ -572,7 +572,7 @@ def test_a_record_that_is_applied_from_git_is_left_as_it_is() -> None:
     applied = {"metadata": {"annotations": {names.RECORD: record_on(admitted)}}}
     annotations = admitted["metadata"]["annotations"] | {LAST_APPLIED: json.dumps(applied)}
     from_git = {**admitted, "metadata": admitted["metadata"] | {"annotations": annotations}}
-    cluster.cache.note_config(OTEL, "shop", "1")
+    cluster.cache.configs.note(OTEL, "shop", "1")
     assert cluster.writes(from_git) == []
     assert cluster.writes(admitted) != []
 
@@ -585,18 +585,18 @@ def test_what_waits_for_its_owner_has_the_configuration_of_now_after_its_owners_
     cluster = Cluster()
     waiting: Json = {"restartOn": {"configMaps": ["otel"]}, "rollout": {"strategy": "OnNextChange"}}
     cluster.roll_out(a_policy(sidecars=[ONE], **waiting))
-    cluster.cache.note_config(OTEL, "shop", "1")
+    cluster.cache.configs.note(OTEL, "shop", "1")
     admitted = cluster.admit(a_deployment())
     _, record = cluster.operate(admitted)
     annotations = admitted["metadata"]["annotations"] | {names.RECORD: record}
     old = stored(cluster, {**admitted, "metadata": admitted["metadata"] | {"annotations": annotations}})
     if revision is not ONE:
         cluster.roll_out(a_policy(sidecars=[revision], **waiting), number=2, complete=False)
-    cluster.cache.note_config(OTEL, "shop", "2")
+    cluster.cache.configs.note(OTEL, "shop", "2")
     if not webhook_knows:
-        cluster.cache.forget_config(OTEL)
+        cluster.cache.configs.forget(OTEL)
     changed = cluster.admit(with_image(old, "app:2"), old)
-    cluster.cache.note_config(OTEL, "shop", "2")
+    cluster.cache.configs.note(OTEL, "shop", "2")
     template, record = cluster.operate(changed)
     assert template == template_of(changed), "no second rollout"
     assert dict(record_of(record).entries[WEB].config.hashes) == {OTEL: "2"}

@@ -20,13 +20,13 @@ def test_a_name_is_listed_when_all_of_its_list_is_there() -> None:
     cache = Cache(SYSTEM)
     cache.put(POLICIES[names.POLICY], naming(1))
     ((_, cached),) = cache.policies.items()
-    (config,) = cache.named_configs()
+    (config,) = cache.configs.names
     assert cached.policy is not None
-    cache.note_config(config, "bank", "1")
-    assert cache.is_config_there(config, "shop") is None
-    assert not cache.configs_are_listed(cached.policy)
-    cache.note_configs_listed(config)
-    assert cache.is_config_there(config, "shop") is False
-    assert cache.configs_are_listed(cached.policy)
-    cache.forget_config(config)
-    assert not cache.configs_are_listed(cached.policy)
+    cache.configs.note(config, "bank", "1")
+    assert cache.configs.is_there(config, "shop") is None
+    assert not cache.configs.are_listed(cached.policy)
+    cache.configs.note_listed(config)
+    assert cache.configs.is_there(config, "shop") is False
+    assert cache.configs.are_listed(cached.policy)
+    cache.configs.forget(config)
+    assert not cache.configs.are_listed(cached.policy)

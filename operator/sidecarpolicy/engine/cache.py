@@ -2,6 +2,7 @@
 
 It is filled by reflectors (a LIST, then a watch) and by the answers to our own writes; which fields of an object are
 kept is said in `core.workload` and by its kind in `core.kinds`, and which of two states is the newer one in `versions`.
+What is known of the ConfigMaps and Secrets that policies restart for is in `named_configs`.
 
 Whoever listens is told what may have changed for whom, never what happened. With nobody listening (a standby) nothing
 is kept of that: a term begins by looking at everything.
@@ -14,13 +15,14 @@ import copy
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import Driven, driven_from
 from sidecarpolicy.core.arithmetic.autoscaling import Autoscaler, autoscaler_from
-from sidecarpolicy.core.configs import ConfigObject, Wanted
+from sidecarpolicy.core.configs import ConfigObject
 from sidecarpolicy.core.decode import InvalidPolicy, decode_policy, readable_deletion_policy
 from sidecarpolicy.core.emergency_switch import bearer
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
@@ -42,6 +44,7 @@ from sidecarpolicy.core.revision import (
 from sidecarpolicy.core.selection import SelectorIndex
 from sidecarpolicy.core.tree import at
 from sidecarpolicy.core.workload import Child, Namespace, Workload, namespace_from, record_of
+from sidecarpolicy.engine.named_configs import NamedConfigs
 from sidecarpolicy.engine.port import Json, Resource
 from sidecarpolicy.engine.resources import (
     AUTOSCALERS,
@@ -221,8 +224,7 @@ class Cache:
         self.has_admission: bool | None = None  # whether workloads are reviewed while they are written; None: unknown
         self.accounts_needed = asyncio.Event()
         """Set once a policy or a stored revision has pull secrets: then those of ServiceAccounts matter."""
-        self.configs_named = asyncio.Event()
-        """Set when a policy may name other ConfigMaps or Secrets than before: those are watched, each by its name."""
+        self.configs = NamedConfigs(served, self)
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
@@ -238,10 +240,6 @@ class Cache:
         self._scaled_by: dict[str, WorkloadId] = {}
         self._rollouts: dict[Name, Driven] = {}
         self._pull_secrets: dict[Name, tuple[str, ...]] = {}
-        self._configs: dict[ConfigObject, dict[str, str]] = {}
-        self._named_by: dict[ConfigObject, set[PolicyId]] = {}
-        self._listed_configs: set[tuple[ConfigObject, str]] = set()
-        self._unreadable_configs: dict[tuple[ConfigObject, str], str] = {}
         self._drivers: dict[WorkloadId, str] = {}
         self._nodes = Nodes()
         self._selecting: dict[WorkloadId, tuple[PolicyId, ...]] = {}
@@ -289,49 +287,6 @@ class Cache:
     def pull_secrets(self, namespace: str, account: str) -> tuple[str, ...] | None:
         """The names of a ServiceAccount's pull secrets; None where it is not there, or may not be read."""
         return self._pull_secrets.get((namespace, account))
-
-    def named_configs(self) -> frozenset[ConfigObject]:
-        """The ConfigMaps and Secrets that policies restart for, by name."""
-        return frozenset(self._named_by)
-
-    def namespaces_naming(self, config: ConfigObject) -> frozenset[str]:
-        """Where a policy restarts for *config*, of the namespaces that are served; the empty one for everywhere."""
-        naming = self._named_by.get(config, ())
-        return frozenset(self._where(each.namespace) for each in naming)
-
-    def _where(self, namespace: str) -> str:
-        """Which of several LISTs has what is in *namespace*: its own, or (empty) the one of all."""
-        return namespace if namespace in self.served else ""
-
-    def is_named_for_all(self, config: ConfigObject) -> bool:
-        """Whether a ClusterSidecarPolicy restarts for it."""
-        return any(each.cluster_wide for each in self._named_by.get(config, ()))
-
-    def configs(self, policy: Policy, namespace: str) -> Wanted:
-        """What *policy* restarts for in *namespace*, and the hashes of what is there and can be read."""
-        named = policy.restart_on.objects
-        found = {each: self._configs.get(each, {}).get(namespace) for each in named}
-        return Wanted(named=named, known={each: value for each, value in found.items() if value is not None})
-
-    def configs_are_listed(self, policy: Policy) -> bool:
-        """Whether all that *policy* restarts for has been listed, or it is known that it cannot be."""
-        where = self._where(policy.id.namespace)
-        return all(
-            (each, where) in self._listed_configs or (each, where) in self._unreadable_configs
-            for each in policy.restart_on.objects
-        )
-
-    def is_config_there(self, config: ConfigObject, namespace: str) -> bool | None:
-        """Whether there is one of that name in *namespace* (empty: in any); None where that is not known."""
-        place = (config, self._where(namespace))
-        if place not in self._listed_configs or place in self._unreadable_configs:
-            return None
-        known = self._configs.get(config, {})
-        return namespace in known if namespace else bool(known)
-
-    def unreadable_config(self, config: ConfigObject, namespace: str = "") -> str:
-        """Why the content of *config* is not known in *namespace* (empty: in any), for people; empty where it is."""
-        return self._unreadable_configs.get((config, self._where(namespace)), "")
 
     def revisions(self, policy: PolicyId) -> Sequence[StoredRevision]:
         """All stored revisions of *policy*."""
@@ -436,52 +391,15 @@ class Cache:
             for policy in self.policies:
                 self._tell_policy(policy)
 
-    def note_config(self, config: ConfigObject, namespace: str, content: str | None) -> None:
-        """Take in the hash of a ConfigMap or Secret; None: it is not there."""
-        known = self._configs.setdefault(config, {})
-        if known.get(namespace) == content:
-            return
-        if content is None:
-            del known[namespace]
-        else:
-            known[namespace] = content
-        named_by = self._named_by.get(config, ())
-        naming = {each for each in named_by if each.cluster_wide or each.namespace == namespace}
-        for workload in self._in_namespace.get(namespace, {}).values() if naming else ():
-            if not naming.isdisjoint(self._selecting.get(workload.id, ())):
+    def naming_changed(self, policy: PolicyId) -> None:
+        """What is known of an object that *policy* restarts for is another than before."""
+        self._tell_policy(policy)
+
+    def content_changed(self, namespace: str, policies: AbstractSet[PolicyId]) -> None:
+        """So is the content of one: that concerns what *policies* select in *namespace*."""
+        for workload in self.workloads_in(namespace):
+            if not policies.isdisjoint(self._selecting.get(workload.id, ())):
                 self._tell_workload(workload.id)
-        for policy in sorted(naming):
-            self._tell_policy(policy)
-
-    def note_configs_listed(self, config: ConfigObject, where: str = "") -> None:
-        """Take in that all of a name have been listed, in one namespace or (empty) in all."""
-        if (config, where) not in self._listed_configs:
-            self._listed_configs.add((config, where))
-            self._tell_those_that_name(config, where)
-        self.note_configs_problem(config, "", where)
-
-    def note_configs_problem(self, config: ConfigObject, problem: str, where: str = "") -> None:
-        """Take in why those of a name cannot be read, or (empty) that they can: what was known of them stays."""
-        if self._unreadable_configs.get((config, where), "") == problem:
-            return
-        self._unreadable_configs.pop((config, where), None)
-        if problem:
-            self._unreadable_configs[config, where] = problem
-        self._tell_those_that_name(config, where)
-
-    def _tell_those_that_name(self, config: ConfigObject, where: str) -> None:
-        for policy in sorted(self._named_by.get(config, ())):
-            if self._where(policy.namespace) == where:
-                self._tell_policy(policy)
-
-    def forget_config(self, config: ConfigObject, where: str = "") -> None:
-        """Forget all that is known of those of a name: nobody watches them any more, or it may be out of date."""
-        self._unreadable_configs.pop((config, where), None)
-        self._listed_configs.discard((config, where))
-        for namespace in [each for each in self._configs.get(config, {}) if not where or each == where]:
-            self.note_config(config, namespace, None)
-        if not self._configs.get(config):
-            self._configs.pop(config, None)
 
     # --- what it is told: the sink of the reflectors, and the answers to our own writes
 
@@ -523,7 +441,7 @@ class Cache:
         self._take(resource, place, None)
 
     def _versions_of(self, resource: Resource, name: Name) -> Versions:
-        return self._versions[resource, self._where(name[0])]
+        return self._versions[resource, name[0] if name[0] in self.served else ""]
 
     def _take(self, resource: Resource, name: Name, body: Json | None) -> None:
         try:
@@ -732,7 +650,7 @@ class Cache:
             self.policies[identity] = new
             if new.policy is not None and new.policy.pull_secrets:
                 self.accounts_needed.set()
-        self._note_named_configs(identity, _named_configs(old), _named_configs(new))
+        self.configs.name(identity, _named_configs(old), _named_configs(new))
         self._tell_policy(identity)
         if old is not None and new is not None and _reach(old) == _reach(new):
             return  # what it injects reaches workloads by its revisions
@@ -759,19 +677,6 @@ class Cache:
             # A term begins by looking at everything: without a listener there is nobody to tell.
             if self.listener is not None and (selects or identity in before or self._bears(workload, identity)):
                 self._tell_workload(workload.id)
-
-    def _note_named_configs(
-        self, policy: PolicyId, before: frozenset[ConfigObject], after: frozenset[ConfigObject]
-    ) -> None:
-        if before == after:
-            return
-        for config in before - after:
-            self._named_by[config].discard(policy)
-            if not self._named_by[config]:
-                del self._named_by[config]
-        for config in after - before:
-            self._named_by.setdefault(config, set()).add(policy)
-        self.configs_named.set()
 
     def _bears(self, workload: Workload, policy: PolicyId) -> bool:
         records: Mapping[str | None, None] = dict.fromkeys(

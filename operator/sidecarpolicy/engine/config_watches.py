@@ -57,7 +57,7 @@ class _Hashes:
         namespace = body["metadata"]["namespace"]
         self.listed.add(namespace)
         self.known.add(namespace)
-        self.cache.note_config(self.config, namespace, hash_of(self.config.kind, body))
+        self.cache.configs.note(self.config, namespace, hash_of(self.config.kind, body))
 
     def drop(self, resource: Resource, body: Json) -> None:
         """It was deleted."""
@@ -68,7 +68,7 @@ class _Hashes:
         for namespace in self.known - self.listed if version else ():
             self._forget(namespace)
         if version:
-            self.cache.note_configs_listed(self.config, self.where)
+            self.cache.configs.note_listed(self.config, self.where)
         else:
             scope = f"in namespace {self.where}" if self.where else "at the cluster scope"
             self.note_problem(f"cannot list {resource.plural} {scope}", True)
@@ -81,12 +81,12 @@ class _Hashes:
             switch = f"restartOn.{'secrets' if kind == SECRET else 'configMaps'}"
             verbs = f"the verbs list and watch on {RESOURCES[kind].plural} (chart: {switch}: true)"
             problem = f"the operator needs {verbs}: {problem}"
-        self.cache.note_configs_problem(self.config, problem, self.where)
+        self.cache.configs.note_problem(self.config, problem, self.where)
 
     def _forget(self, namespace: str) -> None:
         self.listed.discard(namespace)
         self.known.discard(namespace)
-        self.cache.note_config(self.config, namespace, None)
+        self.cache.configs.note(self.config, namespace, None)
 
 
 Place = tuple[ConfigObject, str]
@@ -116,24 +116,26 @@ class ConfigWatches:
         async with asyncio.TaskGroup() as self._tasks:
             while True:
                 self._adapt(self._tasks)
-                await self._cache.configs_named.wait()
+                await self._cache.configs.named_anew.wait()
 
     def _adapt(self, tasks: asyncio.TaskGroup) -> None:
-        self._cache.configs_named.clear()
+        self._cache.configs.named_anew.clear()
         cache = self._cache
-        named = {(config, where) for config in cache.named_configs() for where in cache.namespaces_naming(config)}
+        named = {(config, where) for config in cache.configs.names for where in cache.configs.places_of(config)}
         for place in self._watches.keys() - named:
             self._watches.pop(place)[1].cancel()
-            cache.forget_config(*place)
+            cache.configs.forget(*place)
         kinds = {(config.kind, where) for config, where in named}
         self._rights = {each: self._rights.get(each) or Right() for each in kinds}
-        waiting = sorted(named - self._watches.keys(), key=lambda each: (not cache.is_named_for_all(each[0]), each))
+        waiting = sorted(
+            named - self._watches.keys(), key=lambda each: (not cache.configs.is_named_for_all(each[0]), each)
+        )
         free = self._most - len(self._watches)
         for place in self._left - named:
-            cache.forget_config(*place)
+            cache.configs.forget(*place)
         self._left = frozenset(waiting[free:])
         for config, where in self._left:
-            cache.note_configs_problem(config, f"no more than {self._most} names of all policies are watched", where)
+            cache.configs.note_problem(config, f"no more than {self._most} names of all policies are watched", where)
         for config, where in waiting[:free]:
             hashes = _Hashes(cache=cache, config=config, where=where)
             reflector = Reflector(
@@ -161,6 +163,6 @@ class ConfigWatches:
         for (config, where), read in reads.items():
             if not read.done() or read.cancelled():
                 read.cancel()
-                self._cache.forget_config(config, where)
+                self._cache.configs.forget(config, where)
                 problem = f"no answer to a LIST within {FRESH_SECONDS:g} s, as yet"
-                self._cache.note_configs_problem(config, problem, where)
+                self._cache.configs.note_problem(config, problem, where)

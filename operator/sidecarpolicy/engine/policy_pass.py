@@ -183,7 +183,7 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
         workloads = "1 workload restarts" if count == 1 else f"{count} workloads restart within the budget"
         why = f"{changed_configs(sorted(fleet.tally(counting.CHANGED)))}: {workloads}"
         return _mark(update, cached.id, context, changes, why), EventReason.CONFIG_CHANGED
-    if now.config_ends and context.cache.configs_are_listed(cached.policy):
+    if now.config_ends and context.cache.configs.are_listed(cached.policy):
         return _mark(update, cached.id, context, {names.CONFIG_SINCE: None}, "every workload has restarted"), None
     return (write, None) if (write := _prune(cached, update, context)) is not None else None
 
@@ -198,7 +198,7 @@ def _configs_that_halt(
     namespaces = sorted({each.workload.namespace for each in counted})[:MOST_HALTING]
     found = []
     for namespace in namespaces:
-        known = context.cache.configs(policy, namespace).known
+        known = context.cache.configs.wanted(policy, namespace).known
         changed = {config for each in counted if each.workload.namespace == namespace for config in each.to_blame}
         found.append((namespace, tuple(sorted((each, value) for each, value in known.items() if each in changed))))
     return tuple(found)
@@ -210,7 +210,7 @@ def _edited_since(halt: Halt, policy: Policy, context: Context) -> list[tuple[st
         (namespace, each)
         for namespace, hashes in halt.configs
         for each, value in hashes
-        if context.cache.configs(policy, namespace).known.get(each, value) != value
+        if context.cache.configs.wanted(policy, namespace).known.get(each, value) != value
     ]
 
 

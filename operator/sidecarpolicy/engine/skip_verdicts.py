@@ -266,7 +266,7 @@ def _configs(workload: Workload, record: Record, context: Context) -> dict[Polic
         if cached.policy is None or cached.problems:
             continue
         if cached.policy.restart_on or (entry is not None and entry.config):
-            found[cached.id] = context.cache.configs(cached.policy, workload.id.namespace)
+            found[cached.id] = context.cache.configs.wanted(cached.policy, workload.id.namespace)
     return found
 
 

@@ -119,10 +119,10 @@ def _configs(policy: Policy, context: Context) -> Iterator[Warned]:
     """What of `restartOn` cannot be read, or is nowhere."""
     for config in policy.restart_on.objects:
         where = f"spec.restartOn.{'secrets' if config.kind == SECRET else 'configMaps'}"
-        if problem := context.cache.unreadable_config(config, policy.id.namespace):
+        if problem := context.cache.configs.problem(config, policy.id.namespace):
             message = f"no Pod restarts when {config} changes, as long as it cannot be read: {cause(problem)}"
             yield Warned(reason=WarningReason.CONFIG_UNREADABLE, message=message, where=where)
-        elif context.cache.is_config_there(config, policy.id.namespace) is False:
+        elif context.cache.configs.is_there(config, policy.id.namespace) is False:
             place = f"namespace {policy.id.namespace}" if policy.id.namespace else "any namespace"
             yield Warned(
                 reason=WarningReason.CONFIG_NOT_FOUND,
