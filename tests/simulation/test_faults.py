@@ -137,6 +137,41 @@ def test_where_another_has_led_meanwhile_everything_is_read_anew() -> None:
     assert world.most_in_flight == 1
 
 
+def in_steps(world: World, holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Let time pass, between the ticks too, until *holds*."""
+    loop = world.cluster.loop
+    ends = loop.now + seconds
+    while not holds():
+        assert loop.now < ends, "never came to hold"
+        loop.run_to(loop.now + 0.25)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_standby_looks_ahead_and_writes_nothing_before_it_leads(comes_back: bool) -> None:
+    """The leader is silent for so long that it must have stopped, and comes back before its Lease has run out."""
+    world = an_updated_world(some(6), replace(QUICK, max_concurrent=1))
+    leader, standby = world.operator, world.cluster.add_replica("two")
+    until(world, lambda: "web-b" in world.end().values() and standby.processes != [])
+    world.tick()
+    leader.freeze()
+    process = standby.process
+    in_steps(world, lambda: process.engine is not None and process.engine.term is not None)
+    assert not standby.leading
+    if comes_back:
+        leader.thaw()
+        in_steps(world, lambda: process.engine is not None and process.engine.term is None)
+        until(world, lambda: everywhere(world, "web-b"))
+        assert (leader.process.election.term, process.election.term, process.client.writes) == (1, 0, 0)
+    else:
+        in_steps(world, lambda: standby.leading)
+        until(world, lambda: process.client.writes > 0)
+        watches = [each for each in process.client.requests if (each.verb, each.resource) == ("watch", DEPLOYMENTS)]
+        assert len(watches) == 3, "the first one, the one that confirmed it, and that after it"
+        leader.thaw()
+        until(world, lambda: everywhere(world, "web-b"))
+    assert world.most_in_flight == 1
+
+
 def test_an_unknown_field_of_a_live_policy_removes_nothing() -> None:
     """Fault 1: the CRDs are upgraded before the operator, and a new field comes with its default."""
     world = a_world(some(4), QUICK, current="web-a", spec={"deletionPolicy": "Orphan"})
