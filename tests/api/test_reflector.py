@@ -335,7 +335,9 @@ async def test_who_wants_a_list_has_one_beside_those_who_do_not(api: CountingApi
         assert shelf.lists == 2
 
 
-@pytest.mark.parametrize("why", ["not heard of lately", "too old", "goes backwards", "never comes so far", "a part"])
+@pytest.mark.parametrize(
+    "why", ["not heard of lately", "has broken", "too old", "goes backwards", "never comes so far", "a part"]
+)
 async def test_what_cannot_be_confirmed_is_listed(
     api: CountingApi, label: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +357,8 @@ async def test_what_cannot_be_confirmed_is_listed(
         await api.merge_patch(SECRETS, "default", name, {"data": {"x": "AAAA"}})
         if why == "not heard of lately":
             monkeypatch.setattr(module, "HEARD", 0.0)
+        elif why == "has broken":
+            monkeypatch.setattr(reflector, "_has_broken", True)
         elif why == "too old":
             monkeypatch.setattr(api, "watch", too_old)
         elif why != "a part":

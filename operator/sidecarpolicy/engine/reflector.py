@@ -12,8 +12,9 @@ It is client-go's reflector without its store. The rules:
   forbidden* while it may not be read and never could: what was read once stays, should the right go.
 - Where all that is asked is that nothing is older than the question (a new term), the version of now is asked for, and
   the watch, begun anew where it stood, is to come to it. That moves no objects: for 50,000 of them a LIST takes longer
-  than the Lease of a dead leader. Where the watch does not come to it at once, or has not been heard of lately, or is
-  only of a part, there is a LIST.
+  than the Lease of a dead leader. Where the watch does not come to it at once, has not been heard of lately, has ever
+  broken since the last LIST (the server that it goes on with may have another history), or is only of a part, there is
+  a LIST.
 - Errors back off (1 s … 30 s, with jitter) and are told once each until all is well again. Where many share a right
   that is wanting, one asks for it (see `rights`).
 
@@ -124,6 +125,7 @@ class Reflector:
         self._after: Sequence[Reflector] = ()
         self._version = ""  # where the next watch begins
         self._heard_at = -math.inf  # when that was known
+        self._has_broken = False  # since the last LIST
         self._failures = 0  # in a row
         self._told: set[str] = set()  # errors that were logged and are not over
         self._asked = asyncio.Event()  # somebody waits …
@@ -190,7 +192,7 @@ class Reflector:
         try:
             self._sink.begin(self.resource, self.namespace)
             self._version = await self._put_away()
-            self._heard_at = asyncio.get_running_loop().time()
+            self._heard_at, self._has_broken = asyncio.get_running_loop().time(), False
         except ApiError as error:
             served = False
             if not self._stands_for_none(error):
@@ -224,10 +226,11 @@ class Reflector:
     async def _confirm(self) -> bool:
         """Watch as far as the server is now, where that is all that is asked; return whether it came so far.
 
-        Versions of one kind are numbers that grow (KEP-5504), unless etcd was restored: then there is a LIST.
+        Versions of one kind are numbers that grow (API concepts, "Resource versions"), unless etcd was restored: then
+        there is a LIST.
         """
         loop = asyncio.get_running_loop()
-        is_heard = loop.time() - self._heard_at < HEARD and not (self._failures or self.problem)
+        is_heard = loop.time() - self._heard_at < HEARD and not (self._failures or self.problem or self._has_broken)
         if not self._asked.is_set() or self._must_list or not (self._is_whole and is_heard):
             return False
         serving, self._waiting = self._waiting, []
@@ -296,7 +299,7 @@ class Reflector:
         except TimeoutError:
             return False  # somebody asked for a LIST
         except ApiError as problem:
-            error = problem
+            error, self._has_broken = problem, True
         finally:
             self._stream = None
         self._note_right_to_watch(error)

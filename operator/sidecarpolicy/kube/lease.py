@@ -166,8 +166,8 @@ class Election:
         """For how many seconds a candidate leaves the Lease alone: no longer than until it is due or has run out."""
         pause = self._retry_period / 2 * random.uniform(1.0, 1.2)  # what is seen late is waited for longer
         silence = self._clock() - self._seen_at if self.holder else math.inf
-        moments = [each - silence + random.uniform(0.0, 0.1) for each in (self._renew_deadline, self._promised)]
-        return min([pause, *(each for each in moments if each > 0)])
+        moments = [each - silence for each in (self._renew_deadline, self._promised) if each > silence]
+        return min([pause, *(each + random.uniform(0.0, 0.1) for each in moments)])
 
     def _note_due(self) -> None:
         """Take in whether a term is to be expected."""
