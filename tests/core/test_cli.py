@@ -5,63 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sidecarpolicy import __version__, names
 from sidecarpolicy.cli import manifests
-from sidecarpolicy.cli.main import COMMANDS, main
-from sidecarpolicy.manifests import parse
+from sidecarpolicy.cli.main import COMMANDS
 from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_sidecar
-
-Command = Callable[..., Result]
-WriteFile = Callable[..., str]
+from tests.core.command_line import A_CONFIG_MAP, Command, WriteFile, assert_refused, documents
 
 READINESS = {"readinessProbe": {"httpGet": {"path": "/ready", "port": 15000}, "timeoutSeconds": 2}}
 A_NAMESPACE: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"team": "a"}}}
-A_CONFIG_MAP: Manifest = {
-    "apiVersion": "v1",
-    "kind": "ConfigMap",
-    "metadata": {"name": "c"},
-    "data": {"y": "on", "n": "1.10"},
-}
-
-
-@pytest.fixture
-def command() -> Command:
-    """Runs `sidecarpolicy` with arguments; an unexpected exception fails the test."""
-
-    def run(*arguments: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(main, arguments, input=stdin, catch_exceptions=False)
-
-    return run
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> WriteFile:
-    """Writes manifests into a file, as YAML unless its name says otherwise, and returns its path."""
-
-    def to_file(name: str, *bodies: Any) -> str:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True, parents=True)
-        as_text = json.dumps if name.endswith(".json") else (lambda body: yaml.safe_dump(body, sort_keys=False))
-        path.write_text("---\n".join(as_text(body) for body in bodies))
-        return str(path)
-
-    return to_file
-
-
-def documents(result: Result) -> list[Any]:
-    """The manifests that a command printed."""
-    assert result.exit_code == 0, result.stderr
-    return list(yaml.safe_load_all(result.stdout))
 
 
 def init_containers(deployment: Manifest) -> list[str]:
@@ -429,121 +386,6 @@ def test_warnings_are_told(command: Command, write: WriteFile) -> None:
         assert said in result.stderr
 
 
-# What is wrong with the input
-
-
-def assert_refused(result: Result, *problems: str, exit_code: int = 1) -> None:
-    assert (result.exit_code, result.stdout) == (exit_code, "")
-    for problem in problems:
-        assert problem in result.stderr
-    assert "nothing was printed" in result.stderr
-
-
-def test_every_problem_of_every_policy_is_told(command: Command, write: WriteFile) -> None:
-    first = a_policy(sidecars=[a_sidecar(role="Prxy", container={"image": ""})])
-    second = a_policy("second", priority="high", rollout={"maxConcurrent": "0%"})
-    policies = write("policies.yaml", first, second)
-    assert_refused(
-        command("inject", "-p", policies, write("app.yaml", a_deployment())),
-        f"{policies}, line 14: spec.sidecars[0].role: must be one of Proxy, Logger, Monitor, Custom, not 'Prxy'",
-        f"{policies}, line 13: spec.sidecars[0].container.image: must not be empty",
-        f"{policies}, line 29: spec.priority: must be a whole number, not a string ('high')",
-        f"{policies}, line 31: spec.rollout.maxConcurrent: must be",
-        "4 problems",
-    )
-
-
-def test_a_policy_of_another_version_is_a_problem(command: Command, write: WriteFile) -> None:
-    policies = write("policy.yaml", a_policy() | {"apiVersion": "sidecars.dev/v2"})
-    assert_refused(command("inject", "-p", policies, write("app.yaml", a_deployment())), "of sidecars.dev/v1alpha1")
-
-
-def test_a_policy_declared_twice_is_a_problem(command: Command, write: WriteFile) -> None:
-    policies = write("policy.yaml", a_policy(), a_policy())
-    assert_refused(
-        command("inject", "-p", policies, write("app.yaml", a_deployment())),
-        "must not declare SidecarPolicy shop/web again",
-    )
-
-
-def test_policy_files_without_a_policy_are_a_problem(command: Command, write: WriteFile) -> None:
-    policies = write("policy.yaml", A_CONFIG_MAP)
-    assert_refused(
-        command("inject", "-p", policies, write("app.yaml", a_deployment())), f"{policies}: must hold a SidecarPolicy"
-    )
-
-
-def test_start_orders_in_a_circle_are_a_problem(command: Command, write: WriteFile) -> None:
-    policies = write(
-        "policy.yaml",
-        a_policy("a", sidecars=[a_sidecar("a", startAfter=["b"])]),
-        a_policy("b", sidecars=[a_sidecar("b", startAfter=["a"])]),
-    )
-    assert_refused(
-        command("inject", "-p", policies, write("app.yaml", a_deployment())),
-        "on Deployment shop/cart, a after b after a",
-    )
-
-
-def test_every_problem_of_a_deployment_is_told(command: Command, write: WriteFile) -> None:
-    deployment = a_deployment(pod={"containers": [{"image": "x"}], "volumes": {"name": "x"}})
-    deployment["spec"]["template"]["metadata"]["labels"] = {"version": 1.1}
-    path = write("app.yaml", A_CONFIG_MAP, deployment)
-    assert_refused(
-        command("inject", "-p", write("policy.yaml", a_policy()), path),
-        f"{path}, line 27: spec.template.spec.containers[0].name: must be given",
-        f"{path}, line 29: spec.template.spec.volumes: must be a list, not a mapping",
-        f"{path}, line 24: spec.template.metadata.labels.version: must be a string, not a number (1.1)",
-        "3 problems",
-    )
-
-
-@pytest.mark.parametrize(
-    ("selector", "problem"),
-    [
-        ("x", "spec.selector: must be a mapping, not a string"),
-        ({"matchExpressions": [{}]}, "spec.selector.matchExpressions[0].key: must be given"),
-        ({"matchExpressions": ["a"]}, "spec.selector.matchExpressions[0]: must be a mapping, not a string"),
-    ],
-)
-def test_a_selector_that_cannot_be_read_is_told(
-    command: Command, write: WriteFile, selector: Any, problem: str
-) -> None:
-    path = write("app.yaml", a_deployment(selector=selector))
-    assert_refused(command("inject", "-p", write("policy.yaml", a_policy()), path), problem)
-
-
-def test_text_that_is_no_yaml_is_told_with_its_line(command: Command, write: WriteFile, tmp_path: Path) -> None:
-    path = tmp_path / "template.yaml"
-    path.write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ .Values.metadata }}\n")
-    refused = command("inject", "-p", write("policy.yaml", a_policy()), str(path))
-    assert_refused(refused, f"{path}, line 3, column 12: must have strings as keys (a Helm template? render it first")
-    path.write_bytes(b"kind: \xff")
-    assert_refused(command("eject", str(path)), f"{path}, line 1: must be UTF-8")
-
-
-def test_a_number_that_is_none_is_a_problem(command: Command, write: WriteFile) -> None:
-    body = a_deployment()
-    body["spec"]["replicas"] = "a"
-    assert_refused(
-        command("eject", write("app.yaml", body)), "spec.replicas: must be a whole number, not a string ('a')"
-    )
-
-
-@pytest.mark.parametrize(
-    "listed",
-    ["containers", "initContainers", "volumes", "imagePullSecrets", "containers[0].env", "containers[0].ports"],
-)
-def test_null_in_a_list_is_a_problem(command: Command, write: WriteFile, listed: str) -> None:
-    body = a_deployment()
-    pod = body["spec"]["template"]["spec"]
-    holder = pod["containers"][0] if "." in listed else pod
-    holder.setdefault(listed.rpartition(".")[2], []).append(None)
-    place = f"spec.template.spec.{listed}[{1 if listed == 'containers' else 0}]"
-    refused = command("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", body))
-    assert_refused(refused, f"{place}: must be a mapping, not null")
-
-
 def test_a_variable_that_hides_one_of_env_from_is_injected_and_told(command: Command, write: WriteFile) -> None:
     source = {"configMapRef": {"name": "settings"}}
     body = a_deployment(pod={"containers": [{"name": "app", "image": "example.test/app:1", "envFrom": [source]}]})
@@ -575,18 +417,6 @@ def test_a_label_without_a_value_is_left_as_it_is(command: Command, write: Write
     assert after["metadata"]["labels"] == {"team": None}
 
 
-def test_an_empty_directory_is_a_problem(command: Command, write: WriteFile, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert_refused(command("eject", str(tmp_path / "empty")), "must hold a file that ends in .yaml")
-
-
-@pytest.mark.parametrize(
-    "arguments", [("inject",), ("inject", "-p", "/does/not/exist"), ("eject", "--policy", "pod/web"), ("nothing",)]
-)
-def test_wrong_usage_exits_with_2(command: Command, arguments: tuple[str, ...]) -> None:
-    assert command(*arguments).exit_code == 2
-
-
 # What life brings
 
 
@@ -607,22 +437,6 @@ def test_a_patch_of_kustomize_passes_through_and_is_told(command: Command, write
     assert init_containers(last) == ["proxy"]
     for number in (1, 2, 3):
         assert result.stderr.count(f"document {number}: passed through: a Deployment without template") == 1
-
-
-def test_every_problem_of_a_directory_is_told(command: Command, write: WriteFile, tmp_path: Path) -> None:
-    (tmp_path / "apps").mkdir()
-    (tmp_path / "apps/a.yaml").write_text("a: [\n")
-    (tmp_path / "apps/b.yaml").write_bytes(b"a: \xff")
-    (tmp_path / "policy.yaml").write_text("a: }\n")
-    result = command("inject", "-p", str(tmp_path / "policy.yaml"), str(tmp_path / "apps"))
-    assert_refused(result, "a.yaml, line 2", "b.yaml, line 1: must be UTF-8", "policy.yaml, line 1", "3 problems")
-
-
-def test_a_dropped_api_version_is_told(command: Command, write: WriteFile) -> None:
-    old = a_deployment() | {"apiVersion": "extensions/v1beta1"}
-    result = command("inject", "-p", write("policy.yaml", a_policy()), write("app.yaml", old))
-    assert documents(result) == [old]
-    assert "passed through: Deployment of extensions/v1beta1, which Kubernetes 1.16 stopped serving" in result.stderr
 
 
 def an_autoscaler(of: str, *metrics: Manifest) -> Manifest:
@@ -655,95 +469,6 @@ def test_what_is_so_of_all_is_one_line(command: Command, write: WriteFile) -> No
     assert result.stderr.count("RequestsChange") == 1
     (qos,) = (line for line in result.stderr.splitlines() if "QosChange" in line and "Guaranteed" in line)
     assert "sure" in qos, "what is so of one is told of that one"
-
-
-@pytest.mark.parametrize(
-    ("spec", "said"),
-    [
-        ({"image": "x"}, "spec.sidecars[0].image: must not stand here: it belongs under container"),
-        (
-            {"container": {"image": "x", "env": [{"name": "A", "value": 5432}]}},
-            "container.env[0].value: must be a string, not a number (5432)",
-        ),
-        (
-            {"container": {"image": "x", "resources": {"requests": {"cpu": 0.1}}}},
-            "requests.cpu: must be a string or a whole number, not a number (0.1): put it in quotes ('0.1')",
-        ),
-        (
-            {"container": {"image": "x", "resources": {"requests": {"cpu": "100mm"}}}},
-            "requests.cpu: must be a quantity (100m, 0.5, 64Mi), not '100mm'",
-        ),
-        (
-            {"container": {"image": "x", "readinessProbe": {"exec": {"command": ["a"]}, "failureThreshold": -1}}},
-            "readinessProbe.failureThreshold: must not be negative, as -1 is",
-        ),
-        (
-            {"container": {"image": "x", "readinessProbe": {"exec": {"command": ["a"]}, "grpc": {"port": 1}}}},
-            "readinessProbe: must have one of exec, grpc, httpGet, tcpSocket, not exec and grpc",
-        ),
-        ({"container": {"image": "x", "imagePullPolicie": "Always"}}, "did you mean imagePullPolicy?"),
-    ],
-)
-def test_a_policy_is_checked_as_the_api_server_would(
-    command: Command, write: WriteFile, spec: Manifest, said: str
-) -> None:
-    policy = write("policy.yaml", a_policy(sidecars=[{"name": "proxy", **spec}]))
-    result = command("inject", "-p", policy, write("app.yaml", a_deployment()))
-    assert_refused(result, f"{policy}, line ", said)
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        (("spec", "template", "metadata"), "text"),
-        (("spec", "template"), "text"),
-        (("spec",), "text"),
-        (("metadata",), "text"),
-        (("metadata", "annotations"), ["x"]),
-        (("spec", "template", "spec", "containers", 0, "volumeMounts"), [{"name": "x"}]),
-        (("spec", "template", "spec", "containers", 0, "resources"), "text"),
-        (("spec", "template", "spec", "containers", 0, "resources"), {"requests": ["x"]}),
-        (("spec", "template", "spec", "containers", 0, "ports"), ["x"]),
-        (("spec", "template", "spec", "containers", 0, "startupProbe"), "text"),
-        (("spec", "template", "spec", "initContainers"), [{"name": "x", "restartPolicy": 1, "startupProbe": 1}]),
-    ],
-)
-def test_what_is_no_deployment_is_told_with_its_path(
-    command: Command, write: WriteFile, path: tuple[Any, ...], value: Any
-) -> None:
-    body: Any = a_deployment()
-    at = body
-    for step in path[:-1]:
-        at = at[step]
-    at[path[-1]] = value
-    policy = a_policy(selector={}, sidecars=[a_sidecar(container={"resources": {"requests": {"cpu": "50m"}}})])
-    result = command("inject", "-p", write("policy.yaml", policy), write("app.yaml", body))
-    if result.exit_code:
-        assert_refused(result, ".".join(str(step) for step in path if isinstance(step, str)).split(".containers")[0])
-
-
-def test_half_a_surrogate_pair_is_told(command: Command, write: WriteFile, tmp_path: Path) -> None:
-    text = json.dumps(a_policy(sidecars=[a_sidecar(container={"image": "\ud800"})]))
-    (tmp_path / "policy.json").write_text(text)
-    result = command("inject", "-p", str(tmp_path / "policy.json"), write("app.yaml", a_deployment()))
-    assert_refused(result, "policy.json, line 1", "must be Unicode, not half a surrogate pair")
-
-
-def test_a_kind_that_is_no_word_is_no_object_of_ours(command: Command, write: WriteFile) -> None:
-    odd = {"apiVersion": "sidecars.dev/v1alpha1", "kind": {"name": None}}
-    result = command("inject", "-p", write("policy.yaml", odd), write("app.yaml", a_deployment()))
-    assert_refused(result, "kind: must be")
-
-
-def test_an_alias_over_a_list_is_refused_with_its_line(command: Command, write: WriteFile, tmp_path: Path) -> None:
-    text = yaml.safe_dump(a_deployment(pod={"initContainers": [{"name": "x", "image": "a"}]}), sort_keys=False)
-    listed = "      initContainers:\n      - name: x\n        image: a\n"
-    assert listed in text
-    aliased = "list: &list\n- {name: x, image: a}\n" + text.replace(listed, "      initContainers: *list\n")
-    (tmp_path / "app.yaml").write_text(aliased)
-    result = command("inject", "-p", write("policy.yaml", a_policy()), str(tmp_path / "app.yaml"))
-    line = aliased.splitlines().index("      initContainers: *list") + 1
-    assert_refused(result, f"app.yaml, line {line}: initContainers is an alias of what stands elsewhere")
 
 
 def test_check_prints_nothing_and_exits_with_3(command: Command, write: WriteFile) -> None:
@@ -905,69 +630,6 @@ def test_fn_injects_into_a_resource_list(command: Command, wrapped: bool) -> Non
 def test_fn_refuses_what_is_no_resource_list(command: Command) -> None:
     assert_refused(command("fn", stdin="kind: List\nitems: []\n"), "must be one ResourceList")
     assert_refused(command("fn", stdin="kind: ResourceList\nitems: []\n"), "functionConfig: must be a policy")
-
-
-# Printing
-
-
-@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
-def test_every_string_stays_a_string(text: str) -> None:
-    body = {"data": {"text": text, text: 1}}
-    written = manifests.yaml_of(body)
-    assert yaml.safe_load(written) == body
-    (again,) = parse(written, "test").documents
-    assert again.value == body
-
-
-@pytest.mark.parametrize(
-    "text", ["y", "N", "on", "1e3", "0o17", "017", "1:30", "2025-01-01", "~", "=", "<<", ".5", "1_000"]
-)
-def test_strings_that_look_like_something_else_are_quoted(text: str) -> None:
-    assert manifests.yaml_of({"a": text}) == f"a: '{text}'\n"
-
-
-def test_scalars_are_read_as_kubectl_reads_them() -> None:
-    text = "{a: 1:30, b: 2025-01-01, c: 1e3, d: 0644, e: 0o644, f: on, g: , h: 0x1F, i: -0.5, y: 1}"
-    (document,) = parse(text, "test").documents
-    assert document.value == {
-        "a": "1:30",
-        "b": "2025-01-01",
-        "c": 1000.0,
-        "d": 420,
-        "e": 420,
-        "f": True,
-        "g": None,
-        "h": 31,
-        "i": -0.5,
-        "true": 1,
-    }
-
-
-@pytest.mark.parametrize(
-    ("spelt", "read"),
-    [
-        *((each, True) for each in ("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON")),
-        *((each, False) for each in ("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF")),
-        *((each, None) for each in ("~", "null", "Null", "NULL")),
-        *((each, each) for each in ("yES", "tRUE", "oN", "nULL", "1:30", "2025-01-01", "2025-01-01T00:00:00Z", "0o8")),
-        *(("1_000", 1000), ("0b11", 3), ("+1", 1), (".5", 0.5), ("1e3", 1000), ("-0x1F", -31), ("1.0", 1)),
-    ],
-)
-def test_a_word_is_what_kubectl_makes_of_it(spelt: str, read: object) -> None:
-    """As go.yaml.in/yaml/v2 has it (resolve.go), and yaml.v3 or PyYAML have not (yaml/pyyaml#272)."""
-    (document,) = parse(f"spec:\n  paused: {spelt}\n", "test").documents
-    found = document.value["spec"]["paused"]
-    assert (found, type(found)) == (read, type(read))
-
-
-@pytest.mark.parametrize("spelt", [".inf", "-.INF", "+.Inf", ".nan", ".NaN"])
-def test_a_number_that_json_cannot_hold_is_refused_with_its_line(spelt: str) -> None:
-    with pytest.raises(manifests.BadInput, match=r"test, line 2.*is no number in JSON"):
-        _ = parse(f"spec:\n  replicas: {spelt}\n", "test").documents[0].value
-
-
-def test_texts_of_many_lines_stay_readable() -> None:
-    assert manifests.yaml_of({"a": "first\n  second\n"}) == "a: |\n  first\n    second\n"
 
 
 # Start-up
