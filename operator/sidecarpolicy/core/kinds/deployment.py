@@ -194,7 +194,8 @@ def observe(
     own = own_of(workload)
     ordered = sorted(children, key=lambda each: each.number)
     newest = ordered[-1] if ordered else None
-    stepped = _stepped(workload, ordered, policy)
+    run = _run(ordered, workload.record, policy)
+    stepped = _stepped(workload, ordered, run, policy)
     if stepped > now + patience:  # not believed: somebody wrote it, or a clock was wrong
         stepped = 0.0
     replaced = _replaced(ordered, stepped)
@@ -208,7 +209,7 @@ def observe(
     gives_up = None if _tells(own) or complete or progressed is None else progressed + patience + own.min_ready
     given_up = own.progressing.status == "False" or (gives_up is not None and now >= gives_up)
     stands = given_up or workload.paused
-    changes = _owners_changes(workload, ordered, policy, stepped, now)
+    changes = _owners_changes(workload, run, policy, stepped, now)
     since = max(newest.refused.changed, newest.created, stepped) if newest is not None and made else 0.0
     refused = newest.refused if newest is not None and made else NO_CONDITION
     return Facts(
@@ -233,7 +234,7 @@ def observe(
         own_wait=own.min_ready,
         on_top=len(changes) > 1 and all(later < earlier + bound for earlier, later in pairwise(changes)),
         amended=len(changes) > (2 if own.observed_generation < workload.generation else 1),
-        down_since_step=_down_since_step(workload, ordered, policy, stepped),
+        down_since_step=_down_since_step(workload, ordered, run, policy, stepped),
         said=own.progressing.message,
         said_of_availability=own.available.message,
     )
@@ -332,7 +333,7 @@ def _tells(own: Own) -> bool:
 
 
 def _run(ordered: Sequence[Child], record: str | None, policy: PolicyId) -> list[Child]:
-    """The newest of the *ordered* ReplicaSets that bear what *record* says, none between them; the oldest first."""
+    """The run of a step: the newest *ordered* ReplicaSets that bear what *record* says, the oldest of them first."""
     found: list[Child] = []
     for each in reversed(ordered):
         if not _bears(each, record, policy):
@@ -341,15 +342,16 @@ def _run(ordered: Sequence[Child], record: str | None, policy: PolicyId) -> list
     return found
 
 
-def _stepped(workload: Workload, ordered: Sequence[Child], policy: PolicyId) -> float:
+def _stepped(workload: Workload, ordered: Sequence[Child], run: Sequence[Child], policy: PolicyId) -> float:
     """When our step was written: as the record says, or else when the first ReplicaSet with it was made; 0 unknown."""
     if step := _step(workload.record, policy):
         return step
-    run = _run(ordered, workload.record, policy)
     return run[0].created if run and len(run) < len(ordered) else 0.0
 
 
-def _down_since_step(workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float) -> float | None:
+def _down_since_step(
+    workload: Workload, ordered: Sequence[Child], run: Sequence[Child], policy: PolicyId, stepped: float
+) -> float | None:
     """When our step was made, where the Deployment has not been available since; None where it has, or nothing tells.
 
     The first ReplicaSet of the step is known where one before it is left, or where there never was one. Of what was
@@ -358,7 +360,6 @@ def _down_since_step(workload: Workload, ordered: Sequence[Child], policy: Polic
     available, revision = own_of(workload).available, rolled(workload.record, policy)
     if available.status != "False":
         return None
-    run = _run(ordered, workload.record, policy)
     is_first = bool(run) and (len(run) < len(ordered) or (run[0].number == 1 and revision is not None))
     first = run[0] if is_first else None
     began = max(stepped, first.created if first is not None else 0.0)
@@ -366,7 +367,7 @@ def _down_since_step(workload: Workload, ordered: Sequence[Child], policy: Polic
 
 
 def _owners_changes(
-    workload: Workload, ordered: Sequence[Child], policy: PolicyId, stepped: float, now: float
+    workload: Workload, run: Sequence[Child], policy: PolicyId, stepped: float, now: float
 ) -> Sequence[float]:
     """When our step was made, and each change since then; empty where another policy's is among them, or none of ours.
 
@@ -374,7 +375,6 @@ def _owners_changes(
     Another policy's step is none of them: it waits until ours is over.
     """
     revision = rolled(workload.record, policy)
-    run = _run(ordered, workload.record, policy)
     if revision is None or not run or not stepped:
         return ()
     records = [each.record for each in run]
