@@ -35,6 +35,12 @@ class Operator:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = Path(tempfile.mkstemp(prefix="operator-", suffix=".log")[1])
 
+    @classmethod
+    def stop_all(cls) -> None:
+        """Stop those of other tests; whoever needs that of the session starts it again."""
+        for each in list(cls.running):
+            each.stop()
+
     @property
     def log(self) -> str:
         """Everything it has printed since its last start."""

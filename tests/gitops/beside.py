@@ -46,15 +46,9 @@ def operator_and_webhook(
 ) -> Iterator[Operator]:
     """Both for a whole module, with its OPERATOR_ARGUMENTS; any other operator is stopped."""
     arguments: tuple[str, ...] = getattr(request.module, "OPERATOR_ARGUMENTS", ())
-    stopped = list(Operator.running)
-    for each in stopped:
-        each.stop()
-    try:
-        with beside(cluster, operator_kubeconfig, tmp_path_factory.mktemp("webhook"), *arguments) as operator:
-            yield operator
-    finally:
-        for each in stopped:
-            each.start()
+    Operator.stop_all()
+    with beside(cluster, operator_kubeconfig, tmp_path_factory.mktemp("webhook"), *arguments) as operator:
+        yield operator
 
 
 def _is_trusted(cluster: localcluster.Cluster) -> bool:

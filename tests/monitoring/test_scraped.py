@@ -95,17 +95,6 @@ def api_server(cluster: localcluster.Cluster, folder: Path) -> Iterator[Mapping[
         cluster.kubectl("delete", "serviceaccount", "prometheus", f"--namespace={SYSTEM}")
 
 
-@contextmanager
-def nobody_else_leads() -> Iterator[None]:
-    """Operators of other tests are stopped meanwhile."""
-    stopped = list(Operator.running)
-    for each in stopped:
-        each.stop()
-    yield
-    for each in stopped:
-        each.start()
-
-
 @pytest.fixture(scope="module")
 def scraped(
     cluster: localcluster.Cluster,
@@ -120,7 +109,7 @@ def scraped(
     ports = (free_port(), free_port())
     with ExitStack() as stack:
         fleet = Fleet(cluster, stack.enter_context(kube.a_namespace(api, "monitoring")))
-        stack.enter_context(nobody_else_leads())
+        Operator.stop_all()
         audit = Audit.begin(cluster)
         replicas = [
             Operator(
