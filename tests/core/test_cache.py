@@ -139,8 +139,10 @@ def test_a_single_read_shows_that_history_went_backwards_as_well() -> None:
     cache.put(DEPLOYMENTS, at(9))
     cache.put(DEPLOYMENTS, at(5), read_at="8")
     assert versions(cache) == {"cart": 9}, "the answer is late"
+    assert not cache.rewound.is_set()
     cache.put(DEPLOYMENTS, at(5), read_at="9")
     assert versions(cache) == {"cart": 5}
+    assert cache.rewound.is_set(), "what else is known may be of before, too"
 
 
 def test_what_changes_while_a_list_is_told_is_no_sign_of_a_backup() -> None:

@@ -198,10 +198,9 @@ class Controllers:
         elif metadata["namespace"] in self.without_quota and at(sets[-1], "status").get("replicas", 0) < replicas:
             self._give_up(body, sets, now, quota=True)
         elif behaviour.hinders(template):
-            if condition_of(sets[-1], "ReplicaFailure"):  # the quota is gone, and its Pods are made
-                self._replica_status(sets[-1], sets[-1]["spec"]["replicas"])
-            self._give_up(body, self.replica_sets(body), now)
+            self._give_up(body, self._no_longer_refused(body), now)
         else:
+            sets = self._no_longer_refused(body)
             behaviour.done += 1
             # Pods are ready after *ticks*; to be available they have to stay so, and that is no progress.
             waits = body["spec"].get("minReadySeconds", 0) / TICK
@@ -209,6 +208,17 @@ class Controllers:
                 self._finish(body, sets, now)
             elif behaviour.done <= behaviour.ticks:
                 self._status(body, sets, now, progressing=("True", "ReplicaSetUpdated"))
+
+    def _no_longer_refused(self, body: Json) -> list[Json]:
+        """Its ReplicaSets, once a quota is gone: the Pods are made that it has refused."""
+        newest = self.replica_sets(body)[-1]
+        if condition_of(newest, "ReplicaFailure"):
+            self._replica_status(newest, newest["spec"]["replicas"])
+        return self.replica_sets(body)
+
+    def is_rolling(self, body: Json) -> bool:
+        """Whether a rollout has begun, and has not completed."""
+        return self.behaviours[body["metadata"]["namespace"], body["metadata"]["name"]].rolling
 
     def has_all_pods_of(self, body: Json) -> bool:
         """Whether all Pods are of the template that *body* has, so that nothing is rolled out."""

@@ -261,8 +261,8 @@ class Invariants:
         body, key = change.after, (name, change.place)
         if not body["spec"]["replicas"]:
             return
-        if self.controllers.has_all_pods_of(body):  # it goes back before its controller has seen where it went
-            self.flights.pop(key, None)
+        if self.controllers.has_all_pods_of(body) and not self.controllers.is_rolling(body):
+            self.flights.pop(key, None)  # it goes back before its controller has seen where it went
             return
         policy = self._policy(name)
         entry = next(

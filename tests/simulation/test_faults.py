@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sidecarpolicy import names
+from sidecarpolicy.core.field_conflicts import NOT_UNDONE
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.tree import Json, at, items
@@ -25,7 +26,7 @@ from sidecarpolicy.kube.lease import LEASES
 from sidecarpolicy.names import Strategy
 from tests.simulation.controllers import NO_DEADLINE
 from tests.simulation.faults import Fault, Request, Rule, while_
-from tests.simulation.fleets import LEFT, a_world, an_updated_world, everywhere, ticks, versions
+from tests.simulation.fleets import CANARY, LEFT, a_world, an_updated_world, everywhere, ticks, versions
 from tests.simulation.stories import Deployment, World, established
 
 LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
@@ -529,6 +530,38 @@ def test_an_etcd_that_was_restored_is_believed() -> None:
     world.server.restored()
     world.edit("web-c")
     until(world, lambda: everywhere(world, "web-c"), most=40)
+
+
+def test_nothing_is_begun_on_what_is_of_two_histories() -> None:
+    """Etcd was restored: Deployments are read again, and what is known of ReplicaSets is of the history undone.
+
+    By them the third one is in flight, and would go on to the newest revision.
+    """
+    first, failing = (established(f"app-{each}", revision="web-a", tier="canary", ticks=4) for each in (1, 2))
+    failing.breaks = frozenset({"web-b"})
+    third = established("app-3", revision="web-a")
+    world = an_updated_world(
+        [first, failing, third], replace(QUICK, max_concurrent=1, max_failures=1, canary=(CANARY,))
+    )
+    until(world, lambda: bool(failing.note.failed))
+    ticks(world, 1)
+    world.say("a backup is made while app-2 is rolled back")
+    backup, flights = world.server.snapshot(), dict(world.cluster.invariants.flights)
+    progress = world.controllers.progress()
+    until(world, lambda: world.settled().startswith("CompletedWithFailures"))
+    world.say("etcd is restored, and for 25 s ReplicaSets cannot be listed")
+    world.server.restore(backup)
+    world.cluster.invariants.restored(flights)
+    world.controllers.restored(progress)
+    is_list = between(world, 0, 25, lambda it: it.resource == REPLICA_SETS and it.verb == "list")
+    suffers(world, while_(is_list, Fault.ERROR_BEFORE))
+    world.cluster.loop.run_to(world.cluster.loop.now + 0.5)
+    world.server.restored()
+    ticks(world, 2)
+    assert third.revision == "web-a"
+    until(world, lambda: world.settled().startswith("CompletedWithFailures"))
+    assert world.most_in_flight == 1
+    assert third.note.undone == NOT_UNDONE, "nobody has undone anything"
 
 
 def test_a_term_begins_with_what_is_there() -> None:

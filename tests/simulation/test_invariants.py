@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sidecarpolicy.engine.resources import NAMESPACES
+from tests.simulation.controllers import condition_of
 from tests.simulation.faults import Fault, Request
-from tests.simulation.fleets import EVERYWHERE, a_world, an_updated_world, everywhere, ticks
+from tests.simulation.fleets import EVERYWHERE, LEFT, a_world, an_updated_world, everywhere, ticks
 from tests.simulation.people import without_inits
-from tests.simulation.stories import established
-from tests.simulation.test_faults import QUICK, is_workload_patch, some, suffers, until
+from tests.simulation.stories import World, established
+from tests.simulation.test_faults import LOG, QUICK, is_workload_patch, some, suffers, until
 
 ONE = replace(QUICK, max_concurrent=1)
 
@@ -81,3 +82,34 @@ def test_a_rollout_that_a_backup_undoes_is_not_begun() -> None:
     world.controllers.restored(progress)
     world.controllers.recover(one.body)
     assert one.healthy
+
+
+def test_what_is_put_back_of_a_rollout_that_has_failed_has_not_been_rolled_out() -> None:
+    """With strategy Recreate all Pods are its own, and it is still left for inspection: another policy is Ready."""
+    failing = established("app-1", revision="web-a", recreates=True, breaks=frozenset({"web-b"}))
+    world = an_updated_world([failing, established("app-2", revision="web-a")], LEFT)
+    until(world, lambda: bool(world.halted))
+    log = World([], QUICK, policy=LOG, update="log-a", name="log", cluster=world.cluster)
+    until(world, lambda: log.settled().startswith("RolloutComplete"))
+    failing.edit(without_inits)
+    ticks(world, 6)
+    assert failing.revisions == {"web-b"}
+    assert log.settled() == "RolloutComplete: 1 of 1 workload runs log-a; 1 skipped"
+
+
+def test_a_quota_that_is_gone_refuses_nothing() -> None:
+    """The ReplicaSet says so when its Pods are made, and not only when they are available."""
+    world = a_world(some(1, ticks=9), QUICK, current="web-a")
+    (one,) = world.deployments
+    ticks(world, 2)
+    world.without_quota.add("shop")
+    one.hotfix()
+    ticks(world, 2)
+    newest = world.controllers.replica_sets(one.body)[-1]
+    assert condition_of(newest, "ReplicaFailure")
+    world.without_quota.clear()
+    ticks(world, 1)
+    newest = world.controllers.replica_sets(one.body)[-1]
+    assert not one.complete
+    assert not condition_of(newest, "ReplicaFailure")
+    assert newest["status"]["replicas"] == newest["spec"]["replicas"]

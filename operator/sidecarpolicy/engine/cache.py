@@ -225,6 +225,8 @@ class Cache:
         self.accounts_needed = asyncio.Event()
         """Set once a policy or a stored revision has pull secrets: then those of ServiceAccounts matter."""
         self.configs = NamedConfigs(served, self)
+        self.rewound = asyncio.Event()
+        """Set when a read has shown that history went backwards; what else is cached may be of the one undone."""
         self.policies: dict[PolicyId, CachedPolicy] = {}
         self.workloads: dict[WorkloadId, Workload] = {}
         self.namespaces: dict[str, Namespace] = {}
@@ -409,8 +411,11 @@ class Cache:
 
     def put(self, resource: Resource, body: Json, *, read_at: str = "") -> None:
         """Take in an object, unless something newer is cached; *read_at*: the version of the LIST, if it is known."""
-        name = _name_of(body)
-        if self._versions_of(resource, name).takes(name, _version_of(body), int(read_at or 0)):
+        name, version, at_version = _name_of(body), _version_of(body), int(read_at or 0)
+        versions = self._versions_of(resource, name)
+        if versions.is_undone(name, version, at_version):
+            self.rewound.set()
+        if versions.takes(name, version, at_version):
             self._take(resource, name, body)
 
     def end(self, resource: Resource, version: str, namespace: str = "") -> bool:
@@ -421,6 +426,7 @@ class Cache:
         # An optional kind that is not served has no version, and nothing of it is there.
         gone = self._versions[resource, namespace].end(int(version or 0))
         if gone is None:
+            self.rewound.set()
             return False
         for place in gone:
             self.forget(resource, *place)

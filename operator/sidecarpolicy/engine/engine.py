@@ -2,8 +2,9 @@
 
 Every replica lists and watches; only the one that holds the Lease works. A term begins when all that was read before
 leadership was gained is as fresh as if it were read then: a watch that lags would bring back what the leader before us
-has changed. What takes longest, the look at everything, is begun when the leader before us seems to be gone, before its
-Lease has run out.
+has changed. Likewise nothing is written between the read that shows that etcd was restored and those of all the rest:
+Deployments of one history and ReplicaSets of another would free slots. What takes longest, the look at everything, is
+begun when the leader before us seems to be gone, before its Lease has run out.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Engine:
                 tasks.create_task(reflector.run())
             tasks.create_task(self.configs.run())
             tasks.create_task(self._sync_for_ever())
+            tasks.create_task(self._read_anew_for_ever())
             await asyncio.gather(*(each.synced.wait() for each in self.reflectors))
             self.synced.set()
 
@@ -77,6 +79,21 @@ class Engine:
             await asyncio.sleep(self.sync_period)
             for reflector in self.reflectors:
                 await reflector.refresh()
+
+    async def _read_anew_for_ever(self) -> None:
+        """Read everything again where history went backwards in a part of it: the rest is of what was undone.
+
+        Until then nothing is written (see `Writer.may_write`).
+        """
+        while True:
+            await self.cache.rewound.wait()
+            log.warning("history went backwards, as when etcd is restored: nothing is written before all is read again")
+            since = asyncio.get_running_loop().time()
+            await asyncio.gather(*(each.refresh() for each in self.reflectors))
+            await self.configs.refresh(since)
+            if self.term is not None:
+                self.term.history_went_backwards()
+            self.cache.rewound.clear()
 
     async def _lead_for_ever(self) -> None:
         while True:

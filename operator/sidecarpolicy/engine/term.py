@@ -149,6 +149,11 @@ class Term:
         self._begun = True
         self._wake.set()
 
+    def history_went_backwards(self) -> None:
+        """Forget what this process has written: that it is not there is nobody's work."""
+        for remembered in self.context.memory.workloads.values():
+            remembered.written = {}
+
     def _look_at_everything(self) -> None:
         """First at what bears sidecars, and so may move."""
         cache = self.context.cache
@@ -174,7 +179,7 @@ class Term:
                 self._dirty[place] = None
 
     async def _turn(self) -> None:
-        if self._begun and not self._writer.leadership.leading:  # interrupted: it goes on, or is about to be ended
+        if self._begun and not self._writer.may_write:  # interrupted: it goes on, or is about to be ended
             await asyncio.sleep(PASS_INTERVAL)
             return
         self._ring()

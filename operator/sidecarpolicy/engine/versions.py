@@ -56,12 +56,16 @@ class Versions:
                 self.older.add(name)
             else:
                 self.older.discard(name)
-        if not (known < version or version < known <= read_at):
+        if not (known < version or self.is_undone(name, version, read_at)):
             return False
         self.known[name] = version
         self.deleted.pop(name, None)
         self.seen = max(self.seen, version)
         return True
+
+    def is_undone(self, name: Name, version: int, read_at: int) -> bool:
+        """Whether what is known of an object is of a history that was undone, as one that was read so shows."""
+        return version < self._highest(name) <= read_at
 
     def end(self, version: int) -> Sequence[Name] | None:
         """The LIST is complete at *version* (0: the kind is not served, there are none); return what is gone.

@@ -38,12 +38,17 @@ class Writer:
     cache: Cache
     leadership: Leadership
 
+    @property
+    def may_write(self) -> bool:
+        """Whether this process leads, and what it knows is of one history: not while etcd's, restored, is read anew."""
+        return self.leadership.leading and not self.cache.rewound.is_set()
+
     async def apply(self, write: Write) -> Json:
         """Carry *write* out and return the object as it is now. Raise ApiError, or LeadershipLost.
 
         NotFound means that the object is gone; the cache has forgotten it.
         """
-        if not self.leadership.leading:
+        if not self.may_write:
             raise LeadershipLost
         match write:
             case PatchWorkload(workload=workload, operations=operations, dry_run=dry_run):
