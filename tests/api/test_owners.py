@@ -123,6 +123,21 @@ def test_a_container_that_an_owner_took_over_can_be_taken_out_after_the_removal(
     assert fleet.templates()["cart"] == template
 
 
+def test_a_volume_that_what_is_left_to_its_owner_mounts_holds_no_removal(fleet: Fleet) -> None:
+    """A client-side apply merges the owner's container into ours, whose mounts it keeps."""
+    mounts = {"volumeMounts": [{"name": "cache", "mountPath": "/cache"}]}
+    a_shop(fleet, sidecars=[a_sidecar(container=mounts)], volumes=[{"name": "cache", "emptyDir": {}}])
+    own = {"name": "proxy", "image": "example.test/mine:7"}
+    pod = a_deployment()["spec"]["template"]["spec"] | {"initContainers": [own]}
+    fleet.apply(a_deployment("cart", fleet.namespace, pod=pod))
+    fleet.wait("AllSkipped")
+    fleet.delete_policy()
+    (said,) = poll(lambda: fleet.messages("cart", "SidecarsRemoved"))
+    assert said.endswith("left because changed by others: init container 'proxy', volume 'cache'")
+    fleet.apply(a_deployment("cart", fleet.namespace))
+    assert init_names(fleet.deployment()) == []
+
+
 def test_a_variable_that_an_owner_took_over_and_gives_up_is_the_policys_again(fleet: Fleet) -> None:
     """By server-side apply: no variable without a value may be left of it."""
     applied(fleet, [])
