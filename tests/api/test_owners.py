@@ -13,7 +13,7 @@ from sidecarpolicy.cli.main import main
 from sidecarpolicy.core.tree import items
 from tests import kube
 from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
-from tests.fleet import Fleet, init_names
+from tests.fleet import Fleet, init_names, traces
 from tests.polling import poll
 
 QUICK = {"minReadySeconds": 0}
@@ -99,6 +99,77 @@ def test_a_claim_that_an_owner_gives_up_is_theirs_no_more(fleet: Fleet) -> None:
     fleet.kubectl(*apply, input=json.dumps(whole))
     fleet.wait("RolloutComplete")
     assert init_names(fleet.deployment()) == ["proxy"]
+
+
+@pytest.mark.parametrize("how", ["the policy is deleted", "the owner opts out"])
+def test_a_container_that_an_owner_took_over_can_be_taken_out_after_the_removal(fleet: Fleet, how: str) -> None:
+    """By server-side apply with force, as Flux and Argo CD do it: nothing of ours may hold a part of it."""
+    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=robot", "--filename=-")
+    plain = a_deployment("cart", fleet.namespace)
+    fleet.kubectl(*apply, input=json.dumps(plain))
+    template = fleet.templates()["cart"]
+    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK))
+    fleet.wait("RolloutComplete")
+    own = {"name": "proxy", "image": "example.test/mine:7"}
+    pod = plain["spec"]["template"]["spec"]
+    fleet.kubectl(*apply, input=json.dumps(a_deployment("cart", fleet.namespace, pod=pod | {"initContainers": [own]})))
+    fleet.wait("AllSkipped")
+    if how == "the policy is deleted":
+        fleet.delete_policy()
+    else:
+        fleet.kubectl("label", "deployment", "cart", f"{names.INJECT}=false")
+    poll(lambda: all(names.FIELD_MANAGER not in each for each in traces([fleet.deployment()])))
+    fleet.kubectl(*apply, input=json.dumps(plain))
+    assert fleet.templates()["cart"] == template
+
+
+def test_a_volume_that_what_is_left_to_its_owner_mounts_holds_no_removal(fleet: Fleet) -> None:
+    """A client-side apply merges the owner's container into ours, whose mounts it keeps."""
+    mounts = {"volumeMounts": [{"name": "cache", "mountPath": "/cache"}]}
+    a_shop(fleet, sidecars=[a_sidecar(container=mounts)], volumes=[{"name": "cache", "emptyDir": {}}])
+    own = {"name": "proxy", "image": "example.test/mine:7"}
+    pod = a_deployment()["spec"]["template"]["spec"] | {"initContainers": [own]}
+    fleet.apply(a_deployment("cart", fleet.namespace, pod=pod))
+    fleet.wait("AllSkipped")
+    fleet.delete_policy()
+    (said,) = poll(lambda: fleet.messages("cart", "SidecarsRemoved"))
+    assert said.endswith("left because changed by others: init container 'proxy', volume 'cache'")
+    fleet.apply(a_deployment("cart", fleet.namespace))
+    assert init_names(fleet.deployment()) == []
+
+
+def test_a_variable_that_an_owner_took_over_and_gives_up_is_the_policys_again(fleet: Fleet) -> None:
+    """By server-side apply: no variable without a value may be left of it."""
+    applied(fleet, [])
+    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK, application={"env": OURS}))
+    fleet.wait("RolloutComplete")
+    applied(fleet, [{"name": "HTTP_PROXY", "value": "mine"}])
+    poll(lambda: fleet.messages("cart", "LeftToOwner"))
+    poll(lambda: own_env(fleet.deployment()), until=lambda found: found == {"HTTP_PROXY": "mine"})
+    poll(lambda: not ours_in_env(fleet))
+    applied(fleet, [])
+    poll(lambda: own_env(fleet.deployment()), until=lambda found: found == {"HTTP_PROXY": OURS[0]["value"]})
+
+
+def ours_in_env(fleet: Fleet) -> bool:
+    """Whether our field manager owns a variable of the application."""
+    entries = fleet.deployment()["metadata"]["managedFields"]
+    return any("f:env" in json.dumps(each) for each in entries if each["manager"] == names.FIELD_MANAGER)
+
+
+def test_what_was_handed_over_can_be_taken_over_and_out_by_its_owner(fleet: Fleet) -> None:
+    plain = a_deployment("cart", fleet.namespace)
+    fleet.apply(plain, server_side=True)
+    template = fleet.templates()["cart"]
+    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK, deletionPolicy="Orphan"))
+    fleet.wait("RolloutComplete")
+    fleet.delete_policy()
+    poll(lambda: "f:initContainers" not in json.dumps(fleet.deployment()["metadata"]["managedFields"]))
+    own = {"name": "proxy", "image": "example.test/mine:7", "restartPolicy": "Always"}
+    pod = plain["spec"]["template"]["spec"]
+    fleet.apply(a_deployment("cart", fleet.namespace, pod=pod | {"initContainers": [own]}), server_side=True)
+    fleet.apply(plain, server_side=True)
+    assert fleet.templates()["cart"] == template
 
 
 def test_a_sidecar_that_is_edited_by_hand_is_repaired_with_the_field_and_who_it_was(fleet: Fleet) -> None:

@@ -393,6 +393,13 @@ def test_the_sentence_has_every_number() -> None:
     assert ready["message"] == "34 of 117 workloads run web-b; 3 in progress, 80 waiting, 3 skipped"
 
 
+def test_where_owners_bring_it_none_is_said_to_go_first() -> None:
+    report = a_report(of(G, P), rollout=Rollout(strategy=Strategy.ON_NEXT_CHANGE))
+    message = ready_of(status_of(report, {}, NOW))["message"]
+    assert message.endswith("; those waiting get it with their owner's next change of the Pod template")
+    assert "one goes first" not in message
+
+
 def test_the_sentence_of_a_conflict_says_where_who_what_and_when_next() -> None:
     report = a_report([*of(State.UPDATED), fought(2), fought(3)])
     assert ready_of(status_of(report, {}, NOW))["message"] == (

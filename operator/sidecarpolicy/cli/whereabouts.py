@@ -23,6 +23,7 @@ from sidecarpolicy.core.progress import State, Target
 from sidecarpolicy.engine.pods import examine
 from sidecarpolicy.engine.policy_pass import rollout_state
 from sidecarpolicy.engine.port import ApiError
+from sidecarpolicy.names import Strategy
 
 MOST_TARGETS = 1000
 MOST_LINES = 5
@@ -46,19 +47,22 @@ def whereabouts(asked: Asked, each: Standing, served: Sequence[str]) -> list[str
 
 def _lines(found: Snapshot, fleet: Fleet, now: Plan, rollout: Rollout) -> Iterator[str]:
     moving = [target for target in (*fleet.targets, *fleet.removing) if target.holds_slot]
-    yield f"step: {_step(fleet, now)}"
+    yield f"step: {_step(fleet, now, rollout)}"
     for target in moving[:MOST_LINES]:
         yield f"  {target.workload}: {doing(found, target, rollout)}"
     if len(moving) > MOST_LINES:
         yield f"  and {len(moving) - MOST_LINES} more"
 
 
-def _step(fleet: Fleet, now: Plan) -> str:
+def _step(fleet: Fleet, now: Plan, rollout: Rollout) -> str:
     left = now.counts.get(State.PENDING, 0)
     limit = f"{now.in_flight} of at most {now.budget} at a time"
     after = f", {plural(left, 'Deployment')} to go" if left else ""
     if now.stage is not None and now.stage.name:
         return f"canary group {now.stage.name!r}, {now.stage.done} of {now.stage.size} done; {limit}{after}"
+    if rollout.strategy is Strategy.ON_NEXT_CHANGE and left and not fleet.removing_count:
+        moving = now.counts.get(State.PROGRESSING, 0)
+        return f"{moving} on the way, {left} to go, each with its owner's next change of the Pod template"
     if not now.first_is_done and left:
         return f"one goes first, the others wait for it{after}"
     if fleet.removing_count and not now.counts.get(State.PROGRESSING):

@@ -10,7 +10,8 @@ item equal to ours leaves no trace in them. So they only ever hold us back; noth
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -139,6 +140,36 @@ def template_items(template: Json) -> Iterator[tuple[ItemKey, Json]]:
     for listed in METADATA:
         for item in metadata_items(template, listed):
             yield ItemKey(listed, item["name"]), item
+
+
+def without_items(fields: Json, gone: Iterable[ItemKey], template: Sequence[str] = ("spec", "template")) -> Json:
+    """Return *fields*, of an entry of managedFields, without the items *gone* of the Pod template."""
+    left = deepcopy(fields)
+    base = [f"f:{key}" for key in template]
+    for item in gone:
+        if item.list in METADATA:
+            _drop(left, [*base, "f:metadata", f"f:{item.list}", f"f:{item.name}"])
+        elif not item.container:
+            _drop(left, [*base, "f:spec", f"f:{item.list}", item.name], IDENTITY[item.list])
+        else:
+            for containers in (INIT_CONTAINERS, "containers"):
+                for path, _ in list(at(left, *base, "f:spec", f"f:{containers}").items()):
+                    if path.startswith("k:") and json.loads(path[2:]).get("name") == item.container:
+                        listed = [*base, "f:spec", f"f:{containers}", path, f"f:{item.list}"]
+                        _drop(left, [*listed, item.name], IDENTITY[item.list])
+    return left
+
+
+def _drop(fields: Json, path: Sequence[str], key: str = "") -> None:
+    """Take *path* out of *fields*, with what is empty then; its last step is the value of *key* where that is given."""
+    step, *rest = path
+    if not rest and key:
+        step = next((each for each in fields if each.startswith("k:") and json.loads(each[2:]).get(key) == step), "")
+    if step in fields:
+        if rest:
+            _drop(fields[step], rest, key)
+        if not rest or not fields[step].keys() - {"."}:
+            del fields[step]
 
 
 def _declared(last_applied: str | None, template: Sequence[str]) -> Iterator[ItemKey]:

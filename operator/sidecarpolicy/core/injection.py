@@ -174,6 +174,7 @@ class _Work:
         self.metadata_kept: set[ItemKey] = set()
         self.yielded: set[ItemKey] = set()
         self.left_behind = set(self._left_behind(claims))
+        self.left_behind |= set(self._still_mounted())
         self.adopted = {
             revision.policy: frozenset(each.name for each in revision.sidecars if self._is_adopted(revision, each.name))
             for revision in self.assigned
@@ -222,15 +223,31 @@ class _Work:
 
     def _left_behind(self, claims: Claims) -> Iterable[ItemKey]:
         """Items of leaving policies that must stay: claimed by somebody, or edited by somebody who owns the edit."""
-        staying = {revision.policy for revision in self.assigned} | set(self.held) | set(self.orphaned)
-        for policy, entry in self.record.entries.items():
-            if policy in staying:
-                continue
-            for item in (entry.items & self.live.keys()) - self._staying():
+        for policy, entry, leaving in self._leaving():
+            for item in leaving:
                 canonical = self._recorded(policy, entry, item)
                 edited = canonical is not None and not is_as_it_should_be(self.live[item], canonical)
                 if item in claims.owners or (edited and item in claims.touched):
                     yield item
+
+    def _leaving(self) -> Iterable[tuple[PolicyId, Entry, frozenset[ItemKey]]]:
+        """The policies that the record names and that go, with what is there of theirs alone."""
+        staying = {revision.policy for revision in self.assigned} | set(self.held) | set(self.orphaned)
+        for policy, entry in self.record.entries.items():
+            if policy not in staying:
+                yield policy, entry, (entry.items & self.live.keys()) - self._staying()
+
+    def _still_mounted(self) -> Iterable[ItemKey]:
+        """Volumes that were to go and that what is left behind mounts: without them the Pod would be refused."""
+        if not self.left_behind:
+            return
+        going = {item for _, _, leaving in self._leaving() for item in leaving} - self.left_behind
+        for container in (*items(self.spec, INIT_CONTAINERS), *items(self.spec, "containers")):
+            stays = ItemKey(INIT_CONTAINERS, container["name"]) in self.left_behind
+            for mount in items(container, VOLUME_MOUNTS):
+                stays_here = stays or ItemKey(VOLUME_MOUNTS, mount["mountPath"], container["name"]) in self.left_behind
+                if stays_here and (volume := ItemKey(VOLUMES, mount["name"])) in going:
+                    yield volume
 
     def _no_more_provided(self, claims: Claims) -> set[ItemKey]:
         """Items in what is the owner's own that a policy has at another revision now without, and that they declare."""

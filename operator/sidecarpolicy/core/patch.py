@@ -9,11 +9,12 @@ tested.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sidecarpolicy import names
-from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, METADATA, PULL_SECRETS, VOLUME_MOUNTS, VOLUMES
+from sidecarpolicy.core.claims import without_items
+from sidecarpolicy.core.record import ENV, INIT_CONTAINERS, METADATA, PULL_SECRETS, VOLUME_MOUNTS, VOLUMES, ItemKey
 from sidecarpolicy.core.tree import Json, at, items
 
 
@@ -62,6 +63,34 @@ def template_and_record_changes(
     return [
         *_template_changes(before, after, path),
         *_record_change(annotated, record, new_record),
+    ]
+
+
+def release(body: Json, given: Collection[ItemKey], path: Sequence[str] = ("spec", "template")) -> list[Json]:
+    """Return the operations by which our field manager owns nothing of *given* in *body*; empty where it does not.
+
+    To Kubernetes an item is there as long as anybody owns its key: who applies what was ours too could not take it out
+    again. Other entries may move at any time, hence the test of resourceVersion.
+    """
+    metadata = at(body, "metadata")
+    changes: list[Json] = []
+    for index, each in enumerate(items(metadata, "managedFields")):
+        if (each.get("manager"), each.get("subresource")) != (names.FIELD_MANAGER, None):
+            continue
+        left = without_items(each["fieldsV1"], given, path)
+        if left != each["fieldsV1"]:
+            entry = f"/metadata/managedFields/{index}"
+            changes.append(
+                {"op": "replace", "path": f"{entry}/fieldsV1", "value": left}
+                if left
+                else {"op": "remove", "path": entry}
+            )
+    if not changes:
+        return []
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+        *reversed(changes),
     ]
 
 

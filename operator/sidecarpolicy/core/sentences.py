@@ -21,6 +21,8 @@ from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.names import OnFailure, Reason, Strategy
 
+WITH_THE_OWNERS = "; those waiting get it with their owner's next change of the Pod template"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
@@ -239,13 +241,15 @@ def _awaiting_owners(report: Report) -> Readiness | None:
     return Readiness(
         ready="Unknown",
         reason=Reason.AWAITING_OWNERS,
-        message=f"{_progress(report)}; those waiting get it with their owner's next change of the Pod template",
+        message=f"{_progress(report)}{WITH_THE_OWNERS}",
     )
 
 
 def _rolling_out(report: Report) -> Readiness | None:
     late = f"; {_late(report)}" if report.late else ""
     first = "" if report.plan.first_is_done or not report.count(State.PENDING) else "; one goes first"
+    if report.state.rollout.strategy is Strategy.ON_NEXT_CHANGE and report.count(State.PENDING):
+        first = WITH_THE_OWNERS
     stage = report.plan.stage
     if stage is not None and stage.name:
         first += f"; canary group {stage.name!r}: {stage.done} of {stage.size} done"

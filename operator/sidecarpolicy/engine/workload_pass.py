@@ -147,6 +147,12 @@ class WorkloadPass:
         why = "; ".join(step.why for step in prepared.steps.values()) or "as recorded"
         answer = await self.writer.apply(PatchWorkload(workload=workload, operations=prepared.operations, why=why))
         self._note_write(prepared, answer)
+        composed = prepared.composed
+        if given := {*composed.left_behind, *composed.yielded, *composed.record.orphaned}:
+            try:
+                await self.writer.release(workload, answer, given)
+            except ApiError as error:  # what was to be written is
+                log.warning("%s: still owns in managedFields what its owner has now: %s", workload.id, error)
         return "patched"
 
     async def _asks_before(self, following: Mapping[PolicyId, Step], judgement: Judgement) -> bool:

@@ -5,12 +5,14 @@ The answer of the server is taken into the cache at once, so that the next decis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import assert_never
 
 from sidecarpolicy.core.kinds import kind_of
+from sidecarpolicy.core.patch import release
+from sidecarpolicy.core.record import ItemKey
 from sidecarpolicy.core.workload import Workload
 from sidecarpolicy.engine.cache import Cache
 from sidecarpolicy.engine.port import PATCH_DOES_NOT_FIT, Api, Conflict, Json, Leadership, NotFound, Rejected, Resource
@@ -24,6 +26,8 @@ from sidecarpolicy.engine.write_requests import (
     Write,
     WriteStatus,
 )
+
+RELEASE_TRIES = 5
 
 
 class LeadershipLost(Exception):
@@ -88,6 +92,24 @@ class Writer:
     async def read_workload(self, workload: Workload) -> None:
         """Read a workload into the cache. Raise ApiError."""
         await self._read(kind_of(workload).ADDRESS, workload.id.namespace, workload.id.name)
+
+    async def release(self, workload: Workload, body: Json, given: Collection[ItemKey]) -> Json:
+        """Give up what our field manager owns of *given* in *body*; return the object as it is then. Raise ApiError.
+
+        The controllers write its status at the same moment, so it is tried more than once. What is not given up now is
+        with the next write.
+        """
+        address, where = kind_of(workload).ADDRESS, workload.id
+        for _ in range(RELEASE_TRIES):
+            if not self.may_write:
+                break
+            if not (operations := release(body, given, workload.template)):
+                break
+            try:
+                return await self._patch(address, where.namespace, where.name, operations)
+            except Conflict:
+                body = await self._read(address, where.namespace, where.name) or {}
+        return body
 
     async def _read(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """Read one object into the cache, and return it; None where it is gone."""
