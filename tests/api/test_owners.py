@@ -13,7 +13,7 @@ from sidecarpolicy.cli.main import main
 from sidecarpolicy.core.tree import items
 from tests import kube
 from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
-from tests.fleet import Fleet, init_names, traces
+from tests.fleet import Fleet, image_of, init_names, traces
 from tests.polling import poll
 
 QUICK = {"minReadySeconds": 0}
@@ -123,6 +123,36 @@ def test_a_container_that_an_owner_took_over_can_be_taken_out_after_the_removal(
     assert fleet.templates()["cart"] == template
 
 
+def test_a_container_that_an_owner_took_over_can_be_taken_out_as_the_conflict_asks(fleet: Fleet) -> None:
+    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=robot", "--filename=-")
+    plain = a_deployment("cart", fleet.namespace)
+    fleet.kubectl(*apply, input=json.dumps(plain))
+    template = fleet.templates()["cart"]
+    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK))
+    fleet.wait("RolloutComplete")
+    own = {"name": "proxy", "image": "example.test/mine:7"}
+    pod = plain["spec"]["template"]["spec"]
+    fleet.kubectl(*apply, input=json.dumps(a_deployment("cart", fleet.namespace, pod=pod | {"initContainers": [own]})))
+    (skipped,) = fleet.wait("AllSkipped")["skipped"]
+    assert skipped["reason"] == "NameConflict"
+    poll(lambda: "f:initContainers" not in json.dumps(ours_in(fleet.deployment())))
+    renamed = [{"name": "mine", "image": "example.test/mine:7"}]
+    fleet.kubectl(
+        *apply, input=json.dumps(a_deployment("cart", fleet.namespace, pod=pod | {"initContainers": renamed}))
+    )
+    fleet.wait("RolloutComplete")
+    assert sorted(init_names(fleet.deployment())) == ["mine", "proxy"]
+    assert image_of(fleet.deployment(), "proxy") == "example.test/proxy:1"
+    fleet.kubectl(*apply, input=json.dumps(plain))
+    fleet.delete_policy()
+    assert fleet.templates()["cart"] == template
+
+
+def ours_in(deployment: Manifest) -> list[Manifest]:
+    """What our field manager owns."""
+    return [each for each in deployment["metadata"]["managedFields"] if each["manager"] == names.FIELD_MANAGER]
+
+
 def test_a_volume_that_what_is_left_to_its_owner_mounts_holds_no_removal(fleet: Fleet) -> None:
     """A client-side apply merges the owner's container into ours, whose mounts it keeps."""
     mounts = {"volumeMounts": [{"name": "cache", "mountPath": "/cache"}]}
@@ -153,8 +183,7 @@ def test_a_variable_that_an_owner_took_over_and_gives_up_is_the_policys_again(fl
 
 def ours_in_env(fleet: Fleet) -> bool:
     """Whether our field manager owns a variable of the application."""
-    entries = fleet.deployment()["metadata"]["managedFields"]
-    return any("f:env" in json.dumps(each) for each in entries if each["manager"] == names.FIELD_MANAGER)
+    return "f:env" in json.dumps(ours_in(fleet.deployment()))
 
 
 def test_what_was_handed_over_can_be_taken_over_and_out_by_its_owner(fleet: Fleet) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjusting import ignored_overrides
+from sidecarpolicy.core.adjusting import adjusted, ignored_overrides
 from sidecarpolicy.core.arithmetic.injectors import calling
+from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.drift import drifted
 from sidecarpolicy.core.field_conflicts import Decision, Wait
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.injection import Composition
+from sidecarpolicy.core.injection import Composition, canonical_item
+from sidecarpolicy.core.likeness import is_as_it_should_be
 from sidecarpolicy.core.nodes import Eligible
 from sidecarpolicy.core.opt_out import without_effect
 from sidecarpolicy.core.patch import json_patch
@@ -95,6 +97,29 @@ def prepare(workload: Workload, steps: Mapping[PolicyId, Step], context: Context
         return prepared
     judgement = replace(judgement, verdicts={**judgement.verdicts, **dict.fromkeys(coming)})
     return _prepared(workload, judgement, {**steps, **coming}, context)
+
+
+def taken_over(workload: Workload, judgement: Judgement, context: Context) -> frozenset[ItemKey]:
+    """Items that their owner declares otherwise than a policy has them, and of which we still own a part.
+
+    While we do, the owner cannot take them out again, as the conflict asks of them. What they declare just as it is
+    stays ours as well: they may give that up at any time, and no Pod restarts.
+    """
+    claims, found = workload.content.claims, set[ItemKey]()
+    for policy, entry in judgement.record.entries.items():
+        skip = judgement.verdicts.get(policy)
+        if skip is None or skip.reason is not SkipReason.NAME_CONFLICT:
+            continue
+        shared_items = entry.items & claims.owners.keys() & claims.ours
+        revision = context.revision(policy, entry.revision) if shared_items else None
+        if revision is None:
+            continue
+        live = dict(template_items(workload.content.template))
+        for item in shared_items & live.keys():
+            canonical = canonical_item(adjusted(revision, entry.adjustment), item)
+            if canonical is None or not is_as_it_should_be(live[item], canonical):
+                found.add(item)
+    return frozenset(found)
 
 
 def in_exchange(steps: Mapping[PolicyId, Step], judgement: Judgement) -> Mapping[PolicyId, Step]:

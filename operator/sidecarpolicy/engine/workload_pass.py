@@ -36,6 +36,7 @@ from sidecarpolicy.engine.prepare import (
     prepare,
     question_before,
     settled_key,
+    taken_over,
     undone_by,
     warn,
 )
@@ -77,7 +78,7 @@ class WorkloadPass:
         """Compare it with what it should be, keep what the status should warn of; return whether there is a write."""
         prepared = prepare(workload, NO_STEPS, self.context)
         self._note_inspection(prepared, workload)
-        if prepared.operations:
+        if prepared.operations or taken_over(workload, prepared.judgement, self.context):
             return not (self.cannot_be_written(workload) or self._rests(prepared))
         remembered = self.context.memory.of(workload.id)
         remembered.settled = settled_key(workload, prepared.judgement, self.context)
@@ -133,6 +134,8 @@ class WorkloadPass:
             return "skipped"
         prepared = prepare(workload, steps, context)
         if not prepared.operations:
+            if theirs := taken_over(workload, prepared.judgement, context):
+                await self.writer.release(workload, theirs)
             self._note_inspection(prepared, workload)
             if not steps:
                 context.memory.of(workload.id).settled = settled_key(workload, prepared.judgement, context)
@@ -150,7 +153,7 @@ class WorkloadPass:
         composed = prepared.composed
         if given := {*composed.left_behind, *composed.yielded, *composed.record.orphaned}:
             try:
-                await self.writer.release(workload, answer, given)
+                await self.writer.release(workload, given, answer)
             except ApiError as error:  # what was to be written is
                 log.warning("%s: still owns in managedFields what its owner has now: %s", workload.id, error)
         return "patched"

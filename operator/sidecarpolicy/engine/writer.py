@@ -93,23 +93,26 @@ class Writer:
         """Read a workload into the cache. Raise ApiError."""
         await self._read(kind_of(workload).ADDRESS, workload.id.namespace, workload.id.name)
 
-    async def release(self, workload: Workload, body: Json, given: Collection[ItemKey]) -> Json:
-        """Give up what our field manager owns of *given* in *body*; return the object as it is then. Raise ApiError.
+    async def release(self, workload: Workload, given: Collection[ItemKey], body: Json | None = None) -> None:
+        """Give up what our field manager owns of *given*. *body*: the object, where it is known. Raise ApiError.
 
         The controllers write its status at the same moment, so it is tried more than once. What is not given up now is
         with the next write.
         """
         address, where = kind_of(workload).ADDRESS, workload.id
         for _ in range(RELEASE_TRIES):
-            if not self.may_write:
-                break
-            if not (operations := release(body, given, workload.template)):
-                break
-            try:
-                return await self._patch(address, where.namespace, where.name, operations)
-            except Conflict:
+            if body is None:
                 body = await self._read(address, where.namespace, where.name) or {}
-        return body
+            if not self.may_write:
+                return
+            if not (operations := release(body, given, workload.template)):
+                return
+            try:
+                await self._patch(address, where.namespace, where.name, operations)
+            except Conflict:
+                body = None
+            else:
+                return
 
     async def _read(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """Read one object into the cache, and return it; None where it is gone."""
