@@ -10,6 +10,7 @@ import pytest
 
 from sidecarpolicy.core.claims import LAST_APPLIED, claims_of
 from sidecarpolicy.core.injection import compose, eject, inject
+from sidecarpolicy.core.kinds.deployment import workload_from
 from sidecarpolicy.core.patch import template_and_record_changes
 from sidecarpolicy.core.pod_metadata import reserved
 from sidecarpolicy.core.reading import InvalidInput
@@ -161,6 +162,20 @@ def test_labels_that_a_policy_adds_select_nothing() -> None:
     assert [each["name"] for each in template_of(body)["spec"]["initContainers"]] == ["c", "proxy"]
     cluster.put(DEPLOYMENTS, body)
     assert cluster.writes(body) == []
+
+
+def test_a_label_that_its_owner_declares_too_selects() -> None:
+    """Of the same value, so that nothing but managedFields shows it."""
+    cluster = Cluster()
+    cluster.roll_out(adding(labels={"mesh": "on"}))
+    body = a_deployment()
+    cluster.put(DEPLOYMENTS, body)
+    body = cluster.as_cached(cluster.admit(body))
+    fields = {"f:spec": {"f:template": {"f:metadata": {"f:labels": {"f:mesh": {}}}}}}
+    for operation, mesh in (("Update", None), ("Apply", "on")):
+        entry = {"manager": "flux", "operation": operation, "fieldsV1": fields}
+        owned = {**body, "metadata": body["metadata"] | {"managedFields": [entry]}}
+        assert workload_from(owned).pod_labels.get("mesh") == mesh
 
 
 @pytest.mark.parametrize(

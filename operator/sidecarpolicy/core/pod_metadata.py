@@ -8,7 +8,7 @@ Keys by which Kubernetes tells Pods apart, or which it or we set ourselves, are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sidecarpolicy import names
@@ -83,12 +83,14 @@ def with_values(template: Json, listed: str, values: Mapping[str, str]) -> Json:
     return {key: value for key, value in template.items() if key != "metadata"}
 
 
-def owners_labels(labels: Mapping[str, str], record: Record) -> Mapping[str, str]:
-    """Return *labels* of a Pod template without those that policies have added.
+def owners_labels(
+    labels: Mapping[str, str], record: Record, declared: Container[ItemKey] = frozenset()
+) -> Mapping[str, str]:
+    """Return *labels* of a Pod template without those that policies have added and nobody else has *declared*.
 
     What is selected must not depend on what is injected: a policy could select and deselect for ever.
     """
-    added = {item.name for item in record.items if item.list == LABELS}
+    added = {item.name for item in record.items if item.list == LABELS and item not in declared}
     return {name: value for name, value in labels.items() if name not in added} if added else labels
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import driver_among
-from sidecarpolicy.core.claims import LAST_APPLIED, Claims, claims_of
+from sidecarpolicy.core.claims import LAST_APPLIED, NO_CLAIMS, Claims, claims_of
 from sidecarpolicy.core.emergency_switch import is_on
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.nodes import ANYWHERE, demand_of
@@ -218,7 +218,9 @@ def workload_parts(
         generation=metadata["generation"],
         labels=shared_labels(at(metadata, "labels")),
         pod_labels=shared_labels(
-            labels_of_owner(at(body, *template, "metadata", "labels"), annotations.get(names.RECORD))
+            labels_of_owner(
+                at(body, *template, "metadata", "labels"), annotations.get(names.RECORD), claims_of(metadata, template)
+            )
         ),
         annotations=_marks(annotations),
         pod_annotations=_marks(at(body, *template, "metadata", "annotations")),
@@ -248,9 +250,11 @@ def workload_parts(
     )
 
 
-def labels_of_owner(labels: Mapping[str, str], record: str | None) -> Mapping[str, str]:
-    """Return those of a Pod template's *labels* that are not ours by the *record*'s text."""
-    return owners_labels(labels, record_of(record)) if record and f'"{LABELS}"' in record else labels
+def labels_of_owner(labels: Mapping[str, str], record: str | None, claims: Claims = NO_CLAIMS) -> Mapping[str, str]:
+    """Return those of a Pod template's *labels* that are not ours alone: by the *record*'s text, and *claims*."""
+    if not record or f'"{LABELS}"' not in record:
+        return labels
+    return owners_labels(labels, record_of(record), declared=claims.owners)
 
 
 def _marks(annotations: Mapping[str, str]) -> Mapping[str, str]:
