@@ -19,7 +19,7 @@ from sidecarpolicy.core.plan import RolloutState, plan
 from sidecarpolicy.core.policy import CanaryGroup, Rollout
 from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict
 from sidecarpolicy.core.record import Note
-from sidecarpolicy.core.report import Rejection, Report, WaitingFor, Warned
+from sidecarpolicy.core.report import Rejection, Report, WaitingFor, Warned, other_finalizers
 from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.skips import Skip
@@ -489,6 +489,15 @@ def test_the_sentence_of_a_removal_that_is_stuck_says_where() -> None:
     assert status["conditions"][1]["message"] == (
         "the policy is being deleted; 2 workloads still carry its sidecars; shop/cart-01 made no progress since "
         "2026-01-01T00:00:01Z (progressDeadlineSeconds: 600): stuck"
+    )
+
+
+def test_a_policy_that_somebody_else_holds_says_who() -> None:
+    assert other_finalizers(["b.example/y", names.FINALIZER]) == ()
+    held = a_report(deleting=True, other_finalizers=other_finalizers(["b.example/y", "a.example/x"]))
+    assert status_of(held, {}, NOW)["conditions"][1]["message"] == (
+        "the policy is being deleted; its sidecars are gone, and it is held by the finalizer a.example/x "
+        "and b.example/y"
     )
 
 

@@ -5,9 +5,10 @@ Sentences and counts ask a Report and never its targets, so how the targets are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from sidecarpolicy import names
 from sidecarpolicy.core import counting
 from sidecarpolicy.core.configs import ConfigObject
 from sidecarpolicy.core.fleet import Fleet
@@ -48,6 +49,11 @@ class WaitingFor:
     held: str = ""
 
 
+def other_finalizers(finalizers: Collection[str]) -> tuple[str, ...]:
+    """Return those of others, which hold a deleted policy when ours is done; none while ours is there."""
+    return () if names.FINALIZER in finalizers else tuple(sorted(finalizers))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything a status is made of.
@@ -56,7 +62,8 @@ class Report:
     then about what was accepted last. *halt*: the halt that is written down, while the rollout is halted.
     *switch_bearer*: what bears the emergency switch. *labels_there*: of a policy that selects nothing, the labels of
     Pod templates where it looks for some, as `app=cart`. *waiting_for*: the policies that are to be taken out of
-    selected workloads first; those that are held come before the others.
+    selected workloads first; those that are held come before the others. *other_finalizers*: of others, which hold a
+    deleted policy though nothing is left of it.
     """
 
     generation: int
@@ -71,6 +78,7 @@ class Report:
     switch_bearer: str = ""
     labels_there: Sequence[str] = ()
     waiting_for: Sequence[WaitingFor] = ()
+    other_finalizers: Sequence[str] = ()
 
     # How many
 

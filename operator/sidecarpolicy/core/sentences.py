@@ -335,6 +335,8 @@ def _carried(report: Report) -> str:
     if not report.carrying and report.removing:
         verb = _verb(report.removing, "rolls", "roll")
         return f"its sidecars are gone, and {_workloads(report.removing)} still {verb} out"
+    if not report.carrying and report.other_finalizers:
+        return f"its sidecars are gone, and it is held by the finalizer {' and '.join(report.other_finalizers)}"
     return f"{_workloads(report.carrying)} still {_verb(report.carrying, 'carries', 'carry')} its sidecars"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sidecarpolicy.core.plan import Plan, RolloutState
-from sidecarpolicy.core.report import Report, WaitingFor
+from sidecarpolicy.core.report import Report, WaitingFor, other_finalizers
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.status import status_of
 from sidecarpolicy.core.tree import items
@@ -64,6 +64,7 @@ class Reporter:
             switch_bearer=self.context.cache.switch_bearer,
             labels_there=() if remembered.fleet.matched else labels_there(cached, self.context.cache),
             waiting_for=waiting_for,
+            other_finalizers=other_finalizers(cached.finalizers),
         )
         status = status_of(report, cached.status, state.now)
         if remembered.uninspected:
