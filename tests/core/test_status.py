@@ -802,8 +802,9 @@ def test_those_that_were_not_available_before_are_told() -> None:
 
 
 def test_those_that_their_owners_changed_meanwhile_are_told_and_do_not_count() -> None:
-    amended = a_target(F, 2, failing=True, amended=True)
+    amended = a_target(F, 2, failing=True, amended=True, theirs=True)
     assert not amended.counts
+    assert a_target(F, 2, failing=True, amended=True).counts, "no node can run the Pod, say: it may be ours"
     assert a_target(F, 2, failing=True, amended=True, blamed=True).counts
     message = ready_of(status_of(a_report([*of(U), amended]), {}, NOW))["message"]
     assert message.startswith("1 of 2 workloads run web-b; 1 failed; 1 was changed by the owner meanwhile; ")

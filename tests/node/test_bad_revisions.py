@@ -204,7 +204,8 @@ def test_one_of_thirty_notices_and_is_rolled_back(thirty: Fleet, case: str) -> N
     (failure,) = status["failures"]
     assert (failure["namespace"], failure["name"]) == (fleet.namespace, touched)
     assert failure["revision"] == status["updateRevision"] != good == status["currentRevision"]
-    assert (status["targets"]["failed"], status["targets"]["pending"]) == (1, len(THIRTY) - 1)
+    targets = status["targets"]
+    assert (targets["failed"], targets["pending"]) == (1, len(THIRTY) - 1), targets
     assert re.search(bad.says, failure["message"])
     assert re.search(bad.says, fleet.condition("Ready")["message"])
     assert poll(lambda: [each for each in fleet.messages(touched, "RolloutFailed") if re.search(bad.says, each)])

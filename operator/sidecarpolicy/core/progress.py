@@ -56,7 +56,7 @@ class Target:
     it yet. *rolled_back*: it failed in this attempt at the update revision, and has gone back. *suspect*: what is
     late is its owner's first rollout, or a change of theirs on top of ours, or what soaked has lost availability:
     theirs, unless one of our containers is to blame. *late_at*: since when it is late (seconds since the epoch), None
-    while it is not. *blamed*: one of our containers is to blame.
+    while it is not. *blamed*: one of our containers is to blame; *theirs*: one of the owner's is.
     *amended*: its owner has changed the template since our step, and that is not over.
     *not_counted*: the failure does not count against maxFailures. *outdated*: it failed at another revision than the
     update's, which says nothing about that one. *group*: the canary group that selects it, if any. *pinned_to*: the
@@ -97,6 +97,7 @@ class Target:
     late_at: float | None = None
     blamed: bool = False
     amended: bool = False
+    theirs: bool = False
     under_way: bool = False
     not_counted: bool = False
     outdated: bool = False
@@ -151,9 +152,11 @@ class Target:
     def is_its_owners(self) -> bool:
         """Whether a failure is its owner's, since no container of ours is to blame.
 
-        It was unhealthy before us, or its owner has changed it while ours was being rolled out.
+        It was unhealthy before us, or its owner has changed it while ours was being rolled out. In the latter case one
+        of the owner's containers is to blame: what nobody is to blame for (a Pod that no node can run) may be ours, and
+        to leave that there would let a bad revision go on to the next one.
         """
-        return (self.note.unhealthy_before or self.amended) and not self.blamed
+        return (self.note.unhealthy_before and not self.blamed) or (self.amended and self.theirs)
 
     @property
     def counts(self) -> bool:

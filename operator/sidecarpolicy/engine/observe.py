@@ -275,6 +275,7 @@ def _explained(found: Target, cached: CachedPolicy, workload: Workload, context:
             not_counted=not_counted,
             failing=failing,
             blamed=failing and diagnosis.ours,
+            theirs=failing and bool(diagnosis.container) and not diagnosis.ours,
             state=State.FAILED if failing and found.skip is None else found.state,
         )
     found = _still_to_roll_back(found, cached, workload, context)
