@@ -171,7 +171,7 @@ def test_a_label_that_its_owner_declares_too_selects() -> None:
     body = a_deployment()
     cluster.put(DEPLOYMENTS, body)
     body = cluster.as_cached(cluster.admit(body))
-    fields = {"f:spec": {"f:template": {"f:metadata": {"f:labels": {"f:mesh": {}}}}}}
+    fields: Json = {"f:spec": {"f:template": {"f:metadata": {"f:labels": {"f:mesh": {}}}}}}
     for operation, mesh in (("Update", None), ("Apply", "on")):
         entry = {"manager": "flux", "operation": operation, "fieldsV1": fields}
         owned = {**body, "metadata": body["metadata"] | {"managedFields": [entry]}}
