@@ -47,6 +47,29 @@ def applied(fleet: Fleet, env: list[Manifest]) -> None:
     fleet.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", input=json.dumps(with_it))
 
 
+def forced(fleet: Fleet, deployment: Manifest) -> None:
+    """A server-side apply with force by another manager, as Flux and Argo CD do it."""
+    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=robot", "--filename=-")
+    fleet.kubectl(*apply, input=json.dumps(deployment))
+
+
+def with_init_containers(deployment: Manifest, *containers: Manifest) -> Manifest:
+    """The Deployment with these in its Pod's spec."""
+    pod = deployment["spec"]["template"]["spec"] | {"initContainers": list(containers)}
+    return a_deployment("cart", deployment["metadata"]["namespace"], pod=pod)
+
+
+def a_container_taken_over(fleet: Fleet) -> tuple[Manifest, Manifest]:
+    """Have an owner apply a container of our sidecar's name; return what they applied before, and its template."""
+    plain = a_deployment("cart", fleet.namespace)
+    forced(fleet, plain)
+    template = fleet.templates()["cart"]
+    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK))
+    fleet.wait("RolloutComplete")
+    forced(fleet, with_init_containers(plain, {"name": "proxy", "image": "example.test/mine:7"}))
+    return plain, template
+
+
 def warned(fleet: Fleet, reason: str) -> str:
     """The message of that warning, or nothing."""
     found = items(fleet.status(), "warnings")
@@ -91,12 +114,11 @@ def test_a_claim_that_an_owner_gives_up_is_theirs_no_more(fleet: Fleet) -> None:
     live = a_shop(fleet)
     whole = {**live, "metadata": {"name": "cart", "namespace": fleet.namespace}}
     del whole["status"]
-    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=robot", "--filename=-")
-    fleet.kubectl(*apply, input=json.dumps(whole))
+    forced(fleet, whole)
     (skipped,) = fleet.wait("AllSkipped")["skipped"]
     assert "'robot' declares it too" in skipped["message"]
     del whole["spec"]["template"]["spec"]["initContainers"]
-    fleet.kubectl(*apply, input=json.dumps(whole))
+    forced(fleet, whole)
     fleet.wait("RolloutComplete")
     assert init_names(fleet.deployment()) == ["proxy"]
 
@@ -104,46 +126,27 @@ def test_a_claim_that_an_owner_gives_up_is_theirs_no_more(fleet: Fleet) -> None:
 @pytest.mark.parametrize("how", ["the policy is deleted", "the owner opts out"])
 def test_a_container_that_an_owner_took_over_can_be_taken_out_after_the_removal(fleet: Fleet, how: str) -> None:
     """By server-side apply with force, as Flux and Argo CD do it: nothing of ours may hold a part of it."""
-    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=robot", "--filename=-")
-    plain = a_deployment("cart", fleet.namespace)
-    fleet.kubectl(*apply, input=json.dumps(plain))
-    template = fleet.templates()["cart"]
-    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK))
-    fleet.wait("RolloutComplete")
-    own = {"name": "proxy", "image": "example.test/mine:7"}
-    pod = plain["spec"]["template"]["spec"]
-    fleet.kubectl(*apply, input=json.dumps(a_deployment("cart", fleet.namespace, pod=pod | {"initContainers": [own]})))
+    plain, template = a_container_taken_over(fleet)
     fleet.wait("AllSkipped")
     if how == "the policy is deleted":
         fleet.delete_policy()
     else:
         fleet.kubectl("label", "deployment", "cart", f"{names.INJECT}=false")
     poll(lambda: all(names.FIELD_MANAGER not in each for each in traces([fleet.deployment()])))
-    fleet.kubectl(*apply, input=json.dumps(plain))
+    forced(fleet, plain)
     assert fleet.templates()["cart"] == template
 
 
 def test_a_container_that_an_owner_took_over_can_be_taken_out_as_the_conflict_asks(fleet: Fleet) -> None:
-    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=robot", "--filename=-")
-    plain = a_deployment("cart", fleet.namespace)
-    fleet.kubectl(*apply, input=json.dumps(plain))
-    template = fleet.templates()["cart"]
-    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK))
-    fleet.wait("RolloutComplete")
-    own = {"name": "proxy", "image": "example.test/mine:7"}
-    pod = plain["spec"]["template"]["spec"]
-    fleet.kubectl(*apply, input=json.dumps(a_deployment("cart", fleet.namespace, pod=pod | {"initContainers": [own]})))
+    plain, template = a_container_taken_over(fleet)
     (skipped,) = fleet.wait("AllSkipped")["skipped"]
     assert skipped["reason"] == "NameConflict"
     poll(lambda: "f:initContainers" not in json.dumps(ours_in(fleet.deployment())))
-    renamed = [{"name": "mine", "image": "example.test/mine:7"}]
-    fleet.kubectl(
-        *apply, input=json.dumps(a_deployment("cart", fleet.namespace, pod=pod | {"initContainers": renamed}))
-    )
+    forced(fleet, with_init_containers(plain, {"name": "mine", "image": "example.test/mine:7"}))
     fleet.wait("RolloutComplete")
     assert sorted(init_names(fleet.deployment())) == ["mine", "proxy"]
     assert image_of(fleet.deployment(), "proxy") == "example.test/proxy:1"
-    fleet.kubectl(*apply, input=json.dumps(plain))
+    forced(fleet, plain)
     fleet.delete_policy()
     assert fleet.templates()["cart"] == template
 

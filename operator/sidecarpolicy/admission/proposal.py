@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sidecarpolicy.core.adjusting import adjusted
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.injection import canonical_item
 from sidecarpolicy.core.injection import eject as ejected
+from sidecarpolicy.core.injection import recorded_item
 from sidecarpolicy.core.kinds import deployment
 from sidecarpolicy.core.likeness import is_as_it_should_be
 from sidecarpolicy.core.record import Entry, ItemKey, Record, text_of
@@ -119,8 +118,7 @@ def _is_ours(
     stored: dict[ItemKey, Json],
     context: Context,
 ) -> bool:
-    revision = context.revision(policy, entry.revision)
-    canonical = canonical_item(adjusted(revision, entry.adjustment), item) if revision is not None else None
+    canonical = recorded_item(context.revision(policy, entry.revision), entry, item)
     as_injected = canonical is not None and is_as_it_should_be(live[item], canonical)
     return as_injected or live[item] == stored.get(item)
 

@@ -85,10 +85,10 @@ def review(proposal: Proposal, context: Context, room: Room) -> Reviewed:
     if proposal.created:
         steps = _steps_of_new(subject, judgement, proposal, context, room)
     else:
-        leaving = _leaving(subject, judgement, context) if changes and takes_down else {}
+        joins_all = changes and takes_down
+        leaving = _leaving(subject, judgement, context) if joins_all else {}
         if leaving:
             judgement = _without_leaving(leaving, subject, judgement, context)
-        joins_all = changes and takes_down
         changed = _steps_of_changed(subject, judgement, proposal, context, joins=changes, joins_all=joins_all)
         steps = {**leaving, **changed}
     composed = composed_on(subject, judgement, desired_on(judgement, steps, context), steps, context)

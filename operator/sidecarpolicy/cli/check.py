@@ -23,7 +23,7 @@ from sidecarpolicy.cli.standing import WITHOUT_OPERATOR, Standing, awaited_by, s
 from sidecarpolicy.cli.text import age, plural, show
 from sidecarpolicy.core.identity import PolicyId, namespaces_in_words
 from sidecarpolicy.core.nodes import NATIVE, SETTLED, UNREADABLE, kubelet_version, version_of
-from sidecarpolicy.core.report import other_finalizers
+from sidecarpolicy.core.report import held_by, other_finalizers
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, NODES, POLICIES, SECRETS
@@ -522,8 +522,7 @@ def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
         return Finding(
             section=section,
             result=Result.WARNING,
-            message=f"{name} is being deleted; its sidecars are gone, and it is held by the finalizer "
-            f"{' and '.join(others)}",
+            message=f"{name} is being deleted; {held_by(others)}",
             hint="whoever has set that finalizer takes it off",
         )
     message = f"{name} is being deleted; its sidecars are being taken out"

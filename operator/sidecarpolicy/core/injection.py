@@ -264,8 +264,7 @@ class _Work:
         assigned = next((each for each in self.assigned if (each.policy, each.name, each.adjustment) == wanted), None)
         if assigned is not None:
             return canonical_item(assigned, item)
-        stored = self.known(policy, entry.revision)
-        return canonical_item(adjusted(stored, entry.adjustment), item) if stored is not None else None
+        return recorded_item(self.known(policy, entry.revision), entry, item)
 
     def _old(self, item: ItemKey) -> Json | None:
         candidates = (
@@ -512,6 +511,11 @@ def _refer_ahead(ours: Sequence[Json], live: Sequence[Json], own: Sequence[Json]
 
 def _items_of(entries: Iterable[Entry]) -> frozenset[ItemKey]:
     return frozenset(item for entry in entries for item in entry.items)
+
+
+def recorded_item(stored: Revision | None, entry: Entry, item: ItemKey) -> Json | None:
+    """The canonical form that *stored*, the revision of *entry*, gives *item* there, or None where it is not known."""
+    return canonical_item(adjusted(stored, entry.adjustment), item) if stored is not None else None
 
 
 def canonical_item(revision: Revision, item: ItemKey) -> Json | None:

@@ -95,6 +95,11 @@ class RolloutState:
     removal_proven: bool = False
     config_since: float = 0.0
 
+    @property
+    def still(self) -> bool:
+        """Whether existing workloads stay as they are."""
+        return self.rollout.paused or self.frozen or self.halted
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -233,7 +238,7 @@ def step_of_new(
     if state.current is not None:
         return Step(workload=workload, revision=state.current, joins=True, why="new workload")
     rollout = state.rollout
-    waits = rollout.paused or state.frozen or state.halted or rollout.strategy is Strategy.ON_NEXT_CHANGE
+    waits = state.still or rollout.strategy is Strategy.ON_NEXT_CHANGE
     if waits or rollout.canary or not has_room():
         return None
     # Never to have been available is to be unhealthy, be it because it is new.
@@ -249,7 +254,7 @@ def step_with_owner(
     *entry*: what its record has of the policy; *changed*: its configuration is another by now. That rollout is the
     owner's own: it takes no slot, and its failure is not the policy's unless one of our containers is to blame.
     """
-    if state.stopped or state.deleting or state.update is None or state.rollout.paused or state.frozen or state.halted:
+    if state.stopped or state.deleting or state.update is None or state.still:
         return None
     if entry is not None and entry.note.failed.partition("+")[0] == state.attempt:
         return None
@@ -268,8 +273,7 @@ def removal_with_owner(state: RolloutState, workload: WorkloadId, *, deselected_
     It waits for what any removal waits for, the budget apart: that rollout is the owner's own. That others make no
     progress without the policy's sidecars shows in no object; the owner's Pods are replaced in any case.
     """
-    still = state.rollout.paused or state.frozen or state.halted
-    if state.stopped or state.orphaning or (still and not state.deleting):
+    if state.stopped or state.orphaning or (state.still and not state.deleting):
         return None
     if state.rollout.removal is Removal.MANUAL and not deselected_by_owner and not _may_remove(state):
         return None
@@ -320,7 +324,7 @@ class _Limits:
         self.removals = self.full if go_on else 1
         exceeded = fleet.counted > rollout.max_failures
         self.halts = exceeded and not (state.halted or state.deleting or state.stopped)
-        self.still = rollout.paused or state.frozen or state.halted or self.halts
+        self.still = state.still or self.halts
         self._stage: tuple[Stage | None] | None = None
 
     @property

@@ -54,6 +54,11 @@ def other_finalizers(finalizers: Collection[str]) -> tuple[str, ...]:
     return () if names.FINALIZER in finalizers else tuple(sorted(finalizers))
 
 
+def held_by(finalizers: Sequence[str]) -> str:
+    """Say of a deleted policy what those of others do to it."""
+    return f"its sidecars are gone, and it is held by the finalizer {' and '.join(finalizers)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything a status is made of.

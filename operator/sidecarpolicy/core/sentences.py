@@ -15,7 +15,7 @@ from sidecarpolicy.core import counting
 from sidecarpolicy.core.approvals import STUCK
 from sidecarpolicy.core.configs import ConfigObject, plain
 from sidecarpolicy.core.progress import State, Target
-from sidecarpolicy.core.report import Report
+from sidecarpolicy.core.report import Report, held_by
 from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.times import timestamp
@@ -336,7 +336,7 @@ def _carried(report: Report) -> str:
         verb = _verb(report.removing, "rolls", "roll")
         return f"its sidecars are gone, and {_workloads(report.removing)} still {verb} out"
     if not report.carrying and report.other_finalizers:
-        return f"its sidecars are gone, and it is held by the finalizer {' and '.join(report.other_finalizers)}"
+        return held_by(report.other_finalizers)
     return f"{_workloads(report.carrying)} still {_verb(report.carrying, 'carries', 'carry')} its sidecars"
 
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
-from sidecarpolicy.core.adjusting import adjusted, ignored_overrides
+from sidecarpolicy.core.adjusting import ignored_overrides
 from sidecarpolicy.core.arithmetic.injectors import calling
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.drift import drifted
 from sidecarpolicy.core.field_conflicts import Decision, Wait
 from sidecarpolicy.core.identity import PolicyId
-from sidecarpolicy.core.injection import Composition, canonical_item
+from sidecarpolicy.core.injection import Composition, recorded_item
 from sidecarpolicy.core.likeness import is_as_it_should_be
 from sidecarpolicy.core.nodes import Eligible
 from sidecarpolicy.core.opt_out import without_effect
@@ -116,7 +116,7 @@ def taken_over(workload: Workload, judgement: Judgement, context: Context) -> fr
             continue
         live = dict(template_items(workload.content.template))
         for item in shared_items & live.keys():
-            canonical = canonical_item(adjusted(revision, entry.adjustment), item)
+            canonical = recorded_item(revision, entry, item)
             if canonical is None or not is_as_it_should_be(live[item], canonical):
                 found.add(item)
     return frozenset(found)
