@@ -182,7 +182,7 @@ def test_content_that_breaks_the_first_halts_goes_back_and_begins_again_when_it_
         (failure,) = readable.wait("RolledBack", timeout=90)["failures"]
         poll(lambda: readable.templates() == before)
         message = readable.condition("Ready")["message"]
-        assert f"edit the policy or ConfigMap otel-config in namespace {readable.namespace}" in message
+        assert f"edit what the policy injects or ConfigMap otel-config in namespace {readable.namespace}" in message
         operator.restart()
         assert readable.wait("RolledBack")["failures"][0]["name"] == failure["name"]
         assert readable.templates() == before

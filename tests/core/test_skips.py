@@ -386,6 +386,16 @@ def test_an_item_that_somebody_else_declares_is_contested() -> None:
     assert found is not None
     assert (found.reason, found.removes) == (SkipReason.NAME_CONFLICT, False)
     assert "'kubectl apply' declares it too" in found.message
+    assert found.message.endswith("merged, and the container runs as a sidecar (restartPolicy: Always)")
+
+
+def test_a_contested_container_that_its_owner_has_made_plain_is_not_said_to_run_as_a_sidecar() -> None:
+    carried = carrying(a_subject(), REVISION)
+    spec = {**carried.spec, "initContainers": [{"name": "proxy", "image": "my-migrate:7"}]}
+    subject = replace(carried, template={**carried.template, "spec": spec}, owners={PROXY: CLIENT_SIDE_APPLY})
+    found = verdict(subject)
+    assert found is not None
+    assert "restartPolicy" not in found.message
 
 
 def test_an_item_of_a_policy_that_does_not_exist_any_more_is_in_the_way() -> None:

@@ -147,7 +147,7 @@ def test_content_that_breaks_the_first_goes_back_and_restarts_no_other_until_it_
     assert restarted(world) == 0, "back to the template it had"
     settled = world.settled()
     assert settled.startswith("RolledBack")
-    assert "edit the policy or ConfigMap otel in namespace shop" in settled
+    assert "edit what the policy injects or ConfigMap otel in namespace shop" in settled
     assert len([number for number in versions(world).values() if number > 1]) == 1
     start_again(world)
     run_counting(world, 40)

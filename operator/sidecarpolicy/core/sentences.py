@@ -118,7 +118,7 @@ def _budget_exceeded(report: Report) -> Readiness | None:
     were_rolled_back = bool(failed) and all(each.rolled_back for each in failed)  # before their author edited onFailure
     back = report.state.rollout.on_failure is OnFailure.ROLLBACK or were_rolled_back
     outcome = (_unrecoverable(report) or "rolled back") if back else "left for inspection"
-    edits = "edit the policy"
+    edits = "edit what the policy injects"
     if report.halt is not None and (halted := halted_by(report.halt)):
         namespace, config = halted[0]
         edits += f" or {config} in namespace {namespace}{_and_more(halted)}"

@@ -284,7 +284,7 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
         if item in subject.owners and not item.yields:
             yield refuse(
                 f"{item} is ours and {subject.owners[item]!r} declares it too; take it out of what is applied there (a "
-                "copy of the live Deployment has it), or rename one of the two"
+                f"copy of the live Deployment has it), or rename one of the two{_merged(subject, item)}"
             )
     regular = {each["name"]: each for each in items(subject.spec, "containers")}
     for sidecar in revision.sidecars:
@@ -318,6 +318,16 @@ def _name_conflicts(subject: Subject, revision: Revision) -> Iterator[Skip]:
                 f"{item} was put there by {missing.label}, which {without_a_say(missing, subject.workload.id)}; "
                 "eject it first"
             )
+
+
+def _merged(subject: Subject, item: ItemKey) -> str:
+    """What becomes of a container that an owner and a policy declare, as the end of a sentence.
+
+    Apply merges by name, so fields that only the policy gives stay: an owner's plain init container never ends.
+    """
+    containers = items(subject.spec, INIT_CONTAINERS) if item.list == INIT_CONTAINERS else ()
+    native = any(each["name"] == item.name and each.get("restartPolicy") == "Always" for each in containers)
+    return "; until then the two are merged, and the container runs as a sidecar (restartPolicy: Always)" if native else ""
 
 
 def _differs(own: Json, ours: Json, *, regular: bool) -> str:
