@@ -50,6 +50,7 @@ from tests.webhook import (
 
 WEBHOOK_USER = f"system:serviceaccount:{SYSTEM}:sidecarpolicy-webhook"
 QUICK = {"minReadySeconds": 0}
+VARIABLE = {"name": "HTTP_PROXY", "value": "http://localhost:15001"}
 MIGRATE = {"name": "migrate", "image": "example.test/migrate:1"}
 APP = {"name": "app", "image": "example.test/app:1"}
 
@@ -142,6 +143,32 @@ def settled(fleet: Fleet, name: str = "cart") -> Manifest:
     fleet.wait_for(is_complete, name, timeout=60)
     fleet.wait("RolloutComplete")
     return fleet.deployment(name)
+
+
+def test_a_variable_that_its_owner_takes_over_and_gives_up_is_the_policys_again(fleet: Fleet) -> None:
+    """By server-side apply, of a Deployment that the operator has written: nothing of ours may hold a part of it."""
+
+    def applied(*env: Manifest) -> None:
+        manifest = a_deployment("cart", fleet.namespace, pod={"containers": [APP | {"env": list(env)}]})
+        fleet.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", input=json.dumps(manifest))
+
+    def value() -> str:
+        (app,) = fleet.deployment()["spec"]["template"]["spec"]["containers"]
+        return next((each.get("value", "") for each in app.get("env", [])), "absent")
+
+    def owns_a_part() -> bool:
+        managed = fleet.deployment()["metadata"]["managedFields"]
+        return any("f:env" in json.dumps(each) for each in managed if each["manager"] == names.FIELD_MANAGER)
+
+    applied()
+    fleet.apply(a_policy("web", fleet.namespace, rollout=QUICK, application={"env": [VARIABLE]}))
+    poll(value, until=lambda found: found == VARIABLE["value"])
+    settled(fleet)
+    applied(VARIABLE | {"value": "mine"})
+    poll(owns_a_part, until=lambda found: not found)
+    assert value() == "mine"
+    applied()
+    poll(value, until=lambda found: found == VARIABLE["value"])
 
 
 # Created

@@ -430,13 +430,13 @@ def test_the_sentence_of_a_halt_says_who_since_when_and_what_to_do() -> None:
 def test_the_sentence_of_too_many_failures_says_who_why_and_what_to_do() -> None:
     back = status_of(a_report(of(F, P), attempt="web-b#1"), {}, NOW)
     assert ready_of(back)["message"] == (
-        "edit what the policy injects, or set the annotation sidecars.dev/resume: web-b#1 to try again; 0 of 2 workloads run web-b; "
-        "1 waiting, 1 failed; shop/cart-01 failed: stuck; rolled back (maxFailures: 0)"
+        "edit what the policy injects, or set the annotation sidecars.dev/resume: web-b#1 to try again; 0 of 2 "
+        "workloads run web-b; 1 waiting, 1 failed; shop/cart-01 failed: stuck; rolled back (maxFailures: 0)"
     )
     left = status_of(a_report(of(F, F, F), attempt="web-b#2", rollout=replace(LEFT, max_failures=2)), {}, NOW)
     assert ready_of(left)["message"] == (
-        "edit what the policy injects, or set the annotation sidecars.dev/resume: web-b#2 to try again; 0 of 3 workloads run web-b; "
-        "3 failed; shop/cart-01 (and 2 more) failed: stuck; left for inspection (maxFailures: 2)"
+        "edit what the policy injects, or set the annotation sidecars.dev/resume: web-b#2 to try again; 0 of 3 "
+        "workloads run web-b; 3 failed; shop/cart-01 (and 2 more) failed: stuck; left for inspection (maxFailures: 2)"
     )
 
 
@@ -657,7 +657,10 @@ LOUD = "panic: \x1b[31mout of memory\x1b[0m\n\n\tgoroutine 1 [running]:\r\n" + "
 @pytest.mark.parametrize(
     ("changes", "begins"),
     [
-        ({"attempt": "web-b#1"}, "edit what the policy injects, or set the annotation sidecars.dev/resume: web-b#1 to try again; "),
+        (
+            {"attempt": "web-b#1"},
+            "edit what the policy injects, or set the annotation sidecars.dev/resume: web-b#1 to try again; ",
+        ),
         ({"rollout": LEFT}, "all rollout slots are taken by failed workloads: fix them or edit the policy; "),
         (
             {"rollout": Rollout(removal=Removal.MANUAL), "deleting": True, "generation": 7, "removing": LEAVING},

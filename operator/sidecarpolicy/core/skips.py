@@ -327,7 +327,9 @@ def _merged(subject: Subject, item: ItemKey) -> str:
     """
     containers = items(subject.spec, INIT_CONTAINERS) if item.list == INIT_CONTAINERS else ()
     native = any(each["name"] == item.name and each.get("restartPolicy") == "Always" for each in containers)
-    return "; until then the two are merged, and the container runs as a sidecar (restartPolicy: Always)" if native else ""
+    return (
+        "; until then the two are merged, and the container runs as a sidecar (restartPolicy: Always)" if native else ""
+    )
 
 
 def _differs(own: Json, ours: Json, *, regular: bool) -> str:

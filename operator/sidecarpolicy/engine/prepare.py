@@ -103,9 +103,13 @@ def taken_over(workload: Workload, judgement: Judgement, context: Context) -> fr
     """Items that their owner declares otherwise than a policy has them, and of which we still own a part.
 
     While we do, the owner cannot take them out again, as the conflict asks of them. What they declare just as it is
-    stays ours as well: they may give that up at any time, and no Pod restarts.
+    stays ours as well: they may give that up at any time, and no Pod restarts. What the record does not have any more,
+    because admission or a person left it to them, is theirs alone.
     """
-    claims, found = workload.content.claims, set[ItemKey]()
+    claims = workload.content.claims
+    if not judgement.record:
+        return frozenset()
+    found = set((claims.owners.keys() & claims.ours) - judgement.record.items)
     for policy, entry in judgement.record.entries.items():
         skip = judgement.verdicts.get(policy)
         if skip is None or skip.reason is not SkipReason.NAME_CONFLICT:
