@@ -245,6 +245,19 @@ async def test_a_term_is_over_where_another_has_led_meanwhile(api: HttpApi, leas
     await first.die()
 
 
+async def test_a_term_is_over_where_the_lease_is_as_it_was_some_renewals_ago(api: HttpApi, lease: str) -> None:
+    """As after etcd was restored from a backup: what was read since is not so any more."""
+    a = Candidate(api, lease, "a")
+    await until(lambda: a.leading, 5)
+    before = await spec_of(api, lease)
+    await asyncio.sleep(3 * RETRY)
+    assert a.election.term == 1
+    await api.merge_patch(LEASES, "default", lease, {"spec": before})
+    await until(lambda: a.election.term == 2 and a.leading, 5)
+    assert a.calls == ["gained", "lost", "gained"]
+    await a.die()
+
+
 async def test_a_deleted_lease_is_competed_for_anew(api: HttpApi, lease: str) -> None:
     only = Candidate(api, lease, "only")
     await until(lambda: only.leading, 2)

@@ -126,12 +126,11 @@ class Witness:
         answer = api.get(**there)
         api.raise_for_status(answer)
         state = answer.json()
-        names = {each["metadata"]["name"] for each in state["items"]}
-        for each in state["items"]:
-            take("MODIFIED", each)
         if kind is pykube.Deployment:
-            for gone in self._deployments.keys() - names:
-                take("DELETED", {"metadata": {"name": gone}})
+            self._take_all(state["items"])
+        else:
+            for each in state["items"]:
+                take("MODIFIED", each)
         listed.set()
         version = state["metadata"]["resourceVersion"]
         while not self._over.is_set():
@@ -152,7 +151,20 @@ class Witness:
                 if "timed out" not in str(error):
                     raise
 
+    def _take_all(self, things: list[Manifest]) -> None:
+        """Take a LIST in as one moment: etcd may have been restored meanwhile."""
+        for gone in self._deployments.keys() - {each["metadata"]["name"] for each in things}:
+            self._put("DELETED", {"metadata": {"name": gone}})
+        for each in things:
+            self._put("MODIFIED", each)
+        self._note()
+
     def _take_deployment(self, what: str, thing: Manifest) -> None:
+        if self._put(what, thing):
+            self._note()
+
+    def _put(self, what: str, thing: Manifest) -> bool:
+        """Return whether that is new."""
         name = thing["metadata"]["name"]
         before = self._deployments.get(name)
         if what == "DELETED":
@@ -165,8 +177,7 @@ class Witness:
             if complete:
                 self._in_flight.discard(name)
             self._deployments[name] = revision, complete
-        if self._deployments.get(name) != before:
-            self._note()
+        return self._deployments.get(name) != before
 
     def _note(self) -> None:
         seen = self.seen

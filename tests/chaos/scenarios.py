@@ -6,13 +6,16 @@ returns when the last harm is done. What must be so then is in verdict.py.
 
 from __future__ import annotations
 
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pykube
@@ -129,6 +132,32 @@ def etcd_stopped(stage: Stage) -> None:
         stage.cluster.resume("etcd")
     await_quiet(stage.api)
     stage.told["seconds without etcd"] = seconds
+
+
+def etcd_restored(stage: Stage) -> None:
+    """Restore a copy of etcd that is a rollout and a half old; then the author's edit comes once more."""
+    source = stage.cluster.etcd_data
+    assert source is not None
+    times = stage.measure(3, short=1)
+    for _ in range(times):
+        stage.edit()
+        await_some(stage)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "etcd"
+            stage.cluster.pause("etcd")
+            try:
+                shutil.copytree(source, copy)
+            finally:
+                stage.cluster.resume("etcd")
+            await_quiet(stage.api)
+            stage.await_ready()
+            stage.edit()
+            await_some(stage)
+            stage.cluster.restore(copy)
+        await_quiet(stage.api)
+        stage.undone += 1
+        stage.edit()
+    stage.told["restorations"] = times
 
 
 # --- the way to it ---------------------------------------------------------------------------------
@@ -335,6 +364,7 @@ SCENARIOS = {
         Scenario(name="frozen", title="leader frozen for longer than its Lease, then continued", harm=leader_frozen),
         Scenario(name="apiserver", title="API server restarted, once killed", harm=apiserver_restarted),
         Scenario(name="etcd", title="etcd stopped for 20 s", harm=etcd_stopped),
+        Scenario(name="restored", title="etcd restored from a copy a rollout and a half old", harm=etcd_restored),
         Scenario(name="cut", title="all connections reset, every second or so", harm=cut),
         Scenario(name="silent", title="the leader's connections silent, then all arrives late", harm=silent),
         Scenario(name="delayed", title="every byte 0.3 s late", harm=_with_faults(delay=0.3)),

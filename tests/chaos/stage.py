@@ -61,6 +61,8 @@ class Stage:
         self.rolled_before: dict[str, int] = {}
         self.owners_edits: dict[str, int] = {}
         """How often each owner changed a template since."""
+        self.undone = 0
+        """How many of the edits etcd has forgotten; of as many others it has forgotten that they were carried out."""
         self.told: dict[str, object] = {}
         """What a scenario wants to have on the page."""
         self.rollout: Manifest = {"maxConcurrent": f"{SHARE}%", "minReadySeconds": 0}

@@ -141,10 +141,12 @@ def _rollouts(verdict: Verdict, stage: Stage, audit: Audit) -> None:
     """No Deployment was written, or rolled out, more often than something about it changed."""
     found = stage.fleet.deployments()
     patches = audit.patches_of(stage.namespace)
-    often = {name: count for name, count in patches.items() if count > stage.edits}
-    verdict.hold(f"written more often than the {stage.edits} edits", sorted(often.items()))
+    expected = stage.edits + stage.undone
+    often = {name: count for name, count in patches.items() if count > expected}
+    verdict.hold(f"written more often than the {expected} edits", sorted(often.items()))
     rolled = {name: rollouts_of(each) - stage.rolled_before.get(name, 0) for name, each in found.items()}
-    too_often = {name: count for name, count in rolled.items() if count > stage.edits + stage.owners_edits.get(name, 0)}
+    edits = stage.edits - stage.undone
+    too_often = {name: count for name, count in rolled.items() if count > edits + stage.owners_edits.get(name, 0)}
     verdict.hold("rolled out more often than changed", sorted(too_often.items()))
     codes = Counter(each.code for each in audit.requests() if each.resource == "deployments" and each.verb == "patch")
     verdict.figures["Deployments"] = len(found)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,19 @@ def test_a_component_that_was_killed_comes_back_with_its_data(cluster: localclus
     assert processes.until(lambda: not cluster.components["etcd"], 5)
     cluster.restart("etcd")
     cluster.kubectl("get", "configmap", "kept")
+
+
+def test_a_restored_etcd_has_what_the_copy_had(cluster: localcluster.Cluster, tmp_path: Path) -> None:
+    assert cluster.etcd_data is not None
+    cluster.kubectl("create", "configmap", "in-the-copy")
+    cluster.pause("etcd")
+    shutil.copytree(cluster.etcd_data, tmp_path / "etcd")
+    cluster.resume("etcd")
+    cluster.kubectl("create", "configmap", "later")
+    cluster.restore(tmp_path / "etcd")
+    assert all(cluster.components.values())
+    cluster.kubectl("get", "configmap", "in-the-copy")
+    assert cluster.kubectl("get", "configmap", "later", check=False).returncode
 
 
 def test_a_running_cluster_is_attached_to_and_not_started_twice(cluster: localcluster.Cluster) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -176,6 +177,28 @@ class Cluster:
         self._processes.stop(component, grace=5)
         self._processes.start(self._processes.state.components[component].command)
         readiness.await_component(self._processes, component)
+
+    def restore(self, etcd_data: Path) -> None:
+        """End every component, put *etcd_data* in the place of etcd's data, and start them again.
+
+        As the documentation of Kubernetes has it for a backup. Versions of objects go on from those of the copy.
+
+        :param etcd_data: a copy of ``Cluster.etcd_data``, taken while etcd was paused.
+        :raises UnsupportedError: if there is a real node: its Pods would go on.
+        :raises ComponentError: if one does not come back.
+        """
+        supervisor = self._processes
+        if supervisor.state.node or self.etcd_data is None:
+            raise UnsupportedError(f"{self.name} has a real node, whose Pods know nothing of a restored etcd.")
+        commands = [each.command for each in supervisor.state.components.values()]
+        supervisor.stop(*supervisor.state.components, grace=5)
+        supervisor.state.components.clear()
+        shutil.rmtree(self.etcd_data)
+        shutil.copytree(etcd_data, self.etcd_data)
+        for command in commands:
+            supervisor.start(command)
+            if command.component != "etcd":  # the API server is ready when etcd is
+                readiness.await_component(supervisor, command.component)
 
     def stop(self) -> None:
         """Stop and remove everything that was started for this cluster; twice is as good as once.

@@ -11,7 +11,8 @@ A term ends when the Lease was, or may have been, another's. Where renewals only
 the one that the term began with, nobody else has led: the term was interrupted, and goes on. An API server (or a
 machine) with too much to do answers late again and again; if each time all were read anew, nothing would ever be done.
 After an interruption of more than a *lease_duration* everything is read anew all the same: who was frozen for so long
-cannot tell what has happened meanwhile, etcd may have been restored from a backup.
+cannot tell what has happened meanwhile. So it is where the record is ours and not as this process left it: etcd was
+restored from a backup then, and everything that was read before is of a history that is undone.
 
 A candidate is told when a term of its own is due: the leader has stopped by its own rules, *renew_deadline* after the
 last renewal that was seen. It may get ready for that; it may not write, for the leader may come back in time.
@@ -105,6 +106,7 @@ class Election:
         self._seen: Json = {}  # the record as last seen …
         self._seen_at = 0.0  # … since when …
         self._version = ""  # … and its resourceVersion; empty: look before writing
+        self._renewed: list[str] = []  # the renewTimes that may stand there, of renewals without an answer too
         self._complaint = ""
 
     @property
@@ -244,6 +246,8 @@ class Election:
                 self._lose(f"{self.holder or 'nobody'} holds it")
                 if self.holder and self._clock() < self._seen_at + self._promised:
                     return
+            elif self._in_term and self._seen.get("renewTime") not in self._renewed:
+                self._lose("it is not as it was left, as when etcd is restored")
         await self._take(self._seen)
 
     @property
@@ -254,6 +258,7 @@ class Election:
     async def _take(self, before: Json | None) -> None:
         """Write ourselves into the record that was *before*, or into a new one if there was none."""
         sent, now = self._clock(), _now()
+        self._renewed.append(now)
         record: dict[str, Any] = {
             "holderIdentity": self.identity,
             "leaseDurationSeconds": self._lease_duration,
@@ -288,6 +293,8 @@ class Election:
         self._version = lease["metadata"]["resourceVersion"]
         if record != self._seen:
             self._seen, self._seen_at = record, self._clock()
+        if (renewed := record.get("renewTime")) in self._renewed:
+            del self._renewed[: self._renewed.index(renewed)]  # those before it will not stand there again
 
     def _hold_until(self, until: float) -> None:
         acquired = self._seen.get("acquireTime"), self._seen.get("leaseTransitions")
