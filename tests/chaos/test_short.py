@@ -9,12 +9,10 @@ from tests.chaos.running import run
 from tests.chaos.scenarios import SCENARIOS
 
 MANY = 20
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("frozen", "lost-answers", "restored")]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["killed", pytest.param("frozen", marks=pytest.mark.long), pytest.param("lost-answers", marks=pytest.mark.long)],
-)
+@pytest.mark.parametrize("name", ["killed", *LONG])
 def test_whatever_goes_wrong_the_end_is_right(name: str, cluster: localcluster.Cluster) -> None:
     outcome = run(SCENARIOS[name], cluster, count=MANY, seed=1, short=True)
     assert outcome.done, "nothing went wrong"
