@@ -18,7 +18,7 @@ from sidecarpolicy.engine.resources import (
 from sidecarpolicy.kube.lease import LEASES
 from tests.simulation.controllers import TICK, borne_by
 from tests.simulation.deeds import Acts, Deed
-from tests.simulation.faults import Fault, some, while_
+from tests.simulation.faults import Fault, Request, some, while_
 from tests.simulation.operator import NAMESPACE, Replica
 
 if TYPE_CHECKING:
@@ -236,9 +236,16 @@ def _crd_goes(play: Play, deed: Deed) -> None:
     play.later(deed.ends, lambda: server.install(kind))
 
 
+def _away(_: Request) -> Fault:
+    return Fault.ERROR_BEFORE
+
+
 @trouble("etcd is restored from a backup", weight=2)
 def _restore(play: Play, deed: Deed) -> None:
-    """What happens for as long as it lasts is undone; then everybody applies again what they want."""
+    """What happens for as long as it lasts is undone; then everybody applies again what they want.
+
+    In every other one the API server is away before that, for longer than a leader may go without renewing its Lease.
+    """
     world, torn = play.world, play.torn
     backup, deployments = world.server.snapshot(), list(world.deployments)
     flights, progress = dict(play.cluster.invariants.flights), world.controllers.progress()
@@ -249,6 +256,10 @@ def _restore(play: Play, deed: Deed) -> None:
             return  # what should be there again is a question of its own
         play.torn += 1  # nor can an older one be restored after it
         play.restored += 1
+        if deed.number % 2:
+            world.say("the API server is away")
+            play.cluster.faults.rules.insert(0, _away)
+            play.cluster.loop.run_to(play.cluster.loop.now + 12)
         world.say("etcd is restored")
         world.server.restore(backup)
         play.cluster.invariants.restored(flights)
@@ -256,6 +267,8 @@ def _restore(play: Play, deed: Deed) -> None:
         for each in deployments:
             world.controllers.behaviours[each.place] = each.behaviour
         world.controllers.restored(progress)
+        if deed.number % 2:
+            play.cluster.faults.rules.remove(_away)
         play.cluster.loop.run_to(play.cluster.loop.now + 0.5)
         world.server.restored()
         play.cluster.sighted_since = play.cluster.loop.now
