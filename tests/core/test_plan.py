@@ -264,6 +264,17 @@ def test_the_next_is_of_the_namespace_with_the_fewest_in_flight() -> None:
     assert next(steps(state, fleet, {first.workload: first})).workload.namespace != first.workload.namespace
 
 
+@pytest.mark.parametrize("revision", ["", BEFORE], ids=["a repair", "a rollback"])
+def test_a_write_that_is_on_its_way_frees_no_place_for_another_first_one(revision: str) -> None:
+    """Whether it takes effect nobody knows yet; what somebody has taken away is put back, and the first stays first."""
+    first = a_target(1, State.PROGRESSING, revision=UPDATE, holds_slot=True)
+    soaking = a_target(2, State.PROGRESSING, holds_slot=True)
+    fleet, state = a_fleet(UPDATE, [first, soaking]), a_state(tried=False)
+    assert names(steps(state, fleet, {})) == []
+    sent = Step(workload=first.workload, revision=revision, takes_slot=True, why="")
+    assert names(steps(state, fleet, {first.workload: sent})) == []
+
+
 def test_a_removal_goes_one_first() -> None:
     gone = [a_target(number) for number in range(6)]
     state = a_state()

@@ -343,3 +343,19 @@ def test_what_an_owner_stripped_of_sidecars_and_record_is_brought_back_within_th
     world.run()
     assert everywhere(world, "web-b")
     assert world.most_in_flight == 1
+
+
+def test_what_an_owner_takes_off_the_first_one_is_put_back_and_none_goes_beside_it() -> None:
+    """While the repair was on its way, one that held a slot at an older revision went to the newest as well."""
+    slow = [established(f"app-{number}", ticks=6) for number in (1, 2, 3)]
+    world = a_world(slow, QUICK)
+    while len(world.in_flight) < 2:
+        world.tick()
+    world.edit("web-b")
+    world.tick()
+    (first,) = (each for each in slow if each.revision == "web-b")
+    first.edit(without_inits)
+    world.tick()
+    assert [each.name for each in slow if each.revision == "web-b"] == [first.name]
+    world.run()
+    assert everywhere(world, "web-b")

@@ -355,7 +355,10 @@ class _Limits:
 
 
 class _Ahead:
-    """Steps that are being written, and what they add to what the fleet knows."""
+    """Steps that are being written, and what they add to what the fleet knows.
+
+    They take nothing away: until a write is answered nobody knows whether it takes effect.
+    """
 
     def __init__(self, fleet: Fleet, writing: Iterable[Step]) -> None:
         self.fleet = fleet
@@ -384,8 +387,6 @@ class _Ahead:
             self.load[workload.namespace] = self.load.get(workload.namespace, 0) + 1
         if ahead:
             self.at_update += not (holds and there)
-        elif wanted and holds and each is not None and each.revision == self.fleet.update:
-            self.at_update -= 1
         elif not wanted and step.revision is None:
             self.removals += not (holds and there)
 
