@@ -468,6 +468,34 @@ def test_what_joined_takes_no_slot_proves_nothing_and_is_left_to_its_own_first_r
     assert (first.state, first.holds_slot, first.busy) == (State.PROGRESSING, False, True)
 
 
+@pytest.mark.parametrize(
+    ("what", "history"),
+    [
+        ("a new Deployment is scaled", [(1, "web-b", 2)]),
+        ("a new Deployment is changed", [(1, "web-b", 0), (2, "web-b", 2)]),
+        ("what came with its owner's change is changed again", [(1, "web-a", 0), (2, "web-b", 0), (3, "web-b", 2)]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+@pytest.mark.parametrize("observed", [2, 3])
+def test_what_joined_and_has_never_come_up_is_not_updated_by_its_owners_next_change(
+    what: str, history: list[tuple[int, str, int]], observed: int
+) -> None:
+    records = {"web-a": A, "web-b": a_record("web-b", joined=True)}
+    rolling = a_workload(
+        record=records["web-b"],
+        generation=3,
+        observed=observed,
+        status=(2, 2, 0),
+        conditions=conditions("ReplicaSetUpdated", available="False", updated=900),
+    )
+    replica_sets = [a_replica_set(number, records[borne], replicas, created=0) for number, borne, replicas in history]
+    found = seen(rolling, *replica_sets, now=1000)
+    assert (found.state, found.evidence, found.holds_slot, found.suspect) == (State.PROGRESSING, False, False, False)
+    late = seen(rolling, *replica_sets, now=1500)
+    assert late.suspect == (observed == 3), "it has time anew, as every rollout of its owner's"
+
+
 def test_what_came_with_its_owners_change_proves_something_when_it_has_soaked() -> None:
     """All of its Pods were down anyway, so it went outside of the budget; that opens none to the others at once."""
     joined = a_record("web-b", joined=True)

@@ -359,3 +359,18 @@ def test_what_an_owner_takes_off_the_first_one_is_put_back_and_none_goes_beside_
     assert [each.name for each in slow if each.revision == "web-b"] == [first.name]
     world.run()
     assert everywhere(world, "web-b")
+
+
+def test_a_new_deployment_that_has_never_come_up_is_not_updated_by_its_owners_next_change() -> None:
+    """One that was taken for the owner's rollout on top of what is complete said RolloutComplete."""
+    world = a_world([established("app-01", revision="web-a")], QUICK, current="web-a")
+    world.run()
+    new = Deployment("new", ticks=6)
+    world.arrive(new)
+    ticks(world, 3)
+    new.hotfix()
+    while not new.complete:
+        world.tick()
+        assert new.complete or world.settled().startswith("RollingOut"), world.settled()
+    world.run()
+    assert world.settled().startswith("RolloutComplete")

@@ -334,8 +334,10 @@ def _course(
         soaked = inf if doubtful else ends
     # What came to a new workload is part of the owner's own first rollout: it takes no slot and proves nothing.
     joined = entry is not None and entry.joined
+    # That is not over before it has come up, whatever its owner changes meanwhile.
+    ours = ours or (joined and never_up and not facts.empty)
     # Whoever changes what has never come up since our step: that proves nothing, and ours gets no further time by it.
-    overlaid = never_up and not (ours or joined or facts.empty)
+    overlaid = never_up and not (ours or facts.empty)
     ours = ours or overlaid
     paused = facts.paused and not facts.arrived  # it waits for its owner: it is not late, and is in nobody's way
     last = None
