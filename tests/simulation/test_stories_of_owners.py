@@ -374,3 +374,35 @@ def test_a_new_deployment_that_has_never_come_up_is_not_updated_by_its_owners_ne
         assert new.complete or world.settled().startswith("RollingOut"), world.settled()
     world.run()
     assert world.settled().startswith("RolloutComplete")
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "and another policy's sidecar is put back beside it"])
+def test_what_was_undone_too_often_is_put_back_when_the_next_attempt_is_due(beside: bool) -> None:
+    """Nothing but the time changed until then, so nobody looked whether it could be put back."""
+    world = a_world([established("app-01")], QUICK)
+    shop = world["app-01"]
+    log = PolicyId(kind=names.POLICY, namespace="shop", name="log")
+    other = World([], QUICK, policy=log, update="log-a", name="log", cluster=world.cluster)
+    world.run()
+    assert shop.revisions == {"web-a", "log-a"}
+    for _ in range(3):
+        shop.edit(lambda body: without_sidecar(body, "proxy"))
+        ticks(world, 3)
+    assert "next attempt at" in world.settled()
+    assert shop.revisions == {"log-a"}
+    if beside:
+        shop.edit(lambda body: without_sidecar(body, "log"))
+        ticks(world, 3)
+        assert shop.revisions == {"log-a"}
+    ticks(world, 60)
+    assert shop.revisions == {"web-a", "log-a"}
+    ticks(world, 60)
+    assert world.settled().startswith("RolloutComplete") and other.settled().startswith("RolloutComplete")
+
+
+def without_sidecar(body: Json, name: str) -> Json:
+    """A Deployment without one of its sidecars."""
+    template = body["spec"]["template"]
+    left = [each for each in template["spec"]["initContainers"] if each["name"] != name]
+    pod = {**template["spec"], "initContainers": left}
+    return {**body, "spec": {**body["spec"], "template": {**template, "spec": pod}}}

@@ -144,13 +144,15 @@ class Inspected:
 class WorkloadMemory:
     """What is remembered of one workload.
 
-    *judged*, *settled*, *foreseen*: with what they depend on. *settled*: compared with what it should be, and in order.
+    *judged*, *settled*, *foreseen*: with what they depend on. *settled*: compared with what it should be, and there is
+    nothing to write; *settled_until*: when what waits may be put back (seconds since the epoch), None if nothing waits.
     *stale*: what *judged* depends on may have changed. *in_fleets*: the policies whose fleets it is in.
     """
 
     judged: tuple[object, Judgement] | None = None
     stale: bool = False
     settled: object = None
+    settled_until: float | None = None
     foreseen: tuple[object, Preflight] | None = None
     in_fleets: frozenset[PolicyId] = frozenset()
     failed: Failed | None = None

@@ -15,7 +15,7 @@ from sidecarpolicy.core.adjusting import ignored_overrides
 from sidecarpolicy.core.arithmetic.injectors import calling
 from sidecarpolicy.core.claims import template_items
 from sidecarpolicy.core.drift import drifted
-from sidecarpolicy.core.field_conflicts import Decision, Wait
+from sidecarpolicy.core.field_conflicts import MOST_PAUSE, Decision, Wait
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.injection import Composition, recorded_item
 from sidecarpolicy.core.likeness import is_as_it_should_be
@@ -170,7 +170,7 @@ def _prepared(workload: Workload, judgement: Judgement, steps: Mapping[PolicyId,
     kept: Composition | None = None
     decisions: Mapping[PolicyId, Decision] = {}
     desired = desired_on(judgement, NO_STEPS, context)
-    if not is_settled(workload, judgement, context):
+    if not _is_as_recorded(workload, judgement, context):
         kept = composed_on(workload, judgement, desired, NO_STEPS, context)
     template = kept.template if kept is not None else workload.content.template
     staying = desired.held | desired.assigned.keys()
@@ -260,8 +260,29 @@ def settled_key(workload: Workload, judgement: Judgement, context: Context) -> o
     return (workload.uid, workload.record, workload.body, entries)
 
 
+def settle(prepared: Prepared, workload: Workload, judgement: Judgement, context: Context) -> None:
+    """Remember that there is nothing to write on *workload* as it is now, until what waits may be put back."""
+    remembered = context.memory.of(workload.id)
+    remembered.settled = settled_key(workload, judgement, context)
+    remembered.settled_until = prepared.waits_until
+
+
 def is_settled(workload: Workload, judgement: Judgement, context: Context) -> bool:
-    """Whether it is known that *workload*, as it is now, is what its record says."""
+    """Whether it is known that there is nothing to write on *workload*, as it is now, without any step.
+
+    A moment that is further away than anything waits is not believed: a clock was ahead.
+    """
+    until, now = context.memory.of(workload.id).settled_until, context.now()
+    is_due = until is not None and not now < until <= now + MOST_PAUSE + context.limits.window
+    return not is_due and _is_compared(workload, judgement, context)
+
+
+def _is_as_recorded(workload: Workload, judgement: Judgement, context: Context) -> bool:
+    """Whether it is known that *workload*, as it is now, is what its record says; nothing waits to be put back."""
+    return context.memory.of(workload.id).settled_until is None and _is_compared(workload, judgement, context)
+
+
+def _is_compared(workload: Workload, judgement: Judgement, context: Context) -> bool:
     settled = context.memory.of(workload.id).settled
     return settled is not None and settled == settled_key(workload, judgement, context)
 

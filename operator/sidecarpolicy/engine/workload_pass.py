@@ -35,6 +35,7 @@ from sidecarpolicy.engine.prepare import (
     may_repair,
     prepare,
     question_before,
+    settle,
     settled_key,
     taken_over,
     undone_by,
@@ -80,8 +81,7 @@ class WorkloadPass:
         self._note_inspection(prepared, workload)
         if prepared.operations or taken_over(workload, prepared.judgement, self.context):
             return not (self.cannot_be_written(workload) or self._rests(prepared))
-        remembered = self.context.memory.of(workload.id)
-        remembered.settled = settled_key(workload, prepared.judgement, self.context)
+        settle(prepared, workload, prepared.judgement, self.context)
         return False
 
     def _rests(self, prepared: Prepared) -> bool:
@@ -138,12 +138,12 @@ class WorkloadPass:
                 await self.writer.release(workload, theirs)
             self._note_inspection(prepared, workload)
             if not steps:
-                context.memory.of(workload.id).settled = settled_key(workload, prepared.judgement, context)
+                settle(prepared, workload, prepared.judgement, context)
             else:
                 self._note_idle_step(workload, steps)
             return "unchanged"
         if prepared.is_repair and not await self._repair_lasts(prepared):
-            context.memory.of(workload.id).settled = settled_key(workload, prepared.judgement, context)
+            settle(prepared, workload, prepared.judgement, context)
             return "skipped"
         if self.cannot_be_written(workload):
             return "skipped"
@@ -224,7 +224,7 @@ class WorkloadPass:
         as_sent = as_sent and (after.record or "") == prepared.record
         if as_sent and judgement.decides == prepared.judgement.decides:
             # Composing it again would give the same (a law of `core.injection`): no need to.
-            remembered.settled = settled_key(after, judgement, context)
+            settle(prepared, after, judgement, context)
             self._note_inspection(replace(prepared, workload=after, judgement=judgement), after)
 
     def _note_failure(self, workload: Workload, steps: Mapping[PolicyId, Step], error: ApiError) -> None:
