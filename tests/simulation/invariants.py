@@ -89,6 +89,8 @@ class Invariants:
     """Where somebody took our record away: what we find there is its owner's from then on, and stays."""
     given_up: set[tuple[str, Place]] = field(default_factory=set)
     """Policies that are gone, and where they were given up: no write was taken there for progressDeadlineSeconds."""
+    came_up: set[str] = field(default_factory=set)
+    """The uids of Deployments that have been rolled out once."""
     closed: set[str] = field(default_factory=set)
     """Namespaces in which the cluster itself keeps sidecars out: by its nodes, or by what it enforces there."""
     _recent: dict[str, deque[float]] = field(default_factory=dict)
@@ -207,6 +209,7 @@ class Invariants:
             for key in [each for each in self.flights if each[1] == change.place]:
                 del self.flights[key]
         if rolled_out(change.after):
+            self.came_up.add(change.after["metadata"]["uid"])
             if change.after["spec"]["replicas"]:
                 self.landed |= borne_by(change.after["spec"]["template"])
             for key in [each for each in self.flights if each[1] == change.place]:
@@ -385,6 +388,10 @@ class Invariants:
                     return True
         return False
 
+    def is_in_first_rollout(self, body: Json) -> bool:
+        """Whether a Deployment has never come up, whatever its owner has changed since: it cannot be updated."""
+        return bool(body["spec"]["replicas"]) and body["metadata"]["uid"] not in self.came_up
+
     def _bears(self, policy: PolicyId, body: Json) -> bool:
         return _of(policy.name, borne_by(body["spec"]["template"])) is not None
 
@@ -488,8 +495,8 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
             continue  # what somebody has taken away of it is put back when it goes on
         elif bears != wanted:
             found.append(f"{name} bears {', '.join(bears) or 'nothing'}")
-        elif not rolled_out(each) and (policy.id.name, (each["metadata"]["namespace"], each["metadata"]["name"])) in (
-            invariants.flights
+        elif not rolled_out(each) and (
+            (policy.id.name, place_of(each)) in invariants.flights or invariants.is_in_first_rollout(each)
         ):
             found.append(f"{name} is not rolled out")
     return found
