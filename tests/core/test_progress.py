@@ -449,6 +449,18 @@ def test_what_was_rolled_out_stays_evidence_while_another_changes_the_workload()
         assert (found.state, found.evidence, found.holds_slot, found.busy) == (State.UPDATED, True, False, True)
 
 
+@pytest.mark.parametrize(("now", "over"), [(55, False), (9000, True)])
+def test_what_its_owner_stripped_in_our_rollout_is_in_flight_when_it_is_put_back(now: float, *, over: bool) -> None:
+    """Its ReplicaSet of before is taken up again: that has the record by then, and was made long before our step."""
+    record = a_record("web-b", note=Note(stepped=START + 10))
+    history = a_replica_set(2, record, 1, created=20), a_replica_set(3, record, 1, created=-3600)
+    rolling = a_workload(
+        record=record, generation=4, observed=3, status=(2, 1, 1), conditions=[a_condition("Available", "True")]
+    )
+    found = seen(rolling, *history, now=now)
+    assert (found.holds_slot, found.evidence) == (not over, over)
+
+
 def test_a_workload_is_left_until_another_policy_is_done_with_it() -> None:
     history = [a_replica_set(1, None, 0), a_replica_set(2, A, 2)]
     found = target(

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import ceil, floor
 from typing import Any
 
@@ -372,13 +372,14 @@ def _owners_changes(
     """When our step was made, and each change since then; empty where another policy's is among them, or none of ours.
 
     Each is a ReplicaSet. A change that the controller has not seen yet began just *now*, be it of the template or not.
-    Another policy's step is none of them: it waits until ours is over.
+    Another policy's step is none of them: it waits until ours is over. When a ReplicaSet was taken up again nothing
+    tells (it was made before the one before it): as soon after that as can be.
     """
     revision = rolled(workload.record, policy)
     if revision is None or not run or not stepped:
         return ()
     records = [each.record for each in run]
-    times = [stepped, *(each.created for each in run[1:])]
+    times = list(accumulate((stepped, *(each.created for each in run[1:])), max))
     if own_of(workload).observed_generation < workload.generation:
         records.append(workload.record or "")
         times.append(now)
