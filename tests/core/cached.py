@@ -29,6 +29,10 @@ class Told:
         """Note a workload."""
         self.keys.add(workload)
 
+    def judgement_changed(self, workload: WorkloadId) -> None:
+        """Note a workload."""
+        self.keys.add(workload)
+
     def policy_changed(self, policy: PolicyId) -> None:
         """Note a policy."""
         self.keys.add(policy)

@@ -9,7 +9,9 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
 from tests.simulation.controllers import borne_by
+from tests.simulation.faults import Fault, Request
 from tests.simulation.fleets import TENTH
+from tests.simulation.invariants import untrue
 from tests.simulation.server import Change
 from tests.simulation.stories import Deployment, World, established
 
@@ -340,3 +342,80 @@ def without_log(body: Json) -> Json:
         **body,
         "spec": {**body["spec"], "template": {**template, "spec": {**template["spec"], "initContainers": left}}},
     }
+
+
+def untrue_statuses(world: World) -> list[str]:
+    """What is wrong, from now on, with each status as it is written that says Ready of the newest generation."""
+    found: list[str] = []
+
+    def note(change: Change) -> None:
+        if change.resource not in POLICIES.values() or change.after is None:
+            return
+        status = at(change.after, "status")
+        ready = [each for each in items(status, "conditions") if (each["type"], each["status"]) == ("Ready", "True")]
+        if ready and status["observedGeneration"] == change.after["metadata"]["generation"]:
+            found.extend(untrue(world.cluster.invariants, change.after))
+
+    world.server.observers.append(note)
+    return found
+
+
+def hang_once(world: World) -> None:
+    """The next write of a Deployment takes thirty seconds, and fails."""
+    hung: list[Request] = []
+
+    def rule(request: Request) -> Fault | None:
+        if hung or not request.write or request.resource != DEPLOYMENTS:
+            return None
+        hung.append(request)
+        return Fault.TIMEOUT_BEFORE
+
+    world.cluster.faults.rules.append(rule)
+
+
+def test_a_policy_that_is_new_or_edited_knows_what_another_one_is_writing() -> None:
+    """Its fleet begins without the Deployment that is just being written, and must not be told as if that were all."""
+    web = World([established("app-01")], TENTH)
+    hang_once(web)
+    web.cluster_tick()
+    assert not web["app-01"].revision
+    lies = untrue_statuses(web)
+    log = World([], TENTH, policy=LOG, update="log-a", cluster=web.cluster)
+    web.cluster_tick()
+    assert log.status["targets"]["matched"] == 1
+    run_both(web, log)
+    hang_once(web)
+    web.edit("web-b")
+    web.cluster_tick()
+    log.edit("log-b")
+    run_both(web, log)
+    assert lies == []
+
+
+def test_what_is_edited_back_while_it_is_written_is_not_done() -> None:
+    web = World([established("app-01", revision="web-a")], TENTH, current="web-a", update="web-a")
+    web.run()
+    client = web.operator.process.client
+    sent: list[Request] = []
+
+    def slowly(request: Request) -> None:
+        is_step = bool(request.write) and request.resource == DEPLOYMENTS and not sent
+        client.latency = 2.0 if is_step else 0.004
+        sent.extend([request] if is_step else [])
+
+    web.cluster.faults.rules.append(slowly)
+    web.edit("web-b")
+    for _ in range(20):
+        web.cluster.loop.run_to(web.cluster.loop.now + 0.05)
+        if sent:
+            break
+    web.edit("web-a")
+    for _ in range(60):
+        web.cluster.loop.run_to(web.cluster.loop.now + 0.05)
+        if any(each.revision == "web-b" for each in web.moves):
+            break
+        if web.status["observedGeneration"] == web.generation:
+            assert not web.settled().startswith(("RolloutComplete", "NoTargets")), "it is about to bear web-b"
+    assert any(each.revision == "web-b" for each in web.moves)
+    web.run()
+    assert web.settled().startswith("RolloutComplete") and web["app-01"].revision == "web-a"

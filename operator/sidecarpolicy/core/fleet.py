@@ -267,6 +267,12 @@ class Fleet:
         return len(self._members) - self.matched
 
     @property
+    def rests(self) -> bool:
+        """Whether nothing waits, is on its way, has failed or is to be taken out."""
+        counts = self.counts
+        return self.matched == counts[State.UPDATED] + counts[State.SKIPPED] and not self.removing_count
+
+    @property
     def considered(self) -> int:
         """How many the budget is a share of."""
         return len(self._members) - self._tallies.get(STATE, _EMPTY).get(State.SKIPPED, 0)

@@ -66,7 +66,11 @@ class Listener(Protocol):
     """Who is told what may have changed. Both return at once."""
 
     def workload_changed(self, workload: WorkloadId) -> None:
-        """Something that *workload*'s targets depend on has changed, or it is gone."""
+        """*workload*, or what its controller made of it, has changed, or it is gone."""
+        ...
+
+    def judgement_changed(self, workload: WorkloadId) -> None:
+        """Something else that *workload*'s targets depend on has changed: a policy, a revision, its namespace."""
         ...
 
     def policy_changed(self, policy: PolicyId) -> None:
@@ -401,7 +405,7 @@ class Cache:
         """So is the content of one: that concerns what *policies* select in *namespace*."""
         for workload in self.workloads_in(namespace):
             if not policies.isdisjoint(self._selecting.get(workload.id, ())):
-                self._tell_workload(workload.id)
+                self._tell_judgement(workload.id)
 
     # --- what it is told: the sink of the reflectors, and the answers to our own writes
 
@@ -534,7 +538,7 @@ class Cache:
             self._scaled_by[place] = new.scales
         if old != new:
             for each in sorted({each.scales for each in (old, new) if each is not None} & self.workloads.keys()):
-                self._tell_workload(each)
+                self._tell_judgement(each)
 
     def _node(self, name: str, new: Node | None) -> None:
         """Take a node in: most that is told of one (its heartbeat, its load) concerns no workload at all.
@@ -551,7 +555,7 @@ class Cache:
         if changed:
             for workload in self.workloads.values():
                 if workload.node_demand in changed:
-                    self._tell_workload(workload.id)
+                    self._tell_judgement(workload.id)
         if saw is not self._nodes.seen:
             for policy in self.policies:
                 self._tell_policy(policy)
@@ -565,7 +569,7 @@ class Cache:
                 if PULL_SECRETS in (workload.record or "") or any(
                     map(self._pulls, self._selecting.get(workload.id, ()))
                 ):
-                    self._tell_workload(workload.id)
+                    self._tell_judgement(workload.id)
 
     def _pulls(self, policy: PolicyId) -> bool:
         """Whether *policy* brings pull secrets."""
@@ -584,7 +588,7 @@ class Cache:
             if drivers:
                 self._drivers[each] = ", ".join(drivers)
             if each in self.workloads:
-                self._tell_workload(each)
+                self._tell_judgement(each)
 
     def _namespace(self, name: str, new: Namespace | None) -> None:
         knew_any = bool(self.namespaces)
@@ -597,7 +601,7 @@ class Cache:
         for workload in (self.workloads if all_of_them else self._in_namespace.get(name, {})).copy().values():
             if all_of_them or old is None or new is None or old.labels != new.labels:
                 self._select_anew(workload)
-            self._tell_workload(workload.id)
+            self._tell_judgement(workload.id)
         switched = (old is not None and old.stops) != (new is not None and new.stops)
         for policy in self.policies:
             if policy.cluster_wide or policy.namespace == name or switched or all_of_them:
@@ -648,7 +652,7 @@ class Cache:
         decided_anew = self._revisions[policy].decides != before
         for workload in self.reached_by(policy):
             if (decided_anew or names.PIN in workload.annotations) and policy in self.concerned(workload):
-                self._tell_workload(workload.id)
+                self._tell_judgement(workload.id)
 
     def _policy(self, identity: PolicyId, new: CachedPolicy | None) -> None:
         old = self.policies.pop(identity, None)
@@ -682,7 +686,7 @@ class Cache:
                 self._selecting[workload.id] = tuple(sorted((*others, identity))) if selects else others
             # A term begins by looking at everything: without a listener there is nobody to tell.
             if self.listener is not None and (selects or identity in before or self._bears(workload, identity)):
-                self._tell_workload(workload.id)
+                self._tell_judgement(workload.id)
 
     def _bears(self, workload: Workload, policy: PolicyId) -> bool:
         records: Mapping[str | None, None] = dict.fromkeys(
@@ -693,6 +697,10 @@ class Cache:
     def _tell_workload(self, identity: WorkloadId) -> None:
         if self.listener is not None:
             self.listener.workload_changed(identity)
+
+    def _tell_judgement(self, identity: WorkloadId) -> None:
+        if self.listener is not None:
+            self.listener.judgement_changed(identity)
 
     def _tell_policy(self, identity: PolicyId) -> None:
         if self.listener is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sidecarpolicy import names
 from sidecarpolicy.core import counting
@@ -357,7 +357,8 @@ def _refused(policy: PolicyId, target: Target | None) -> str:
 class PolicyPass:
     """The pass over one policy. *observed*: waits until the fleets show everything that is cached.
 
-    *is_being_written*: whether a workload of a policy's fleet is being written.
+    *is_being_written*: whether a workload of a policy's fleet is being written; *has_steps_on_the_way*: by a step of
+    that policy. A policy that was edited back meanwhile is not done, though its fleet shows nothing else.
     """
 
     api: Api
@@ -367,6 +368,7 @@ class PolicyPass:
     reporter: Reporter
     observed: Callable[[], Awaitable[None]]
     is_being_written: Callable[[PolicyId], bool]
+    has_steps_on_the_way: Callable[[PolicyId], bool]
     pod_security: PodSecurity
 
     async def run(self, identity: PolicyId) -> float | None:
@@ -397,8 +399,11 @@ class PolicyPass:
             _try_once_more(cached, remembered, self.context)
         self._tell_who_waits(cached, state, now)
         waiting_for = waiting_for_others(remembered, self.context)
-        restoring = self.pod_security.restores(cached)
-        due = None if restoring else await self.reporter.report(cached, state, now, waiting_for)
+        due = None
+        if not self.pod_security.restores(cached) and not (
+            remembered.fleet.rests and self.has_steps_on_the_way(identity)
+        ):
+            due = await self.reporter.report(cached, state, now, waiting_for)
         again = await self.pod_security.ask_again(identity)  # last: it may take long, and what it finds is told
         return min((*moments, *(each for each in (due, again) if each is not None)), default=None)
 
@@ -453,6 +458,8 @@ class PolicyPass:
             note_backoffs(remembered, context.now())
             # Where no workload is concerned none was observed since the update revision changed.
             now = plan(rollout_state(cached, remembered, context), fleet_of(identity, context))
+            if now.completes and self.has_steps_on_the_way(identity):
+                now = replace(now, completes=False)
             found = next_write(cached, now, context)
             if found is None:
                 return

@@ -70,6 +70,7 @@ class Term:
             reporter=reporter,
             observed=self._observed,
             is_being_written=self._is_being_written,
+            has_steps_on_the_way=self._has_steps_on_the_way,
             pod_security=pod_security,
         )
         self._alarms = Alarms()
@@ -100,10 +101,16 @@ class Term:
 
     def workload_changed(self, workload: WorkloadId) -> None:
         """Look at *workload* again; one that is being written is looked at when that has ended."""
+        remembered = self.context.memory.workloads.get(workload)
+        if workload not in self._writing:
+            self.judgement_changed(workload)
+        elif remembered is not None:
+            remembered.stale = True
+
+    def judgement_changed(self, workload: WorkloadId) -> None:
+        """Look at *workload* again, be it that it is being written: without it a new fleet would look smaller."""
         if (remembered := self.context.memory.workloads.get(workload)) is not None:
             remembered.stale = True
-        if workload in self._writing:
-            return
         if workload not in self._dirty:
             self._dirty[workload] = None
             if remembered is None:
@@ -407,6 +414,10 @@ class Term:
         """Whether a workload that *policy* selects, or has something on, is being written."""
         found = (self.context.memory.workloads.get(identity) for identity in self._writing)
         return any(each is not None and policy in each.in_fleets for each in found)
+
+    def _has_steps_on_the_way(self, policy: PolicyId) -> bool:
+        """Whether a step of *policy* is being written; its fleet may not show it yet."""
+        return any(policy in steps for steps in self._writing.values())
 
     def _urgent_steps(self, identity: WorkloadId) -> dict[PolicyId, Step]:
         found = {}
