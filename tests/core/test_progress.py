@@ -19,7 +19,7 @@ from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, tar
 from sidecarpolicy.core.record import Note
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Child, Workload
-from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_workload, at_second
+from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_status_writer, a_workload, at_second
 
 A, B = a_record("web-a"), a_record("web-b")
 ROLLOUT = Rollout(progress_deadline_seconds=600, min_ready_seconds=30)
@@ -66,6 +66,11 @@ def seen(
 def facts(workload: Workload, replica_sets: Sequence[Child] = (), *, now: float = 0) -> Facts:
     """What is known of a Deployment, *now* seconds after START."""
     return kind.observe(workload, replica_sets, WEB, now=START + now, patience=600, soak=30)
+
+
+def told_at(seconds: float) -> Json:
+    """The metadata of a Deployment whose controller changed the status last then."""
+    return {"managedFields": [a_status_writer(seconds)]}
 
 
 ROLLING = conditions("ReplicaSetUpdated")
@@ -221,6 +226,11 @@ def test_soaked_at(what: str, available: str, changed: float, ends: float) -> No
             100,
         ),
         ("complete", {"conditions": conditions(updated=70)}, None),
+        (
+            "complete, it says, and old Pods are there",
+            {"status": (3, 1, 2), "conditions": conditions(updated=70), "metadata": told_at(90)},
+            90,
+        ),
         ("the change was not seen yet", {"generation": 2, "observed": 1, "conditions": ROLLING}, None),
         ("no condition", {"conditions": []}, None),
     ],
@@ -294,6 +304,24 @@ def test_a_rollout_without_progress_has_failed_and_keeps_its_slot() -> None:
     assert (after.state, after.holds_slot, after.looks_again) == (State.FAILED, True, None)
     assert after.late_since == START + 100
     assert after.message == "Progressing is True"
+
+
+def test_what_is_taken_up_again_fails_though_its_controller_says_that_it_is_complete() -> None:
+    """The ReplicaSet of a revision that failed before: neither a step nor a time-out is told of it."""
+    again = a_record("web-b", note=Note(stepped=START + 500))
+    stuck = a_workload(
+        record=again, status=(2, 1, 1), replicas=1, conditions=conditions(updated=400), metadata=told_at(499)
+    )
+    under_way = [a_replica_set(3, A, 1), a_replica_set(4, again, 1)]
+    before, after = seen(stuck, *under_way, now=1099), seen(stuck, *under_way, now=1100)
+    assert (before.state, before.looks_again) == (State.PROGRESSING, START + 1100)
+    assert (after.state, after.failing, after.late_since) == (State.FAILED, True, START + 500)
+
+
+def test_what_its_controller_calls_complete_is_waited_for_no_longer_than_a_rollout_may_take() -> None:
+    undone = a_workload(status=(2, 1, 1), replicas=1, conditions=conditions(updated=40), metadata=told_at(400))
+    history = [a_replica_set(3, None, 1), a_replica_set(4, None, 1)]
+    assert [facts(undone, history, now=now).moving for now in (999, 1000)] == [True, False]
 
 
 def test_giving_up_is_no_progress() -> None:

@@ -206,7 +206,8 @@ def observe(
     new_until = None if not_begun else _new_until(workload, ordered, patience)
     new = _never_available(own, ordered) and (new_until is None or now < new_until)
     progressed = _progressed(workload, newest, stepped)
-    gives_up = None if _tells(own) or complete or progressed is None else progressed + patience + own.min_ready
+    silent = not _tells(own) or own.progressing.reason == COMPLETE
+    gives_up = None if not silent or complete or progressed is None else progressed + patience + own.min_ready
     given_up = own.progressing.status == "False" or (gives_up is not None and now >= gives_up)
     stands = given_up or workload.paused
     changes = _owners_changes(workload, run, policy, stepped, now)
@@ -407,11 +408,16 @@ def _progressed(workload: Workload, newest: Child | None, stepped: float) -> flo
     """When a rollout under way last made a step forward (seconds since the epoch), None where that is not known yet.
 
     Giving up (ProgressDeadlineExceeded) is no step: the last one was the Deployment's own deadline earlier. Our own
-    step is one: where the newest ReplicaSet is again the one that failed before, its controller renews nothing.
+    step is one: where the newest ReplicaSet is again the one that failed before, its controller renews nothing. It may
+    even leave the condition at complete then, and never give up: where its counts have jumped, from those of one
+    template to those of the other, it sees no step and, having been complete, no time-out.
     """
     own = own_of(workload)
-    if own.observed_generation < workload.generation or own.progressing.reason == COMPLETE:
+    if own.observed_generation < workload.generation:
         return None
+    if own.progressing.reason == COMPLETE:
+        silent = own.updated_replicas != own.status_replicas and own.status_changed
+        return max(own.status_changed, stepped) if silent else None
     if own.progressing.reason == TIMED_OUT:
         return max(own.progressing.updated - own.deadline, stepped)
     if _tells(own):
