@@ -60,6 +60,7 @@ REMOVALS_UNAPPROVED = "removals unapproved"  # not the owner's wish
 WITH_REPLICAS = "with replicas"  # selected, not skipped, not empty, and not rolled back: one of them goes first
 UNHEALTHY_BEFORE = "unhealthy before"
 UNAVAILABLE_BEFORE = "unavailable before"  # and it is not available now
+OUTDATED = "outdated"  # failed at another revision, and still to get the update revision
 AMENDED = "amended"  # it fails with what its owner has changed on top of ours
 CONFIG_BEHIND = "config behind"  # they are to restart because of their configuration
 CONFIG_PROVEN = "config proven"  # they have, since such restarts began
@@ -188,6 +189,8 @@ def _selected(
     if each.reason == Reason.FIELD_CONFLICT:
         listings.append((CONFLICTS, ()))
     idle = not each.is_left_alone and each.backoff is None
+    if state is State.FAILED and each.outdated and idle:
+        tallies.append((COUNT, OUTDATED))
     fresh = each.new and each.revision is None
     if each.skip is not None:
         listings.append(((SKIPPED, each.skip.reason.value), ()))

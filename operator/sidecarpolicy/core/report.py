@@ -134,6 +134,11 @@ class Report:
     # Failures
 
     @property
+    def outdated(self) -> int:
+        """How many have failed at another revision than the update's, and are still to get that one."""
+        return self.fleet.count(counting.OUTDATED)
+
+    @property
     def late(self) -> Sequence[Target]:
         """Those, skipped and removed ones too, that have made no progress for too long; the longest standing first."""
         return self.fleet.late

@@ -138,7 +138,7 @@ def halted_by(halt: Halt) -> list[tuple[str, ConfigObject]]:
 
 def _no_slot_left(report: Report) -> Readiness | None:
     """Workloads that make no progress hold every slot: nothing moves until somebody does something."""
-    late = len(report.late) - report.late_removals  # a removal that is stuck frees its slot
+    late = len(report.late) - report.late_removals - report.outdated  # a removal that is stuck frees its slot
     waiting = report.count(State.PENDING) or report.removals_wait
     moving = report.count(State.PROGRESSING) or report.removals_move
     if report.state.stopped or not waiting or moving or report.plan.acts or late < max(1, report.plan.budget):
@@ -177,8 +177,11 @@ def _done_with_failures(report: Report) -> Readiness | None:
 
 
 def _is_moving(report: Report) -> bool:
-    """Whether anything waits, goes on or is still to be removed; a removal that is stuck is none."""
-    waiting = report.count(State.PENDING) + report.count(State.PROGRESSING)
+    """Whether anything waits, goes on or is still to be removed; a removal that is stuck is none.
+
+    What failed at an earlier revision waits for the newest one, which may be what mends it.
+    """
+    waiting = report.count(State.PENDING) + report.count(State.PROGRESSING) + report.outdated
     return waiting + report.removing - report.late_removals > 0
 
 
