@@ -66,7 +66,7 @@ class Standing:
     def next_command(self) -> str:
         """The command that goes on, or shows why nothing does; empty where the policy needs nobody."""
         if self.abandoned:
-            return command("release", self.policy, WITHOUT_OPERATOR)
+            return "sidecarpolicy check"
         if not self.observed:
             return ""
         if self.reason == Reason.STOPPED:
@@ -80,10 +80,16 @@ class Standing:
 
     @property
     def next_lines(self) -> list[str]:
-        """The commands that go on; after a halt there are two, each with what it does behind a #."""
+        """The commands that go on; where there are two, each has behind a # what it does, or when it is meant."""
         command_line = self.next_command
+        if self.abandoned:
+            leave = command("release", self.policy, WITHOUT_OPERATOR)
+            return [
+                f"{command_line}  # why no operator runs: once one does the sidecars go",
+                f"{leave}  # only where the operator is gone for good",
+            ]
         is_halted = self.observed and self.status.get("halt") and self.reason != Reason.STOPPED
-        if not is_halted or self.abandoned:
+        if not is_halted:
             return [command_line] if command_line else []
         before, update = self.status.get("currentRevision", ""), self.status.get("updateRevision", "")
         can_go_back = before not in ("", update) and not self.git
