@@ -447,6 +447,16 @@ def test_the_sentence_of_a_halt_outlives_the_one_that_failed() -> None:
     )
     assert "what failed has gone, recovered or been skipped since; rolled back" in gone
     assert "shop/cart-02 failed: the cause cannot be seen any more; rolled back" in silent
+    left = status_of(a_report(of(P), halted=True, attempt="web-b#1", rollout=HALTING), {}, NOW)
+    assert ready_of(left)["message"].endswith("what failed has gone, recovered or been skipped since (maxFailures: 0)")
+
+
+def test_a_halt_says_that_a_higher_limit_ends_none() -> None:
+    """A limit is no part of a revision; whoever raised it and reads on is told when it counts."""
+    raised = a_report([*of(P), rolled_back(2)], halted=True, attempt="web-b#1", rollout=ONE)
+    assert ready_of(status_of(raised, {}, NOW))["message"].endswith(
+        "rolled back (maxFailures: 1, which counts from when it is tried again)"
+    )
 
 
 def test_a_failure_that_does_not_count_is_not_the_one_to_tell_about() -> None:
@@ -499,6 +509,15 @@ def test_a_policy_that_somebody_else_holds_says_who() -> None:
         "the policy is being deleted; its sidecars are gone, and it is held by the finalizer a.example/x "
         "and b.example/y"
     )
+
+
+def test_a_deleted_policy_that_orphans_its_sidecars_takes_none_out() -> None:
+    flying = a_target(F, 1, revision=None, failing=False, late_since=None, message="")
+    orphaning: Json = {"deleting": True, "orphaning": True}
+    rolls = status_of(a_report(removing=[flying], **orphaning), {}, NOW)
+    assert "its sidecars are left to their owners, and 1 workload still rolls out" in ready_of(rolls)["message"]
+    held = status_of(a_report(other_finalizers=("a.example/x",), **orphaning), {}, NOW)
+    assert "are left to their owners, and it is held by the finalizer a.example/x" in ready_of(held)["message"]
 
 
 def test_a_selector_that_selects_everything_is_mentioned() -> None:

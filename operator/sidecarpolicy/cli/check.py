@@ -27,6 +27,7 @@ from sidecarpolicy.core.report import held_by, other_finalizers
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import ApiError, NotFound, Rejected, Resource
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, NODES, POLICIES, SECRETS
+from sidecarpolicy.names import DeletionPolicy
 
 MOST_NODES = 500
 
@@ -503,6 +504,7 @@ def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
     metadata = body["metadata"]
     identity = PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
     name = with_namespace(identity)
+    orphaned = at(body, "spec").get("deletionPolicy") == DeletionPolicy.ORPHAN
     if awaiting := awaited_by(body):
         return Finding(
             section=section,
@@ -514,7 +516,8 @@ def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
         return Finding(
             section=section,
             result=Result.FAILED,
-            message=f"{name} is being deleted, and there is no operator to take its sidecars out",
+            message=f"{name} is being deleted, and there is no operator to "
+            f"{'take its record off' if orphaned else 'take its sidecars out'}",
             hint="start the operator; or, where it is gone for good, leave the sidecars to their owners: "
             f"sidecarpolicy release --all {WITHOUT_OPERATOR}",
         )
@@ -522,10 +525,10 @@ def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
         return Finding(
             section=section,
             result=Result.WARNING,
-            message=f"{name} is being deleted; {held_by(others)}",
+            message=f"{name} is being deleted; {held_by(others, orphaned=orphaned)}",
             hint="whoever has set that finalizer takes it off",
         )
-    message = f"{name} is being deleted; its sidecars are being taken out"
+    message = f"{name} is being deleted; its sidecars are being {'left to their owners' if orphaned else 'taken out'}"
     return Finding(section=section, result=Result.WARNING, message=message, hint=command("status", identity, "--watch"))
 
 

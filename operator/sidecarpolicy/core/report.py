@@ -54,9 +54,14 @@ def other_finalizers(finalizers: Collection[str]) -> tuple[str, ...]:
     return () if names.FINALIZER in finalizers else tuple(sorted(finalizers))
 
 
-def held_by(finalizers: Sequence[str]) -> str:
-    """Say of a deleted policy what those of others do to it."""
-    return f"its sidecars are gone, and it is held by the finalizer {' and '.join(finalizers)}"
+def what_became_of_them(*, orphaned: bool) -> str:
+    """Say where the sidecars of a deleted policy are when it is done with them."""
+    return "its sidecars are left to their owners" if orphaned else "its sidecars are gone"
+
+
+def held_by(finalizers: Sequence[str], *, orphaned: bool) -> str:
+    """Say of a deleted policy what the *finalizers* of others do to it."""
+    return f"{what_became_of_them(orphaned=orphaned)}, and it is held by the finalizer {' and '.join(finalizers)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from sidecarpolicy.core import counting
 from sidecarpolicy.core.approvals import STUCK
 from sidecarpolicy.core.configs import ConfigObject, plain
 from sidecarpolicy.core.progress import State, Target
-from sidecarpolicy.core.report import Report, held_by
+from sidecarpolicy.core.report import Report, held_by, what_became_of_them
 from sidecarpolicy.core.revision import Halt
 from sidecarpolicy.core.text_limits import cause
 from sidecarpolicy.core.times import timestamp
@@ -117,7 +117,11 @@ def _budget_exceeded(report: Report) -> Readiness | None:
     failed = [each for each in report.failed if each.counts]
     were_rolled_back = bool(failed) and all(each.rolled_back for each in failed)  # before their author edited onFailure
     back = report.state.rollout.on_failure is OnFailure.ROLLBACK or were_rolled_back
-    outcome = (_unrecoverable(report) or "rolled back") if back else "left for inspection"
+    outcome = (_unrecoverable(report) or "rolled back") if back else "left for inspection" if report.failed else ""
+    most = report.state.rollout.max_failures
+    limit = f"maxFailures: {most}"
+    if report.state.halted and 0 < len(failed) <= most:
+        limit += ", which counts from when it is tried again"
     edits = "edit what the policy injects"
     if report.halt is not None and (halted := halted_by(report.halt)):
         namespace, config = halted[0]
@@ -126,7 +130,7 @@ def _budget_exceeded(report: Report) -> Readiness | None:
         ready="False",
         reason=Reason.ROLLED_BACK if back else Reason.ROLLOUT_HALTED,
         message=f"{edits}, or set the annotation {names.RESUME}: {report.state.attempt} to try again; "
-        f"{_progress(report)}; {_worst(report)}; {outcome} (maxFailures: {report.state.rollout.max_failures})",
+        f"{_progress(report)}; {_worst(report)}{f'; {outcome}' if outcome else ''} ({limit})",
         stalled=True,
     )
 
@@ -333,13 +337,14 @@ def changed_configs(found: Sequence[tuple[str, ConfigObject]]) -> str:
 
 def _carried(report: Report) -> str:
     """`2 workloads still carry its sidecars`; where none does, what is left of it."""
+    them = what_became_of_them(orphaned=report.state.orphaning)
     if not report.carrying and report.recorded:
-        return f"its sidecars are gone, and its record is still on {_workloads(report.recorded)}"
+        return f"{them}, and its record is still on {_workloads(report.recorded)}"
     if not report.carrying and report.removing:
         verb = _verb(report.removing, "rolls", "roll")
-        return f"its sidecars are gone, and {_workloads(report.removing)} still {verb} out"
+        return f"{them}, and {_workloads(report.removing)} still {verb} out"
     if not report.carrying and report.other_finalizers:
-        return held_by(report.other_finalizers)
+        return held_by(report.other_finalizers, orphaned=report.state.orphaning)
     return f"{_workloads(report.carrying)} still {_verb(report.carrying, 'carries', 'carry')} its sidecars"
 
 
