@@ -258,8 +258,13 @@ def test_a_copy_in_another_namespace_is_taken_over_by_the_policy_there(fleet: Fl
             {"resourceClaims": [{"name": "gpu", "resourceClaimName": "x"}]},
             'resources.claims[0]: Not found: "gpu"',
         ),
+        (
+            {"lifecycle": {"preStop": {"sleep": {"seconds": 60}}}},
+            {"terminationGracePeriodSeconds": 120},
+            "less than terminationGracePeriodSeconds (30)",
+        ),
     ],
-    ids=["procMount", "claims"],
+    ids=["procMount", "claims", "sleep"],
 )
 def test_what_the_server_checks_against_the_rest_of_the_pod_is_decided_for_each_target(
     fleet: Fleet, container: Manifest, pod: Manifest, told: str

@@ -287,6 +287,13 @@ def test_what_is_kept_is_not_named() -> None:
     [
         ({"securityContext": {"procMount": "Unmasked"}}, {"hostUsers": False}),
         ({"resources": {"claims": [{"name": "gpu"}]}}, {"resourceClaims": ["gpu"]}),
+        ({"lifecycle": {"preStop": {"sleep": {"seconds": 60}}}}, {"terminationGracePeriodSeconds": 60}),
+        ({"lifecycle": {"preStop": {"sleep": {"seconds": 30}}}}, {}),
+        ({"lifecycle": {"stopSignal": "SIGUSR1"}}, {"os": {"name": "linux"}}),
+        (
+            {"lifecycle": {"stopSignal": "SIGTERM"}, "securityContext": {"windowsOptions": {"runAsUserName": "x"}}},
+            {"os": {"name": "windows"}},
+        ),
         ({}, {}),
     ],
 )
@@ -295,5 +302,7 @@ def test_what_depends_on_the_rest_of_the_pod_is_not_decided_by_the_dry_run(conta
     said = {
         "hostUsers": spec.get("hostUsers"),
         "resourceClaims": [each["name"] for each in spec.get("resourceClaims", [])],
+        "terminationGracePeriodSeconds": spec.get("terminationGracePeriodSeconds"),
+        "os": spec.get("os"),
     }
     assert {key: value for key, value in said.items() if value not in (None, [])} == rest

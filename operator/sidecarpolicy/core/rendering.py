@@ -32,6 +32,10 @@ GATE_SECONDS = 120
 # Values that the API server does not store.
 ZEROS: tuple[Any, ...] = (None, "", 0, False, [], {})
 
+# How long a Pod has to terminate where nothing is said.
+DEFAULT_GRACE_SECONDS = 30
+
+HOOKS = ("postStart", "preStop")
 HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
 PLACEHOLDER = "application"
 
@@ -126,7 +130,18 @@ def _rest_of_pod(policy: Policy) -> Json:
     claims = {str(claim.get("name")) for each in containers for claim in items(at(each, "resources"), "claims")}
     if claims:
         rest["resourceClaims"] = [{"name": name, "resourceClaimName": PLACEHOLDER} for name in sorted(claims)]
+    if (longest := max(map(_longest_sleep, containers), default=0)) > DEFAULT_GRACE_SECONDS:
+        rest["terminationGracePeriodSeconds"] = longest
+    if any(at(each, "lifecycle").get("stopSignal") for each in containers):
+        windows = any(at(each, "securityContext").get("windowsOptions") for each in containers)
+        rest["os"] = {"name": "windows" if windows else "linux"}
     return rest
+
+
+def _longest_sleep(container: Json) -> int:
+    """For how many seconds one of its hooks sleeps: a Pod has to have as long to terminate."""
+    found = (at(container, "lifecycle", hook, "sleep").get("seconds") for hook in HOOKS)
+    return max((each for each in found if isinstance(each, int)), default=0)
 
 
 def dropped_fields(policy: Policy, revision: Revision) -> tuple[str, ...]:
