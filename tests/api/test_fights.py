@@ -16,6 +16,7 @@ import pykube
 
 import localcluster
 from sidecarpolicy import names
+from tests.api.conftest import Command
 from tests.audit import Audit
 from tests.builders import Manifest, a_deployment, a_policy, a_sidecar
 from tests.fleet import Fleet, init_names
@@ -199,12 +200,18 @@ def test_a_writer_that_takes_the_record_away_too_is_left_alone_until_a_restart(
 
 
 def test_a_writer_that_takes_only_the_record_away_is_left_alone_too(
-    fleet: Fleet, api: pykube.HTTPClient, cluster: localcluster.Cluster
+    fleet: Fleet, api: pykube.HTTPClient, cluster: localcluster.Cluster, verb: Command
 ) -> None:
     audit = Audit.begin(cluster)
     with a_fight(fleet, Fighter(api, fleet.namespace, takes_the_record)):
         status = fleet.wait("FieldConflict")
         assert f"'someone' keeps undoing the annotation {names.RECORD}" in the_conflict(status, fleet)
+        (row,) = json.loads(verb("targets", "web", "--state=failed", "--output=json").stdout)["targets"]
+        assert (row["name"], row["reason"], row["message"]) == (
+            "fought",
+            "FieldConflict",
+            the_conflict(status, fleet),
+        ), "the count went with the record: only the operator and its status know of it"
         let_it_look_at_everything(fleet)
         assert audit.patches_of(fleet.namespace)["fought"] == THRESHOLD
     assert init_names(fleet.deployment("fought")) == ["proxy"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import cast
 
@@ -17,7 +17,7 @@ from sidecarpolicy.cli.asking import Asked
 from sidecarpolicy.cli.cluster import Cluster, explanation
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.progress import Backoff
+from sidecarpolicy.core.progress import Backoff, State
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.cache import Cache, CachedPolicy
@@ -39,7 +39,7 @@ from sidecarpolicy.engine.resources import (
     REVISIONS,
     SERVICE_ACCOUNTS,
 )
-from sidecarpolicy.names import SkipReason
+from sidecarpolicy.names import Reason, SkipReason
 
 OF_NODES = "whether a node is too old for native sidecars"
 OF_AUTOSCALERS = "whether a sidecar without requests would stop an autoscaler"
@@ -79,6 +79,7 @@ class Snapshot:
                 told = True
             assume(workload, self.context)
             observe(each.workload, self.context)
+        self._recall_conflicts(cached, found)
         return found
 
     def fill(self, resource: Resource, namespace: str = "", *, what: str = "", labels: str = "") -> Callable[[], None]:
@@ -136,6 +137,17 @@ class Snapshot:
                 f"{each['count']} that the operator skips for PodSecurity are listed in the state that they would have "
                 f"otherwise: {each['message']}"
             )
+
+    @staticmethod
+    def _recall_conflicts(cached: CachedPolicy, fleet: Fleet) -> None:
+        """Take from the status what only the operator knows: that another writer takes even the record away."""
+        for each in items(cached.status, "failures"):
+            target = fleet.get(WorkloadId(namespace=each["namespace"], name=each["name"]))
+            if target is None or target.state is not State.PENDING or each["reason"] != Reason.FIELD_CONFLICT:
+                continue
+            message = each.get("message", "")
+            failed = replace(target, state=State.FAILED, reason=each["reason"], message=message, not_counted=True)
+            fleet.put(failed, wanted=True)
 
     def _recall_refusals(self, cached: CachedPolicy) -> None:
         """Take from the status what only the operator heard: that the API server refused a patch."""
