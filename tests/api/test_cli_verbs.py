@@ -703,6 +703,17 @@ def test_a_namespace_that_is_not_there_is_no_success(fleet: Fleet, arguments: tu
     assert (missing.exit_code, missing.stderr) == (1, "Error: there is no namespace not-there\n")
 
 
+def test_orphans_answers_for_the_deployments_that_are_named(fleet: Fleet, verb: Command) -> None:
+    left = json.dumps({"policies": {f"SidecarPolicy/{fleet.namespace}/gone": {"revision": "gone-1"}}})
+    lost = a_deployment("lost", fleet.namespace, annotations={names.RECORD: left})
+    fleet.apply(*carts(fleet.namespace, 1), lost)
+    both = verb("orphans", "cart-0", "lost")
+    assert both.stdout.startswith(f"{fleet.namespace}/lost: SidecarPolicy {fleet.namespace}/gone at gone-1")
+    sound = verb("orphans", "cart-0", "--eject")
+    assert (sound.exit_code, sound.stdout) == (0, "")
+    assert both.stderr == sound.stderr == "cart-0 has no sidecars of a policy that does not exist\n"
+
+
 def test_what_is_named_and_is_not_there_is_no_success(fleet: Fleet, verb: Command) -> None:
     fleet.apply(*carts(fleet.namespace, 1), a_policy("web", fleet.namespace))
     for arguments in (["orphans", "deployment/card-0"], ["orphans", "card-0", "--eject"]):

@@ -71,6 +71,7 @@ def orphans(
     for name in sorted(wanted - {at(each.body, "metadata")["name"] for each in chosen}):
         if namespace:
             asked.deployment(namespace, name)
+        click.echo(f"{name} has no sidecars of a policy that does not exist", err=True)
     if output == "json":
         click.echo(json.dumps({"orphans": [_json(each) for each in chosen]}, indent=2))
     if eject:
@@ -79,7 +80,7 @@ def orphans(
     elif output == "text":
         for each in chosen:
             click.echo(f"{each.name}: {'; '.join(_lines(each.entries))}")
-    if not chosen and output == "text":
+    if not chosen and not wanted and output == "text":
         click.echo("no Deployment has sidecars of a policy that does not exist", err=True)
 
 
