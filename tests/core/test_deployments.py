@@ -234,3 +234,35 @@ def test_the_old_templates_trouble_is_no_failure_of_the_new_one() -> None:
     """Nor the Deployment's condition, which Kubernetes does not renew."""
     found = seen(starting(FORBIDDEN), *refused(FORBIDDEN, 1), now=300)
     assert found.state is State.PROGRESSING
+
+
+# A controller that goes on telling of the template before.
+
+
+def recreated(available: str, changed: float, *, ready: int, told: float, record: str = B) -> Workload:
+    """A Deployment of one replica with Recreate; its controller calls the template of second 6 complete."""
+    conditions = [
+        a_condition("Available", available, changed=changed),
+        a_condition("Progressing", "True", "NewReplicaSetAvailable", updated=6),
+    ]
+    metadata = {"managedFields": [a_status_writer(told)]}
+    return a_workload(record=record, status=(1, 1, ready), replicas=1, conditions=conditions, metadata=metadata)
+
+
+@pytest.mark.parametrize("created", [10, 2], ids=["made", "taken up again"])
+def test_recreate_is_not_complete_before_it_is_up_whatever_the_condition_says(created: float) -> None:
+    """Where the write of the condition met a conflict, or an old ReplicaSet is taken up, it stays as it was."""
+    children = [a_replica_set(2, A, 0, created=0), a_replica_set(3, B, 1, created=created)]
+    down = recreated("False", 10, ready=0, told=11)
+    found = [seen(down, *children, now=now) for now in (12, 610, 611)]
+    assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.FAILED]
+    assert (found[0].holds_slot, found[0].evidence, found[2].failing) == (True, False, True)
+
+
+def test_recreate_that_is_up_is_watched_from_then_on_and_then_complete_for_good() -> None:
+    children = [a_replica_set(2, A, 0, created=0), a_replica_set(3, B, 1, created=10)]
+    up = recreated("True", 40, ready=1, told=40)
+    found = [seen(up, *children, now=now) for now in (41, 69, 70)]
+    assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.UPDATED]
+    lost = recreated("False", 5000, ready=0, told=5000)
+    assert seen(lost, *children, now=9000).state is State.UPDATED

@@ -200,12 +200,16 @@ def observe(
         stepped = 0.0
     replaced = _replaced(ordered, stepped)
     not_begun = workload.paused and not (ordered or own.revision or own.status_replicas)
-    complete = is_complete(workload, replaced) or not_begun
+    down = _down_since_step(workload, ordered, run, policy, stepped)
+    exact = _tells(own) and not _tells_of_another(own, newest)
+    never_up = down is not None and own.progressing.updated <= down and own.available.changed >= stepped - FIRST_STATUS
+    never_up = never_up and own.progressing.reason == COMPLETE and stepped > 0  # it went down with our step
+    complete = (is_complete(workload, replaced, exact=exact) and not never_up) or not_begun
     made = newest is not None and _bears(newest, workload.record, policy)
     bound = patience + own.min_ready + soak
     new_until = None if not_begun else _new_until(workload, ordered, patience)
     new = _never_available(own, ordered) and (new_until is None or now < new_until)
-    progressed = _progressed(workload, newest, stepped)
+    progressed = _progressed(workload, newest, stepped, complete=complete)
     silent = not _tells(own) or own.progressing.reason == COMPLETE
     gives_up = None if not silent or complete or progressed is None else progressed + patience + own.min_ready
     given_up = own.progressing.status == "False" or (gives_up is not None and now >= gives_up)
@@ -224,8 +228,8 @@ def observe(
         new=new,
         available=own.available.status == "True",
         unhealthy=own.available.status == "False" or given_up,
-        completed=own.progressing.updated if _tells(own) else _earliest(own, replaced),
-        exact=_tells(own),
+        completed=own.progressing.updated if exact else _earliest(own, replaced),
+        exact=exact,
         availability_changed=own.available.changed,
         progressed=progressed,
         gives_up=None if stands else gives_up,
@@ -235,7 +239,7 @@ def observe(
         own_wait=own.min_ready,
         on_top=len(changes) > 1 and all(later < earlier + bound for earlier, later in pairwise(changes)),
         amended=len(changes) > (2 if own.observed_generation < workload.generation else 1),
-        down_since_step=_down_since_step(workload, ordered, run, policy, stepped),
+        down_since_step=down,
         said=own.progressing.message,
         said_of_availability=own.available.message,
     )
@@ -247,21 +251,22 @@ def own_of(workload: Workload) -> Own:
     return workload.own
 
 
-def is_complete(workload: Workload, replaced: float = 0.0) -> bool:
+def is_complete(workload: Workload, replaced: float = 0.0, *, exact: bool = True) -> bool:
     """Whether the newest template has been rolled out: the rule of `kubectl rollout status`, or once was.
 
     Complete once is complete: a Pod or node lost later changes availability, not this. The reason alone does not do:
     the controller may have seen the newest generation (of a scaling, say) before it made the ReplicaSet for it. Without
     the condition *replaced* tells when the last old Pod went (seconds since the epoch): available since, or made
-    unavailable only afterwards, is once complete.
+    unavailable only afterwards, is once complete. Likewise where the condition is not *exact*: it means another.
     """
     own = own_of(workload)
     if own.observed_generation < workload.generation or own.updated_replicas != own.status_replicas:
         return False
-    if own.progressing.reason == COMPLETE or own.replicas <= own.updated_replicas <= own.available_replicas:
+    told = exact and own.progressing.reason == COMPLETE
+    if told or own.replicas <= own.updated_replicas <= own.available_replicas:
         return True
     once = own.available.status == "True" or (own.available.status == "False" and own.available.changed > replaced > 0)
-    return not _tells(own) and own.updated_replicas > 0 and once
+    return not (exact and _tells(own)) and own.updated_replicas > 0 and once
 
 
 def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> bool:
@@ -331,6 +336,15 @@ def _number(text: str) -> int:
 def _tells(own: Own) -> bool:
     """Whether the controller writes the condition Progressing."""
     return own.progressing is not NO_CONDITION
+
+
+def _tells_of_another(own: Own, newest: Child | None) -> bool:
+    """Whether the condition says complete, and means the template before the newest.
+
+    Its controller writes it anew where it makes a ReplicaSet, but not once more where that write has met a conflict.
+    With Recreate, where the counts are right as soon as the new Pods are made, it stays so.
+    """
+    return own.progressing.reason == COMPLETE and newest is not None and own.progressing.updated < newest.created
 
 
 def _run(ordered: Sequence[Child], record: str | None, policy: PolicyId) -> list[Child]:
@@ -404,7 +418,7 @@ def _earliest(own: Own, replaced: float) -> float:
     return max(replaced, own.available.changed if own.available.status == "True" else 0.0)
 
 
-def _progressed(workload: Workload, newest: Child | None, stepped: float) -> float | None:
+def _progressed(workload: Workload, newest: Child | None, stepped: float, *, complete: bool) -> float | None:
     """When a rollout under way last made a step forward (seconds since the epoch), None where that is not known yet.
 
     Giving up (ProgressDeadlineExceeded) is no step: the last one was the Deployment's own deadline earlier. Our own
@@ -416,8 +430,7 @@ def _progressed(workload: Workload, newest: Child | None, stepped: float) -> flo
     if own.observed_generation < workload.generation:
         return None
     if own.progressing.reason == COMPLETE:
-        silent = own.updated_replicas != own.status_replicas and own.status_changed
-        return max(own.status_changed, stepped) if silent else None
+        return max(own.status_changed, stepped) if own.status_changed and not complete else None
     if own.progressing.reason == TIMED_OUT:
         return max(own.progressing.updated - own.deadline, stepped)
     if _tells(own):
