@@ -8,6 +8,7 @@ from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
+from sidecarpolicy.names import OnFailure
 from tests.simulation.controllers import borne_by
 from tests.simulation.faults import Fault, Request
 from tests.simulation.fleets import TENTH
@@ -419,3 +420,19 @@ def test_what_is_edited_back_while_it_is_written_is_not_done() -> None:
     assert any(each.revision == "web-b" for each in web.moves)
     web.run()
     assert web.settled().startswith("RolloutComplete") and web["app-01"].revision == "web-a"
+
+
+def test_a_policy_that_waits_for_a_rollout_of_another_one_says_where() -> None:
+    """A rollout that is stuck there goes on until its controller gives up: whoever waits is told for what."""
+    fleet = [established(f"app-{number}", revision="log-a") for number in range(2)]
+    log = World(fleet, replace(TENTH, on_failure=OnFailure.HALT), policy=LOG, current="log-a", update="log-a")
+    log.run()
+    fleet[0].breaks = fleet[1].breaks = frozenset({"log-b"})
+    log.edit("log-b")
+    for _ in range(3):
+        log.tick()
+    web = World([], TENTH, cluster=log.cluster, spec={"priority": 1}, sidecar_name="log")
+    run(log, web, 12)
+    stuck = next(each for each in fleet if each.bears("log") == "log-b")
+    assert web.settled().startswith("RollingOut: 1 of 2 workloads run web-a; 1 waiting; ")
+    assert f"shop/{stuck.name} waits for another rollout there" in web.settled()

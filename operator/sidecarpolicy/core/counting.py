@@ -77,6 +77,7 @@ TO_DIAGNOSE = "to diagnose"
 CONFLICTS = "conflicts"
 REMOVAL_CONFLICTS = "removal conflicts"
 IN_BACKOFF = "in backoff"
+BUSY = "busy"  # pending until the owner's rollout there, or another policy's, is over
 NOT_COUNTED = "not_counted"
 SKIPPED = "skipped"
 ROLLBACK = "rollback"
@@ -221,6 +222,8 @@ def _selected(
         tallies += ((CHANGED, (namespace, changed)) for changed in each.changed)
     if fresh and idle and not each.rolled_back and not each.busy:
         listings.append((JOINING, (digest(str(each.workload)),)))
+    if each.busy and state is State.PENDING:
+        listings.append((BUSY, ()))
     if each.busy or not idle:
         return None
     if is_older(each.revision):

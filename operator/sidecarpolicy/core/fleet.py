@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from sidecarpolicy.core.counting import (
     AVAILABLE,
     BEARING,
+    BUSY,
     CONFLICTS,
     COUNT,
     COUNTED,
@@ -346,6 +347,11 @@ class Fleet:
     def conflicts(self) -> Listing:
         """Selected ones where another writer keeps undoing us, by identity."""
         return self._listing(CONFLICTS)
+
+    @property
+    def busy(self) -> Listing:
+        """Pending ones in which another rollout has to be over first, by identity."""
+        return self._listing(BUSY)
 
     @property
     def removal_conflicts(self) -> Listing:

@@ -177,6 +177,11 @@ class Report:
         ]
 
     @property
+    def busy(self) -> Sequence[Target]:
+        """Those that wait until their owner's rollout, or another policy's, is over."""
+        return self.fleet.busy
+
+    @property
     def awaiting(self) -> list[str]:
         """The approvals that are asked for now: with them it would go on."""
         state, plan = self.state, self.plan

@@ -263,7 +263,8 @@ def _rolling_out(report: Report) -> Readiness | None:
     return Readiness(
         ready="Unknown",
         reason=Reason.ROLLING_OUT,
-        message=f"{_progress(report)}{_held_elsewhere(report)}{first}{_backing_off(report)}{_retrying(report)}{late}"
+        message=f"{_progress(report)}{_held_elsewhere(report)}{first}{_busy(report)}{_backing_off(report)}"
+        f"{_retrying(report)}{late}"
         f"{_contested_removal(report)}{_refused_removal(report)}",
         reconciling=True,
     )
@@ -393,6 +394,14 @@ def _backing_off(report: Report) -> str:
         f"; backing off in namespace {name}{_and_more(held)} until {timestamp(held[name].until)} "
         "(quota, missing Secret or ConfigMap, or admission)"
     )
+
+
+def _busy(report: Report) -> str:
+    """Of a rollout in which nothing moves: the first that waits until another rollout there is over."""
+    if report.plan.acts or report.count(State.PROGRESSING) or not report.busy:
+        return ""
+    verb = _verb(len(report.busy), "waits", "wait")
+    return f"; {report.busy[0].workload}{_and_more(report.busy)} {verb} for another rollout there"
 
 
 def _retrying(report: Report) -> str:
