@@ -842,6 +842,23 @@ def test_check_and_status_say_that_no_operator_runs_and_what_hangs(alone: Fleet)
     assert alone.kubectl("get", "sidecarpolicies", "--output=name").stdout == ""
 
 
+def test_release_names_what_could_not_be_taken_out(fleet: Fleet, verb: Command) -> None:
+    allowed = {names.ALLOW_DOWNTIME: "true"}
+    down = a_deployment("down", fleet.namespace, strategy={"type": "Recreate"}, annotations=allowed)
+    fleet.apply(down, *carts(fleet.namespace, 1))
+    fleet.apply(a_proxy(fleet.namespace, rollout={"progressDeadlineSeconds": 3}))
+    fleet.wait("RolloutComplete")
+    fleet.kubectl("annotate", "deployment", "down", f"{names.ALLOW_DOWNTIME}-")
+    released = verb("release", "web", "--yes", "--timeout=60s")
+    assert released.exit_code == 1
+    assert released.stderr.splitlines()[-3:] == [
+        f"{fleet.namespace}/web is gone",
+        f"{fleet.namespace}/down still carries the sidecars of SidecarPolicy {fleet.namespace}/web, which could not be "
+        "taken out: its Event RemovalGivenUp says why",
+        f"next: sidecarpolicy orphans down -n {fleet.namespace} --eject",
+    ]
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_release_takes_policies_away_whose_removal_would_wait(fleet: Fleet, verb: Command, keep: bool) -> None:
     fleet.apply(*carts(fleet.namespace, 2), a_proxy(fleet.namespace, rollout={"removal": "Manual"}))

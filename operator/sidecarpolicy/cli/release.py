@@ -15,6 +15,7 @@ import click
 
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked, annotate, asks_cluster, dry_run_option, duration, say
+from sidecarpolicy.cli.cluster import explanation
 from sidecarpolicy.cli.completing import policies as complete_policies
 from sidecarpolicy.cli.gitops import git_manager
 from sidecarpolicy.cli.operator_seen import OperatorSeen, look_at_operator
@@ -27,7 +28,7 @@ from sidecarpolicy.core.lists import with_entries
 from sidecarpolicy.core.record import text_of
 from sidecarpolicy.core.tree import Json, at
 from sidecarpolicy.core.workload import record_of
-from sidecarpolicy.engine.port import ApiError, NotFound
+from sidecarpolicy.engine.port import ApiError, NotFound, Rejected
 from sidecarpolicy.engine.resources import DEPLOYMENTS, POLICIES
 from sidecarpolicy.names import DeletionPolicy
 
@@ -91,6 +92,8 @@ def release(
     if keep_sidecars and (everything or without_operator):
         gone = None if everything else {_identity(each) for each in bodies}
         _forget_records(asked, gone)
+    if not keep_sidecars and _say_what_was_given_up(asked, {_identity(each) for each in bodies}):
+        raise SystemExit(1)
     click.echo("nothing is left of them" if bodies else "there is no policy", err=True)
     if everything:
         click.echo(AFTERWARDS, err=True)
@@ -197,6 +200,37 @@ def _is_gone(asked: Asked, identity: PolicyId, told: dict[PolicyId, str]) -> boo
         click.echo(f"{with_namespace(identity)}: {standing.message}", err=True)
         told[identity] = standing.message
     return False
+
+
+def _say_what_was_given_up(asked: Asked, gone: Set[PolicyId]) -> bool:
+    """Say which Deployments still carry sidecars of *gone* policies, and return whether any does.
+
+    A removal that cannot be written holds a deleted policy for progressDeadlineSeconds at most.
+    """
+    namespaces = {each.namespace for each in gone}
+    wanted = [""] if "" in namespaces else sorted(namespaces)
+    try:
+        bodies = [each for namespace in wanted for each in asked.cluster.list(DEPLOYMENTS, namespace)]
+    except Rejected as error:
+        click.echo(
+            f"whether some could not be taken out cannot be seen: {explanation(error, asked.cluster.server)}", err=True
+        )
+        return False
+    left = [
+        (each["metadata"]["namespace"], each["metadata"]["name"], policy)
+        for each in bodies
+        for policy, entry in record_of(at(each, "metadata", "annotations").get(names.RECORD)).entries.items()
+        if policy in gone and entry.items and policy.namespace in ("", each["metadata"]["namespace"])
+    ]
+    for namespace, name, policy in left:
+        click.echo(
+            f"{namespace}/{name} still carries the sidecars of {policy.label}, which could not be taken out: its Event "
+            f"RemovalGivenUp says why",
+            err=True,
+        )
+    for namespace, name in sorted({(namespace, name) for namespace, name, _ in left}):
+        click.echo(f"next: sidecarpolicy orphans {name} -n {namespace} --eject", err=True)
+    return bool(left)
 
 
 def _forget_records(asked: Asked, gone: Set[PolicyId] | None) -> None:
