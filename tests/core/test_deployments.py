@@ -266,3 +266,18 @@ def test_recreate_that_is_up_is_watched_from_then_on_and_then_complete_for_good(
     assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.UPDATED]
     lost = recreated("False", 5000, ready=0, told=5000)
     assert seen(lost, *children, now=9000).state is State.UPDATED
+
+
+def test_where_no_pod_has_to_be_available_the_numbers_tell_whether_it_is_up() -> None:
+    """All may go at once (maxUnavailable 100%), so the condition Available is always true."""
+    children = [a_replica_set(4, A, 0, created=2), a_replica_set(5, B, 3, created=0)]
+    all_at_once = {"strategy": {"rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 0}}, "replicas": 3}
+    conditions = [
+        a_condition("Available", "True", changed=1),
+        a_condition("Progressing", "True", "NewReplicaSetAvailable", updated=6),
+    ]
+    metadata = {"managedFields": [a_status_writer(11)]}
+    fields: dict[str, Any] = {"record": B, "conditions": conditions, "metadata": metadata, **all_at_once}
+    found = [seen(a_workload(status=(3, 3, 0), **fields), *children, now=now) for now in (12, 610, 611)]
+    assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.FAILED]
+    assert seen(a_workload(status=(3, 3, 3), **fields), *children, now=60).state is State.UPDATED

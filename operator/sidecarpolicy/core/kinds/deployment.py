@@ -202,8 +202,7 @@ def observe(
     not_begun = workload.paused and not (ordered or own.revision or own.status_replicas)
     down = _down_since_step(workload, ordered, run, policy, stepped)
     exact = _tells(own) and not _tells_of_another(own, newest)
-    never_up = down is not None and own.progressing.updated <= down and own.available.changed >= stepped - FIRST_STATUS
-    never_up = never_up and own.progressing.reason == COMPLETE and stepped > 0  # it went down with our step
+    never_up = _never_up(workload, down, stepped)
     complete = (is_complete(workload, replaced, exact=exact) and not never_up) or not_begun
     made = newest is not None and _bears(newest, workload.record, policy)
     bound = patience + own.min_ready + soak
@@ -336,6 +335,20 @@ def _number(text: str) -> int:
 def _tells(own: Own) -> bool:
     """Whether the controller writes the condition Progressing."""
     return own.progressing is not NO_CONDITION
+
+
+def _never_up(workload: Workload, down: float | None, stepped: float) -> bool:
+    """Whether all Pods went down with our step, and the condition still says that those before it are complete.
+
+    Where an old ReplicaSet is taken up again its controller renews nothing. *down*: it has not been available since.
+    Where none has to be available it always counts as that, and the numbers have to do.
+    """
+    own = own_of(workload)
+    if own.progressing.reason != COMPLETE or not 0 < own.progressing.updated <= stepped:
+        return False
+    if down is not None:
+        return own.available.changed >= stepped - FIRST_STATUS
+    return bool(workload.takes_down) and own.available.status == "True" and own.available_replicas < own.replicas
 
 
 def _tells_of_another(own: Own, newest: Child | None) -> bool:
