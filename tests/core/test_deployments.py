@@ -281,3 +281,13 @@ def test_where_no_pod_has_to_be_available_the_numbers_tell_whether_it_is_up() ->
     found = [seen(a_workload(status=(3, 3, 0), **fields), *children, now=now) for now in (12, 610, 611)]
     assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.FAILED]
     assert seen(a_workload(status=(3, 3, 3), **fields), *children, now=60).state is State.UPDATED
+
+
+def test_what_is_scaled_up_right_after_our_step_was_complete_without_pods() -> None:
+    """The condition is of the very second of the step: that of this template, which had nothing to wait for."""
+    step = a_record("web-b", note=Note(stepped=START + 6))
+    children = [a_replica_set(4, A, 0, created=0), a_replica_set(5, step, 1, created=6)]
+    facts = kind.observe(
+        recreated("False", 7, ready=0, told=7, record=step), children, WEB, now=START + 8, patience=600, soak=30
+    )
+    assert facts.arrived

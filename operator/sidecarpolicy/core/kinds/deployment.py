@@ -344,7 +344,7 @@ def _never_up(workload: Workload, down: float | None, stepped: float) -> bool:
     Where none has to be available it always counts as that, and the numbers have to do.
     """
     own = own_of(workload)
-    if own.progressing.reason != COMPLETE or not 0 < own.progressing.updated <= stepped:
+    if own.progressing.reason != COMPLETE or not 0 < own.progressing.updated < stepped:
         return False
     if down is not None:
         return own.available.changed >= stepped - FIRST_STATUS
