@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sidecarpolicy.core.approvals import removal_approval
 from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import WorkloadId
-from sidecarpolicy.core.plan import RolloutState, Step, plan, proves_removal, step_in_exchange, steps
+from sidecarpolicy.core.plan import UNKNOWN, RolloutState, Step, plan, proves_removal, step_in_exchange, steps
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import Health, State, Target
 from sidecarpolicy.core.record import Note
@@ -273,6 +273,16 @@ def test_a_write_that_is_on_its_way_frees_no_place_for_another_first_one(revisio
     assert names(steps(state, fleet, {})) == []
     sent = Step(workload=first.workload, revision=revision, takes_slot=True, why="")
     assert names(steps(state, fleet, {first.workload: sent})) == []
+
+
+def test_a_write_without_a_step_may_bring_the_update_revision_back() -> None:
+    """The first one has lost its record, which is being written anew: until then it seems to have nothing."""
+    lost = a_target(1, revision=None, recorded=False)
+    soaking = a_target(2, State.PROGRESSING, holds_slot=True)
+    fleet, state = a_fleet(UPDATE, [lost, soaking]), a_state(tried=False)
+    assert names(steps(state, fleet, {})) == ["app-2"]
+    sent = Step(workload=lost.workload, revision=UNKNOWN, takes_slot=True, why="")
+    assert names(steps(state, fleet, {lost.workload: sent})) == []
 
 
 def test_a_removal_goes_one_first() -> None:

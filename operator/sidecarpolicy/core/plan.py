@@ -39,6 +39,9 @@ from sidecarpolicy.names import OnFailure, Removal, Strategy
 # Why a workload changes in the write that takes another policy out of it.
 EXCHANGE = "in place of what is taken out"
 
+# The revision of a write that is no step: it may put back any, the update revision too (a record that was lost).
+UNKNOWN = ""
+
 _NO_QUEUES: Mapping[tuple[bool, str], Queue] = {}
 
 
@@ -385,8 +388,8 @@ class _Ahead:
         if not holds:
             self.slots += 1
             self.load[workload.namespace] = self.load.get(workload.namespace, 0) + 1
-        if ahead:
-            self.at_update += not (holds and there)
+        if ahead or (wanted and step.revision == UNKNOWN):
+            self.at_update += not (holds and each is not None and each.revision == self.fleet.update)
         elif not wanted and step.revision is None:
             self.removals += not (holds and there)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
-from sidecarpolicy.core.plan import Step, step_in_exchange, steps, urgent_step
+from sidecarpolicy.core.plan import UNKNOWN, Step, step_in_exchange, steps, urgent_step
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.engine.alarms import Alarms
 from sidecarpolicy.engine.context import Context
@@ -406,7 +406,7 @@ class Term:
         """
         return {
             workload: each.get(policy)
-            or Step(workload=workload, revision="", takes_slot=not each, why="another write is on its way")
+            or Step(workload=workload, revision=UNKNOWN, takes_slot=not each, why="another write is on its way")
             for workload, each in self._writing.items()
         }
 
