@@ -193,6 +193,8 @@ class Invariants:
             self.without_record.discard(change.place)
             return
         if change.before is None:
+            if _sidecars(change.after) and names.RECORD not in _annotations(change.after):
+                self.without_record.add(change.place)  # a backup of what had lost it
             return
         if change.manager == names.FIELD_MANAGER:
             self._ours(change, change.before)

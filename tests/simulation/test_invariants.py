@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sidecarpolicy.engine.resources import NAMESPACES
+from sidecarpolicy import names
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES
 from tests.simulation.controllers import condition_of
 from tests.simulation.faults import Fault, Request
 from tests.simulation.fleets import EVERYWHERE, LEFT, a_world, an_updated_world, everywhere, ticks
@@ -113,3 +114,16 @@ def test_a_quota_that_is_gone_refuses_nothing() -> None:
     assert not one.complete
     assert not condition_of(newest, "ReplicaFailure")
     assert newest["status"]["replicas"] == newest["spec"]["replicas"]
+
+
+def test_a_backup_of_what_had_lost_its_record_bears_what_is_its_owners() -> None:
+    world = an_updated_world(some(2), QUICK, update="web-a")
+    one = world.deployments[0]
+    world.stopped = True
+    one.annotate(names.RECORD, None)
+    body = one.body
+    world.leave(one)
+    assert one.place not in world.cluster.invariants.without_record
+    metadata = {key: body["metadata"][key] for key in ("name", "annotations")}
+    world.server.create(DEPLOYMENTS, one.namespace, {"metadata": metadata, "spec": body["spec"]})
+    assert one.place in world.cluster.invariants.without_record
