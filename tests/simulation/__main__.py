@@ -9,7 +9,7 @@ import argparse
 import logging
 import time
 
-from tests.simulation.histories import history, report
+from tests.simulation.histories import busy, history, report
 
 
 def main() -> int:
@@ -18,12 +18,14 @@ def main() -> int:
     parser.add_argument("first", type=int, help="the first seed")
     parser.add_argument("count", type=int, nargs="?", default=1, help="how many seeds")
     parser.add_argument("--untroubled", action="store_true", help="people alone: nothing goes wrong")
+    parser.add_argument("--busy", action="store_true", help="people do much more")
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
     failed, began = [], time.process_time()
+    played = busy if chosen.busy else history
     for number in range(chosen.count):
         seed = chosen.first + number
-        if told := report(history(seed, troubled=not chosen.untroubled)):
+        if told := report(played(seed, troubled=not chosen.untroubled)):
             failed.append(seed)
             print(told, flush=True)
         if number % 100 == 99 or number == chosen.count - 1:

@@ -132,6 +132,16 @@ def history(seed: int, *, troubled: bool = True) -> History:
     )
 
 
+def busy(seed: int, *, troubled: bool = True) -> History:
+    """The history of that seed in which people do much more."""
+    found, random = history(seed, troubled=troubled), Random(seed + 9)
+    more = [
+        Deed(tick=random.randint(1, 45), what=random.choice(PEOPLE), number=random.randint(0, 9))
+        for _ in range(random.randint(6, 16))
+    ]
+    return replace(found, deeds=tuple(sorted([*found.deeds, *more], key=lambda each: each.tick)))
+
+
 def healthy(seed: int) -> History:
     """A history in which nothing is wrong with any revision; people do the same, and nodes are drained.
 
