@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from sidecarpolicy import names
 from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.tree import Json, at, items
@@ -361,17 +363,43 @@ def untrue_statuses(world: World) -> list[str]:
     return found
 
 
-def hang_once(world: World) -> None:
-    """The next write of a Deployment takes thirty seconds, and fails."""
+def hang_once(world: World, fault: Fault = Fault.TIMEOUT_BEFORE) -> None:
+    """The next write of a Deployment takes thirty seconds, and no answer comes."""
     hung: list[Request] = []
 
     def rule(request: Request) -> Fault | None:
         if hung or not request.write or request.resource != DEPLOYMENTS:
             return None
         hung.append(request)
-        return Fault.TIMEOUT_BEFORE
+        return fault
 
     world.cluster.faults.rules.append(rule)
+
+
+@pytest.mark.parametrize("fault", [Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER])
+def test_a_policy_that_is_deleted_while_its_first_step_is_written_leaves_nothing(fault: Fault) -> None:
+    """It is kept until that is answered: what takes effect has to be taken out again."""
+    web = World([established("app-01")], TENTH)
+    hang_once(web, fault)
+    web.cluster_tick()
+    assert not web["app-01"].revision or fault is Fault.TIMEOUT_AFTER
+    web.delete()
+    web.cluster_tick()
+    assert web.object is not None
+    web.run()
+    assert web.object is None
+    assert not web["app-01"].record
+
+
+def test_a_selector_that_is_edited_while_a_step_is_written_is_told_of() -> None:
+    """The Deployment is in its fleet no more when the write ends, without any effect."""
+    web = World([established("app-01")], TENTH)
+    hang_once(web)
+    web.cluster_tick()
+    web["app-01"].selected = False
+    web.run()
+    assert web.status["observedGeneration"] == web.generation
+    assert web.status["targets"]["matched"] == 0
 
 
 def test_a_policy_that_is_new_or_edited_knows_what_another_one_is_writing() -> None:

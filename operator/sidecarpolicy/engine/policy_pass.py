@@ -1,7 +1,7 @@
 """One policy: what is to be written about it next, and the pass that writes it and reports.
 
 The pass has no branch about what happened, only about what is. Whatever goes wrong before the report is a sentence in
-the report, which always runs.
+the report. That waits only for what is being written, where nothing else is left to do.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class Term:
             remembered.stale = True
 
     def judgement_changed(self, workload: WorkloadId) -> None:
-        """Look at *workload* again, be it that it is being written: without it a new fleet would look smaller."""
+        """Look at *workload* again, also while it is being written: a new fleet would lack it otherwise."""
         if (remembered := self.context.memory.workloads.get(workload)) is not None:
             remembered.stale = True
         if workload not in self._dirty:
@@ -411,13 +411,14 @@ class Term:
         }
 
     def _is_being_written(self, policy: PolicyId) -> bool:
-        """Whether a workload that *policy* selects, or has something on, is being written."""
+        """Whether a workload that *policy* selects, has something on, or has a step on the way to, is being written."""
         found = (self.context.memory.workloads.get(identity) for identity in self._writing)
-        return any(each is not None and policy in each.in_fleets for each in found)
+        in_fleets = any(each is not None and policy in each.in_fleets for each in found)
+        return in_fleets or self._has_steps_on_the_way(policy)
 
     def _has_steps_on_the_way(self, policy: PolicyId) -> bool:
         """Whether a step of *policy* is being written; its fleet may not show it yet."""
-        return any(policy in steps for steps in self._writing.values())
+        return any(policy in wanted for wanted in self._writing.values())
 
     def _urgent_steps(self, identity: WorkloadId) -> dict[PolicyId, Step]:
         found = {}
@@ -445,6 +446,8 @@ class Term:
             remembered = self.context.memory.workloads.get(identity)
             for policy in sorted({*wanted, *(remembered.in_fleets if remembered is not None else ())}):
                 self._hungry[policy] = None
+            for policy in wanted:  # the workload may be in its fleet no more, and it waits for this
+                self._look_at(policy)
             self.workload_changed(identity)
 
     # --- passes over policies
