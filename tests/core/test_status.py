@@ -278,6 +278,22 @@ ROWS: list[tuple[str, Json, dict[str, str]]] = [
         {"Accepted": "True Accepted", "Ready": "Unknown RollingOut", "Reconciling": "True RollingOut"},
     ),
     (
+        "one that failed at an earlier revision waits while the first one fails, within what is allowed",
+        {
+            "targets": [a_target(F, 1, holds_slot=True), a_target(F, 2, revision="web-0", outdated=True)],
+            "rollout": LEFT,
+        },
+        {"Accepted": "True Accepted", "Ready": "False RolloutHalted", "Stalled": "True RolloutHalted"},
+    ),
+    (
+        "one that failed at an earlier revision gets the newest with its owner's next change",
+        {
+            "targets": [a_target(F, 1, revision="web-0", outdated=True), *of(U, first=2)],
+            "rollout": Rollout(strategy=Strategy.ON_NEXT_CHANGE),
+        },
+        {"Accepted": "True Accepted", "Ready": "Unknown AwaitingOwners"},
+    ),
+    (
         "done but for one that another writer keeps undoing",
         {"targets": [*of(U), fought(2)]},
         {"Accepted": "True Accepted", "Ready": "False FieldConflict", "Stalled": "True FieldConflict"},
