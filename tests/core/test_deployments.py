@@ -239,11 +239,13 @@ def test_the_old_templates_trouble_is_no_failure_of_the_new_one() -> None:
 # A controller that goes on telling of the template before.
 
 
-def recreated(available: str, changed: float, *, ready: int, told: float, record: str = B) -> Workload:
-    """A Deployment of one replica with Recreate; its controller calls the template of second 6 complete."""
+def recreated(
+    available: str, changed: float, *, ready: int, told: float, record: str = B, complete: float = 6
+) -> Workload:
+    """A Deployment of one replica with Recreate; its controller calls the template of second *complete* complete."""
     conditions = [
         a_condition("Available", available, changed=changed),
-        a_condition("Progressing", "True", "NewReplicaSetAvailable", updated=6),
+        a_condition("Progressing", "True", "NewReplicaSetAvailable", updated=complete),
     ]
     metadata = {"managedFields": [a_status_writer(told)]}
     return a_workload(record=record, status=(1, 1, ready), replicas=1, conditions=conditions, metadata=metadata)
@@ -259,18 +261,21 @@ def test_recreate_is_not_complete_before_it_is_up_whatever_the_condition_says(cr
     assert (found[0].holds_slot, found[0].evidence, found[2].failing) == (True, False, True)
 
 
-def test_recreate_that_is_up_is_watched_from_then_on_and_then_complete_for_good() -> None:
-    children = [a_replica_set(2, A, 0, created=0), a_replica_set(3, B, 1, created=10)]
-    up = recreated("True", 40, ready=1, told=40)
-    found = [seen(up, *children, now=now) for now in (41, 69, 70)]
-    assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.UPDATED]
-    lost = recreated("False", 5000, ready=0, told=5000)
-    assert seen(lost, *children, now=9000).state is State.UPDATED
+@pytest.mark.parametrize("created", [10, 2], ids=["made", "taken up again"])
+def test_recreate_that_is_up_is_watched_from_then_on_and_then_complete_for_good(created: float) -> None:
+    """Whenever the condition is of: it may be days older than the step where a ReplicaSet is taken up again."""
+    children = [a_replica_set(2, A, 0, created=0, changed=10), a_replica_set(3, B, 1, created=created)]
+    for days_older in (0, 86_400):
+        up = recreated("True", 40, ready=1, told=40, complete=6 - days_older)
+        found = [seen(up, *children, now=now) for now in (41, 69, 70)]
+        assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.UPDATED]
+        lost = recreated("False", 5000, ready=0, told=5000, complete=6 - days_older)
+        assert seen(lost, *children, now=9000).state is State.UPDATED
 
 
 def test_where_no_pod_has_to_be_available_the_numbers_tell_whether_it_is_up() -> None:
     """All may go at once (maxUnavailable 100%), so the condition Available is always true."""
-    children = [a_replica_set(4, A, 0, created=2), a_replica_set(5, B, 3, created=0)]
+    children = [a_replica_set(4, A, 0, created=2, changed=11), a_replica_set(5, B, 3, created=0)]
     all_at_once = {"strategy": {"rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 0}}, "replicas": 3}
     conditions = [
         a_condition("Available", "True", changed=1),
@@ -281,6 +286,11 @@ def test_where_no_pod_has_to_be_available_the_numbers_tell_whether_it_is_up() ->
     found = [seen(a_workload(status=(3, 3, 0), **fields), *children, now=now) for now in (12, 610, 611)]
     assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.FAILED]
     assert seen(a_workload(status=(3, 3, 3), **fields), *children, now=60).state is State.UPDATED
+    same = [
+        a_replica_set(4, A, 0, created=0, changed=1),
+        a_replica_set(5, B, 3, created=2),
+    ]  # a step of the record alone
+    assert seen(a_workload(status=(3, 3, 2), **fields), *same, now=5000).state is State.UPDATED
 
 
 def test_what_is_scaled_up_right_after_our_step_was_complete_without_pods() -> None:

@@ -201,8 +201,9 @@ def observe(
     replaced = _replaced(ordered, stepped)
     not_begun = workload.paused and not (ordered or own.revision or own.status_replicas)
     down = _down_since_step(workload, ordered, run, policy, stepped)
-    exact = _tells(own) and not _tells_of_another(own, newest)
-    never_up = _never_up(workload, down, stepped)
+    stale = _is_of_before(own, ordered, stepped)
+    exact = _tells(own) and not (stale or _tells_of_another(own, newest))
+    never_up = _never_up(workload, down, stepped, stale=stale)
     complete = (is_complete(workload, replaced, exact=exact) and not never_up) or not_begun
     made = newest is not None and _bears(newest, workload.record, policy)
     bound = patience + own.min_ready + soak
@@ -337,18 +338,28 @@ def _tells(own: Own) -> bool:
     return own.progressing is not NO_CONDITION
 
 
-def _never_up(workload: Workload, down: float | None, stepped: float) -> bool:
+def _is_of_before(own: Own, ordered: Sequence[Child], stepped: float) -> bool:
+    """Whether the condition still says that the template before our step is complete.
+
+    Where an old ReplicaSet is taken up again its controller renews nothing; the one before it has gone since then.
+    """
+    is_older = own.progressing.reason == COMPLETE and 0 < own.progressing.updated < stepped
+    return is_older and any(each.status_changed >= stepped for each in ordered[:-1])
+
+
+def _never_up(workload: Workload, down: float | None, stepped: float, *, stale: bool) -> bool:
     """Whether all Pods went down with our step, and the condition still says that those before it are complete.
 
-    Where an old ReplicaSet is taken up again its controller renews nothing. *down*: it has not been available since.
-    Where none has to be available it always counts as that, and the numbers have to do.
+    *down*: it has not been available since our step. *stale*: the condition is of before it. Where no Pod has to be
+    available a Deployment always counts as available, and the numbers have to do.
     """
     own = own_of(workload)
     if own.progressing.reason != COMPLETE or not 0 < own.progressing.updated < stepped:
         return False
     if down is not None:
         return own.available.changed >= stepped - FIRST_STATUS
-    return bool(workload.takes_down) and own.available.status == "True" and own.available_replicas < own.replicas
+    is_available = own.available.status == "True"
+    return stale and bool(workload.takes_down) and is_available and own.available_replicas < own.replicas
 
 
 def _tells_of_another(own: Own, newest: Child | None) -> bool:
