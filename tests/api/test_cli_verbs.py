@@ -18,10 +18,12 @@ import localcluster
 from sidecarpolicy import __version__, names
 from sidecarpolicy.cli.cluster import Cluster
 from sidecarpolicy.cli.main import main
+from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.engine.port import NotFound, Resource
 from tests.api.conftest import Command
 from tests.builders import Manifest, a_cluster_policy, a_deployment, a_policy, a_proxy, a_sidecar, carts
 from tests.conftest import OPERATOR_NAMESPACE
+from tests.core.objects import a_record
 from tests.fleet import Fleet, image_of, traces
 from tests.polling import poll
 
@@ -704,14 +706,17 @@ def test_a_namespace_that_is_not_there_is_no_success(fleet: Fleet, arguments: tu
 
 
 def test_orphans_answers_for_the_deployments_that_are_named(fleet: Fleet, verb: Command) -> None:
-    left = json.dumps({"policies": {f"SidecarPolicy/{fleet.namespace}/gone": {"revision": "gone-1"}}})
-    lost = a_deployment("lost", fleet.namespace, annotations={names.RECORD: left})
+    gone = PolicyId(kind=names.POLICY, namespace=fleet.namespace, name="gone")
+    pod = {**a_deployment()["spec"]["template"]["spec"], "initContainers": [{"name": "proxy", "image": "p:1"}]}
+    lost = a_deployment("lost", fleet.namespace, annotations={names.RECORD: a_record("gone-1", gone)}, pod=pod)
     fleet.apply(*carts(fleet.namespace, 1), lost)
     both = verb("orphans", "cart-0", "lost")
     assert both.stdout.startswith(f"{fleet.namespace}/lost: SidecarPolicy {fleet.namespace}/gone at gone-1")
     sound = verb("orphans", "cart-0", "--eject")
     assert (sound.exit_code, sound.stdout) == (0, "")
     assert both.stderr == sound.stderr == "cart-0 has no sidecars of a policy that does not exist\n"
+    everywhere = verb("orphans", "card-0", "-A")
+    assert (everywhere.exit_code, everywhere.stderr) == (1, "Error: there is no Deployment 'card-0' in any namespace\n")
 
 
 def test_what_is_named_and_is_not_there_is_no_success(fleet: Fleet, verb: Command) -> None:

@@ -68,9 +68,12 @@ def orphans(
         asked.refuse_absent(namespace)
     found = orphans_among(bodies, existing)
     chosen = [each for each in found if not wanted or at(each.body, "metadata")["name"] in wanted]
+    there = {at(each, "metadata")["name"] for each in bodies}
     for name in sorted(wanted - {at(each.body, "metadata")["name"] for each in chosen}):
-        if namespace:
-            asked.deployment(namespace, name)
+        if name not in there:
+            if namespace:
+                asked.deployment(namespace, name)  # says so, and which there are
+            raise click.ClickException(f"there is no Deployment {name!r} in any namespace")
         click.echo(f"{name} has no sidecars of a policy that does not exist", err=True)
     if output == "json":
         click.echo(json.dumps({"orphans": [_json(each) for each in chosen]}, indent=2))

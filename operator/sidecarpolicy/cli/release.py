@@ -92,9 +92,13 @@ def release(
     if keep_sidecars and (everything or without_operator):
         gone = None if everything else {_identity(each) for each in bodies}
         _forget_records(asked, gone)
-    if not keep_sidecars and _say_what_was_given_up(asked, {_identity(each) for each in bodies}):
+    given_up = None if keep_sidecars else _say_what_was_given_up(asked, {_identity(each) for each in bodies})
+    if given_up:
         raise SystemExit(1)
-    click.echo("nothing is left of them" if bodies else "there is no policy", err=True)
+    if not bodies:
+        click.echo("there is no policy", err=True)
+    elif keep_sidecars or given_up is not None:
+        click.echo("nothing is left of them", err=True)
     if everything:
         click.echo(AFTERWARDS, err=True)
 
@@ -202,8 +206,8 @@ def _is_gone(asked: Asked, identity: PolicyId, told: dict[PolicyId, str]) -> boo
     return False
 
 
-def _say_what_was_given_up(asked: Asked, gone: Set[PolicyId]) -> bool:
-    """Say which Deployments still carry sidecars of *gone* policies, and return whether any does.
+def _say_what_was_given_up(asked: Asked, gone: Set[PolicyId]) -> bool | None:
+    """Say which Deployments still carry sidecars of *gone* policies; return whether any does, None where nobody knows.
 
     A removal that cannot be written holds a deleted policy for progressDeadlineSeconds at most.
     """
@@ -215,7 +219,7 @@ def _say_what_was_given_up(asked: Asked, gone: Set[PolicyId]) -> bool:
         click.echo(
             f"whether some could not be taken out cannot be seen: {explanation(error, asked.cluster.server)}", err=True
         )
-        return False
+        return None
     left = [
         (each["metadata"]["namespace"], each["metadata"]["name"], policy)
         for each in bodies

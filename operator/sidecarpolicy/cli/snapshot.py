@@ -145,6 +145,8 @@ class Snapshot:
             target = fleet.get(WorkloadId(namespace=each["namespace"], name=each["name"]))
             if target is None or target.state is not State.PENDING or each["reason"] != Reason.FIELD_CONFLICT:
                 continue
+            if not fleet.is_wanted(target.workload):
+                continue
             message = each.get("message", "")
             failed = replace(target, state=State.FAILED, reason=each["reason"], message=message, not_counted=True)
             fleet.put(failed, wanted=True)
