@@ -136,6 +136,11 @@ class Report:
         """What has changed of what `restartOn` names, by namespace, while workloads are still to restart for it."""
         return sorted(self.fleet.tally(counting.CHANGED))
 
+    @property
+    def waiting(self) -> int:
+        """How many are still to get the update revision, those that failed at another one too."""
+        return self.count(State.PENDING) + self.outdated
+
     # Failures
 
     @property

@@ -143,7 +143,7 @@ def halted_by(halt: Halt) -> list[tuple[str, ConfigObject]]:
 def _no_slot_left(report: Report) -> Readiness | None:
     """Workloads that make no progress hold every slot: nothing moves until somebody does something."""
     late = len(report.late) - report.late_removals - report.outdated  # a removal that is stuck frees its slot
-    waiting = report.count(State.PENDING) + report.outdated or report.removals_wait
+    waiting = report.waiting or report.removals_wait
     moving = report.count(State.PROGRESSING) or report.removals_move
     if report.state.stopped or not waiting or moving or report.plan.acts or late < max(1, report.plan.budget):
         return None
@@ -185,7 +185,7 @@ def _is_moving(report: Report) -> bool:
 
     What failed at an earlier revision waits for the newest one, which may be what mends it.
     """
-    waiting = report.count(State.PENDING) + report.count(State.PROGRESSING) + report.outdated
+    waiting = report.waiting + report.count(State.PROGRESSING)
     return waiting + report.removing - report.late_removals > 0
 
 
@@ -243,7 +243,7 @@ def _awaiting_owners(report: Report) -> Readiness | None:
     """Whoever has not got the revision gets it together with their owner's next change; nothing else goes on."""
     owners = report.state.rollout.strategy is Strategy.ON_NEXT_CHANGE
     moving = report.count(State.PROGRESSING) or report.removing
-    if not owners or not report.count(State.PENDING) + report.outdated or moving or report.plan.acts:
+    if not owners or not report.waiting or moving or report.plan.acts:
         return None
     return Readiness(
         ready="Unknown",
@@ -255,7 +255,7 @@ def _awaiting_owners(report: Report) -> Readiness | None:
 def _rolling_out(report: Report) -> Readiness | None:
     late = f"; {_late(report)}" if report.late else ""
     first = "" if report.plan.first_is_done or not report.count(State.PENDING) else "; one goes first"
-    if report.state.rollout.strategy is Strategy.ON_NEXT_CHANGE and report.count(State.PENDING) + report.outdated:
+    if report.state.rollout.strategy is Strategy.ON_NEXT_CHANGE and report.waiting:
         first = WITH_THE_OWNERS
     stage = report.plan.stage
     if stage is not None and stage.name:

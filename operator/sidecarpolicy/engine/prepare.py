@@ -109,17 +109,18 @@ def taken_over(workload: Workload, judgement: Judgement, context: Context) -> fr
     claims = workload.content.claims
     if not judgement.record:
         return frozenset()
-    found = set((claims.owners.keys() & claims.ours) - judgement.record.items)
+    shared_items = claims.owners.keys() & claims.ours
+    found = set(shared_items - judgement.record.items)
     for policy, entry in judgement.record.entries.items():
         skip = judgement.verdicts.get(policy)
         if skip is None or skip.reason is not SkipReason.NAME_CONFLICT:
             continue
-        shared_items = entry.items & claims.owners.keys() & claims.ours
-        revision = context.revision(policy, entry.revision) if shared_items else None
+        contested = entry.items & shared_items
+        revision = context.revision(policy, entry.revision) if contested else None
         if revision is None:
             continue
         live = dict(template_items(workload.content.template))
-        for item in shared_items & live.keys():
+        for item in contested & live.keys():
             canonical = recorded_item(revision, entry, item)
             if canonical is None or not is_as_it_should_be(live[item], canonical):
                 found.add(item)

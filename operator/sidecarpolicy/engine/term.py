@@ -101,10 +101,9 @@ class Term:
 
     def workload_changed(self, workload: WorkloadId) -> None:
         """Look at *workload* again; one that is being written is looked at when that has ended."""
-        remembered = self.context.memory.workloads.get(workload)
         if workload not in self._writing:
             self.judgement_changed(workload)
-        elif remembered is not None:
+        elif (remembered := self.context.memory.workloads.get(workload)) is not None:
             remembered.stale = True
 
     def judgement_changed(self, workload: WorkloadId) -> None:

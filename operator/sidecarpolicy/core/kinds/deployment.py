@@ -201,9 +201,11 @@ def observe(
     replaced = _replaced(ordered, stepped)
     not_begun = workload.paused and not (ordered or own.revision or own.status_replicas)
     down = _down_since_step(workload, ordered, run, policy, stepped)
-    stale = _is_of_before(own, ordered, stepped)
+    older = own.progressing.reason == COMPLETE and 0 < own.progressing.updated < stepped
+    # Where an old ReplicaSet is taken up again its controller renews nothing; the one before it has gone since then.
+    stale = older and any(each.status_changed >= stepped for each in ordered[:-1])
     exact = _tells(own) and not (stale or _tells_of_another(own, newest))
-    never_up = _never_up(workload, down, stepped, stale=stale)
+    never_up = older and _never_up(workload, down, stepped, stale=stale)
     complete = (is_complete(workload, replaced, exact=exact) and not never_up) or not_begun
     made = newest is not None and _bears(newest, workload.record, policy)
     bound = patience + own.min_ready + soak
@@ -338,24 +340,13 @@ def _tells(own: Own) -> bool:
     return own.progressing is not NO_CONDITION
 
 
-def _is_of_before(own: Own, ordered: Sequence[Child], stepped: float) -> bool:
-    """Whether the condition still says that the template before our step is complete.
-
-    Where an old ReplicaSet is taken up again its controller renews nothing; the one before it has gone since then.
-    """
-    is_older = own.progressing.reason == COMPLETE and 0 < own.progressing.updated < stepped
-    return is_older and any(each.status_changed >= stepped for each in ordered[:-1])
-
-
 def _never_up(workload: Workload, down: float | None, stepped: float, *, stale: bool) -> bool:
-    """Whether all Pods went down with our step, and the condition still says that those before it are complete.
+    """Whether all Pods went down with our step and none is up, where the condition that it is complete is older.
 
-    *down*: it has not been available since our step. *stale*: the condition is of before it. Where no Pod has to be
-    available a Deployment always counts as available, and the numbers have to do.
+    *down*: it has not been available since our step. *stale*: the condition is of the template before it. Where no Pod
+    has to be available a Deployment always counts as available, and the numbers have to do.
     """
     own = own_of(workload)
-    if own.progressing.reason != COMPLETE or not 0 < own.progressing.updated < stepped:
-        return False
     if down is not None:
         return own.available.changed >= stepped - FIRST_STATUS
     is_available = own.available.status == "True"
