@@ -6,7 +6,6 @@ returns when the last harm is done. What must be so then is in verdict.py.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import tempfile
 import threading
@@ -136,19 +135,13 @@ def etcd_stopped(stage: Stage) -> None:
 
 def etcd_restored(stage: Stage) -> None:
     """Restore a copy of etcd that is a rollout and a half old; then the author's edit comes once more."""
-    source = stage.cluster.etcd_data
-    assert source is not None
     times = stage.measure(3, short=1)
     for _ in range(times):
         stage.edit()
         await_some(stage)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "etcd"
-            stage.cluster.pause("etcd")
-            try:
-                shutil.copytree(source, copy)
-            finally:
-                stage.cluster.resume("etcd")
+            stage.cluster.back_up(copy)
             await_quiet(stage.api)
             stage.await_ready()
             stage.edit()

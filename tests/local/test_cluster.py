@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,11 +65,8 @@ def test_a_component_that_was_killed_comes_back_with_its_data(cluster: localclus
 
 
 def test_a_restored_etcd_has_what_the_copy_had(cluster: localcluster.Cluster, tmp_path: Path) -> None:
-    assert cluster.etcd_data is not None
     cluster.kubectl("create", "configmap", "in-the-copy")
-    cluster.pause("etcd")
-    shutil.copytree(cluster.etcd_data, tmp_path / "etcd")
-    cluster.resume("etcd")
+    cluster.back_up(tmp_path / "etcd")
     cluster.kubectl("create", "configmap", "later")
     cluster.restore(tmp_path / "etcd")
     assert all(cluster.components.values())

@@ -55,7 +55,7 @@ class Cluster:
         A line is written right after the answer was sent: poll for it.
         """
         self.etcd_data = etcd_data
-        """The folder of etcd's data: to be copied only while etcd is paused; None: not ours to read."""
+        """The folder of etcd's data (``back_up`` copies it); None: not ours to read."""
         self._supervisor = supervisor
         self._on_stop = on_stop
 
@@ -178,12 +178,25 @@ class Cluster:
         self._processes.start(self._processes.state.components[component].command)
         readiness.await_component(self._processes, component)
 
+    def back_up(self, to: Path) -> None:
+        """Copy etcd's data, while etcd stands still, to the folder *to*, which must not be there yet.
+
+        :raises UnsupportedError: if it is not ours to read.
+        """
+        if self.etcd_data is None:
+            raise UnsupportedError(f"{self.name} was not started here: etcd's data is out of reach.")
+        self.pause("etcd")
+        try:
+            shutil.copytree(self.etcd_data, to)
+        finally:
+            self.resume("etcd")
+
     def restore(self, etcd_data: Path) -> None:
         """End every component, put *etcd_data* in the place of etcd's data, and start them again.
 
         As the documentation of Kubernetes has it for a backup. Versions of objects go on from those of the copy.
 
-        :param etcd_data: a copy of ``Cluster.etcd_data``, taken while etcd was paused.
+        :param etcd_data: what ``back_up`` made of this cluster.
         :raises UnsupportedError: if there is a real node: its Pods would go on.
         :raises ComponentError: if one does not come back.
         """

@@ -8,11 +8,10 @@ everything that its content depends on.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +55,7 @@ def with_fleet(
     try:
         make(cluster)
         if keep:
-            assert cluster.etcd_data is not None
-            with _standing_still(cluster):
-                _keep(cluster.etcd_data, copy)
+            _keep(cluster, copy)
     except BaseException:
         cluster.stop()
         raise
@@ -83,19 +80,10 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-@contextlib.contextmanager
-def _standing_still(cluster: localcluster.Cluster) -> Iterator[None]:
-    cluster.pause("etcd")
-    try:
-        yield
-    finally:
-        cluster.resume("etcd")
-
-
-def _keep(data: Path, copy: Path) -> None:
+def _keep(cluster: localcluster.Cluster, copy: Path) -> None:
     partial = copy.with_name(f".{copy.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(data, partial)
+    cluster.back_up(partial)
     partial.rename(copy)
     kept = sorted(copy.parent.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
     for each in kept[KEPT:]:
