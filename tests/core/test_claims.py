@@ -177,8 +177,14 @@ def test_nothing_is_claimed_where_nothing_is_said() -> None:
 
 @given(templates())
 def test_every_item_of_a_template_has_a_key_of_its_own(template: Json) -> None:
-    keys = [key for key, _ in template_items(template)]
-    assert len(keys) == len(set(keys))
+    spec, metadata = template.get("spec", {}), template.get("metadata", {})
+    containers = [*spec.get("initContainers", ()), *spec.get("containers", ())]
+    listed = [
+        *(spec.get(each, ()) for each in ("initContainers", "volumes", "imagePullSecrets")),
+        *(container.get(each, ()) for container in containers for each in ("env", "volumeMounts")),
+        *(metadata.get(each, ()) for each in ("labels", "annotations")),
+    ]
+    assert len(template_items(template)) == sum(map(len, listed))
 
 
 def test_a_held_sidecar_that_its_owner_declares_too_stays_where_the_owner_has_it() -> None:

@@ -118,7 +118,7 @@ def with_ours_last(template: Json, ours: frozenset[ItemKey]) -> Json:
 def places_of(template: Json, of: frozenset[ItemKey]) -> dict[tuple[str, str], list[str]]:
     """In which order the items *of* stand, for every list of *template*."""
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for item, _ in template_items(template):
+    for item in template_items(template):
         if item in of:
             places[item.list, item.container].append(item.name)
     return places
@@ -321,7 +321,7 @@ def test_another_order_alone_is_no_reason_for_a_write(x: Json, policies: list[Re
 def test_an_equal_container_of_the_owners_is_adopted_and_never_removed(x: Json, policies: list[Revision]) -> None:
     injected, _ = inject(x, policies, NOTHING)
     composed = compose(injected, NOTHING, {each.policy: each for each in policies})
-    own = {key for key, _ in template_items(injected)}
+    own = frozenset(template_items(injected))
     assert not composed.record.items & {key for key in own if key.list == INIT_CONTAINERS}
     assert eject(composed.template, composed.record) == injected
 

@@ -96,8 +96,8 @@ def restored_record(proposal: Proposal, context: Context) -> Record:
         return record
     known = record_of(proposal.before.record)
     selecting = {each.id for each in context.cache.selecting(proposal.workload)}
-    live = dict(template_items(proposal.workload.content.template))
-    stored = dict(template_items(proposal.before.content.template))
+    live = template_items(proposal.workload.content.template)
+    stored = template_items(proposal.before.content.template)
     entries = dict(record.entries)
     for policy, entry in known.entries.items():
         if policy in entries or policy not in selecting:

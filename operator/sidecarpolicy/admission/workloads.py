@@ -133,7 +133,7 @@ def _without_what_cannot_return(subject: Workload, proposal: Proposal, context: 
     """
     judgement = judged(subject, context)
     kept = record_of(proposal.workload.record).entries
-    live = {item for item, _ in template_items(subject.content.template)}
+    live = frozenset(template_items(subject.content.template))
     lost = {
         policy
         for policy, entry in judgement.record.entries.items()

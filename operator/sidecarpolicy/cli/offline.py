@@ -195,7 +195,7 @@ def _as_it_is(revision: Revision, manifest: Manifest, record: Record) -> Revisio
     if entry is None or entry.revision != revision.name or not at(manifest.body, "metadata").get("uid"):
         return revision
     changed = readjusted(entry.adjustment, revision.adjustment)
-    live = {item: content for item, content in template_items(manifest.template) if item in entry.items}
+    live = {item: content for item, content in template_items(manifest.template).items() if item in entry.items}
 
     def found(listed: str, name: str, otherwise: Json) -> Json:
         here = (content for item, content in live.items() if (item.list, item.name) == (listed, name))

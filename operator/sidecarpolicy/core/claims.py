@@ -121,25 +121,25 @@ def claims_of(metadata: Mapping[str, Any], template: Sequence[str] = ("spec", "t
     return Claims(metadata, template)
 
 
-def template_items(template: Json) -> Iterator[tuple[ItemKey, Json]]:
-    """Yield every item of a Pod *template* that could be one of ours, with its key."""
+def template_items(template: Json) -> dict[ItemKey, Json]:
+    """Return every item of a Pod *template* that could be one of ours, by its key."""
     spec = at(template, "spec")
     init_containers = items(spec, INIT_CONTAINERS)
-    for item in init_containers:
-        yield ItemKey(INIT_CONTAINERS, item["name"]), item
-    for item in items(spec, VOLUMES):
-        yield ItemKey(VOLUMES, item["name"]), item
+    found = {ItemKey(INIT_CONTAINERS, each["name"]): each for each in init_containers}
+    for each in items(spec, VOLUMES):
+        found[ItemKey(VOLUMES, each["name"])] = each
     for container in (*init_containers, *items(spec, "containers")):
         name = container["name"]
-        for item in items(container, ENV):
-            yield ItemKey(ENV, item["name"], name), item
-        for item in items(container, VOLUME_MOUNTS):
-            yield ItemKey(VOLUME_MOUNTS, item["mountPath"], name), item
-    for item in items(spec, PULL_SECRETS):
-        yield ItemKey(PULL_SECRETS, item.get("name", "")), item
+        for each in container.get(ENV) or ():
+            found[ItemKey(ENV, each["name"], name)] = each
+        for each in container.get(VOLUME_MOUNTS) or ():
+            found[ItemKey(VOLUME_MOUNTS, each["mountPath"], name)] = each
+    for each in items(spec, PULL_SECRETS):
+        found[ItemKey(PULL_SECRETS, each.get("name", ""))] = each
     for listed in METADATA:
-        for item in metadata_items(template, listed):
-            yield ItemKey(listed, item["name"]), item
+        for each in metadata_items(template, listed):
+            found[ItemKey(listed, each["name"])] = each
+    return found
 
 
 def without_items(fields: Json, gone: Iterable[ItemKey], template: Sequence[str] = ("spec", "template")) -> Json:
@@ -172,13 +172,13 @@ def _drop(fields: Json, path: Sequence[str], key: str = "") -> None:
             del fields[step]
 
 
-def _declared(last_applied: str | None, template: Sequence[str]) -> Iterator[ItemKey]:
-    """Yield the items that kubectl's annotation declares; a mangled one declares nothing, as kubectl itself has it."""
+def _declared(last_applied: str | None, template: Sequence[str]) -> Iterable[ItemKey]:
+    """Return the items that kubectl's annotation declares; a mangled one declares nothing, as kubectl itself has it."""
     try:
         manifest = json.loads(last_applied or "{}")
-        yield from (key for key, _ in template_items(at(manifest, *template)))
+        return template_items(at(manifest, *template)).keys()
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-        return
+        return ()
 
 
 def _annotations_declared(last_applied: str) -> Json:

@@ -23,7 +23,7 @@ def drifted(template: Json, record: Record, wanted: Json) -> Mapping[PolicyId, f
     """
     if template == wanted:
         return {}
-    live, repaired = dict(template_items(template)), dict(template_items(wanted))
+    live, repaired = template_items(template), template_items(wanted)
     present = {
         each["name"] for listed in (INIT_CONTAINERS, "containers") for each in items(at(template, "spec"), listed)
     }
@@ -60,7 +60,7 @@ def mends(template: Json, wanted: Json, answer: Json, undone: Mapping[PolicyId, 
 
     *undone* is what has drifted. A webhook that takes its items away again mends nothing, whatever else it changes.
     """
-    live, repaired, there = (dict(template_items(each)) for each in (template, wanted, answer))
+    live, repaired, there = (template_items(each) for each in (template, wanted, answer))
     changed = {item for found in undone.values() for item in found if live.get(item) != repaired[item]}
     return template != answer and (not changed or any(live.get(item) != there.get(item) for item in changed))
 
@@ -86,7 +86,7 @@ class Edit:
 
 def edits(template: Json, wanted: Json, undone: Iterable[ItemKey]) -> tuple[Edit, ...]:
     """Return what was other in the *undone* items of *template* than *wanted* has it, field by field."""
-    live, right = (dict(template_items(each)) for each in (template, wanted))
+    live, right = (template_items(each) for each in (template, wanted))
     return tuple(edit for item in sorted(undone) for edit in _edits(item, live.get(item), right.get(item), ""))
 
 

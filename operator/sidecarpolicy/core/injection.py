@@ -164,7 +164,7 @@ class _Work:
     ) -> None:
         self.spec, self.record, self.known, self.claims = at(template, "spec"), record, known, claims
         self.recorded = record.items
-        self.live = dict(template_items(template))
+        self.live = template_items(template)
         self.held = {policy: record.entries[policy] for policy in held if policy in record.entries}
         self.orphaned = {policy: record.entries[policy] for policy in orphaned if policy in record.entries}
         self.assigned = sorted(
@@ -480,7 +480,7 @@ class _Work:
         return replace(
             self.record,
             entries={policy: entries[policy] for policy in sorted(entries)},
-            orphaned=(orphaned - self.ours) & {key for key, _ in template_items(template)} if orphaned else orphaned,
+            orphaned=(orphaned - self.ours) & frozenset(template_items(template)) if orphaned else orphaned,
         )
 
 
@@ -544,7 +544,7 @@ def rebuilt(template: Json, record: Record, claims: Claims, revisions: Sequence[
     so, and whose key our field manager owns; and only where it has sidecars for them, and all of those are there.
     """
     entries = dict(record.entries)
-    live = dict(template_items(template))
+    live = template_items(template)
     for revision in revisions:
         if revision.policy in entries:
             continue

@@ -153,7 +153,7 @@ class Subject:
     @cached_property
     def live(self) -> dict[ItemKey, Json]:
         """Every item of the Pod spec, whosever it is."""
-        return dict(template_items(self.template))
+        return template_items(self.template)
 
     def equals(self, item: ItemKey, revision: Revision) -> bool:
         """Whether *item* is there and as *revision* makes it."""

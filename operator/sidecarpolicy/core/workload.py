@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -100,31 +100,50 @@ class Content:
     claims: Claims
 
 
+class Body(NamedTuple):
+    """What a Content is made of, as compressed JSON: the Pod template, and the metadata that claims are found in.
+
+    The latter is the same before and after most writes, and many workloads that were made alike share it.
+    """
+
+    template: bytes
+    claims: bytes
+
+
 class _Contents:
-    """The contents that were looked at last, by the bytes they are kept as."""
+    """The contents that were looked at last, by what they are kept as."""
 
     def __init__(self, size: int = 128) -> None:
         self._size = size
-        self._kept: OrderedDict[bytes, Content] = OrderedDict()
+        self._kept: OrderedDict[Body, Content] = OrderedDict()
 
-    def of(self, body: bytes, template: tuple[str, ...]) -> Content:
-        """Return the content that *body* holds."""
+    def of(self, body: Body, path: tuple[str, ...]) -> Content:
+        """Return the content that *body* holds; *path*: where in the object its template was."""
         found = self._kept.get(body)
         if found is None:
-            return self.put(body, template, unpacked(zlib.decompress(body)))
+            return self.put(body, path, unpacked(zlib.decompress(body.template)))
         self._kept.move_to_end(body)
         return found
 
-    def put(self, body: bytes, template: tuple[str, ...], parts: Json) -> Content:
-        """Keep the content that *parts*, the value of *body*, has; *template*: where it was in the object."""
-        metadata = {"managedFields": parts["managedFields"], "annotations": {LAST_APPLIED: parts["lastApplied"]}}
-        made = self._kept[body] = Content(template=parts["template"], claims=claims_of(metadata, template))
+    def put(self, body: Body, path: tuple[str, ...], template: Json) -> Content:
+        """Keep the content of *body*, whose template is decoded already."""
+        made = self._kept[body] = Content(template=template, claims=_claims_in(body.claims, path))
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
         return made
 
 
 _contents = _Contents()
+
+
+@lru_cache(maxsize=128)
+def _claims_in(packed_metadata: bytes, path: tuple[str, ...]) -> Claims:
+    return claims_of(unpacked(zlib.decompress(packed_metadata)), path)
+
+
+@lru_cache(maxsize=128)
+def _compressed(text: bytes) -> bytes:
+    return zlib.compress(text, level=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +153,13 @@ class Workload:
     *pod_labels*: those of its Pod template that no policy has added. *selector_keys*: labels that its own selector asks
     for by an expression. *annotations* and *pod_annotations*, those of its Pod template, are the ones under our group
     alone. *record* is the text of our annotation, None where it is absent. *writers* are the field managers that are
-    not ours, and *ownership* is another where managers own something else. *controller*: who made it, as `kind/name`.
-    *driven_by*: who else rolls its template out. *takes_down*: why a change takes all its Pods down at once, empty
-    where it does not. *deadline*: its own time without progress, None for none, and *min_ready*: how long a ready Pod
-    waits until it counts, in seconds. *created*: seconds since the epoch. *template*: where in the object its Pod
-    template is. *own*: what its kind alone knows (see `kinds`). *node_demand*: what its Pods demand of a node (see
-    `nodes`). *pod_settings*: what its Pod template says for all containers (see `pod_security`).
+    not ours, and *ownership* is another where managers own, or kubectl has applied, something else. *controller*:
+    who made it, as `kind/name`. *driven_by*: who else rolls its template out. *takes_down*: why a change takes all
+    its Pods down at once, empty where it does not. *deadline*: its own time without progress, None for none, and
+    *min_ready*: how long a ready Pod waits until it counts, in seconds. *created*: seconds since the epoch.
+    *template*: where in the object its Pod template is. *own*: what its kind alone knows (see `kinds`).
+    *node_demand*: what its Pods demand of a node (see `nodes`). *pod_settings*: what its Pod template says for all
+    containers (see `pod_security`).
     """
 
     id: WorkloadId
@@ -161,7 +181,7 @@ class Workload:
     created: float = 0.0
     template: tuple[str, ...]
     own: object
-    body: bytes
+    body: Body
     writers: tuple[Writer, ...] = ()
     ownership: int = 0
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
@@ -206,11 +226,18 @@ def workload_parts(
     )
     # Generation moves with every change of spec and annotations. A server-side apply that changes no value but who owns
     # it moves nothing, not even its writer's time, so what is owned is compared itself.
-    owned = [{key: entry.get(key) for key in ("manager", "operation", "fieldsV1")} for entry in managed]
-    ownership = hash(packed(owned))
+    claims = packed(
+        {
+            "managedFields": [
+                {key: entry.get(key) for key in ("manager", "operation", "fieldsV1")} for entry in managed
+            ],
+            "annotations": {LAST_APPLIED: annotations.get(LAST_APPLIED)},
+        }
+    )
+    ownership = hash(claims)
     same = known is not None and (known.uid, known.generation) == (metadata["uid"], metadata["generation"])
-    same = same and known is not None and (known.writers, known.ownership) == (writers, ownership)
     kept = known if same else None
+    claims = known.body.claims if known is not None and known.ownership == ownership else _compressed(claims)
     return Workload(
         id=identity,
         uid=shared_text(metadata["uid"]),
@@ -239,8 +266,8 @@ def workload_parts(
         created=seconds_of(metadata.get("creationTimestamp")),
         template=template,
         own=own,
-        body=kept.body if kept is not None else _body_of(body, template, owned),
-        writers=kept.writers if kept is not None else writers,
+        body=Body(kept.body.template, claims) if kept is not None else _body_of(body, template, claims),
+        writers=known.writers if known is not None and known.writers == writers else writers,
         ownership=ownership,
         selector_keys=shared(
             frozenset(each["key"] for each in items(at(body, "spec", "selector"), "matchExpressions"))
@@ -263,16 +290,12 @@ def _marks(annotations: Mapping[str, str]) -> Mapping[str, str]:
     return shared_labels(ours)
 
 
-def _body_of(body: Mapping[str, Any], template: tuple[str, ...], owned: Sequence[Json]) -> bytes:
-    """The template and what tells who owns it, compressed; the API server's order of fields is always the same."""
-    parts = {
-        "template": at(body, *template),
-        "managedFields": owned,  # without the status', which changes with every Pod and never touches the template
-        "lastApplied": at(body, "metadata", "annotations").get(LAST_APPLIED),
-    }
-    found = zlib.compress(packed(parts), level=1)
-    _contents.put(found, template, parts)  # whoever looks at it next need not decode it
-    return found
+def _body_of(body: Mapping[str, Any], template: tuple[str, ...], claims: bytes) -> Body:
+    """The template and what tells who owns it; the API server's order of fields is always the same."""
+    found = at(body, *template)
+    made = Body(zlib.compress(packed(found), level=1), claims)
+    _contents.put(made, template, found)  # whoever looks at it next need not decode it
+    return made
 
 
 def conditions_of(body: Mapping[str, Any]) -> dict[str, Condition]:

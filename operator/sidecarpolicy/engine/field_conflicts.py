@@ -67,7 +67,7 @@ def reverted_on(workload: Workload, judgement: Judgement, kept: Json, context: C
         for policy, items in drifted(workload.content.template, judgement.record, kept).items()
         if items - readjusted
     }
-    live = {key for key, _ in template_items(workload.content.template)}
+    live = frozenset(template_items(workload.content.template))
     for policy, was in _written(workload, context).items():
         entry = recorded.get(policy, NO_ENTRY)
         if (was.revision, was.restart) != (entry.revision, entry.config.restart):
@@ -167,7 +167,7 @@ def remember(
     """Keep in mind what has just been written on *workload*, as it was before, and what the server made of it."""
     recorded = record_of(workload.record).entries
     stored = record_of(at(answer, "metadata", "annotations").get(names.RECORD)).entries
-    live = {key for key, _ in template_items(at(answer, *workload.template))}
+    live = frozenset(template_items(at(answer, *workload.template)))
     kept = context.memory.of(workload.id).written
     for policy in {*recorded, *record.entries} - untouched:
         entry = record.entries.get(policy, NO_ENTRY)

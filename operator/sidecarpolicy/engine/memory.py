@@ -22,6 +22,7 @@ from sidecarpolicy.core.record import ItemKey, Record
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import Rejection, Warned
+from sidecarpolicy.core.workload import Body
 from sidecarpolicy.names import SkipReason
 
 MOST_TOLD = 20_000
@@ -83,7 +84,7 @@ class Mutation:
     since the epoch.
     """
 
-    body: bytes
+    body: Body
     missing: Mapping[PolicyId, frozenset[ItemKey]]
     until: float
 

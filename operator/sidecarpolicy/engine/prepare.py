@@ -119,7 +119,7 @@ def taken_over(workload: Workload, judgement: Judgement, context: Context) -> fr
         revision = context.revision(policy, entry.revision) if contested else None
         if revision is None:
             continue
-        live = dict(template_items(workload.content.template))
+        live = template_items(workload.content.template)
         for item in contested & live.keys():
             canonical = recorded_item(revision, entry, item)
             if canonical is None or not is_as_it_should_be(live[item], canonical):

@@ -198,7 +198,7 @@ class WorkloadPass:
         if mends(workload.content.template, prepared.composed.template, template, undone):
             remembered.mutation = None
             return True
-        there = {key for key, _ in template_items(template)}
+        there = frozenset(template_items(template))
         remembered.mutation = Mutation(
             body=workload.body,
             missing={policy: gone for policy, taken in undone.items() if (gone := taken - there)},
