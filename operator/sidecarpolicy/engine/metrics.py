@@ -21,6 +21,7 @@ import asyncio
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Protocol
 
 from prometheus_client import (
@@ -138,8 +139,11 @@ class Metrics:
             "webhook_reviews", "Reviews of the webhooks, by what came of them", "webhook", "result"
         )
         self._review_time = self._histogram("webhook_latency_seconds", "How long a review took", _REQUEST, "webhook")
-        for result in RESULTS:
-            self._writes.labels(result)
+        # What is counted for every write has its labels looked up once.
+        self._written = {result: self._writes.labels(result) for result in RESULTS}
+        self._of_queue, self._of_wait = cache(self._adds.labels), cache(self._queued.labels)
+        self._of_pass, self._of_pass_time = cache(self._reconciles.labels), cache(self._reconcile_time.labels)
+        self._of_request, self._of_request_time = cache(self._requests.labels), cache(self._request_time.labels)
         self._collector = _Collector()
         self.registry.register(self._collector)
 
@@ -159,27 +163,27 @@ class Metrics:
         """What came of it: one of RESULTS."""
         if result not in RESULTS:
             raise ValueError(f"{result!r} is none of {RESULTS}")
-        self._writes.labels(result).inc()
+        self._written[result].inc()
 
     def reconcile(self, controller: str, result: str, seconds: float) -> None:
         """A pass is over; *result* is success or error."""
-        self._reconciles.labels(controller, result).inc()
-        self._reconcile_time.labels(controller).observe(seconds)
+        self._of_pass(controller, result).inc()
+        self._of_pass_time(controller).observe(seconds)
         if result == "error":
             self._reconcile_errors.labels(controller).inc()
 
     def queued(self, name: str) -> None:
         """A key was added to the queue of that name."""
-        self._adds.labels(name).inc()
+        self._of_queue(name).inc()
 
     def taken(self, name: str, waited: float) -> None:
         """A key was taken from the queue of that name after *waited* seconds."""
-        self._queued.labels(name).observe(waited)
+        self._of_wait(name).observe(waited)
 
     def request(self, verb: str, resource: str, code: str, seconds: float) -> None:
         """A request to the API server is over; *code* is its HTTP status, or `none`."""
-        self._requests.labels(verb, resource, code).inc()
-        self._request_time.labels(verb, resource).observe(seconds)
+        self._of_request(verb, resource, code).inc()
+        self._of_request_time(verb, resource).observe(seconds)
 
     def reviewed(self, webhook: str, result: str, seconds: float) -> None:
         """A webhook has answered."""
