@@ -33,6 +33,10 @@ class Told:
         """Note a workload."""
         self.keys.add(workload)
 
+    def revision_completed(self, policy: PolicyId) -> None:
+        """Note a policy."""
+        self.keys.add(policy)
+
     def policy_changed(self, policy: PolicyId) -> None:
         """Note a policy."""
         self.keys.add(policy)

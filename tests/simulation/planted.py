@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from sidecarpolicy.core import plan
-from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.patch import json_patch
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine import prepare
@@ -67,10 +67,24 @@ def budget_off_by_one() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_look_too_few() -> Iterator[None]:
+    """One in five changes of workloads is noted, and nobody looks."""
+    numbers, right = itertools.count(1), Term.workload_changed
+
+    def workload_changed(self: Term, workload: WorkloadId) -> None:
+        if next(numbers) % 5:
+            right(self, workload)
+
+    with patch.object(Term, "workload_changed", workload_changed):
+        yield
+
+
 DEFECTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "a lost wake-up": lost_wake_up,
     "a missing precondition": missing_precondition,
     "a budget off by one": budget_off_by_one,
+    "a workload that nobody looks at again": one_look_too_few,
 }
 
 

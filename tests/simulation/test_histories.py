@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.simulation import stories
 from tests.simulation.histories import healthy, history, outcome, report
 
 FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
@@ -40,3 +41,9 @@ def test_no_rollout_is_halted_where_nothing_is_wrong_with_it(begin: int) -> None
         failure, transcript = outcome(healthy(seed))
         assert not failure, f"{failure}\n\n{healthy(seed)}\n\n{transcript}"
         assert "!! halted" not in transcript, f"{healthy(seed)}\n\n{transcript}"
+
+
+def test_what_was_found_while_a_clock_was_ahead_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its policy is deleted then, so everything is looked at: a soak seemed to be over that is not."""
+    monkeypatch.setattr(stories, "LOOKS", 1)
+    assert report(history(300_044)) == ""

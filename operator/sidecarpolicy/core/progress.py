@@ -116,6 +116,12 @@ class Target:
     waits_for: frozenset[PolicyId] = NOBODY
 
     @property
+    def is_done(self) -> bool:
+        """Whether it is updated, and has soaked: that its revision is called complete changes nothing of it."""
+        at_rest = self.state is State.UPDATED and self.evidence and self.available
+        return at_rest and self.looks_again is None and not self.restarts
+
+    @property
     def goes_back_late(self) -> bool:
         """Whether it failed with a changed configuration, and the rollout that takes it back has failed as well."""
         return self.failing and is_of_config(self.note.failed)

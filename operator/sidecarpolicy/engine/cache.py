@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import Driven, driven_from
@@ -71,6 +71,10 @@ class Listener(Protocol):
 
     def judgement_changed(self, workload: WorkloadId) -> None:
         """Something else that *workload*'s targets depend on has changed: a policy, a revision, its namespace."""
+        ...
+
+    def revision_completed(self, policy: PolicyId) -> None:
+        """The update revision of *policy* is its current one from now on; nothing else of its revisions has changed."""
         ...
 
     def policy_changed(self, policy: PolicyId) -> None:
@@ -190,6 +194,21 @@ def _overridable(policy: Policy) -> list[tuple[object, ...]]:
     return [(each.name, each.overridable, each.override_max) for each in policy.sidecars if each.overridable]
 
 
+class _Decides(NamedTuple):
+    """The name, attempt, halt and restarts of the *update* revision, when it was *completed*, and the *current* one."""
+
+    update: tuple[str, int, bool, float] | None
+    completed: str
+    current: str | None
+
+    def only_completes(self, before: _Decides) -> bool:
+        """Whether nothing is new but that the update revision, which is not halted, has been rolled out completely."""
+        if self.update is None or self.update != before.update or not self.completed:
+            return False
+        name, _, halted, _ = self.update
+        return self.current == name and not halted
+
+
 @dataclass(slots=True)
 class _Revisions:
     """The stored revisions of one policy, by the name of their ControllerRevision, and what is asked most of them."""
@@ -206,13 +225,15 @@ class _Revisions:
         self.by_name = {each.revision.name: each for each in everything}
 
     @property
-    def decides(self) -> tuple[object, ...]:
+    def decides(self) -> _Decides:
         """What the targets of the policy depend on."""
         update, current = self.update, self.current
-        return (
-            (update.revision.name, update.attempt, update.halt is not None, update.completed) if update else None,
-            update.config_since if update else 0.0,
-            current.revision.name if current else None,
+        return _Decides(
+            update=(update.revision.name, update.attempt, update.halt is not None, update.config_since)
+            if update
+            else None,
+            completed=update.completed if update is not None else "",
+            current=current.revision.name if current else None,
         )
 
 
@@ -645,11 +666,15 @@ class Cache:
                     del self._revisions[policy]
             self._tell_policy(policy)
 
-    def _tell_revisions(self, policy: PolicyId, before: tuple[object, ...]) -> None:
+    def _tell_revisions(self, policy: PolicyId, before: _Decides) -> None:
         """Tell those workloads that depend on which revisions *policy* has."""
         if self.listener is None:
             return
-        decided_anew = self._revisions[policy].decides != before
+        decides = self._revisions[policy].decides
+        decided_anew = decides != before
+        if decided_anew and decides.only_completes(before):
+            decided_anew = False
+            self.listener.revision_completed(policy)
         for workload in self.reached_by(policy):
             if (decided_anew or names.PIN in workload.annotations) and policy in self.concerned(workload):
                 self._tell_judgement(workload.id)

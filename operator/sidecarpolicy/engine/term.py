@@ -46,6 +46,9 @@ OBSERVED_AT_ONCE, INSPECTED_AT_ONCE = 50, 10
 # Reasons of failures, as a status tells them, for which no rollout was halted: nothing is rolled back because of them.
 NO_FAILURE_OF_PODS = frozenset({names.REFUSED, Reason.FIELD_CONFLICT.value})
 
+# A clock that is set back by no more than so many seconds is as good as one that stands.
+CLOCK_SLACK = 1.0
+
 # Passes over one policy are at least this far apart, in seconds, and so many policies are passed over at a time.
 PASS_INTERVAL, PASSES = 0.2, 16
 
@@ -93,6 +96,7 @@ class Term:
         self._waiting: dict[PolicyId, float] = {}  # for a pass, since when
         self._passing: set[PolicyId] = set()
         self._passed: dict[PolicyId, float] = {}
+        self._latest = -inf  # what the clock showed last
         self._stopped = False
         self._begun = False
         self._tasks: asyncio.TaskGroup | None = None
@@ -118,6 +122,15 @@ class Term:
             self.metrics.queued("workloads")
         self._clean.clear()
         self._wake.set()
+
+    def revision_completed(self, policy: PolicyId) -> None:
+        """Look again at what is not done with it yet, or concerns other policies, which may have waited for that."""
+        memory = self.context.memory
+        fleet = memory.of_policy(policy).fleet
+        for target in (*fleet.targets, *fleet.removing):
+            remembered = memory.workloads.get(target.workload)
+            if not target.is_done or remembered is None or remembered.in_fleets != {policy}:
+                self.judgement_changed(target.workload)
 
     def policy_changed(self, policy: PolicyId) -> None:
         """Look at *policy* again."""
@@ -237,7 +250,14 @@ class Term:
     # --- moments
 
     def _ring(self) -> None:
-        for key in self._alarms.ring(self.context.now()):
+        now = self.context.now()
+        if now < self._latest - CLOCK_SLACK:  # what was found before is of a time that is still to come
+            self._dirty |= dict.fromkeys(self.context.cache.workloads)
+            self._clean.clear()
+            for policy in self.context.cache.policies:
+                self._look_at(policy)
+        self._latest = now
+        for key in self._alarms.ring(now):
             if isinstance(key, PolicyId):
                 self._look_at(key)
             else:
