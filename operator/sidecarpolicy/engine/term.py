@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 # So many workloads are observed, or looked at for the first time, before the loop turns to something else.
 OBSERVED_AT_ONCE, INSPECTED_AT_ONCE = 50, 10
 
+# What changes within so many seconds is looked at together, where nothing new and no answer to a write is among it.
+GATHERED = 0.05
+
 # Reasons of failures, as a status tells them, for which no rollout was halted: nothing is rolled back because of them.
 NO_FAILURE_OF_PODS = frozenset({names.REFUSED, Reason.FIELD_CONFLICT.value})
 
@@ -86,6 +89,7 @@ class Term:
             look_at=self._look_at,
         )
         self._wake = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None  # it is set then
         self._clean = asyncio.Event()  # nothing is dirty
         self._dirty: OrderedDict[WorkloadId, None] = OrderedDict()
         self._new: set[WorkloadId] = set()  # their first Pods are starting without sidecars
@@ -104,14 +108,26 @@ class Term:
     # --- what it is told by the cache
 
     def workload_changed(self, workload: WorkloadId) -> None:
-        """Look at *workload* again; one that is being written is looked at when that has ended."""
-        if workload not in self._writing:
+        """Look at *workload* again soon, at once if it is new; one that is being written when that has ended.
+
+        A rollout changes it and its children a dozen times, several times within a moment: that is one look.
+        """
+        if workload in self._writing:
+            if (remembered := self.context.memory.workloads.get(workload)) is not None:
+                remembered.stale = True
+        elif workload in self.context.memory.workloads:
+            self._mark(workload)
+            if self._soon is None:
+                self._soon = asyncio.get_running_loop().call_later(GATHERED, self._wake.set)
+        else:
             self.judgement_changed(workload)
-        elif (remembered := self.context.memory.workloads.get(workload)) is not None:
-            remembered.stale = True
 
     def judgement_changed(self, workload: WorkloadId) -> None:
-        """Look at *workload* again, also while it is being written: a new fleet would lack it otherwise."""
+        """Look at *workload* again at once, also while it is being written: a new fleet would lack it otherwise."""
+        self._mark(workload)
+        self._wake.set()
+
+    def _mark(self, workload: WorkloadId) -> None:
         if (remembered := self.context.memory.workloads.get(workload)) is not None:
             remembered.stale = True
         if workload not in self._dirty:
@@ -121,7 +137,6 @@ class Term:
                 self._dirty.move_to_end(workload, last=False)
             self.metrics.queued("workloads")
         self._clean.clear()
-        self._wake.set()
 
     def revision_completed(self, policy: PolicyId) -> None:
         """Look again at what is not done with it yet, or concerns other policies, which may have waited for that."""
@@ -158,6 +173,8 @@ class Term:
         finally:
             if cache.listener is self:
                 cache.listener = None
+            if self._soon is not None:
+                self._soon.cancel()
 
     def begin(self) -> None:
         """Work from now on: this process leads, and what is cached is as fresh as that."""
@@ -227,9 +244,15 @@ class Term:
     async def _rest(self) -> None:
         """Wait until something changes, or until the next moment at which time alone changes something."""
         self._wake.clear()
-        if self._dirty:
+        if self._dirty and self._soon is None:
             await asyncio.sleep(0)
             return
+        await self._woken()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+
+    async def _woken(self) -> None:
         moment = self._next_moment()
         if moment is None:
             await self._wake.wait()
@@ -467,7 +490,7 @@ class Term:
                 self._hungry[policy] = None
             for policy in wanted:  # the workload may be in its fleet no more, and it waits for this
                 self._look_at(policy)
-            self.workload_changed(identity)
+            self.judgement_changed(identity)
 
     # --- passes over policies
 
