@@ -237,7 +237,29 @@ def test_a_new_deployment_does_not_wait_until_the_others_have_been_looked_at(mon
     assert world["new"].revision == "web-a"
     assert moved.pop("before") == 0
     assert moved.pop("new") < 100
-    assert min(moved.values()) >= 200
+    assert len(moved) == 200
+    assert min(moved.values()) < 100, "all at once: what is observed does not wait for the rest"
+
+
+def test_within_a_budget_nothing_moves_before_all_have_been_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = [established(f"app-{number:03}", revision="web-a") for number in range(200)]
+    world = World(fleet, Rollout(max_concurrent=0.5), current="web-a", update="web-a")
+    world.tick()
+    observed: set[WorkloadId] = set()
+
+    def observe(identity: WorkloadId, context: Context) -> float | None:
+        observed.add(identity)
+        world.cluster.loop.now += 0.01  # it takes its time
+        return look(identity, context)
+
+    seen: list[int] = []
+    world.server.observers.append(lambda _: seen.extend([len(observed)] * bool(world.moves)))
+    monkeypatch.setattr(term, "observe", observe)
+    monkeypatch.setattr(term, "OBSERVED_AT_ONCE", 5)
+    world.edit("web-b")
+    world.tick()
+    assert world.moves
+    assert min(seen) == 200
 
 
 def test_those_without_pods_come_last_and_take_no_slot() -> None:

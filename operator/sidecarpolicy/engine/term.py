@@ -4,8 +4,9 @@
                                         └──► passes over policies (revisions, halts, completion, report)
 
 One direction: what was written comes back as a change. No step under a budget is taken while anything is dirty, so
-none is older than the write that it leads to. What is urgent depends on its own workload alone, and does not wait for
-the others to be observed: repairs, rollbacks, and what is new. Steps come before the initial look.
+none is older than the write that it leads to. What depends on its own workload alone does not wait for the others to be
+observed: what is urgent (repairs, rollbacks, what is new), and a step of a policy that goes all at once. Steps come
+before the initial look.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from sidecarpolicy.engine.skip_verdicts import judged
 from sidecarpolicy.engine.status_writer import Reporter
 from sidecarpolicy.engine.workload_pass import WorkloadPass
 from sidecarpolicy.engine.writer import LeadershipLost, Writer
-from sidecarpolicy.names import Reason
+from sidecarpolicy.names import Reason, Strategy
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Term:
         self._passed: dict[PolicyId, float] = {}
         self._latest = -inf  # what the clock showed last
         self._stopped = False
-        self._begun = False
+        self._begun = self._has_seen_all = False
         self._tasks: asyncio.TaskGroup | None = None
 
     # --- what it is told by the cache
@@ -230,6 +231,7 @@ class Term:
             await self._rest()
             return
         self._clean.set()
+        self._has_seen_all = True
         self._note_the_switch()
         if self._dirty:
             return
@@ -387,27 +389,46 @@ class Term:
             self._start(self._write(identity, wanted), identity)
 
     def _next_write(self) -> tuple[WorkloadId, Mapping[PolicyId, Step]] | None:
-        """What is urgent and observed; after all that, and once everything is observed, a step."""
+        """What is urgent and observed; after all that a step."""
         for identity in self._urgent:
             if identity not in self._dirty and identity not in self._writing:
                 del self._urgent[identity]
                 return identity, self._urgent_steps(identity)
-        return None if self._dirty else self._next_step()
+        return self._next_step()
 
     def _next_step(self) -> tuple[WorkloadId, Mapping[PolicyId, Step]] | None:
-        """The most urgent step, fair over policies; with it every step on that workload that needs no budget."""
+        """The most urgent step, fair over policies; with it every step on that workload that needs no budget.
+
+        While anything is dirty only what needs no budget is taken, of what is observed by then.
+        """
         for _ in range(len(self._hungry)):
             policy = next(iter(self._hungry))
+            self._hungry.move_to_end(policy)
+            if self._dirty and not self._goes_all_at_once(policy):
+                continue
             step = self._step_of(policy)
+            while step is not None and step.workload in self._dirty:
+                del self._dirty[step.workload]
+                self._observe(step.workload)
+                step = self._step_of(policy)
             if step is None:
                 del self._hungry[policy]
                 continue
-            self._hungry.move_to_end(policy)
+            if self._dirty and step.revision is None:
+                continue
             wanted = {**self._urgent_steps(step.workload), policy: step}
             if step.revision is None and not step.orphans:
                 wanted |= self._steps_in_exchange(policy, step.workload)
             return step.workload, wanted
         return None
+
+    def _goes_all_at_once(self, policy: PolicyId) -> bool:
+        """Whether the next step of *policy* depends on its own workload alone, once all were observed in this term."""
+        cached = self.context.cache.policies.get(policy)
+        if not self._has_seen_all or cached is None or cached.policy is None:
+            return False
+        rollout = cached.policy.rollout
+        return rollout.strategy is Strategy.ALL_AT_ONCE and not rollout.canary
 
     def _steps_in_exchange(self, leaving: PolicyId, identity: WorkloadId) -> dict[PolicyId, Step]:
         """The steps of policies that *leaving* alone keeps off a workload, of which nothing is there.
