@@ -42,7 +42,7 @@ from sidecarpolicy.names import Reason, Strategy
 log = logging.getLogger(__name__)
 
 # So many workloads are observed, or looked at for the first time, before the loop turns to something else.
-OBSERVED_AT_ONCE, INSPECTED_AT_ONCE = 50, 10
+OBSERVED_AT_ONCE, INSPECTED_AT_ONCE = 20, 10
 
 # What changes within so many seconds is looked at together, where nothing new and no answer to a write is among it.
 GATHERED = 0.05
