@@ -277,7 +277,7 @@ def _turnings_back(situation: Situation) -> list[Step]:
             workload=each.workload,
             revision=each.note.previous or None,
             note=Note(failed=situation.attempt, not_counted=each.not_counted),
-            why=f"rolled back, {each.reason}: {each.message}",
+            why=f"{each.reason}: {each.message}",
         )
         for each in situation.targets
         if each.failing

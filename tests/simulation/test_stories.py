@@ -67,6 +67,9 @@ def test_a_bad_revision_never_reaches_more_than_the_first() -> None:
     assert everywhere(world, "web-a")
     assert all(each.complete for each in world.deployments)
     assert world.settled().startswith("RolledBack")
+    told = {each.message for each in world.operator.told if each.reason == "RolledBack"}
+    assert len(told) == 2 and all(each.count("rolled back") == 1 for each in told), "on the Deployment and the policy"
+    assert all("rolled back to web-" in each and ", because it failed: " in each for each in told)
 
 
 def test_a_revision_that_goes_bad_never_reaches_more_than_the_budget() -> None:

@@ -444,7 +444,7 @@ def _rollback_of(each: Target, state: RolloutState) -> Step:
         takes_slot=each.health is not Health.EMPTY,
         note=Note(failed=each.attempt if each.by_config else state.attempt, not_counted=each.not_counted),
         config=each.note.config,
-        why=f"rolled back, {each.reason}: {each.message}",
+        why=f"{each.reason}: {each.message}",
     )
 
 

@@ -15,6 +15,7 @@ from sidecarpolicy.core.drift import culprit, edits
 from sidecarpolicy.core.field_conflicts import FieldConflict
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import kind_of
+from sidecarpolicy.core.plan import Step
 from sidecarpolicy.core.record import Entry, ItemKey
 from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import without_a_say
@@ -90,10 +91,10 @@ class Teller:
             if rolled_back and step is not None:
                 reason = EventReason.ROLLED_BACK
                 back = f"to {what}" if new is not None and new.revision else "to what it was before the first injection"
-                what = f"{step.note.failed.partition('+')[0]} rolled back {back}: {step.why}"
+                what = f"{step.note.failed.partition('+')[0]} rolled back {back}, because it failed: {step.why}"
             self.on_workload(workload, reason, what, warning=rolled_back)
             self.on_policy(policy, reason, f"{workload.id}: {what}", warning=rolled_back)
-        why = "; ".join(step.why for step in prepared.steps.values()) or "as recorded"
+        why = "; ".join(map(_logged, prepared.steps.values())) or "as recorded"
         revisions = {policy.label: step.revision for policy, step in prepared.steps.items()}
         log.info("%s: %s", workload.id, why, extra={"workload": str(workload.id), "revisions": revisions})
 
@@ -237,6 +238,11 @@ def _changed_configs(old: Entry, new: Entry) -> list[ConfigObject]:
     """What has another hash in the record than before."""
     before = dict(old.config.hashes)
     return [each for each, value in new.config.hashes if before.get(each, value) != value]
+
+
+def _logged(step: Step) -> str:
+    """Why a step was taken, as a line of the log has it."""
+    return f"rolled back, {step.why}" if step.note.failed else step.why
 
 
 def _counts(status: Json, listed: str) -> Mapping[str, int]:
