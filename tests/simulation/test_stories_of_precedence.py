@@ -315,6 +315,47 @@ def test_a_first_revision_that_is_halted_keeps_nobody_off_a_new_deployment() -> 
     assert web["app-new"].revisions == {"log-a"}
 
 
+def test_a_new_policy_that_is_paused_keeps_nobody_off_a_new_deployment() -> None:
+    """It was put there to be looked at: nothing is another before it is resumed, and then everything in its turn."""
+    log = World([established(f"app-{number}") for number in range(3)], TWO, policy=LOG, sidecar_name="proxy")
+    log.run()
+    web = World([], replace(TWO, paused=True), cluster=log.cluster, spec={"priority": 1})
+    web.deployments = log.deployments
+    run(web, log, 12)
+    web.arrive(Deployment("app-new"))
+    run(web, log, 12)
+    assert web.settled().startswith("Paused")
+    assert all(each.revisions == {"log-a"} for each in web.deployments)
+    assert log.settled().startswith("RolloutComplete: 4 of 4")
+    log.edit("log-b")
+    run(web, log)
+    assert log.settled().startswith("RolloutComplete: 4 of 4")
+    written = writes(web)
+    web.rollout = replace(web.rollout, paused=False)
+    run(web, log)
+    assert written == [{"web-a"}] * 4
+    assert web.settled().startswith("RolloutComplete: 4 of 4")
+    assert log.settled().startswith("AllSkipped")
+
+
+def test_a_first_rollout_that_is_paused_half_way_keeps_nobody_off_where_it_is_not() -> None:
+    web, log = failing()
+    for each in web.deployments:
+        each.breaks = frozenset()
+    while "web-a" not in web.cluster.invariants.landed:
+        run(web, log, 1)
+    web.rollout = replace(web.rollout, paused=True)
+    run(web, log, 12)
+    there = {each.name: each.revisions for each in web.deployments}
+    assert {"log-a"} in there.values() and {"web-a"} in there.values()
+    web.arrive(Deployment("app-new"))
+    run(web, log, 12)
+    assert {each.name: each.revisions for each in web.deployments} == there | {"app-new": {"log-a"}}
+    web.rollout = replace(web.rollout, paused=False)
+    run(web, log)
+    assert web.settled().startswith("RolloutComplete: 4 of 4")
+
+
 def test_a_paused_policy_gains_what_it_had_everywhere_and_nothing_new() -> None:
     for proven, gained in ((True, {"log-a"}), (False, set[str]())):
         web, log = overridden(proven=proven)

@@ -177,13 +177,16 @@ def _judgement(workload: Workload, basis: _Basis, context: Context) -> Judgement
 def _is_idle(revision: Revision, record: Record, cache: Cache) -> bool:
     """Whether nothing of a policy is there, and it does not come before it is edited or resumed.
 
-    It has failed there and was taken out, or its rollout is halted before any revision was rolled out completely.
+    It has failed there and was taken out, or its rollout is halted or paused before any revision was rolled out
+    completely.
     """
     entry, update = record.entries.get(revision.policy), cache.update_revision(revision.policy)
     if update is None or (entry is not None and entry.revision):
         return False
     has_failed = entry is not None and entry.note.failed == update.attempt_id
-    return has_failed or (update.halt is not None and cache.current_revision(revision.policy) is None)
+    policy = cache.policies[revision.policy].policy
+    waits = update.halt is not None or (policy is not None and policy.rollout.paused)
+    return has_failed or (waits and cache.current_revision(revision.policy) is None)
 
 
 def _subject(
