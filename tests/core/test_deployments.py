@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from sidecarpolicy import names
 from sidecarpolicy.core.argo_rollouts import Driven, driven_from
-from sidecarpolicy.core.identity import WorkloadId
+from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds import deployment as kind
 from sidecarpolicy.core.policy import Rollout
 from sidecarpolicy.core.progress import Health, State, Target, target
@@ -17,6 +18,7 @@ from sidecarpolicy.core.tree import Json
 from sidecarpolicy.core.workload import Child, Workload
 from tests.core.objects import START, WEB, a_condition, a_record, a_replica_set, a_status_writer, a_workload
 
+LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
 A = a_record("web-a")
 B = a_record("web-b", note=Note(stepped=START + 10))
 ROLLOUT = Rollout(progress_deadline_seconds=600, min_ready_seconds=30)
@@ -240,15 +242,18 @@ def test_the_old_templates_trouble_is_no_failure_of_the_new_one() -> None:
 
 
 def recreated(
-    available: str, changed: float, *, ready: int, told: float, record: str = B, complete: float = 6
+    available: str, changed: float, *, ready: int, told: float, record: str | None = B, complete: float = 6
 ) -> Workload:
     """A Deployment of one replica with Recreate; its controller calls the template of second *complete* complete."""
+    strategy = {"type": "Recreate"}
     conditions = [
         a_condition("Available", available, changed=changed),
         a_condition("Progressing", "True", "NewReplicaSetAvailable", updated=complete),
     ]
     metadata = {"managedFields": [a_status_writer(told)]}
-    return a_workload(record=record, status=(1, 1, ready), replicas=1, conditions=conditions, metadata=metadata)
+    return a_workload(
+        record=record, status=(1, 1, ready), replicas=1, conditions=conditions, metadata=metadata, strategy=strategy
+    )
 
 
 @pytest.mark.parametrize("created", [10, 2], ids=["made", "taken up again"])
@@ -271,6 +276,71 @@ def test_recreate_that_is_up_is_watched_from_then_on_and_then_complete_for_good(
         assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.UPDATED]
         lost = recreated("False", 5000, ready=0, told=5000, complete=6 - days_older)
         assert seen(lost, *children, now=9000).state is State.UPDATED
+
+
+def test_a_removal_that_takes_up_the_replica_set_of_before_the_injection_waits_until_it_is_up() -> None:
+    """There is no step in the record any more, and the condition is of the template that was taken out."""
+    children = [a_replica_set(2, A, 0, created=5, changed=1010), a_replica_set(3, None, 1, created=0)]
+
+    def gone(*fields: Any, now: float, **more: Any) -> Target:
+        return target(
+            WEB, "web-a", recreated(*fields, record=None, **more), children, None, rollout=ROLLOUT, now=START + now
+        )
+
+    down = [gone("False", 1010, ready=0, told=1011, now=now) for now in (1012, 1610, 1611)]
+    assert [(each.holds_slot, each.taken_out) for each in down] == [(True, False)] * 3
+    assert [each.failing for each in down] == [False, False, True]
+    up = [gone("True", 1040, ready=1, told=1040, now=now) for now in (1069, 1070)]
+    assert [(each.holds_slot, each.taken_out) for each in up] == [(True, False), (False, True)]
+    lost = gone("False", 5000, ready=0, told=5000, now=9000)
+    assert (lost.holds_slot, lost.failing) == (False, False), "once complete is complete"
+
+
+@pytest.mark.parametrize("created", [20, 2], ids=["made", "taken up again"])
+def test_recreate_is_not_complete_before_it_is_up_however_late_its_controller_begins(created: float) -> None:
+    children = [a_replica_set(2, A, 0, created=3, changed=20), a_replica_set(3, B, 1, created=created)]
+    found = [seen(recreated("False", 21, ready=0, told=21), *children, now=now) for now in (22, 620, 621)]
+    assert [each.state for each in found] == [State.PROGRESSING, State.PROGRESSING, State.FAILED]
+
+
+@pytest.mark.parametrize("created", [20, 2], ids=["made", "taken up again"])
+def test_a_deployment_is_busy_for_another_policy_until_the_others_step_or_removal_is_up(created: float) -> None:
+    both = a_record("log-a", LOG, note=Note(stepped=START - 9000))
+    children = [a_replica_set(2, both, 0, created=3, changed=20), a_replica_set(3, both, 1, created=created)]
+
+    def busy(workload: Workload, *, now: float) -> bool:
+        return target(LOG, "log-b", workload, children, None, rollout=ROLLOUT, now=START + now).busy
+
+    assert busy(recreated("False", 20, ready=0, told=21, record=both), now=300)
+    assert not busy(recreated("True", 40, ready=1, told=40, record=both), now=300)
+    assert not busy(recreated("False", 5000, ready=0, told=5000, record=both), now=5001)
+
+
+def all_at_once(ready: int, *, grace: int, complete: float) -> Workload:
+    """A Deployment of three replicas whose Pods may all go at once, so that it always counts as available."""
+    strategy = {"rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 0}}
+    conditions = [
+        a_condition("Available", "True", changed=1),
+        a_condition("Progressing", "True", "NewReplicaSetAvailable", updated=complete),
+    ]
+    return a_workload(
+        status=(3, 3, ready),
+        replicas=3,
+        strategy=strategy,
+        conditions=conditions,
+        pod={"containers": [{"name": "app"}], "terminationGracePeriodSeconds": grace},
+    )
+
+
+def test_a_removal_of_what_may_all_go_at_once_waits_for_its_pods_and_not_for_the_end_of_the_old_ones() -> None:
+    children = [a_replica_set(2, A, 0, created=5, changed=1040), a_replica_set(3, None, 3, created=0)]
+
+    def gone(*fields: Any, **more: Any) -> Target:
+        return target(WEB, "web-a", all_at_once(*fields, **more), children, None, rollout=ROLLOUT, now=START + 5000)
+
+    assert gone(0, grace=30, complete=900).under_way
+    assert not gone(3, grace=30, complete=900).under_way
+    assert not gone(2, grace=30, complete=1015).under_way, "a Pod that is lost long after it was complete"
 
 
 def test_where_no_pod_has_to_be_available_the_numbers_tell_whether_it_is_up() -> None:

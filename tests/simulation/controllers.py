@@ -202,12 +202,13 @@ class Controllers:
         else:
             sets = self._no_longer_refused(body)
             behaviour.done += 1
+            told = progressing.get("reason") == COMPLETE  # of the template before
             # Pods are ready after *ticks*; to be available they have to stay so, and that is no progress.
             waits = body["spec"].get("minReadySeconds", 0) / TICK
             if behaviour.done >= behaviour.ticks + waits:
                 self._finish(body, sets, now)
             elif behaviour.done <= behaviour.ticks:
-                self._status(body, sets, now, progressing=("True", "ReplicaSetUpdated"))
+                self._status(body, sets, now, progressing=None if told else ("True", "ReplicaSetUpdated"))
 
     def _no_longer_refused(self, body: Json) -> list[Json]:
         """Its ReplicaSets, once a quota is gone: the Pods are made that it has refused."""
@@ -218,7 +219,8 @@ class Controllers:
 
     def is_rolling(self, body: Json) -> bool:
         """Whether a rollout has begun, and has not completed."""
-        return self.behaviours[body["metadata"]["namespace"], body["metadata"]["name"]].rolling
+        found = self.behaviours.get((body["metadata"]["namespace"], body["metadata"]["name"]))
+        return found is not None and found.rolling
 
     def has_all_pods_of(self, body: Json) -> bool:
         """Whether all Pods are of the template that *body* has, so that nothing is rolled out."""
@@ -264,9 +266,14 @@ class Controllers:
         there = ("True", "MinimumReplicasAvailable")
         self._status(body, self.replica_sets(body), self.server.now(), available=there)
 
+    def rolled_out(self, body: Json) -> bool:
+        """Whether nothing is left to do; what the condition says may be of the template before."""
+        says_so = condition_of(body, "Progressing").get("reason") == COMPLETE
+        return rolled_out(body) and not (says_so and self.is_rolling(body))
+
     def _is_complete(self, body: Json, sets: Sequence[Json], behaviour: Behaviour) -> bool:
         if condition_of(body, "Progressing"):
-            return condition_of(body, "Progressing").get("reason") == COMPLETE
+            return condition_of(body, "Progressing").get("reason") == COMPLETE and not behaviour.rolling
         replicas, available = body["spec"]["replicas"], at(body, "status").get("availableReplicas", 0)
         settled = sets[-1]["spec"]["replicas"] == replicas and not any(each["spec"]["replicas"] for each in sets[:-1])
         lost = condition_of(body, "Available").get("status") == "False" and not behaviour.rolling
@@ -281,6 +288,10 @@ class Controllers:
                 self._scaled(each, 0)
         refused = metadata["namespace"] in self.without_quota
         again = next((each for each in sets if _template_of(each) == template), None)
+        # Where all Pods go first and no ReplicaSet is made the controller sees no step, and leaves the condition as it
+        # is: the counts are those of one template, and then those of the other.
+        complete = condition_of(body, "Progressing").get("reason") == COMPLETE
+        progressing = None if down and again is not None and complete else ("True", "ReplicaSetUpdated")
         made = min(1, body["spec"]["replicas"]) if sets and not down else body["spec"]["replicas"]
         if again is None:
             again = self._make(body, number, made, refused)
@@ -296,7 +307,7 @@ class Controllers:
             return
         known = condition_of(body, "Available")
         available = ("False", "MinimumReplicasUnavailable") if down or not known else None
-        self._status(body, sets, now, progressing=("True", "ReplicaSetUpdated"), available=available, refused=refused)
+        self._status(body, sets, now, progressing=progressing, available=available, refused=refused)
         for old in sets[: max(0, len(sets) - 1 - body["spec"]["revisionHistoryLimit"])]:
             if not old["spec"]["replicas"]:
                 self.server.delete(REPLICA_SETS, metadata["namespace"], old["metadata"]["name"])
@@ -357,18 +368,21 @@ class Controllers:
         for each in sets[:-1]:
             if each["spec"]["replicas"]:
                 self._scaled(each, 0)
-        self.behaviours[body["metadata"]["namespace"], body["metadata"]["name"]].rolling = False
+        behaviour = self.behaviours[body["metadata"]["namespace"], body["metadata"]["name"]]
+        told = behaviour.rolling and condition_of(body, "Progressing").get("reason") == COMPLETE
+        behaviour.rolling = False
         newest = sets[-1]
         replicas = body["spec"]["replicas"]
         if (newest["spec"]["replicas"], at(newest, "status").get("replicas", 0)) != (replicas, replicas):
             self._scaled(newest, replicas)
         known = condition_of(body, "Available")
         available = None if known.get("status") == "True" else ("True", "MinimumReplicasAvailable")
-        self._status(body, self.replica_sets(body), now, progressing=("True", COMPLETE), available=available)
+        progressing = None if told else ("True", COMPLETE)
+        self._status(body, self.replica_sets(body), now, progressing=progressing, available=available)
 
     def _give_up(self, body: Json, sets: Sequence[Json], now: float, *, quota: bool = False) -> None:
         deadline, progressing = body["spec"]["progressDeadlineSeconds"], condition_of(body, "Progressing")
-        if deadline == NO_DEADLINE or progressing.get("status") == "False":
+        if deadline == NO_DEADLINE or progressing.get("status") == "False" or progressing.get("reason") == COMPLETE:
             return
         if now - seconds_of(progressing.get("lastUpdateTime")) >= deadline:
             self._status(body, sets, now, progressing=("False", GIVEN_UP), refused=quota)

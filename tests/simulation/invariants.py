@@ -22,7 +22,7 @@ from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
 from sidecarpolicy.names import Strategy
-from tests.simulation.controllers import IMAGES, Controllers, borne_by, condition_of, rolled_out
+from tests.simulation.controllers import IMAGES, Controllers, borne_by, condition_of
 from tests.simulation.faults import Request
 from tests.simulation.server import Change, Place, Server
 
@@ -210,7 +210,7 @@ class Invariants:
         if not change.after["spec"]["replicas"]:  # nothing of it is in flight, and it proves nothing
             for key in [each for each in self.flights if each[1] == change.place]:
                 del self.flights[key]
-        if rolled_out(change.after):
+        if self.controllers.rolled_out(change.after):
             self.came_up.add(change.after["metadata"]["uid"])
             if change.after["spec"]["replicas"]:
                 self.landed |= borne_by(change.after["spec"]["template"])
@@ -302,13 +302,15 @@ class Invariants:
         late = self.now() > self._sent.get(change.place, self.now()) + ON_ITS_WAY
         counts_from = self.now() + (ON_ITS_WAY if wished or late else 0.0)
         uid = body["metadata"]["uid"]
-        amended = had.amended if had is not None else not rolled_out(change.before)
+        amended = had.amended if had is not None else not self.controllers.rolled_out(change.before)
         self.flights[key] = Flight(name, uid, becomes, unwell, self.now() + deadline, counts_from, amended)
         in_flight = self.in_flight(name)
         self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
         if had is not None or rolled_back or pinned or wished or unwell or late or policy is None:
             return
-        if not rolled_out(change.before):  # its owner rolls it out already: no further one is disturbed
+        if not self.controllers.rolled_out(
+            change.before
+        ):  # its owner rolls it out already: no further one is disturbed
             return
         if policy.rollout.strategy is not Strategy.PROGRESSIVE:
             return
@@ -497,7 +499,7 @@ def untrue(invariants: Invariants, body: Json) -> list[str]:
             continue  # what somebody has taken away of it is put back when it goes on
         elif bears != wanted:
             found.append(f"{name} bears {', '.join(bears) or 'nothing'}")
-        elif not rolled_out(each) and (
+        elif not invariants.controllers.rolled_out(each) and (
             (policy.id.name, place_of(each)) in invariants.flights or invariants.is_in_first_rollout(each)
         ):
             found.append(f"{name} is not rolled out")

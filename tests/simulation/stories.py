@@ -161,7 +161,9 @@ class Deployment:
         progressing = condition_of(self.body, "Progressing")
         if not progressing:
             return rolled_out(self.body)
-        return is_observed(self.body) and bool(progressing["reason"] == COMPLETE)
+        assert self.world is not None
+        complete = progressing["reason"] == COMPLETE and not self.world.controllers.is_rolling(self.body)
+        return is_observed(self.body) and complete
 
     @property
     def has_all_pods(self) -> bool:
@@ -174,7 +176,8 @@ class Deployment:
         """Whether its controller is done, has given up, or never gives up."""
         progressing = condition_of(self.body, "Progressing")
         waits = self.behaviour.hinders(self.body["spec"]["template"])
-        given_up = progressing["status"] == "False" if progressing else waits
+        tells = progressing and progressing["reason"] != COMPLETE  # or else of the template before
+        given_up = progressing["status"] == "False" if tells else waits
         return self.complete or (is_observed(self.body) and given_up)
 
     @property

@@ -182,6 +182,20 @@ def test_a_policy_takes_over_what_equals_its_own_on_a_copy_from_another_namespac
     assert shop.revision == "web-a"
 
 
+def test_a_removal_that_takes_all_pods_down_holds_its_place_until_they_are_up() -> None:
+    """Its controller takes up the ReplicaSet of before the injection, and goes on calling the Deployment complete."""
+    shops = [established(f"app-{number}", recreates=True, ticks=4) for number in range(3)]
+    world = a_world(shops, replace(QUICK, max_concurrent=1))
+    world.run()
+    world.delete()
+    down = []
+    for _ in range(20):
+        world.tick()
+        down.append(sum(not each.healthy for each in shops))
+    assert world.object is None and all(not each.record for each in shops)
+    assert max(down) == 1, "one at a time"
+
+
 def test_a_removal_that_would_take_all_pods_down_waits_for_the_owners_word() -> None:
     world, shop = a_shop(recreates=True)
     shop.annotate(names.ALLOW_DOWNTIME, None)

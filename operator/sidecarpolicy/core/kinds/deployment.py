@@ -20,6 +20,11 @@ there never were any (a Deployment that its owner has restored), whatever somebo
 theirs on top of one of ours that is over. The condition Available tells better: where it is False since before the
 first ReplicaSet of our step, nothing of ours has come up yet.
 
+**Taken up again.** Where all Pods go before others come and the template is one of before, as with most removals, the
+counts jump from those of one ReplicaSet to those of the other, and the controller leaves the condition Progressing at
+complete (`syncRolloutStatus`). When the Pods before had gone, which the status of their ReplicaSet shows, tells then
+what the condition is of, to whomever asks and whether or not a step is left in the record.
+
 **Without the condition Progressing.** Where progressDeadlineSeconds is 2147483647 the controller writes none
 (`HasProgressDeadline`, pkg/controller/deployment/util). Then
 - it is complete when all its Pods are of the newest template, and either all are available (the rule of `kubectl
@@ -66,6 +71,7 @@ TEMPLATE = ("spec", "template")
 POD_LABEL = "pod-template-hash"
 
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
+RECREATE = "Recreate"
 COMPLETE = "NewReplicaSetAvailable"
 TIMED_OUT = "ProgressDeadlineExceeded"
 
@@ -81,6 +87,7 @@ MOST_DIGITS = 18
 # What the API server fills in (SetDefaults_Deployment).
 DEFAULT_DEADLINE = 600
 DEFAULT_SHARE = "25%"
+DEFAULT_GRACE = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +95,8 @@ class Own:
     """What matters of a Deployment alone.
 
     *revision*: the number of the ReplicaSet that its controller told last, 0 for none; *status_changed*: when it
-    changed the status last.
+    changed the status last. *recreates*: all its Pods go before another comes; *grace*: how long the end of one may
+    take, in seconds.
     """
 
     deadline: int
@@ -102,6 +110,8 @@ class Own:
     available: Condition
     revision: int = 0
     status_changed: float = 0.0
+    recreates: bool = False
+    grace: int = DEFAULT_GRACE
 
 
 def workload_from(body: Mapping[str, Any], known: Workload | None = None) -> Workload:
@@ -129,6 +139,8 @@ def workload_from(body: Mapping[str, Any], known: Workload | None = None) -> Wor
             available=conditions.get("Available", NO_CONDITION),
             revision=_revision_of(metadata),
             status_changed=status_written(metadata),
+            recreates=at(spec, "strategy").get("type") == RECREATE,
+            grace=_or(at(spec, *TEMPLATE[1:], "spec").get("terminationGracePeriodSeconds"), DEFAULT_GRACE),
         ),
         known=known,
     )
@@ -173,8 +185,8 @@ def takes_down(spec: Mapping[str, Any]) -> str:
     util): maxUnavailable is rounded down and maxSurge up, and where both come out as 0 maxUnavailable is 1.
     """
     strategy, replicas = at(spec, "strategy"), _or(spec.get("replicas"), 1)
-    if strategy.get("type") == "Recreate":
-        return "strategy Recreate"
+    if strategy.get("type") == RECREATE:
+        return f"strategy {RECREATE}"
     rolling = at(strategy, "rollingUpdate")
     surge = ceil(_share(rolling.get("maxSurge"), replicas))
     unavailable = floor(_share(rolling.get("maxUnavailable"), replicas))
@@ -195,17 +207,19 @@ def observe(
     ordered = sorted(children, key=lambda each: each.number)
     newest = ordered[-1] if ordered else None
     run = _run(ordered, workload.record, policy)
-    stepped = _stepped(workload, ordered, run, policy)
+    before = ordered[-len(run) - 1] if len(run) < len(ordered) else None
+    stepped = _stepped(workload, run, before, policy)
     if stepped > now + patience:  # not believed: somebody wrote it, or a clock was wrong
         stepped = 0.0
     replaced = _replaced(ordered, stepped)
     not_begun = workload.paused and not (ordered or own.revision or own.status_replicas)
-    down = _down_since_step(workload, ordered, run, policy, stepped)
-    older = own.progressing.reason == COMPLETE and 0 < own.progressing.updated < stepped
+    down = _down_since_step(workload, run, before, policy, stepped)
     # Where an old ReplicaSet is taken up again its controller renews nothing; the one before it has gone since then.
-    stale = older and any(each.status_changed >= stepped for each in ordered[:-1])
+    since = max(stepped, _all_went(workload, ordered))
+    older = own.progressing.reason == COMPLETE and 0 < own.progressing.updated < since
+    stale = older and any(each.status_changed >= since for each in ordered[:-1])
     exact = _tells(own) and not (stale or _tells_of_another(own, newest))
-    never_up = older and _never_up(workload, down, stepped, stale=stale)
+    never_up = older and _never_up(workload, down, ordered, stepped, stale=stale)
     complete = (is_complete(workload, replaced, exact=exact) and not never_up) or not_begun
     made = newest is not None and _bears(newest, workload.record, policy)
     bound = patience + own.min_ready + soak
@@ -340,17 +354,38 @@ def _tells(own: Own) -> bool:
     return own.progressing is not NO_CONDITION
 
 
-def _never_up(workload: Workload, down: float | None, stepped: float, *, stale: bool) -> bool:
-    """Whether all Pods went down with our step and none is up, where the condition that it is complete is older.
+def _never_up(workload: Workload, down: float | None, ordered: Sequence[Child], stepped: float, *, stale: bool) -> bool:
+    """Whether all Pods went down with a step and none is up, where the condition that it is complete is older.
 
-    *down*: it has not been available since our step. *stale*: the condition is of the template before it. Where no Pod
-    has to be available a Deployment always counts as available, and the numbers have to do.
+    *down*: it has not been available since our step; where the step was another's, since the Pods before have gone.
+    *stale*: the condition is of the template before it. Where no Pod has to be available a Deployment always counts as
+    available, and the numbers have to do.
     """
     own = own_of(workload)
     if down is not None:
         return own.available.changed >= stepped - FIRST_STATUS
+    if own.available.status == "False":
+        return own.available.changed <= _all_went(workload, ordered) + FIRST_STATUS
     is_available = own.available.status == "True"
     return stale and bool(workload.takes_down) and is_available and own.available_replicas < own.replicas
+
+
+def _all_went(workload: Workload, ordered: Sequence[Child]) -> float:
+    """When the Pods before the newest ReplicaSet had gone, where it was taken up again; 0 elsewhere (see `_went`)."""
+    return _went(workload, ordered[-1], ordered[-2]) if len(ordered) > 1 else 0.0
+
+
+def _went(workload: Workload, again: Child, before: Child) -> float:
+    """When the Pods *before* had gone where an older ReplicaSet was taken up *again*, and all go at once; 0 elsewhere.
+
+    A condition that was written earlier is of the template before. With Recreate no Pod of this one was made before
+    that. Without it the old ones may be there for as long as their end may take, whether these are up or not (since
+    Kubernetes 1.35 the status of a ReplicaSet tells when the last one has ended).
+    """
+    own = own_of(workload)
+    if not workload.takes_down or not 0 < again.created < before.created:
+        return 0.0
+    return before.status_changed - (0 if own.recreates else own.grace)
 
 
 def _tells_of_another(own: Own, newest: Child | None) -> bool:
@@ -372,27 +407,31 @@ def _run(ordered: Sequence[Child], record: str | None, policy: PolicyId) -> list
     return found
 
 
-def _stepped(workload: Workload, ordered: Sequence[Child], run: Sequence[Child], policy: PolicyId) -> float:
-    """When our step was written: as the record says, or else when the first ReplicaSet with it was made; 0 unknown."""
+def _stepped(workload: Workload, run: Sequence[Child], before: Child | None, policy: PolicyId) -> float:
+    """When our step was written, as the record says, or else when its first ReplicaSet was begun with; 0 unknown."""
     if step := _step(workload.record, policy):
         return step
-    return run[0].created if run and len(run) < len(ordered) else 0.0
+    return _begun(workload, run[0], before) if run and before is not None else 0.0
+
+
+def _begun(workload: Workload, first: Child, before: Child | None) -> float:
+    """When the *first* ReplicaSet of a step was made, or the Pods *before* it had gone where it was taken up again."""
+    return max(first.created, _went(workload, first, before) if before is not None else 0.0)
 
 
 def _down_since_step(
-    workload: Workload, ordered: Sequence[Child], run: Sequence[Child], policy: PolicyId, stepped: float
+    workload: Workload, run: Sequence[Child], before: Child | None, policy: PolicyId, stepped: float
 ) -> float | None:
     """When our step was made, where the Deployment has not been available since; None where it has, or nothing tells.
 
-    The first ReplicaSet of the step is known where one before it is left, or where there never was one. Of what was
-    taken out there was one.
+    The first ReplicaSet of the step is known where one *before* it is left, or where there never was one. Of what was
+    taken out there was one. Its controller may have begun with it long after the step was written.
     """
     available, revision = own_of(workload).available, rolled(workload.record, policy)
     if available.status != "False":
         return None
-    is_first = bool(run) and (len(run) < len(ordered) or (run[0].number == 1 and revision is not None))
-    first = run[0] if is_first else None
-    began = max(stepped, first.created if first is not None else 0.0)
+    is_first = bool(run) and (before is not None or (run[0].number == 1 and revision is not None))
+    began = max(stepped, _begun(workload, run[0], before) if is_first else 0.0)
     return began if 0.0 < available.changed <= began + FIRST_STATUS else None
 
 
