@@ -182,6 +182,42 @@ def test_a_policy_takes_over_what_equals_its_own_on_a_copy_from_another_namespac
     assert shop.revision == "web-a"
 
 
+def test_what_an_owner_does_after_wiping_sidecars_and_record_is_no_removal_of_ours() -> None:
+    """The ReplicaSet of the wiped Pods keeps the record, for its controller takes none away; its Pods have nothing."""
+    world, shop = a_shop(bad_versions=frozenset({2}))
+    world.stopped = True
+    shop.edit(without_inits)
+    ticks(world, 6)
+    shop.annotate(names.RECORD, None)
+    ticks(world, 3)
+    world.rollout = replace(world.rollout, paused=True)
+    world.stopped = False
+    ticks(world, 3)
+    shop.hotfix()
+    for _ in range(20):
+        world.tick()
+        assert world.counts() == {"pending": 1}
+        assert not shop.record and world.settled().startswith("Paused")
+
+
+def test_a_record_that_is_wiped_proves_no_removal() -> None:
+    """Its Pods keep their sidecars. One removal goes first all the same, and is watched."""
+    shops = [established(f"app-{number}", ticks=4) for number in range(6)]
+    world = a_world(shops, Rollout(max_concurrent=4, min_ready_seconds=20, progress_deadline_seconds=60))
+    world.run()
+    world.delete()
+    ticks(world, 1)
+    (first,) = (each for each in shops if not each.record)
+    wiped = next(each for each in shops if each.record)
+    wiped.annotate(names.RECORD, None)
+    while not first.complete:
+        world.tick()
+        assert sum(not each.revisions for each in shops) == 1
+    world.run()
+    assert world.object is None
+    assert [each.name for each in shops if each.revisions] == [wiped.name], "they are its owner's now"
+
+
 def test_a_removal_that_takes_all_pods_down_holds_its_place_until_they_are_up() -> None:
     """Its controller takes up the ReplicaSet of before the injection, and goes on calling the Deployment complete."""
     shops = [established(f"app-{number}", recreates=True, ticks=4) for number in range(3)]

@@ -64,10 +64,10 @@ class Namespace:
 class Child:
     """What the controller of a workload made of one version of its template: a ReplicaSet of a Deployment.
 
-    *number* counts the versions, *replicas* are its Pods. *record* is its copy of the workload's record, *labels* are
-    those of its Pods, without the one by which the label selector *pods* finds them (empty for none). *created*, and
-    *status_changed*, when its status changed last: seconds since the epoch, 0 unknown. *refused*: whether it cannot
-    make Pods, and why.
+    *number* counts the versions, *replicas* are its Pods. *record* is its copy of the workload's record; of *stripped*
+    policies its Pods have no sidecar, though that names some. *labels* are those of its Pods, without the one by which
+    the label selector *pods* finds them (empty for none). *created*, and *status_changed*, when its status changed
+    last: seconds since the epoch, 0 unknown. *refused*: whether it cannot make Pods, and why.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Child:
     number: int
     replicas: int
     record: str
+    stripped: frozenset[PolicyId] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     created: float = 0.0
     status_changed: float = 0.0

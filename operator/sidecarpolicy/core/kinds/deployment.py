@@ -5,7 +5,8 @@ each policy its Pods bear. A rollout is ours while the Pods before the change be
 the same before its last restart for a changed configuration. Revisions are compared, not items, so an owner's hotfix on
 top of our unfinished rollout ends nothing. The controller never takes an annotation off a ReplicaSet. One of Pods that
 somebody has stripped of what is ours keeps the record of before, though the Deployment has lost it; then what was
-brought again shows by the time of its step.
+brought again shows by the time of its step, and what its owner does meanwhile is no removal: the Pods have nothing of
+it. Where the record alone was wiped nothing is rolled out.
 
 **A hotfix in our soak.** When its old Pods are gone ReplicaSets do not show any more whether our rollout was over when
 the owner's began. So one that began within `patience`, the Deployment's own wait and the soak after our step counts as
@@ -48,7 +49,8 @@ from sidecarpolicy import names
 from sidecarpolicy.core.addresses import DEPLOYMENTS, REPLICA_SETS
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.kinds.facts import Facts
-from sidecarpolicy.core.sharing import shared_labels, shared_text
+from sidecarpolicy.core.record import INIT_CONTAINERS
+from sidecarpolicy.core.sharing import shared, shared_labels, shared_text
 from sidecarpolicy.core.times import seconds_of
 from sidecarpolicy.core.tree import at, items
 from sidecarpolicy.core.workload import (
@@ -140,7 +142,7 @@ def workload_from(body: Mapping[str, Any], known: Workload | None = None) -> Wor
             revision=_revision_of(metadata),
             status_changed=status_written(metadata),
             recreates=at(spec, "strategy").get("type") == RECREATE,
-            grace=_or(at(spec, *TEMPLATE[1:], "spec").get("terminationGracePeriodSeconds"), DEFAULT_GRACE),
+            grace=_or(at(body, *TEMPLATE, "spec").get("terminationGracePeriodSeconds"), DEFAULT_GRACE),
         ),
         known=known,
     )
@@ -160,6 +162,7 @@ def child_from(body: Mapping[str, Any]) -> Child | None:
     if owner is None:
         return None
     annotations, labels = at(metadata, "annotations"), at(metadata, "labels")
+    record = shared_text(annotations.get(names.RECORD, ""))
     pods = labels.get(POD_LABEL, "")
     others = {key: value for key, value in labels.items() if key != POD_LABEL}
     return Child(
@@ -170,12 +173,23 @@ def child_from(body: Mapping[str, Any]) -> Child | None:
         pods=f"{POD_LABEL}={pods}" if pods else "",
         number=_revision_of(metadata),
         replicas=max(at(body, "spec").get("replicas") or 0, at(body, "status").get("replicas") or 0),
-        record=shared_text(annotations.get(names.RECORD, "")),
-        labels=shared_labels(labels_of_owner(others, annotations.get(names.RECORD))),
+        record=record,
+        stripped=_stripped(body, record),
+        labels=shared_labels(labels_of_owner(others, record)),
         created=seconds_of(metadata.get("creationTimestamp")),
         status_changed=status_written(metadata),
         refused=conditions_of(body).get("ReplicaFailure", NO_CONDITION),
     )
+
+
+def _stripped(body: Mapping[str, Any], record: str) -> frozenset[PolicyId]:
+    """The policies that *record* names on the ReplicaSet *body*, and of whose sidecars its Pods have none."""
+    pod = at(body, *TEMPLATE, "spec")
+    if not record or not pod:
+        return frozenset()
+    there = {each["name"] for each in items(pod, INIT_CONTAINERS)}
+    named = {policy: entry.names(INIT_CONTAINERS) for policy, entry in record_of(record).entries.items()}
+    return shared(frozenset(policy for policy, ours in named.items() if ours and there.isdisjoint(ours)))
 
 
 def takes_down(spec: Mapping[str, Any]) -> str:
@@ -215,9 +229,9 @@ def observe(
     not_begun = workload.paused and not (ordered or own.revision or own.status_replicas)
     down = _down_since_step(workload, run, before, policy, stepped)
     # Where an old ReplicaSet is taken up again its controller renews nothing; the one before it has gone since then.
-    since = max(stepped, _all_went(workload, ordered))
-    older = own.progressing.reason == COMPLETE and 0 < own.progressing.updated < since
-    stale = older and any(each.status_changed >= since for each in ordered[:-1])
+    begun = max(stepped, _all_went(workload, ordered))
+    older = own.progressing.reason == COMPLETE and 0 < own.progressing.updated < begun
+    stale = older and any(each.status_changed >= begun for each in ordered[:-1])
     exact = _tells(own) and not (stale or _tells_of_another(own, newest))
     never_up = older and _never_up(workload, down, ordered, stepped, stale=stale)
     complete = (is_complete(workload, replaced, exact=exact) and not never_up) or not_begun
@@ -294,7 +308,8 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     left it (an `undo` in our soak that was put right at once). Where all replicas are in one with that revision, a
     change that the controller has not seen yet is another's; so it is where there never was another ReplicaSet. A
     ReplicaSet of a higher number than the Deployment's is seen ahead of it: the controller has seen the change, and
-    its ReplicaSet is this one. With no history to compare (revisionHistoryLimit 0) the change counts as ours.
+    its ReplicaSet is this one. With no history to compare (revisionHistoryLimit 0) the change counts as ours. Where
+    somebody has taken away the record alone there is no change at all.
     """
     revision = rolled(workload.record, policy)
     ordered = sorted(children, key=lambda each: each.number)
@@ -304,7 +319,7 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     unseen = own.observed_generation < workload.generation and not ahead
     gathered = bool(ordered) and ordered[-1].replicas >= own.replicas and not any(each.replicas for each in older)
     if ordered and not _bears(ordered[-1], workload.record, policy):
-        return True
+        return revision is not None or not _is_newest(ordered[-1], workload)
     if unseen and gathered and (older or ordered[0].number == 1):
         return False
     before = [each for each in older if each.replicas > 0] or older[-1:]
@@ -318,8 +333,17 @@ def _bears(child: Child, record: str | None, policy: PolicyId) -> bool:
     if child.record == (record or ""):
         return True
     revision = rolled(record, policy)
+    if revision is None and policy in child.stripped:
+        return True
     same = rolled(child.record, policy) == revision
     return same and (revision is None or _step(child.record, policy) >= _step(record, policy))
+
+
+def _is_newest(child: Child, workload: Workload) -> bool:
+    """Whether *child* is of the template as it is: its controller has seen that, and all Pods are of its newest."""
+    own = own_of(workload)
+    is_seen = own.observed_generation >= workload.generation and own.revision == child.number
+    return is_seen and own.updated_replicas == own.status_replicas > 0
 
 
 def _step(record: str | None, policy: PolicyId) -> float:
