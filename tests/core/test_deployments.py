@@ -371,3 +371,35 @@ def test_what_is_scaled_up_right_after_our_step_was_complete_without_pods() -> N
         recreated("False", 7, ready=0, told=7, record=step), children, WEB, now=START + 8, patience=600, soak=30
     )
     assert facts.arrived
+
+
+# A ReplicaSet that is not seen.
+
+
+def told_of(number: int, record: str | None, **fields: Any) -> Workload:
+    """A Deployment that is complete, and whose newest ReplicaSet has that *number*."""
+    metadata = {"annotations": {kind.REVISION_ANNOTATION: str(number)}}
+    return a_workload(record=record, metadata=metadata, **fields)
+
+
+def test_while_the_newest_replica_set_is_not_seen_a_removal_holds_its_slot_and_is_not_late() -> None:
+    """The injection was not seen either: nothing that is seen tells that it was there."""
+    children = [a_replica_set(1, None, 2, created=0)]
+    found = seen(told_of(3, None), *children, now=9000)
+    assert (found.state, found.holds_slot, found.failing, found.taken_out) == (State.PENDING, True, False, False)
+    assert not seen(told_of(1, None), *children, now=9000).holds_slot
+
+
+def test_while_the_newest_replica_set_is_not_seen_a_deployment_is_busy_and_nothing_that_was_complete_fails() -> None:
+    other = a_record("log-a", LOG, note=Note(stepped=START - 9000))
+    children = [a_replica_set(1, None, 0, created=-9999), a_replica_set(2, other, 2, created=-9000)]
+    for number, busy in ((3, True), (2, False)):
+        found = target(LOG, "log-a", told_of(number, other), children, None, rollout=ROLLOUT, now=START + 9000)
+        assert (found.state, found.busy, found.failing) == (State.UPDATED, busy, False)
+
+
+def test_a_step_of_which_no_replica_set_is_seen_fails_after_its_deadline_all_the_same() -> None:
+    conditions = [a_condition("Available"), a_condition("Progressing", "True", "ReplicaSetUpdated", updated=20)]
+    stuck = told_of(2, B, status=(3, 1, 2), conditions=conditions)
+    found = [seen(stuck, a_replica_set(1, None, 2, created=0), now=now) for now in (619, 620)]
+    assert [each.state for each in found] == [State.PROGRESSING, State.FAILED]

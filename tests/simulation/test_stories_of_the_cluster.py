@@ -9,7 +9,7 @@ import pytest
 
 from sidecarpolicy.core.tree import Json, at, items
 from sidecarpolicy.engine.port import Rejected, Resource
-from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, NODES, POD_TEMPLATES, PODS
+from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, NODES, POD_TEMPLATES, PODS, REPLICA_SETS
 from sidecarpolicy.names import EventReason
 from tests.builders import a_node
 from tests.simulation.faults import Fault, Request, while_
@@ -318,3 +318,22 @@ def test_what_the_server_drops_is_named_and_is_no_rollout_without_an_end() -> No
     assert proxy["lifecycle"] == {}, "the seal"
     for _ in range(10):
         assert world.tick() == []
+
+
+def test_a_watch_of_replica_sets_that_is_silent_for_a_whole_injection_frees_no_place() -> None:
+    """Of the injection that is taken out again nothing is seen but the number that its Deployment tells."""
+    shops = [established(f"app-{number}", ticks=6) for number in range(3)]
+    world = a_world(shops, replace(TENTH, max_concurrent=1))
+    until(world, lambda: "web-a" in world.cluster.invariants.landed)
+    client = world.operator.process.client
+    client.unheard = lambda kind, _type, _body: kind == REPLICA_SETS
+    until(world, lambda: sum(each.revision is not None for each in shops) == 2)
+    ticks(world, 2)
+    world.delete()
+    for _ in range(20):
+        world.tick()
+        assert sum(not each.complete for each in shops) <= 1
+    assert world.object is not None, "nobody has seen yet that it is out"
+    client.unheard = None
+    until(world, lambda: world.object is None)
+    assert not any(each.record for each in shops)

@@ -17,7 +17,16 @@ from sidecarpolicy.core.fleet import Fleet
 from sidecarpolicy.core.identity import PolicyId, WorkloadId
 from sidecarpolicy.core.plan import proves_removal
 from sidecarpolicy.core.policy import Policy, Rollout
-from sidecarpolicy.core.progress import Backoff, State, Target, in_conflict, is_config_step, soak_ends, target
+from sidecarpolicy.core.progress import (
+    Backoff,
+    State,
+    Target,
+    in_conflict,
+    is_config_step,
+    observed,
+    soak_ends,
+    target,
+)
 from sidecarpolicy.core.sharing import shared
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.workload import Child, Workload, record_of
@@ -49,6 +58,8 @@ def observe(identity: WorkloadId, context: Context) -> float | None:
         remembered.written = {}  # another one of its name
     children = cache.children(workload)
     concerned = shared(frozenset(cache.concerned(workload)))
+    if (left := remembered.in_fleets - concerned) and observed(workload, children).behind:
+        concerned = shared(concerned | (left & cache.policies.keys()))  # what is on its way out is not seen yet
     selecting = {each.id for each in cache.selecting(workload)}
     judgement = judged(workload, context)
     failed = failed_write(workload, context)

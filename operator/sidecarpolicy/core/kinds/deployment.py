@@ -8,6 +8,11 @@ somebody has stripped of what is ours keeps the record of before, though the Dep
 brought again shows by the time of its step, and what its owner does meanwhile is no removal: the Pods have nothing of
 it. Where the record alone was wiped nothing is rolled out.
 
+**A ReplicaSet that is not seen.** A Deployment tells the number of its newest ReplicaSet. Where that is higher than any
+that is seen, the watch of ReplicaSets is behind that of Deployments: it may be silent for the whole of a rollout. Where
+the record names nothing of a policy, ours may be on its way out: that holds its slot, and is not late, until the
+ReplicaSet is seen, which is after the next LIST at the latest. For other policies the Deployment is busy until then.
+
 **A hotfix in our soak.** When its old Pods are gone ReplicaSets do not show any more whether our rollout was over when
 the owner's began. So one that began within `patience`, the Deployment's own wait and the soak after our step counts as
 *on top* of ours (a rollout that goes on for longer than that without being over shows by its old Pods). Nothing of
@@ -234,12 +239,14 @@ def observe(
     stale = older and any(each.status_changed >= begun for each in ordered[:-1])
     exact = _tells(own) and not (stale or _tells_of_another(own, newest))
     never_up = older and _never_up(workload, down, ordered, stepped, stale=stale)
-    complete = (is_complete(workload, replaced, exact=exact) and not never_up) or not_begun
+    behind = newest is not None and _is_behind(newest, own)
+    unknown = behind and rolled(workload.record, policy) is None  # what of ours its Pods bear
+    complete = (is_complete(workload, replaced, exact=exact) and not (never_up or unknown)) or not_begun
     made = newest is not None and _bears(newest, workload.record, policy)
     bound = patience + own.min_ready + soak
     new_until = None if not_begun else _new_until(workload, ordered, patience)
     new = _never_available(own, ordered) and (new_until is None or now < new_until)
-    progressed = _progressed(workload, newest, stepped, complete=complete)
+    progressed = None if unknown else _progressed(workload, newest, stepped, complete=complete)
     silent = not _tells(own) or own.progressing.reason == COMPLETE
     gives_up = None if not silent or complete or progressed is None else progressed + patience + own.min_ready
     given_up = own.progressing.status == "False" or (gives_up is not None and now >= gives_up)
@@ -250,7 +257,7 @@ def observe(
     return Facts(
         ours=is_ours(workload, ordered, policy),
         arrived=complete and (made or newest is None or rolled(workload.record, policy) is None),
-        moving=not complete and not stands,
+        moving=(behind or not complete) and not stands,
         empty=own.replicas == 0 or not_begun,
         paused=workload.paused,
         not_begun=not_begun,
@@ -270,6 +277,7 @@ def observe(
         on_top=len(changes) > 1 and all(later < earlier + bound for earlier, later in pairwise(changes)),
         amended=len(changes) > (2 if own.observed_generation < workload.generation else 1),
         down_since_step=down,
+        behind=behind,
         said=own.progressing.message,
         said_of_availability=own.available.message,
     )
@@ -309,7 +317,8 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     change that the controller has not seen yet is another's; so it is where there never was another ReplicaSet. A
     ReplicaSet of a higher number than the Deployment's is seen ahead of it: the controller has seen the change, and
     its ReplicaSet is this one. With no history to compare (revisionHistoryLimit 0) the change counts as ours. Where
-    somebody has taken away the record alone there is no change at all.
+    somebody has taken away the record alone there is no change at all. Where the newest ReplicaSet is not seen yet
+    nobody knows what its Pods bear: ours may be among that, and on its way out where the record names none.
     """
     revision = rolled(workload.record, policy)
     ordered = sorted(children, key=lambda each: each.number)
@@ -318,6 +327,8 @@ def is_ours(workload: Workload, children: Sequence[Child], policy: PolicyId) -> 
     ahead = bool(ordered) and ordered[-1].number > own.revision > 0
     unseen = own.observed_generation < workload.generation and not ahead
     gathered = bool(ordered) and ordered[-1].replicas >= own.replicas and not any(each.replicas for each in older)
+    if ordered and revision is None and _is_behind(ordered[-1], own):
+        return True
     if ordered and not _bears(ordered[-1], workload.record, policy):
         return revision is not None or not _is_newest(ordered[-1], workload)
     if unseen and gathered and (older or ordered[0].number == 1):
@@ -337,6 +348,11 @@ def _bears(child: Child, record: str | None, policy: PolicyId) -> bool:
         return True
     same = rolled(child.record, policy) == revision
     return same and (revision is None or _step(child.record, policy) >= _step(record, policy))
+
+
+def _is_behind(newest: Child, own: Own) -> bool:
+    """Whether the *newest* ReplicaSet that is seen is not the one that the Deployment tells of."""
+    return own.revision > newest.number
 
 
 def _is_newest(child: Child, workload: Workload) -> bool:

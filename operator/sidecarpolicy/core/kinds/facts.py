@@ -40,6 +40,7 @@ class Facts:
     followed ours, however late; where ours is not over, what comes of it is not ours alone.
     *down_since_step*: when our step was, where it has not been available since, whoever has changed it meanwhile; None
     where it has been, or where nothing tells.
+    *behind*: what its controller has made of its newest template is not seen yet, so nobody knows what its Pods bear.
     *said*, *said_of_availability*: the controller's words about the rollout, and about availability.
 
     All times are seconds since the epoch.
@@ -67,6 +68,7 @@ class Facts:
     on_top: bool = False
     amended: bool = False
     down_since_step: float | None = None
+    behind: bool = False
     said: str = ""
     said_of_availability: str = ""
 
