@@ -11,6 +11,7 @@ from typing import Any
 import pykube
 
 import localcluster
+from sidecarpolicy import names
 from tests.api.sampling import is_complete, revision_on, sampled
 from tests.audit import Audit
 from tests.builders import Manifest, a_deployment, a_proxy, a_waiting_deployment, an_admission_rule
@@ -56,6 +57,33 @@ def test_every_status_is_true_and_never_more_than_the_budget_is_in_flight(fleet:
         if any(revision_on(each, key(fleet)) and is_complete(each) for each in deployments)
     )
     assert max(in_flight[:first_done]) == 1
+
+
+def condition_of(deployment: Manifest, kind: str) -> Manifest:
+    """That condition of a Deployment."""
+    found = (each for each in deployment.get("status", {}).get("conditions", []) if each["type"] == kind)
+    return next(found, {})
+
+
+def test_what_is_recreated_is_taken_out_one_by_one_though_its_controller_goes_on_calling_it_complete(
+    fleet: Fleet, api: pykube.HTTPClient
+) -> None:
+    """It takes up the ReplicaSet of before the injection, and renews no condition."""
+    down: Manifest = {"strategy": {"type": "Recreate"}, "annotations": {names.ALLOW_DOWNTIME: "true"}}
+    fleet.apply(*carts(fleet.namespace, 3, minReadySeconds=4, **down))
+    ready(fleet)
+    fleet.apply(a_proxy(fleet.namespace, rollout={"minReadySeconds": 0, "maxConcurrent": 1}))
+    fleet.wait("RolloutComplete", timeout=120)
+    complete = {name: condition_of(each, "Progressing") for name, each in fleet.deployments().items()}
+    with sampled(api, fleet.namespace) as samples:
+        fleet.kubectl("delete", "sidecarpolicy/web", "--timeout=120s")
+    assert {name: condition_of(each, "Progressing") for name, each in fleet.deployments().items()} == complete
+    assert all(condition_of(each, "Available")["status"] == "True" for each in fleet.deployments().values())
+    unavailable = [
+        sum(condition_of(each, "Available").get("status") != "True" for each in deployments)
+        for _, deployments in samples.lists
+    ]
+    assert max(unavailable) == 1
 
 
 def test_an_edit_half_way_frees_no_slot(fleet: Fleet, api: pykube.HTTPClient) -> None:
