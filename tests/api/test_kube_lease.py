@@ -258,6 +258,30 @@ async def test_a_term_is_over_where_the_lease_is_as_it_was_some_renewals_ago(api
     await a.die()
 
 
+async def test_of_two_with_one_name_one_leads_and_the_other_takes_nothing_from_it(
+    api: HttpApi, lease: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where SIDECARPOLICY_RUN_IDENTITY is set in a Deployment of two replicas."""
+    first = Candidate(api, lease, "same")
+    await until(lambda: first.leading, 2)
+    second, third = Candidate(api, lease, "same"), Candidate(api, lease, "same")
+    for _ in range(20):
+        await asyncio.sleep(DURATION * 1.5 / 20)
+        assert (first.leading, second.leading) == (True, False)
+    await third.election.release()
+    assert (await spec_of(api, lease))["holderIdentity"] == "same"
+    told = [
+        each.getMessage()
+        for each in caplog.records
+        if "a process with the same identity, same, holds it" in each.message
+    ]
+    assert len(told) == 2  # each of the two says it, and once
+    await first.die()
+    assert await until(lambda: second.leading, DURATION + 2) > DURATION - DEADLINE
+    assert (second.election.transitions, first.calls, second.calls) == (1, ["gained", "lost"], ["gained"])
+    await second.die()
+
+
 async def test_a_deleted_lease_is_competed_for_anew(api: HttpApi, lease: str) -> None:
     only = Candidate(api, lease, "only")
     await until(lambda: only.leading, 2)

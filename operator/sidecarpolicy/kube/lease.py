@@ -14,6 +14,9 @@ After an interruption of more than a *lease_duration* everything is read anew al
 cannot tell what has happened meanwhile. So it is where the record is ours and not as this process left it: etcd was
 restored from a backup then, and everything that was read before is of a history that is undone.
 
+A record is ours by the name *and* the time at which it was acquired: where two processes have one name (an identity
+that is set for both replicas alike), the Lease of the other is waited for like anybody's.
+
 A candidate is told when a term of its own is due: the leader has stopped by its own rules, *renew_deadline* after the
 last renewal that was seen. It may get ready for that; it may not write, for the leader may come back in time.
 
@@ -99,6 +102,7 @@ class Election:
         self._due = asyncio.Event()
         self._in_term = False
         self._acquired: tuple[Any, Any] = (None, None)  # what marks the record that the term rests on
+        self._taken: set[Any] = set()  # the acquireTimes that this process has written, with or without an answer
         self._leads_until = self._held_until = -math.inf
         self._lapse: asyncio.TimerHandle | None = None
         self._released = False
@@ -108,6 +112,7 @@ class Election:
         self._version = ""  # … and its resourceVersion; empty: look before writing
         self._renewed: list[str] = []  # the renewTimes that may stand there, of renewals without an answer too
         self._complaint = ""
+        self._has_namesake = False
 
     @property
     def leading(self) -> bool:
@@ -123,6 +128,11 @@ class Election:
     def holder(self) -> str:
         """Who held the Lease when last seen; empty if nobody."""
         return str(self._seen.get("holderIdentity") or "")
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether this process has written the record as last seen; its name alone may be another's too."""
+        return self.holder == self.identity and self._seen.get("acquireTime") in self._taken
 
     @property
     def transitions(self) -> int:
@@ -174,7 +184,7 @@ class Election:
     def _note_due(self) -> None:
         """Take in whether a term is to be expected."""
         silence = self._clock() - self._seen_at
-        if self._in_term or (self.holder not in ("", self.identity) and silence >= self._renew_deadline):
+        if self._in_term or (self.holder and not self._is_ours and silence >= self._renew_deadline):
             self._expect()
         elif self._due.is_set():
             self._due.clear()
@@ -197,7 +207,7 @@ class Election:
             async with self._writing, asyncio.timeout(self._renew_deadline / 2):
                 if not self._version:  # the last answer got lost
                     self._observe(await self._api.get(LEASES, self.namespace, self.name))
-                if self.holder == self.identity:
+                if self._is_ours:
                     await self._patch({"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()})
         except (ApiError, TimeoutError) as error:
             log.warning("%s: not released, it runs out in %d s: %s", self._what, self._lease_duration, error)
@@ -235,20 +245,32 @@ class Election:
 
     async def _take_or_look(self) -> None:
         """Renew what is ours; otherwise look, and take what is free. Raise ApiError."""
-        if not (self._version and self.holder == self.identity):
+        if not (self._version and self._is_ours):
             try:
                 self._observe(await self._api.get(LEASES, self.namespace, self.name))
             except NotFound:
                 self._lose("somebody deleted it")
                 await self._take(None)
                 return
-            if self.holder != self.identity:
+            if not self._is_ours:
                 self._lose(f"{self.holder or 'nobody'} holds it")
+                self._note_namesake()
                 if self.holder and self._clock() < self._seen_at + self._promised:
                     return
             elif self._in_term and self._seen.get("renewTime") not in self._renewed:
                 self._lose("it is not as it was left, as when etcd is restored")
         await self._take(self._seen)
+
+    def _note_namesake(self) -> None:
+        """Tell once that somebody of the same name holds the Lease."""
+        if self.holder == self.identity and not self._has_namesake:
+            log.warning(
+                "%s: a process with the same identity, %s, holds it (another replica, or this one before it was "
+                "restarted); waiting until it runs out. Each replica should have an identity of its own",
+                self._what,
+                self.identity,
+            )
+        self._has_namesake = self.holder == self.identity
 
     @property
     def _promised(self) -> float:
@@ -265,6 +287,7 @@ class Election:
             "renewTime": now,
         }
         if before is None:
+            self._taken.add(now)
             record |= {"acquireTime": now, "leaseTransitions": 0}
             metadata: Json = {"name": self.name, "namespace": self.namespace}
             if annotations := {key: value for key, value in self._annotations.items() if value is not None}:
@@ -272,8 +295,9 @@ class Election:
             body = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": record}
             self._observe(await self._api.create(LEASES, self.namespace, body))
         else:
-            takes = before.get("holderIdentity") != self.identity
+            takes = not self._is_ours
             if takes:
+                self._taken.add(now)
                 record |= {"acquireTime": now, "leaseTransitions": self.transitions + 1}
             await self._patch(record, self._annotations if takes else {})
         if not self._released:
