@@ -60,6 +60,25 @@ def test_namespaces_are_named_one_by_one_by_a_list_or_by_a_variable(
     assert settings == 3 * [OperatorSettings(watch_namespace=("bank", "shop"))]
 
 
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *(
+            f"{flag}={value}"
+            for flag in ("--sync-period", "--revert-window-seconds")
+            for value in ("nan", "inf", "1e300")
+        ),
+        "--lease-seconds=3000000000",
+    ],
+)
+def test_a_period_that_no_clock_can_wait_for_is_refused(settings: list[OperatorSettings], argument: str) -> None:
+    """With a window of `nan` no two reverts come together, and with a Lease of 95 years nobody ever follows."""
+    result = CliRunner().invoke(run, [argument])
+    assert result.exit_code == 2
+    assert argument.partition("=")[0] in result.output
+    assert settings == []
+
+
 @pytest.mark.parametrize("flag", ["--health-probe-bind-address", "--metrics-bind-address"])
 @pytest.mark.parametrize("value", ["8080", "localhost", "localhost:http", ":99999"])
 def test_an_ill_address_is_refused(settings: list[OperatorSettings], flag: str, value: str) -> None:

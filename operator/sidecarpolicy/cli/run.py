@@ -8,8 +8,10 @@ variables of that prefix into every Pod of its namespace.)
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -22,7 +24,24 @@ from sidecarpolicy.handlers.serving import CannotListen
 from sidecarpolicy.kube.connection import ConnectionProblem
 
 PREFIX = "SIDECARPOLICY_RUN"
+# Above these nobody means it, and far above them a timer, a time stamp or the Lease's field overflows.
+LONGEST_LEASE = 3600
+LONGEST_PERIOD = 86_400.0
 DEFAULTS = OperatorSettings()
+
+
+class Seconds(click.FloatRange):
+    """So many seconds; `nan`, which no bound of a FloatRange stops, is none."""
+
+    def __init__(self, *, least: float) -> None:
+        super().__init__(min=least, max=LONGEST_PERIOD)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As FloatRange, and refuse what is no number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return number
 
 
 def refuse_unknown_variables(environ: Mapping[str, str], command: click.Command) -> None:
@@ -52,19 +71,19 @@ def refuse_unknown_variables(environ: Mapping[str, str], command: click.Command)
 )
 @click.option(
     "--sync-period",
-    type=click.FloatRange(min=10),
+    type=Seconds(least=10),
     default=DEFAULTS.sync_period,
     help="Interval between full relists, in seconds.",
 )
 @click.option(
     "--lease-seconds",
-    type=click.IntRange(min=3),
+    type=click.IntRange(3, LONGEST_LEASE),
     default=DEFAULTS.lease_seconds,
     help="Lease duration: seconds after which another replica may lead if this one falls silent.",
 )
 @click.option(
     "--revert-window-seconds",
-    type=click.FloatRange(min=1),
+    type=Seconds(least=1),
     default=DEFAULTS.revert_window_seconds,
     help="Reverts by another writer count together where they come within so many seconds of each other.",
 )
