@@ -197,3 +197,27 @@ def test_nothing_is_created_in_a_namespace_that_is_being_deleted() -> None:
     assert created == []
     ticks(world, 3)
     assert world.object is None
+
+
+def test_a_status_that_may_not_be_written_is_told_in_the_log_and_tried_more_and_more_rarely(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = an_updated_world(some(3), QUICK)
+    sent: list[float] = []
+    refused = True
+
+    def rule(request: Request) -> Fault | None:
+        if request.subresource != "status" or not refused:
+            return None
+        sent.append(request.at)
+        return Fault.REJECTED
+
+    world.run()
+    suffers(world, rule)
+    world["app-01"].label(names.INJECT, "false")
+    ticks(world, 60)
+    assert len(sent) <= 7 + (sent[-1] - sent[0]) / 60
+    told = [each.getMessage() for each in caplog.records if "its status is out of date" in each.getMessage()]
+    assert len(told) == 1
+    refused = False
+    until(world, lambda: world.counts().get("skipped") == 1)

@@ -43,3 +43,4 @@ class Retries:
 LONGEST = 600.0
 OF_WORKLOADS = Retries(first=1.0, last=30.0, last_conflict=5.0, rejected=LONGEST)
 OF_POLICIES = Retries(first=0.5, last=60.0, last_conflict=60.0)
+OF_STATUSES = Retries(first=2.0, last=60.0, last_conflict=2.0)

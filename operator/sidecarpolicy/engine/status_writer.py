@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +12,22 @@ from sidecarpolicy.core.plan import Plan, RolloutState
 from sidecarpolicy.core.report import Report, WaitingFor, other_finalizers
 from sidecarpolicy.core.selection import EVERYTHING
 from sidecarpolicy.core.status import status_of
+from sidecarpolicy.core.text_limits import one_line
 from sidecarpolicy.core.tree import items
 from sidecarpolicy.engine.cache import Cache, CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
-from sidecarpolicy.engine.port import ApiError, NotFound
+from sidecarpolicy.engine.memory import PolicyMemory
+from sidecarpolicy.engine.port import ApiError, Conflict, NotFound
+from sidecarpolicy.engine.retries import OF_STATUSES
 from sidecarpolicy.engine.warnings import warnings_of
 from sidecarpolicy.engine.write_requests import WriteStatus
 from sidecarpolicy.engine.writer import Writer
 
+log = logging.getLogger(__name__)
+
 # A status is written only when it differs, and at most this often per policy, in seconds.
 STATUS_INTERVAL = 1.0
-
-# When a status that could not be written is tried again, in seconds.
-STATUS_RETRY = 2.0
 
 # Of a policy that selects nothing: how many workloads are looked at for labels, and how many of those are told.
 MOST_LOOKED_AT = 1000
@@ -47,7 +50,7 @@ class Reporter:
         *waiting_for*: the other policies that are to be taken out of its workloads first.
         """
         remembered = self.context.memory.of_policy(cached.id)
-        due = remembered.status_written + STATUS_INTERVAL
+        due = remembered.status_written + (remembered.status_wait or STATUS_INTERVAL)
         if remembered.status_written <= state.now < due:  # a clock that was set back holds nothing up
             return due
         update = self.context.cache.update_revision(cached.id)
@@ -78,9 +81,21 @@ class Reporter:
             await self.writer.apply(WriteStatus(policy=cached, status=status))
         except NotFound:
             return None
-        except ApiError:
-            return state.now + STATUS_RETRY
+        except ApiError as error:
+            return state.now + _note_failure(cached, remembered, error)
+        remembered.status_problem, remembered.status_failures, remembered.status_wait = "", 0, 0.0
         return None
+
+
+def _note_failure(cached: CachedPolicy, remembered: PolicyMemory, error: ApiError) -> float:
+    """Return in how many seconds the status is tried again. Only the log can tell that it is not true meanwhile."""
+    remembered.status_failures += 1
+    remembered.status_wait = wait = max(STATUS_INTERVAL, OF_STATUSES.seconds(error, remembered.status_failures))
+    problem = one_line(str(error))
+    if problem != remembered.status_problem and not isinstance(error, Conflict):
+        log.warning("%s: its status is out of date: %s; trying again in %.1f s", cached.id.label, problem, wait)
+        remembered.status_problem = problem
+    return wait
 
 
 def labels_there(cached: CachedPolicy, cache: Cache) -> list[str]:
