@@ -221,3 +221,52 @@ def test_a_status_that_may_not_be_written_is_told_in_the_log_and_tried_more_and_
     assert len(told) == 1
     refused = False
     until(world, lambda: world.counts().get("skipped") == 1)
+
+
+def keep_no_history(world: World) -> None:
+    """The author sets revisionHistoryLimit to 0, after two edits."""
+    for update in ("web-b", "web-c"):
+        world.edit(update)
+        world.run()
+    body = world.object
+    assert body is not None
+    world.server.update(POLICIES[body["kind"]], body, {**body, "spec": {**body["spec"], "revisionHistoryLimit": 0}})
+
+
+def test_an_old_revision_that_may_not_be_deleted_is_in_nobodys_way(caplog: pytest.LogCaptureFixture) -> None:
+    """An administrator has taken the right away; what is rolled out is, and the next edit is looked at, at once."""
+    world = an_updated_world(some(3), QUICK)
+    sent: list[float] = []
+
+    def rule(request: Request) -> Fault | None:
+        if not (request.resource == REVISIONS and request.verb == "delete"):
+            return None
+        sent.append(request.at)
+        return Fault.REJECTED
+
+    suffers(world, rule)
+    keep_no_history(world)
+    until(world, lambda: len(sent) > 5, most=200)
+    assert world.settled().startswith("RolloutComplete")
+    assert len([each for each in caplog.records if "trying again in" in each.getMessage()]) == 1
+    world.edit("web-d")
+    ticks(world, 3)
+    assert "web-d" in world.end().values()
+
+
+def test_a_rollout_of_which_nothing_can_be_written_down_is_not_told_as_one_that_is_not_accepted() -> None:
+    world = an_updated_world(some(3), QUICK)
+    refused = True
+
+    def rule(request: Request) -> Fault | None:
+        is_mark = request.resource == REVISIONS and request.verb == "patch"
+        return Fault.REJECTED if is_mark and refused else None
+
+    suffers(world, rule)
+    until(world, lambda: everywhere(world, "web-b"))
+    ticks(world, 20)
+    assert "is accepted, and how far it is cannot be written down yet" in world.settled()
+    accepted = next(each for each in world.status["conditions"] if each["type"] == "Accepted")
+    assert accepted["status"] == "True"
+    refused = False
+    until(world, lambda: world.settled().startswith("RolloutComplete"))

@@ -69,11 +69,11 @@ class Report:
     """Everything a status is made of.
 
     *problem*: why the newest generation could not be accepted yet, though nothing is wrong with it; the rest is
-    then about what was accepted last. *halt*: the halt that is written down, while the rollout is halted.
-    *switch_bearer*: what bears the emergency switch. *labels_there*: of a policy that selects nothing, the labels of
-    Pod templates where it looks for some, as `app=cart`. *waiting_for*: the policies that are to be taken out of
-    selected workloads first; those that are held come before the others. *other_finalizers*: of others, which hold a
-    deleted policy though nothing is left of it.
+    then about what was accepted last. Where *is_stored*, it is accepted, and something else cannot be written. *halt*:
+    the halt that is written down, while the rollout is halted. *switch_bearer*: what bears the emergency switch.
+    *labels_there*: of a policy that selects nothing, the labels of Pod templates where it looks for some, as
+    `app=cart`. *waiting_for*: the policies that are to be taken out of selected workloads first; those that are held
+    come before the others. *other_finalizers*: of others, which hold a deleted policy though nothing is left of it.
     """
 
     generation: int
@@ -82,6 +82,7 @@ class Report:
     plan: Plan
     rejection: Rejection | None = None
     problem: str = ""
+    is_stored: bool = False
     halt: Halt | None = None
     selects_everything: bool = False
     warnings: Sequence[Warned] = ()

@@ -73,7 +73,7 @@ def _being_deleted(report: Report) -> Readiness | None:
         ready="Unknown",
         reason=Reason.REMOVAL_HELD if held and not stopped else Reason.REMOVING,
         message=f"{act}the policy is being deleted; {_carried(report)}{late}{_contested_removal(report)}"
-        f"{_refused_removal(report)}{_retrying(report)}",
+        f"{_refused_removal(report)}{_retrying(report)}{_unwritten(report)}",
         reconciling=not held and not stopped,
     )
 
@@ -357,7 +357,16 @@ def _there(report: Report) -> str:
 
 
 def _unaccepted(report: Report) -> str:
+    """It may be accepted, and that it is rolled out, halted or approved cannot be written down."""
+    if report.is_stored:
+        what = f"generation {report.generation} is accepted, and how far it is cannot be written down yet"
+        return f"{what}; that is tried again: {cause(report.problem)}"
     return f"generation {report.generation} cannot be accepted yet, and is tried again: {cause(report.problem)}"
+
+
+def _unwritten(report: Report) -> str:
+    """What keeps a policy that is being deleted from going, though its workloads do not."""
+    return f"; trying again: {cause(report.problem)}" if report.problem else ""
 
 
 # What waits, and for what

@@ -82,7 +82,7 @@ def _accepted(report: Report, found: Readiness) -> tuple[str, str, str]:
     rejection = report.rejection
     if rejection is not None and rejection.reason is not Reason.UNSUPPORTED_CLUSTER:
         return "False", rejection.reason.value, rejection.message
-    if found.reason is Reason.ACCEPTANCE_FAILED:
+    if found.reason is Reason.ACCEPTANCE_FAILED and not report.is_stored:
         return "Unknown", found.reason.value, found.message
     return "True", Reason.ACCEPTED.value, "the policy is valid"  # a cluster that is too old is not the author's fault
 

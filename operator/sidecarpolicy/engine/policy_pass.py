@@ -185,7 +185,7 @@ def next_write(cached: CachedPolicy, now: Plan, context: Context) -> tuple[Polic
         return _mark(update, cached.id, context, changes, why), EventReason.CONFIG_CHANGED
     if now.config_ends and context.cache.configs.are_listed(cached.policy):
         return _mark(update, cached.id, context, {names.CONFIG_SINCE: None}, "every workload has restarted"), None
-    return (write, None) if (write := _prune(cached, update, context)) is not None else None
+    return None
 
 
 def _configs_that_halt(
@@ -229,10 +229,12 @@ def _approved(cached: CachedPolicy, update: StoredRevision) -> frozenset[str] | 
     return None if approved <= update.approved else approved
 
 
-def _prune(cached: CachedPolicy, update: StoredRevision, context: Context) -> DeleteRevision | None:
+def _prune(cached: CachedPolicy, context: Context) -> DeleteRevision | None:
     """Keep the history within its limit, always; what a workload has, may go back to or is pinned to stays."""
-    assert cached.policy is not None
     cache, remembered = context.cache, context.memory.of_policy(cached.id)
+    update = cache.update_revision(cached.id)
+    if update is None or cached.policy is None or cached.deleting:
+        return None
     limit = cached.policy.revision_history_limit
     current = cache.current_revision(cached.id)
     needed = {each.revision.name for each in (update, current) if each is not None} | remembered.fleet.in_use
@@ -380,11 +382,13 @@ class PolicyPass:
         if not 0.0 < waits <= OF_POLICIES.last:  # more than that: our clock was ahead then
             seconds = await self._try(identity, remembered)
             remembered.retry_at = self.context.now() + seconds
+        await self._keep_history_short(identity, remembered)
         await self.observed()
         cached = self.context.cache.policies.get(identity)
         if cached is None:
             return None
         moments = [remembered.retry_at] if remembered.failures else []
+        moments += [remembered.pruning_retry_at] if remembered.pruning_failures else []
         state = rollout_state(cached, remembered, self.context)
         now = plan(state, fleet_of(identity, self.context))
         moments += [each for each in (now.looks_again,) if each is not None]
@@ -442,6 +446,28 @@ class PolicyPass:
             return seconds
         remembered.problem, remembered.failures = "", 0
         return 0.0
+
+    async def _keep_history_short(self, identity: PolicyId, remembered: PolicyMemory) -> None:
+        """Delete old revisions. One that cannot be deleted is in nobody's way: the log tells it."""
+        waits = remembered.pruning_retry_at - self.context.now() if remembered.pruning_failures else 0.0
+        if 0.0 < waits <= OF_POLICIES.last:
+            return
+        for _ in range(MOST_WRITES):
+            await self.observed()
+            cached = self.context.cache.policies.get(identity)
+            if cached is None or remembered.failures or (write := _prune(cached, self.context)) is None:
+                break
+            try:
+                await self.writer.apply(write)
+            except ApiError as error:
+                remembered.pruning_failures += 1
+                seconds = OF_POLICIES.seconds(error, remembered.pruning_failures)
+                remembered.pruning_retry_at = self.context.now() + min(OF_POLICIES.last, seconds)
+                if (problem := one_line(str(error))) != remembered.pruning_problem:
+                    log.warning("%s: %s; trying again in %.1f s", identity.label, problem, seconds)
+                remembered.pruning_problem = problem
+                return
+        remembered.pruning_problem, remembered.pruning_failures = "", 0
 
     async def _write_what_is_due(self, identity: PolicyId) -> None:
         context = self.context

@@ -61,6 +61,7 @@ class Reporter:
             plan=now,
             rejection=remembered.rejection,
             problem=remembered.problem,
+            is_stored=update is not None and update.revision.name == cached.declares,
             halt=update.halt if update is not None else None,
             selects_everything=cached.policy is not None and cached.policy.selector == EVERYTHING,
             warnings=warnings_of(cached, self.context),
