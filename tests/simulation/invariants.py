@@ -6,7 +6,7 @@ controller is done with it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +17,7 @@ from sidecarpolicy.core.identity import PolicyId
 from sidecarpolicy.core.policy import Policy, Rollout
 from sidecarpolicy.core.progress import REFUSED_SECONDS
 from sidecarpolicy.core.reading import InvalidInput
-from sidecarpolicy.core.record import Entry, ItemKey
+from sidecarpolicy.core.record import INIT_CONTAINERS, Entry, ItemKey
 from sidecarpolicy.core.tree import Json, at, items, with_items
 from sidecarpolicy.core.workload import record_of
 from sidecarpolicy.engine.resources import DEPLOYMENTS, NAMESPACES, POLICIES, REVISIONS
@@ -222,6 +222,11 @@ class Invariants:
         ours = {item for body in (before, after) for _, entry in _entries(body) for item in entry.items}
         if _without(owners_part(before), ours) != _without(owners_part(after), ours):
             self.say(f"something of the owner of {'/'.join(change.place)} was changed")
+        containers = Counter(
+            item for _, entry in _entries(after) for item in entry.items if item.list == INIT_CONTAINERS
+        )
+        if twice := sorted(str(item) for item, count in containers.items() if count > 1):
+            self.say(f"{twice[0]} of {'/'.join(change.place)} is recorded for two policies")
         old, new = (borne_by(each["spec"]["template"]) for each in (before, after))
         if old == new:
             return

@@ -18,6 +18,7 @@ from tests.simulation.invariants import untrue
 from tests.simulation.server import Change
 from tests.simulation.stories import Deployment, World, established
 
+MON = PolicyId(kind=names.POLICY, namespace="shop", name="mon")
 LOG = PolicyId(kind=names.POLICY, namespace="shop", name="log")
 ON_DISK: Json = {"volumes": [{"name": "shared", "emptyDir": {}}]}
 IN_MEMORY: Json = {"volumes": [{"name": "shared", "emptyDir": {"medium": "Memory"}}]}
@@ -505,3 +506,38 @@ def test_a_policy_that_waits_for_a_rollout_of_another_one_says_where() -> None:
     stuck = next(each for each in fleet if each.bears("log") == "log-b")
     assert web.settled().startswith("RollingOut: 1 of 2 workloads run web-a; 1 waiting; ")
     assert f"shop/{stuck.name} waits for another rollout there" in web.settled()
+
+
+def three() -> tuple[World, World, World]:
+    """The policies web, log and mon, of falling precedence. mon's sidecar has the name of log's, which is there."""
+    web, log = sharing()
+    log.spec.update(ON_DISK)
+    mon = World([], TWO, policy=MON, update="mon-a", cluster=web.cluster, sidecar_name="log", spec={"priority": -1})
+    run(web, log)
+    assert mon.settled().startswith("AllSkipped: all 10 selected workloads are skipped: Overridden")
+    return web, log, mon
+
+
+def test_what_stays_of_a_policy_of_which_the_newest_revision_is_overridden_still_goes_before_others() -> None:
+    web, log, mon = three()
+    written = writes(web)
+    log.spec.update(IN_MEMORY)
+    log.write_policy()
+    run(web, log)
+    assert log.settled().startswith("AllSkipped") and "Overridden" in log.settled()
+    assert mon.settled().startswith("AllSkipped")
+    assert not written
+    log.delete()
+    run(web, log)
+    assert mon.settled().startswith("RolloutComplete: 10 of 10")
+
+
+def test_nobody_takes_the_place_of_what_is_overridden_before_it_has_gone() -> None:
+    """web begins to claim what log has; until that has arrived log's sidecar stays, and mon's has its name."""
+    web, log, mon = three()
+    web.spec.update(IN_MEMORY)
+    web.write_policy()
+    run(web, log)
+    assert log.settled().startswith("AllSkipped")
+    assert mon.settled().startswith("RolloutComplete: 10 of 10")
+    assert all(each.bears("mon") and not each.bears("log") for each in web.deployments)

@@ -556,14 +556,22 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
+def _nothing_recorded(policy: PolicyId) -> Revision | None:
+    return None
+
+
 def judge(
-    subject: Subject, candidates: Iterable[Revision], leaving: Iterable[Revision] = ()
+    subject: Subject,
+    candidates: Iterable[Revision],
+    leaving: Iterable[Revision] = (),
+    recorded: Callable[[PolicyId], Revision | None] = _nothing_recorded,
 ) -> dict[PolicyId, Skip | None]:
     """Return, for each policy of *candidates*, the first reason to leave the workload alone, or None.
 
     *candidates* are what the policies that select the workload want to inject; *leaving* is what is still there of
     policies that no longer do, and in the way until it is gone. One that waits for that has its place already, before
-    those of lower precedence.
+    those of lower precedence. So has what is *recorded* of one that is overridden: it stays until what overrides it
+    arrives, and where only its newest revision is overridden, for good.
     """
     verdicts: dict[PolicyId, Skip | None] = {}
     present = list(leaving)
@@ -583,6 +591,8 @@ def judge(
             continue
         if skip is None or skip.waits_for or (not skip.removes and revision.policy in subject.record.entries):
             present.append(revision)
+        elif skip.overridden_by is not None and (there := recorded(revision.policy)) is not None:
+            present.append(there)
     return verdicts
 
 

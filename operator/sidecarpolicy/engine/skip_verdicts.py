@@ -113,7 +113,7 @@ def judged_without(
     ]
     leaving = [each for each in basis.leaving if each.policy not in gone]
     subject = _subject(workload, basis, record, basis.missing - set(gone), context)
-    return judge(replace(subject, template=template), candidates, leaving)
+    return judge(replace(subject, template=template), candidates, leaving, partial(_recorded, record, context))
 
 
 def _basis_of(workload: Workload, context: Context) -> _Basis:
@@ -162,16 +162,25 @@ def _judgement(workload: Workload, basis: _Basis, context: Context) -> Judgement
     content = workload.content
     declared = shared(frozenset(basis.configs if content.claims.record_is_declared else ()))
     record, missing = _record_of_now(workload, basis, context)
+    subject = _subject(workload, basis, record, missing, context)
     return Judgement(
         record=record,
         missing=missing,
-        verdicts=judge(_subject(workload, basis, record, missing, context), basis.candidates, basis.leaving),
+        verdicts=judge(subject, basis.candidates, basis.leaving, partial(_recorded, record, context)),
         wishes=basis.wishes,
         questions=basis.questions,
         # Of one that is declared what is recorded would be taken back, again and again.
         configs={} if declared else basis.configs,
         declared=declared,
     )
+
+
+def _recorded(record: Record, context: Context, policy: PolicyId) -> Revision | None:
+    """What *record* says that is there of *policy*; None for nothing, or where that is not stored."""
+    entry = record.entries.get(policy)
+    if entry is None or (revision := context.revision(policy, entry.revision)) is None:
+        return None
+    return as_recorded(revision, record)
 
 
 def _is_idle(revision: Revision, record: Record, cache: Cache) -> bool:
