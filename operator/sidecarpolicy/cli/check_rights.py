@@ -30,8 +30,14 @@ OPERATOR_RIGHTS = (
     *((verb, "", "namespaces") for verb in ("list", "watch")),
     ("create", "", "podtemplates"),
     ("list", "", "pods"),
-    ("create", "events.k8s.io", "events"),
+    *((verb, "events.k8s.io", "events") for verb in ("create", "list", "patch")),
+    *((verb, "autoscaling", "horizontalpodautoscalers") for verb in ("list", "watch")),
+    *((verb, "argoproj.io", "rollouts") for verb in ("list", "watch")),
 )
+# What it goes on without, where it has neither of the two: verb, group, resource.
+SPARED_RIGHTS = tuple((verb, "", plural) for plural in ("nodes", "serviceaccounts") for verb in ("list", "watch"))
+# In its own namespace; all but `create` for the one Lease of its name.
+LEASE_RIGHTS = tuple((verb, "coordination.k8s.io", "leases") for verb in ("get", "patch", "create"))
 # Where it serves some namespaces only, it needs these in each of them. (deploy/namespaced/access.yaml has all of them)
 NAMESPACED_RIGHTS = tuple(
     (verb, group, resource)
@@ -96,6 +102,9 @@ def operator_rights(asked: Asked, watched: Sequence[str]) -> Findings:
         for each in watched:
             lacking = _missing(asked, ACCESS_IN_NAMESPACE, NAMESPACED_RIGHTS, who, each)
             missing += [f"{right} in namespace {each}" for right in lacking]
+        lacking = _missing(asked, ACCESS_IN_NAMESPACE, LEASE_RIGHTS, who, place, name=names.CONTROLLER)
+        missing += [f"{right} in namespace {place}" for right in lacking]
+        spared = [] if watched else _missing(asked, ANYBODYS_ACCESS, SPARED_RIGHTS, who)
     except Rejected:
         yield skipped(section, "the operator's rights: you may not ask for those of others")
         return
@@ -111,6 +120,16 @@ def operator_rights(asked: Asked, watched: Sequence[str]) -> Findings:
                 else "kubectl apply -k deploy/base/access"
             ),
         )
+        return
+    if spared:
+        yield Finding(
+            section=section,
+            result=Result.WARNING,
+            message=f"{account} may not {some(spared)}: what it may not list is unknown to it (kubelets that are too "
+            "old, nodes with Windows, the pull secrets of ServiceAccounts); what it may list and not watch keeps "
+            "it unready",
+            hint="apply the roles of this version: kubectl apply -k deploy/base/access",
+        )
     else:
         where = f" in {namespaces_in_words(watched)}" if watched else ""
         yield Finding(section=section, result=Result.OK, message=f"{account} has the rights that it needs{where}")
@@ -122,30 +141,40 @@ def _missing(
     rights: Iterable[tuple[str, str, str]],
     who: Mapping[str, object],
     namespace: str = "",
+    *,
+    name: str = "",
 ) -> list[str]:
     """Return those of *rights* that are denied in *namespace* (empty: in any), as `patch deployments.apps`.
+
+    *name*: of the one object that it is about; nothing can be created by name.
 
     Raise Rejected where that may not be asked.
     """
     cluster = asked.cluster
     # A question is no change: a dry run would get no answer.
     answers = [
-        (verb, group, kind, cluster.soon(_may, cluster, resource, (verb, group, kind), who, namespace))
+        (verb, group, kind, cluster.soon(_may, cluster, resource, (verb, group, kind), who, namespace, name))
         for verb, group, kind in rights
     ]
     return [f"{verb} {kind}{'.' + group if group else ''}" for verb, group, kind, allowed in answers if not allowed()]
 
 
 def _may(
-    cluster: Cluster, resource: Resource, right: tuple[str, str, str], who: Mapping[str, object], namespace: str
+    cluster: Cluster,
+    resource: Resource,
+    right: tuple[str, str, str],
+    who: Mapping[str, object],
+    namespace: str,
+    name: str,
 ) -> bool:
     verb, group, kind = right
-    name, _, subresource = kind.partition("/")
+    plural, _, subresource = kind.partition("/")
     attributes = {
         "verb": verb,
         "group": group,
-        "resource": name,
+        "resource": plural,
         "subresource": subresource,
+        "name": "" if verb == "create" else name,
         "namespace": namespace,
     }
     body = {
