@@ -277,3 +277,23 @@ def test_check_knows_what_such_an_operator_is_and_who_may_install_it(
     (line,) = [each for each in said if "too: both change" in each["message"]]
     assert line["result"] == "warning"
     assert f"namespace sidecarpolicy-system serves namespace {shop.namespace} too" in line["message"]
+
+
+def test_what_is_not_served_any_more_is_told_by_status_and_check(shop: Installed, elsewhere: Fleet) -> None:
+    """An operator for the whole cluster has served it; the one that is left serves its own namespace only."""
+    held = a_policy("left", elsewhere.namespace)
+    held["metadata"]["finalizers"] = [names.FINALIZER]
+    elsewhere.apply(held)
+    where = [f"--kubeconfig={shop.cluster.kubeconfig}", f"--operator-namespace={shop.namespace}"]
+    asked = CliRunner().invoke(main, ["status", "left", f"--namespace={elsewhere.namespace}", *where])
+    assert asked.exit_code == 3
+    assert f"serves namespace {shop.namespace} only" in asked.stderr
+    assert f"nobody looks at {elsewhere.namespace}/left" in asked.stderr
+    elsewhere.delete_policy("left", wait=False)
+    said = CliRunner().invoke(main, ["check", "--output=json", *where])
+    (line,) = [each for each in json.loads(said.stdout)["checks"] if "none serves now" in each["message"]]
+    assert line["result"] == "failed"
+    assert f"{elsewhere.namespace}/left" in line["message"]
+    assert "1 of them waits to be deleted" in line["message"]
+    free = '{"metadata":{"finalizers":null}}'
+    elsewhere.kubectl("patch", "sidecarpolicy", "left", "--type=merge", f"--patch={free}")

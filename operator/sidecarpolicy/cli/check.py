@@ -478,11 +478,45 @@ def _hanging(asked: Asked, seen: OperatorSeen, watched: Sequence[str]) -> Findin
     leaving = [each for each in bodies if "deletionTimestamp" in each["metadata"]]
     for body in leaving:
         yield _why_it_hangs(section, body, seen)
+    if watched:
+        yield from _unserved(asked, section, watched)
     if bodies and not leaving:
         message = f"none of {plural(len(bodies), 'policy', 'policies')} waits to be deleted"
         yield Finding(section=section, result=Result.OK, message=message)
     yield from _halted(section, [standing_of(each) for each in bodies if each not in leaving])
     yield from _hanging_namespaces(cluster, section, leaving)
+
+
+def _unserved(asked: Asked, section: str, watched: Sequence[str]) -> Findings:
+    """Policies that an operator has served, and none serves now: it was told to serve fewer namespaces since."""
+    try:
+        there = [body for resource in POLICIES.values() for body in asked.cluster.list(resource)]
+        leases = asked.cluster.list(LEASES, field_selector=f"metadata.name={names.CONTROLLER}")
+    except (NotFound, Rejected):
+        return  # who serves some namespaces may not be able to see the others
+    kept = [each for each in leases if lease_of(each, asked.cluster.now()).is_kept]
+    others = [watched_by(each) for each in kept if at(each, "metadata").get("namespace") != asked.operator_namespace]
+    if not all(others):  # one of them serves the whole cluster
+        return
+    served = {*watched, *(place for each in others for place in each)}
+    left = [
+        (with_namespace(_policy_of(body)), "deletionTimestamp" in body["metadata"])
+        for body in there
+        if body["metadata"].get("namespace", "") not in served
+        and names.FINALIZER in body["metadata"].get("finalizers", ())
+    ]
+    if not left:
+        return
+    deleted = sum(is_deleted for _, is_deleted in left)
+    hang = f", and {deleted} of them {'waits' if deleted == 1 else 'wait'} to be deleted" if deleted else ""
+    yield Finding(
+        section=section,
+        result=Result.FAILED if deleted else Result.WARNING,
+        message=f"{plural(len(left), 'policy', 'policies')} that an operator has served before, and none serves now: "
+        f"{some([name for name, _ in left])}{hang}",
+        hint="let one serve them too (--watch-namespace, or the whole cluster), at least until they are deleted; what "
+        "their status says is what was seen last",
+    )
 
 
 def _halted(section: str, standings: Sequence[Standing]) -> Findings:
@@ -500,9 +534,14 @@ def _halted(section: str, standings: Sequence[Standing]) -> Findings:
         yield Finding(section=section, result=Result.WARNING, message=message, hint="sidecarpolicy status -A")
 
 
-def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
+def _policy_of(body: Json) -> PolicyId:
+    """The identity of a policy's object."""
     metadata = body["metadata"]
-    identity = PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
+    return PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
+
+
+def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
+    metadata, identity = body["metadata"], _policy_of(body)
     name = with_namespace(identity)
     orphaned = at(body, "spec").get("deletionPolicy") == DeletionPolicy.ORPHAN
     if awaiting := awaited_by(body):

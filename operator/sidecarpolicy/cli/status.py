@@ -15,12 +15,13 @@ import click
 from sidecarpolicy import names
 from sidecarpolicy.cli.asking import Asked, asks_cluster, duration, output_option, print_as
 from sidecarpolicy.cli.completing import policies
-from sidecarpolicy.cli.operator_seen import look_at_operator
+from sidecarpolicy.cli.findings import some
+from sidecarpolicy.cli.operator_seen import OperatorSeen, look_at_operator
 from sidecarpolicy.cli.policy_names import shown_name, with_namespace
 from sidecarpolicy.cli.standing import EXIT_CODES, Standing, Verdict, json_of, standing_of, worst
 from sidecarpolicy.cli.status_view import detail, overview, progress
 from sidecarpolicy.cli.text import painted, show, width, wrapped
-from sidecarpolicy.core.identity import PolicyId
+from sidecarpolicy.core.identity import PolicyId, namespaces_in_words
 from sidecarpolicy.core.times import timestamp
 from sidecarpolicy.core.tree import Json
 from sidecarpolicy.engine.port import NotFound, Rejected, Transient
@@ -69,6 +70,7 @@ def status(
     for banner in operator.banners:
         for line in wrapped(banner, width()):
             click.echo(painted(line, "red", bold=True), err=True)
+    _say_who_is_not_served(standings, operator)
     if not policy and not all_namespaces and not any(each.policy.namespace for each in standings):
         asked.refuse_absent(asked.namespace)
     if not policy and not standings:
@@ -87,6 +89,19 @@ def status(
         show(overview(standings, now=asked.cluster.now(), wide=output == "wide", namespaced=namespaced).lines(width()))
         _say_what_is_next(standings)
     raise SystemExit(EXIT_CODES[worst(standings)])
+
+
+def _say_who_is_not_served(standings: Sequence[Standing], operator: OperatorSeen) -> None:
+    """Say of policies at which nobody has looked yet that this operator never will."""
+    served = operator.watches
+    left = [each for each in standings if served and not each.observed and each.policy.namespace not in served]
+    if left:
+        click.echo(
+            f"the operator in namespace {operator.namespace} serves {namespaces_in_words(served)} only: unless another "
+            f"one does, nobody looks at {some([with_namespace(each.policy) for each in left])}. To find out: "
+            "sidecarpolicy check",
+            err=True,
+        )
 
 
 def _say_that_there_is_none(asked: Asked, selector: str, *, all_namespaces: bool) -> None:
