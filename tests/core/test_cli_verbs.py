@@ -650,6 +650,16 @@ def test_a_policy_of_a_person_or_of_helm_alone_is_not_taken_for_one_from_git() -
             "forbidden to patch sidecarpolicies.sidecars.dev shop/web: ",
         ),
         (
+            Rejected(
+                verb="list",
+                what="deployments.apps",
+                message='User "eve" cannot list resource "deployments" in API group "apps" at the cluster scope',
+                status=403,
+                reason="Forbidden",
+            ),
+            "(kubectl auth can-i list deployments.apps -A)",
+        ),
+        (
             Transient(verb="get", what="x", message="Connection refused"),
             "no answer from the API server at https://server",
         ),

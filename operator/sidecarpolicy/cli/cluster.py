@@ -338,6 +338,8 @@ def explanation(error: ApiError, server: str) -> str:
         case Rejected(reason="Forbidden") if " cannot " in error.message:  # RBAC, which says the same at length
             where = error.what.partition(" ")[2].partition("/")
             inside = f" -n {where[0]}" if where[1] else ""
+            if error.what == kind and error.verb == "list" and " at the cluster scope" in error.message:
+                inside = " -A"  # without it kubectl answers for the current namespace
             what = error.what if where[2] or not where[1] else f"{kind} in namespace {where[0]}"
             return (
                 f"forbidden to {error.verb} {what}: ask for that right (kubectl auth can-i {error.verb} {kind}{inside})"
