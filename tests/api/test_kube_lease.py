@@ -130,6 +130,21 @@ async def test_a_released_lease_says_that_nobody_holds_it(api: HttpApi, lease: s
     assert await spec_of(api, lease) == spec
 
 
+async def test_who_has_never_held_the_lease_says_nothing_of_a_release(
+    api: HttpApi, lease: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the process ends before it has begun, since an address is taken."""
+    holder = Candidate(api, lease, "holder")
+    await until(lambda: holder.leading, 2)
+    standby = Candidate(api, lease, "standby")
+    await asyncio.sleep(3 * RETRY)
+    await standby.election.release()
+    await Election(HttpApi(Login()), namespace="default", name=lease).release()  # a client that was never opened
+    assert not [each.message for each in caplog.records if "not released" in each.message]
+    assert (await spec_of(api, lease))["holderIdentity"] == "holder"
+    await holder.die()
+
+
 async def test_a_release_in_the_middle_of_a_renewal_is_the_last_word(api: HttpApi, lease: str) -> None:
     for number in range(10):
         only = Candidate(api, lease, f"only-{number}")

@@ -203,6 +203,8 @@ class Election:
         """
         self._released = True
         self._lose("it is released")
+        if not self._taken:  # nor has an answer got lost
+            return
         try:
             async with self._writing, asyncio.timeout(self._renew_deadline / 2):
                 if not self._version:  # the last answer got lost
