@@ -369,7 +369,7 @@ def test_what_is_skipped_or_still_moves_stays_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("flag", "value", "said"),
     [
-        ("--revert-window-seconds", "0", "0.0 is not in the range x>=1"),
+        ("--revert-window-seconds", "0", "0.0 is not in the range 1<=x<=86400"),
         ("--revert-window-seconds", "ten", "'ten' is not a valid float"),
         ("--revert-threshold", "1", "1 is not in the range x>=2"),
         ("--revert-threshold", "2.5", "'2.5' is not a valid integer"),

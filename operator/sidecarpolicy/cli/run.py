@@ -26,7 +26,7 @@ from sidecarpolicy.kube.connection import ConnectionProblem
 PREFIX = "SIDECARPOLICY_RUN"
 # Above these nobody means it, and far above them a timer, a time stamp or the Lease's field overflows.
 LONGEST_LEASE = 3600
-LONGEST_PERIOD = 86_400.0
+LONGEST_PERIOD = 86_400
 DEFAULTS = OperatorSettings()
 
 
