@@ -351,8 +351,14 @@ class Invariants:
             return True
         if body is not None and _is_contested(flight.policy, body):
             return True
-        refused = key[1][0] in self.controllers.without_quota and self.now() > flight.counts_from + REFUSED_SECONDS
+        refused = key[1][0] in self.controllers.without_quota or (body is not None and self._says_refused(body))
+        refused = refused and self.now() > flight.counts_from + REFUSED_SECONDS
         return flight.unwell or refused or (flight.amended and self.now() >= flight.stuck_at)
+
+    def _says_refused(self, body: Json) -> bool:
+        """Whether its newest ReplicaSet still says that it cannot make Pods: so it does until its controller looks."""
+        sets = self.controllers.replica_sets(body)
+        return bool(sets) and bool(condition_of(sets[-1], "ReplicaFailure"))
 
     def budget(self, policy: Policy) -> int:
         """How many may; shortly after an edit, what was allowed before it."""

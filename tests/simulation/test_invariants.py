@@ -127,3 +127,19 @@ def test_a_backup_of_what_had_lost_its_record_bears_what_is_its_owners() -> None
     metadata = {key: body["metadata"][key] for key in ("name", "annotations")}
     world.server.create(DEPLOYMENTS, one.namespace, {"metadata": metadata, "spec": body["spec"]})
     assert one.place in world.cluster.invariants.without_record
+
+
+def test_what_a_quota_has_refused_holds_nobody_up_before_its_controller_looks_again() -> None:
+    """The operator cannot know that the quota is gone: its clock may be ahead by less than a second."""
+    world = a_world(some(2), replace(ONE, progress_deadline_seconds=300), current="web-a")
+    world.run()
+    world.without_quota.add("shop")
+    world.delete()
+    until(world, lambda: bool(world.in_flight))
+    ticks(world, 6)
+    invariants = world.cluster.invariants
+    assert invariants.in_flight("web") == 0
+    world.without_quota.discard("shop")
+    assert invariants.in_flight("web") == 0
+    world.run()
+    assert world.object is None
