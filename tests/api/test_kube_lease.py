@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -128,6 +129,31 @@ async def test_a_released_lease_says_that_nobody_holds_it(api: HttpApi, lease: s
     assert (spec.get("holderIdentity"), spec["leaseDurationSeconds"]) == ("", 1)
     await only.election.release()  # once more is nothing
     assert await spec_of(api, lease) == spec
+
+
+async def test_who_ends_while_taking_the_lease_gives_it_up(
+    api: HttpApi, lease: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer that tells of it does not come any more: the next leader must not wait until it runs out."""
+    before = Candidate(api, lease, "before")
+    await until(lambda: before.leading, 2)
+    await before.election.release()
+    written = asyncio.Event()
+    patch = api.merge_patch
+
+    async def answers_late(*arguments: Any, **named: Any) -> Json:
+        answer = await patch(*arguments, **named)
+        written.set()
+        await asyncio.sleep(DEADLINE / 4)
+        return answer
+
+    monkeypatch.setattr(api, "merge_patch", answers_late)
+    ending = Candidate(api, lease, "ending")
+    await asyncio.wait_for(written.wait(), 2)
+    await ending.die()
+    assert (await spec_of(api, lease))["holderIdentity"] == "ending"
+    await ending.election.release()
+    assert not (await spec_of(api, lease)).get("holderIdentity")
 
 
 async def test_who_has_never_held_the_lease_says_nothing_of_a_release(

@@ -226,6 +226,9 @@ class Election:
         except TimeoutError:
             self._version = ""
             self._complain(f"no answer within {self._renew_deadline / 2:g} s")
+        except asyncio.CancelledError:  # it may have been taken by now: who releases it looks
+            self._version = ""
+            raise
         except Conflict:  # somebody else was first, or an answer got lost: the next look tells
             self._version = ""
         except ApiError as error:
