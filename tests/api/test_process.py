@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,31 @@ def test_kinds_that_go_away_are_waited_for_and_it_can_be_ended(
     assert holder(server)
     assert process.stop(how) == 0
     assert holder(server) == ""
+    assert "Traceback" not in process.log
+
+
+@pytest.mark.usefixtures("kinds")
+def test_an_end_says_who_asked_for_it_and_takes_no_pause(process: Probed) -> None:
+    process.start()
+    began = time.monotonic()
+    assert process.stop() == 0
+    assert time.monotonic() - began < 4
+    assert "SIGTERM: ending" in process.log
+
+
+@pytest.mark.usefixtures("kinds")
+def test_a_second_signal_ends_it_wherever_it_is(server: localcluster.Cluster, process: Probed) -> None:
+    process.start()
+    server.pause("kube-apiserver")  # so that the Lease cannot be released
+    try:
+        process.send(signal.SIGTERM)
+        poll(lambda: "SIGTERM: ending" in process.log)
+        assert process.code is None
+        process.send(signal.SIGTERM)
+        poll(lambda: process.code is not None, timeout=2)
+    finally:
+        server.resume("kube-apiserver")
+    assert process.code == 128 + signal.SIGTERM
     assert "Traceback" not in process.log
 
 

@@ -12,7 +12,7 @@ Kopf watches nothing here, policies neither, although `on.event` handlers would 
 Where a CRD goes away the process therefore goes on, and keeps the Lease: no other replica sees more, and all is as
 before when the CRD is back.
 
-Only `on.startup`, `on.cleanup` and `on.login` handlers: every other kind would have Kopf watch, and all but `on.event`
+Only `on.cleanup` and `on.login` handlers: every other kind would have Kopf watch, and all but `on.event`
 write annotations or finalizers to the objects.
 """
 
@@ -61,22 +61,26 @@ async def operate(settings: OperatorSettings) -> None:
             "nodes and the labels of namespaces are unknown",
             places,
         )
+    _handle_signals(stop)
     async with Process(settings, login, stop) as process:
+        others = asyncio.all_tasks()
         try:
-            await kopf.operator(
-                registry=_registry(process, login, stop),
+            tasks = await kopf.spawn_tasks(
+                registry=_registry(process, login),
                 settings=_settings(),
                 clusterwide=True,
                 standalone=True,
                 stop_flag=stop,
             )
+            _handle_signals(stop)  # again: Kopf has set its own handlers, which work only once
+            await kopf.run_tasks(tasks, ignored=others)
         except Exception as error:
             log.debug("Kopf has ended", exc_info=True)
             raise EndedByKopf(f"{type(error).__name__}: {error}") from error
     process.raise_failure()
 
 
-def _registry(process: Process, login: Login, stop: asyncio.Event) -> kopf.OperatorRegistry:
+def _registry(process: Process, login: Login) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -86,10 +90,6 @@ def _registry(process: Process, login: Login, stop: asyncio.Event) -> kopf.Opera
         return kopf.AiohttpSession(
             server=connection.server, default_namespace=connection.default_namespace, aiohttp_session=session
         )
-
-    @kopf.on.startup(registry=registry)
-    async def begin(**_: Any) -> None:
-        _handle_signals(stop)  # now, since Kopf has just set its own handlers, which work only once
 
     @kopf.on.cleanup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
     async def end(**_: Any) -> None:
