@@ -289,16 +289,13 @@ def _operator(asked: Asked, seen: OperatorSeen, watched: Sequence[str]) -> Findi
 
 def _others(asked: Asked, watched: Sequence[str]) -> Findings:
     """Other operators that serve the same namespaces: both would write the same Deployments and statuses."""
-    section, place = "operator", asked.operator_namespace
+    section = "operator"
     try:
-        leases = asked.cluster.list(LEASES, field_selector=f"metadata.name={names.CONTROLLER}")
+        elsewhere = _kept_elsewhere(asked)
     except Rejected:
         yield skipped(section, "other operators: you have no right to list Leases in all namespaces")
         return
-    for body in leases:
-        other, theirs = at(body, "metadata").get("namespace", ""), watched_by(body)
-        if other == place or not lease_of(body, asked.cluster.now()).is_kept:
-            continue
+    for other, theirs in elsewhere:
         if watched and theirs and not (shared := sorted({*watched} & {*theirs})):
             continue
         both = namespaces_in_words(shared) if watched and theirs else namespaces_in_words(watched or theirs)
@@ -309,6 +306,18 @@ def _others(asked: Asked, watched: Sequence[str]) -> Findings:
             "within a budget of its own, and both write the statuses",
             hint="let one of them go, or serve other namespaces",
         )
+
+
+def _kept_elsewhere(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the namespaces of other operators that run, and which ones each serves. Raise Rejected."""
+    leases = asked.cluster.list(LEASES, field_selector=f"metadata.name={names.CONTROLLER}")
+    found = [(at(each, "metadata").get("namespace", ""), each) for each in leases]
+    now = asked.cluster.now()
+    return [
+        (place, watched_by(each))
+        for place, each in found
+        if place != asked.operator_namespace and lease_of(each, now).is_kept
+    ]
 
 
 def _deployment(asked: Asked, section: str, place: str) -> Findings:
@@ -491,16 +500,14 @@ def _unserved(asked: Asked, section: str, watched: Sequence[str]) -> Findings:
     """Policies that an operator has served, and none serves now: it was told to serve fewer namespaces since."""
     try:
         there = [body for resource in POLICIES.values() for body in asked.cluster.list(resource)]
-        leases = asked.cluster.list(LEASES, field_selector=f"metadata.name={names.CONTROLLER}")
+        others = [theirs for _, theirs in _kept_elsewhere(asked)]
     except (NotFound, Rejected):
         return  # who serves some namespaces may not be able to see the others
-    kept = [each for each in leases if lease_of(each, asked.cluster.now()).is_kept]
-    others = [watched_by(each) for each in kept if at(each, "metadata").get("namespace") != asked.operator_namespace]
     if not all(others):  # one of them serves the whole cluster
         return
     served = {*watched, *(place for each in others for place in each)}
     left = [
-        (with_namespace(_policy_of(body)), "deletionTimestamp" in body["metadata"])
+        (with_namespace(PolicyId.of(body)), "deletionTimestamp" in body["metadata"])
         for body in there
         if body["metadata"].get("namespace", "") not in served
         and names.FINALIZER in body["metadata"].get("finalizers", ())
@@ -534,14 +541,8 @@ def _halted(section: str, standings: Sequence[Standing]) -> Findings:
         yield Finding(section=section, result=Result.WARNING, message=message, hint="sidecarpolicy status -A")
 
 
-def _policy_of(body: Json) -> PolicyId:
-    """The identity of a policy's object."""
-    metadata = body["metadata"]
-    return PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
-
-
 def _why_it_hangs(section: str, body: Json, seen: OperatorSeen) -> Finding:
-    metadata, identity = body["metadata"], _policy_of(body)
+    metadata, identity = body["metadata"], PolicyId.of(body)
     name = with_namespace(identity)
     orphaned = at(body, "spec").get("deletionPolicy") == DeletionPolicy.ORPHAN
     if awaiting := awaited_by(body):

@@ -59,7 +59,7 @@ def orphans(
     wanted = {deployment_name(each) for each in chosen_names}
     namespace = "" if all_namespaces else asked.namespace
     existing = {
-        PolicyId(kind=kind, namespace=at(body, "metadata").get("namespace", ""), name=at(body, "metadata")["name"])
+        PolicyId.of(body)
         for kind in names.PLURALS
         for body in asked.cluster.list(POLICIES[kind], namespace if kind == names.POLICY else "")
     }

@@ -86,13 +86,13 @@ def release(
         _delete(asked, body, keep_sidecars=keep_sidecars, without_operator=without_operator)
     if asked.dry_run:
         return
-    left = _wait(asked, [_identity(each) for each in bodies], timeout)
+    left = _wait(asked, [PolicyId.of(each) for each in bodies], timeout)
     if left:
         raise SystemExit(3)
     if keep_sidecars and (everything or without_operator):
-        gone = None if everything else {_identity(each) for each in bodies}
+        gone = None if everything else {PolicyId.of(each) for each in bodies}
         _forget_records(asked, gone)
-    given_up = None if keep_sidecars else _say_what_was_given_up(asked, {_identity(each) for each in bodies})
+    given_up = None if keep_sidecars else _say_what_was_given_up(asked, {PolicyId.of(each) for each in bodies})
     if given_up:
         raise SystemExit(1)
     if not bodies:
@@ -107,11 +107,6 @@ def _all(asked: Asked) -> Iterator[Json]:
     lists = [asked.cluster.soon(asked.cluster.list, resource) for resource in POLICIES.values()]
     for listed in lists:
         yield from listed()
-
-
-def _identity(body: Json) -> PolicyId:
-    metadata = at(body, "metadata")
-    return PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
 
 
 def _refuse(seen: OperatorSeen, *, without_operator: bool, any_left: bool) -> None:
@@ -129,7 +124,7 @@ def _refuse(seen: OperatorSeen, *, without_operator: bool, any_left: bool) -> No
 
 def _confirm(bodies: Sequence[Json], *, keep_sidecars: bool, yes: bool) -> None:
     for body in bodies:
-        identity, count = _identity(body), at(body, "status", "targets").get("matched", 0)
+        identity, count = PolicyId.of(body), at(body, "status", "targets").get("matched", 0)
         click.echo(f"{with_namespace(identity)}: selects {plural(count, 'Deployment')}", err=True)
         if (manager := git_manager(body)) is not None:
             click.echo(f"  it comes from Git ({manager}), which brings it back: take it out there first", err=True)
@@ -148,7 +143,7 @@ def _confirm(bodies: Sequence[Json], *, keep_sidecars: bool, yes: bool) -> None:
 
 
 def _delete(asked: Asked, body: Json, *, keep_sidecars: bool, without_operator: bool) -> None:
-    identity, resource = _identity(body), POLICIES[body["kind"]]
+    identity, resource = PolicyId.of(body), POLICIES[body["kind"]]
     wanted = DeletionPolicy.ORPHAN if keep_sidecars else DeletionPolicy.REMOVE
     if at(body, "spec").get("deletionPolicy", DeletionPolicy.REMOVE) != wanted and not without_operator:
         patch: Json = {"spec": {"deletionPolicy": wanted.value}}

@@ -108,7 +108,7 @@ def standing_of(body: Json) -> Standing:
     generation, seen = metadata["generation"], status.get("observedGeneration", -1)
     ready = next((each for each in items(status, "conditions") if each["type"] == "Ready"), {})
     deleting = "deletionTimestamp" in metadata
-    identity = PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
+    identity = PolicyId.of(body)
     observed = seen == generation and bool(ready)
     if not observed:
         older = f"; it has seen generation {seen}" if seen >= 0 else ""

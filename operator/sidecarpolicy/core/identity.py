@@ -5,8 +5,8 @@ Named tuples rather than dataclasses: they are keys of every dictionary, and has
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from sidecarpolicy import names
 
@@ -31,6 +31,12 @@ class PolicyId(NamedTuple):
     def __str__(self) -> str:
         """As the record spells it: `SidecarPolicy/shop/web`, `ClusterSidecarPolicy//mesh`."""
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> PolicyId:
+        """Return whose object *body* is."""
+        metadata = body["metadata"]
+        return cls(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
 
     @classmethod
     def parse(cls, text: str) -> PolicyId:

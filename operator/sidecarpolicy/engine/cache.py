@@ -145,7 +145,7 @@ def cached_policy(body: Json) -> CachedPolicy:
         policy, problems = error.readable, str(error)
     except InvalidInput as error:
         problems = str(error)
-    identity = PolicyId(kind=body["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])
+    identity = PolicyId.of(body)
     return CachedPolicy(
         id=identity,
         uid=metadata["uid"],

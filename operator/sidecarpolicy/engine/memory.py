@@ -23,6 +23,7 @@ from sidecarpolicy.core.revision import Revision
 from sidecarpolicy.core.skips import Skip
 from sidecarpolicy.core.status import Rejection, Warned
 from sidecarpolicy.core.workload import Body
+from sidecarpolicy.engine.retries import Trouble
 from sidecarpolicy.names import SkipReason
 
 MOST_TOLD = 20_000
@@ -179,15 +180,14 @@ class PolicyMemory:
     """What is remembered of one policy, and its fleet.
 
     *accepted*: the generation that *rejection* is about, *met*: the revisions of other policies then. *asks_again*:
-    when a cluster that is too old for it is asked again, in seconds since the epoch. *problem*: why the newest
-    generation could not be accepted or something else of the policy could not be written yet; *pruning_problem*: why an
-    old revision could not be deleted, which holds nothing up. *halted_by*: the failures
-    that halted the rollout, and why. *explained*: why workloads failed, also when they have been rolled back since.
-    *told*: the failures of which there has been an Event. *admitted*: what Pod Security says of its revisions, by name;
-    *not_admitted*: the noes. *to_ask*: what the status was written with and is not known in this term, None where
-    nobody has looked yet; until *restores_until* nothing is reported because of that. *unwritten*: removals of which
-    writes fail. *status_problem*: why the status could not be written, *status_wait*: for how many seconds it is not
-    tried again then. *held*: what keeps it from being taken out of workloads, as those were told that wait for it.
+    when a cluster that is too old for it is asked again, in seconds since the epoch. *trouble*: with the newest
+    generation, or with something else that is to be written of the policy; *pruning*: with an old revision that is to
+    be deleted, which holds nothing up; *reporting*: with the status. *halted_by*: the failures that halted the rollout,
+    and why. *explained*: why workloads failed, also when they have been rolled back since. *told*: the failures of
+    which there has been an Event. *admitted*: what Pod Security says of its revisions, by name; *not_admitted*: the
+    noes. *to_ask*: what the status was written with and is not known in this term, None where nobody has looked yet;
+    until *restores_until* nothing is reported because of that. *unwritten*: removals of which writes fail. *held*: what
+    keeps it from being taken out of workloads, as those were told that wait for it.
     """
 
     fleet: Fleet = field(default_factory=Fleet)
@@ -196,20 +196,14 @@ class PolicyMemory:
     rejection: Rejection | None = None
     canonical: dict[str, Revision | Rejection] = field(default_factory=dict)
     asks_again: float = 0.0
-    problem: str = ""
-    failures: int = 0
-    retry_at: float = 0.0
-    pruning_problem: str = ""
-    pruning_failures: int = 0
-    pruning_retry_at: float = 0.0
+    trouble: Trouble = field(default_factory=Trouble)
+    pruning: Trouble = field(default_factory=Trouble)
+    reporting: Trouble = field(default_factory=Trouble)
     backoffs: Mapping[str, NamespaceBackoff] = field(default_factory=dict)
     removal_proven: bool = False
     held: str = ""
     unwritten: dict[WorkloadId, Unwritten] = field(default_factory=dict)
     status_written: float = -1.0
-    status_problem: str = ""
-    status_failures: int = 0
-    status_wait: float = 0.0
     skipped: Mapping[WorkloadId, SkipReason] | None = None
     explained: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)
     halted_by: dict[WorkloadId, tuple[str, str]] = field(default_factory=dict)

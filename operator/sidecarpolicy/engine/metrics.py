@@ -139,56 +139,57 @@ class Metrics:
             "webhook_reviews", "Reviews of the webhooks, by what came of them", "webhook", "result"
         )
         self._review_time = self._histogram("webhook_latency_seconds", "How long a review took", _REQUEST, "webhook")
-        # What is counted for every write has its labels looked up once.
-        self._written = {result: self._writes.labels(result) for result in RESULTS}
-        self._of_queue, self._of_wait = cache(self._adds.labels), cache(self._queued.labels)
-        self._of_pass, self._of_pass_time = cache(self._reconciles.labels), cache(self._reconcile_time.labels)
-        self._of_request, self._of_request_time = cache(self._requests.labels), cache(self._request_time.labels)
+        for result in RESULTS:
+            self._writes(result)
         self._collector = _Collector()
         self.registry.register(self._collector)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"sidecarpolicy_{name}", text, labels, registry=self.registry)
+    # Both return the metric by the values of its labels, each looked up once: that takes a lock, and writes are many.
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"sidecarpolicy_{name}", text, labels, registry=self.registry, buckets=buckets)
+    def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+        made = Counter(f"sidecarpolicy_{name}", text, labels, registry=self.registry)
+        return cache(made.labels) if labels else lambda: made
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Callable[..., Histogram]:
+        made = Histogram(f"sidecarpolicy_{name}", text, labels, registry=self.registry, buckets=buckets)
+        return cache(made.labels) if labels else lambda: made
 
     # What passes by
 
     def workload_write_requested(self) -> None:
         """A write of a workload was asked for; exactly one `workload_write` follows."""
-        self._write_requests.inc()
+        self._write_requests().inc()
 
     def workload_write(self, result: str) -> None:
         """What came of it: one of RESULTS."""
         if result not in RESULTS:
             raise ValueError(f"{result!r} is none of {RESULTS}")
-        self._written[result].inc()
+        self._writes(result).inc()
 
     def reconcile(self, controller: str, result: str, seconds: float) -> None:
         """A pass is over; *result* is success or error."""
-        self._of_pass(controller, result).inc()
-        self._of_pass_time(controller).observe(seconds)
+        self._reconciles(controller, result).inc()
+        self._reconcile_time(controller).observe(seconds)
         if result == "error":
-            self._reconcile_errors.labels(controller).inc()
+            self._reconcile_errors(controller).inc()
 
     def queued(self, name: str) -> None:
         """A key was added to the queue of that name."""
-        self._of_queue(name).inc()
+        self._adds(name).inc()
 
     def taken(self, name: str, waited: float) -> None:
         """A key was taken from the queue of that name after *waited* seconds."""
-        self._of_wait(name).observe(waited)
+        self._queued(name).observe(waited)
 
     def request(self, verb: str, resource: str, code: str, seconds: float) -> None:
         """A request to the API server is over; *code* is its HTTP status, or `none`."""
-        self._of_request(verb, resource, code).inc()
-        self._of_request_time(verb, resource).observe(seconds)
+        self._requests(verb, resource, code).inc()
+        self._request_time(verb, resource).observe(seconds)
 
     def reviewed(self, webhook: str, result: str, seconds: float) -> None:
         """A webhook has answered."""
-        self._reviews.labels(webhook, result).inc()
-        self._review_time.labels(webhook).observe(seconds)
+        self._reviews(webhook, result).inc()
+        self._review_time(webhook).observe(seconds)
 
     async def watch_loop(self) -> None:
         """Measure the lag of the running loop until cancelled."""
@@ -196,7 +197,7 @@ class Metrics:
         while True:
             due = loop.time() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
-            self._lag.observe(max(0.0, loop.time() - due))
+            self._lag().observe(max(0.0, loop.time() - due))
 
     # What is read when it is asked for
 

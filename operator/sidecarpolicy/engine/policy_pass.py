@@ -45,7 +45,7 @@ from sidecarpolicy.engine.observe import DEFAULT_ROLLOUT, fleet_of
 from sidecarpolicy.engine.pod_security import PodSecurity
 from sidecarpolicy.engine.pods import LOOK_AGAIN, assume, examine, is_known
 from sidecarpolicy.engine.port import Api, ApiError, Conflict, NotFound
-from sidecarpolicy.engine.retries import OF_POLICIES
+from sidecarpolicy.engine.retries import OF_POLICIES, Trouble
 from sidecarpolicy.engine.status_writer import Reporter
 from sidecarpolicy.engine.write_requests import (
     ChangeFinalizers,
@@ -378,17 +378,15 @@ class PolicyPass:
         remembered = self.context.memory.of_policy(identity)
         await self.observed()
         await self._diagnose(remembered)
-        waits = remembered.retry_at - self.context.now() if remembered.failures else 0.0
-        if not 0.0 < waits <= OF_POLICIES.last:  # more than that: our clock was ahead then
-            seconds = await self._try(identity, remembered)
-            remembered.retry_at = self.context.now() + seconds
+        if not remembered.trouble.waits(self.context.now(), OF_POLICIES.last):
+            seconds = await self._try(identity, remembered.trouble)
+            remembered.trouble.until = self.context.now() + seconds
         await self._keep_history_short(identity, remembered)
         await self.observed()
         cached = self.context.cache.policies.get(identity)
         if cached is None:
             return None
-        moments = [remembered.retry_at] if remembered.failures else []
-        moments += [remembered.pruning_retry_at] if remembered.pruning_failures else []
+        moments = [each.until for each in (remembered.trouble, remembered.pruning) if each.failures]
         state = rollout_state(cached, remembered, self.context)
         now = plan(state, fleet_of(identity, self.context))
         moments += [each for each in (now.looks_again,) if each is not None]
@@ -422,52 +420,41 @@ class PolicyPass:
             if cached.id in other.fleet.tally(counting.WAITING_FOR) and self.context.cache.listener is not None:
                 self.context.cache.listener.policy_changed(policy)
 
-    async def _try(self, identity: PolicyId, remembered: PolicyMemory) -> float:
+    async def _try(self, identity: PolicyId, trouble: Trouble) -> float:
         """Write what is due; return for how many seconds nothing is tried again. What is in the way is remembered."""
         try:
             await self._write_what_is_due(identity)
         except Conflict as error:  # somebody wrote first: decide again on what is there now
             log.debug("%s: %s", identity.label, error)
-            remembered.failures += 1
-            return OF_POLICIES.seconds(error, remembered.failures)
+            return trouble.again(error, OF_POLICIES)
         except Hindered as hindrance:  # what ends it is told by the cache
-            if (problem := one_line(str(hindrance))) != remembered.problem:
+            if trouble.is_news(problem := one_line(str(hindrance))):
                 log.warning("%s: %s", identity.label, problem)
-            remembered.problem, remembered.failures = problem, 0
+            trouble.failures = 0
             return 0.0
         except ApiError as error:
             if isinstance(error, NotFound) and identity not in self.context.cache.policies:
                 return 0.0  # it has gone: the answer to the write that let it go does not say so
-            remembered.failures += 1
-            seconds = min(OF_POLICIES.last, OF_POLICIES.seconds(error, remembered.failures))
-            if (problem := one_line(str(error))) != remembered.problem:
-                log.warning("%s: %s; trying again in %.1f s", identity.label, problem, seconds)
-            remembered.problem = problem
-            return seconds
-        remembered.problem, remembered.failures = "", 0
+            return _tried_in_vain(identity, trouble, error)
+        trouble.end()
         return 0.0
 
     async def _keep_history_short(self, identity: PolicyId, remembered: PolicyMemory) -> None:
         """Delete old revisions. One that cannot be deleted is in nobody's way: the log tells it."""
-        waits = remembered.pruning_retry_at - self.context.now() if remembered.pruning_failures else 0.0
-        if 0.0 < waits <= OF_POLICIES.last:
+        trouble = remembered.pruning
+        if trouble.waits(self.context.now(), OF_POLICIES.last):
             return
         for _ in range(MOST_WRITES):
             await self.observed()
             cached = self.context.cache.policies.get(identity)
-            if cached is None or remembered.failures or (write := _prune(cached, self.context)) is None:
+            if cached is None or remembered.trouble.failures or (write := _prune(cached, self.context)) is None:
                 break
             try:
                 await self.writer.apply(write)
             except ApiError as error:
-                remembered.pruning_failures += 1
-                seconds = OF_POLICIES.seconds(error, remembered.pruning_failures)
-                remembered.pruning_retry_at = self.context.now() + min(OF_POLICIES.last, seconds)
-                if (problem := one_line(str(error))) != remembered.pruning_problem:
-                    log.warning("%s: %s; trying again in %.1f s", identity.label, problem, seconds)
-                remembered.pruning_problem = problem
+                trouble.until = self.context.now() + _tried_in_vain(identity, trouble, error)
                 return
-        remembered.pruning_problem, remembered.pruning_failures = "", 0
+        trouble.end()
 
     async def _write_what_is_due(self, identity: PolicyId) -> None:
         context = self.context
@@ -534,3 +521,11 @@ class PolicyPass:
         await self.observed()
         each = remembered.fleet.get(place)
         return self.context.cache.workloads.get(place) if each is not None and (each.failing or each.suspect) else None
+
+
+def _tried_in_vain(identity: PolicyId, trouble: Trouble, error: ApiError) -> float:
+    """Return in how many seconds a write of a policy is tried again; the log has each problem once."""
+    seconds = min(OF_POLICIES.last, trouble.again(error, OF_POLICIES))
+    if trouble.is_news(problem := one_line(str(error))):
+        log.warning("%s: %s; trying again in %.1f s", identity.label, problem, seconds)
+    return seconds

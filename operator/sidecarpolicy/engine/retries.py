@@ -39,6 +39,36 @@ class Retries:
         return min(self.last, self.first * doubled)
 
 
+@dataclass(slots=True, kw_only=True)
+class Trouble:
+    """What keeps something from being written: *failures* in a row; nothing is tried *until* (since the epoch).
+
+    *problem*: why, for people; it may stand without a failure, where something else must change first.
+    """
+
+    problem: str = ""
+    failures: int = 0
+    until: float = 0.0
+
+    def waits(self, now: float, longest: float) -> bool:
+        """Whether it is too early to try again; what is further away than *longest* a clock that was ahead has set."""
+        return self.failures > 0 and 0.0 < self.until - now <= longest
+
+    def again(self, error: Exception, retries: Retries) -> float:
+        """Count one more failure; return how long to wait after it."""
+        self.failures += 1
+        return retries.seconds(error, self.failures)
+
+    def is_news(self, problem: str) -> bool:
+        """Take in what is in the way; return whether that is another problem than before."""
+        known, self.problem = self.problem, problem
+        return problem != known
+
+    def end(self) -> None:
+        """Nothing is in the way any more."""
+        self.problem, self.failures = "", 0
+
+
 # No wait of a workload is longer, in seconds. It is tried again earlier than that when it changes.
 LONGEST = 600.0
 OF_WORKLOADS = Retries(first=1.0, last=30.0, last_conflict=5.0, rejected=LONGEST)

@@ -324,10 +324,10 @@ def _revisions_on(
             candidates.append(update.revision)
     selecting = {each.policy for each in candidates}
     leaving = [
-        as_recorded(revision, record)
-        for policy, entry in record.entries.items()
+        there
+        for policy in record.entries
         if policy not in selecting
         and context.cache.may_act(policy, workload.id)
-        and (revision := context.revision(policy, entry.revision)) is not None
+        and (there := _recorded(record, context, policy)) is not None
     ]
     return candidates, leaving

@@ -17,7 +17,6 @@ from sidecarpolicy.core.tree import items
 from sidecarpolicy.engine.cache import Cache, CachedPolicy
 from sidecarpolicy.engine.context import Context
 from sidecarpolicy.engine.events import Teller
-from sidecarpolicy.engine.memory import PolicyMemory
 from sidecarpolicy.engine.port import ApiError, Conflict, NotFound
 from sidecarpolicy.engine.retries import OF_STATUSES
 from sidecarpolicy.engine.warnings import warnings_of
@@ -50,7 +49,8 @@ class Reporter:
         *waiting_for*: the other policies that are to be taken out of its workloads first.
         """
         remembered = self.context.memory.of_policy(cached.id)
-        due = remembered.status_written + (remembered.status_wait or STATUS_INTERVAL)
+        trouble = remembered.reporting
+        due = trouble.until if trouble.failures else remembered.status_written + STATUS_INTERVAL
         if remembered.status_written <= state.now < due:  # a clock that was set back holds nothing up
             return due
         update = self.context.cache.update_revision(cached.id)
@@ -60,7 +60,7 @@ class Reporter:
             fleet=remembered.fleet,
             plan=now,
             rejection=remembered.rejection,
-            problem=remembered.problem,
+            problem=remembered.trouble.problem,
             is_stored=update is not None and update.revision.name == cached.declares,
             halt=update.halt if update is not None else None,
             selects_everything=cached.policy is not None and cached.policy.selector == EVERYTHING,
@@ -83,20 +83,15 @@ class Reporter:
         except NotFound:
             return None
         except ApiError as error:
-            return state.now + _note_failure(cached, remembered, error)
-        remembered.status_problem, remembered.status_failures, remembered.status_wait = "", 0, 0.0
+            # Only the log can tell that it is not true meanwhile.
+            seconds = max(STATUS_INTERVAL, trouble.again(error, OF_STATUSES))
+            if not isinstance(error, Conflict) and trouble.is_news(problem := one_line(str(error))):
+                what = "%s: its status is out of date: %s; trying again in %.1f s"
+                log.warning(what, cached.id.label, problem, seconds)
+            trouble.until = state.now + seconds
+            return trouble.until
+        trouble.end()
         return None
-
-
-def _note_failure(cached: CachedPolicy, remembered: PolicyMemory, error: ApiError) -> float:
-    """Return in how many seconds the status is tried again. Only the log can tell that it is not true meanwhile."""
-    remembered.status_failures += 1
-    remembered.status_wait = wait = max(STATUS_INTERVAL, OF_STATUSES.seconds(error, remembered.status_failures))
-    problem = one_line(str(error))
-    if problem != remembered.status_problem and not isinstance(error, Conflict):
-        log.warning("%s: its status is out of date: %s; trying again in %.1f s", cached.id.label, problem, wait)
-        remembered.status_problem = problem
-    return wait
 
 
 def labels_there(cached: CachedPolicy, cache: Cache) -> list[str]:

@@ -201,6 +201,12 @@ class Term:
         for workload in sorted(cache.workloads.values(), key=lambda each: not each.record):
             self._dirty[workload.id] = None
 
+    def _look_at_everything_again(self) -> None:
+        self._dirty |= dict.fromkeys(self.context.cache.workloads)
+        self._clean.clear()
+        for policy in self.context.cache.policies:
+            self._look_at(policy)
+
     def _recall_failures(self) -> None:
         """Take in what statuses tell of failures: what was seen of them can often not be seen again."""
         for policy, cached in self.context.cache.policies.items():
@@ -277,10 +283,7 @@ class Term:
     def _ring(self) -> None:
         now = self.context.now()
         if now < self._latest - CLOCK_SLACK:  # what was found before is of a time that is still to come
-            self._dirty |= dict.fromkeys(self.context.cache.workloads)
-            self._clean.clear()
-            for policy in self.context.cache.policies:
-                self._look_at(policy)
+            self._look_at_everything_again()
         self._latest = now
         for key in self._alarms.ring(now):
             if isinstance(key, PolicyId):
@@ -371,12 +374,11 @@ class Term:
         """After the emergency switch was thrown either way everything is looked at again."""
         if self._stopped != self.context.cache.stopped:
             self._stopped = self.context.cache.stopped
-            self._dirty |= dict.fromkeys(self.context.cache.workloads)
             for remembered in self.context.memory.workloads.values():
                 remembered.settled = None
             for policy in self.context.cache.policies:
                 self._teller.of_switch(policy, stopped=self._stopped)
-                self._look_at(policy)
+            self._look_at_everything_again()
 
     # --- writing workloads
 

@@ -234,11 +234,12 @@ def observe(
     not_begun = workload.paused and not (ordered or own.revision or own.status_replicas)
     down = _down_since_step(workload, run, before, policy, stepped)
     # Where an old ReplicaSet is taken up again its controller renews nothing; the one before it has gone since then.
-    begun = max(stepped, _all_went(workload, ordered))
+    went = _went(workload, ordered[-1], ordered[-2]) if len(ordered) > 1 else 0.0
+    begun = max(stepped, went)
     older = own.progressing.reason == COMPLETE and 0 < own.progressing.updated < begun
     stale = older and any(each.status_changed >= begun for each in ordered[:-1])
     exact = _tells(own) and not (stale or _tells_of_another(own, newest))
-    never_up = older and _never_up(workload, down, ordered, stepped, stale=stale)
+    never_up = older and _never_up(workload, down, went, stepped, stale=stale)
     behind = newest is not None and _is_behind(newest, own)
     unknown = behind and rolled(workload.record, policy) is None  # what of ours its Pods bear
     complete = (is_complete(workload, replaced, exact=exact) and not (never_up or unknown)) or not_begun
@@ -394,10 +395,10 @@ def _tells(own: Own) -> bool:
     return own.progressing is not NO_CONDITION
 
 
-def _never_up(workload: Workload, down: float | None, ordered: Sequence[Child], stepped: float, *, stale: bool) -> bool:
+def _never_up(workload: Workload, down: float | None, went: float, stepped: float, *, stale: bool) -> bool:
     """Whether all Pods went down with a step and none is up, where the condition that it is complete is older.
 
-    *down*: it has not been available since our step; where the step was another's, since the Pods before have gone.
+    *down*: it has not been available since our step; where the step was another's, since the Pods before *went*.
     *stale*: the condition is of the template before it. Where no Pod has to be available a Deployment always counts as
     available, and the numbers have to do.
     """
@@ -405,14 +406,9 @@ def _never_up(workload: Workload, down: float | None, ordered: Sequence[Child], 
     if down is not None:
         return own.available.changed >= stepped - FIRST_STATUS
     if own.available.status == "False":
-        return own.available.changed <= _all_went(workload, ordered) + FIRST_STATUS
+        return own.available.changed <= went + FIRST_STATUS
     is_available = own.available.status == "True"
     return stale and bool(workload.takes_down) and is_available and own.available_replicas < own.replicas
-
-
-def _all_went(workload: Workload, ordered: Sequence[Child]) -> float:
-    """When the Pods before the newest ReplicaSet had gone, where it was taken up again; 0 elsewhere (see `_went`)."""
-    return _went(workload, ordered[-1], ordered[-2]) if len(ordered) > 1 else 0.0
 
 
 def _went(workload: Workload, again: Child, before: Child) -> float:
