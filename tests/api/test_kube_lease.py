@@ -80,6 +80,20 @@ async def until(condition: Callable[[], bool], within: float) -> float:
     return time.monotonic() - began
 
 
+async def a_leader(api: HttpApi, lease: str, identity: str) -> Candidate:
+    """A candidate that leads."""
+    made = Candidate(api, lease, identity)
+    await until(lambda: made.leading, 2)
+    return made
+
+
+async def a_standby(api: HttpApi, lease: str, identity: str) -> Candidate:
+    """A candidate that has seen who leads."""
+    made = Candidate(api, lease, identity)
+    await asyncio.sleep(3 * RETRY)
+    return made
+
+
 async def spec_of(api: HttpApi, lease: str) -> Json:
     spec: Json = (await api.get(LEASES, "default", lease))["spec"]
     return spec
@@ -107,8 +121,7 @@ async def test_after_a_release_the_other_leads_at_once(api: HttpApi, lease: str)
     first = Candidate(api, lease, "first")
     await asyncio.wait_for(first.election.wait_until_leading(), 2)
     over = asyncio.create_task(first.election.wait_until_over())
-    second = Candidate(api, lease, "second")
-    await asyncio.sleep(3 * RETRY)
+    second = await a_standby(api, lease, "second")
     assert not over.done()
     await first.election.release()
     assert not first.leading
@@ -122,8 +135,7 @@ async def test_after_a_release_the_other_leads_at_once(api: HttpApi, lease: str)
 
 
 async def test_a_released_lease_says_that_nobody_holds_it(api: HttpApi, lease: str) -> None:
-    only = Candidate(api, lease, "only")
-    await until(lambda: only.leading, 2)
+    only = await a_leader(api, lease, "only")
     await only.election.release()
     spec = await spec_of(api, lease)
     assert (spec.get("holderIdentity"), spec["leaseDurationSeconds"]) == ("", 1)
@@ -135,8 +147,7 @@ async def test_who_ends_while_taking_the_lease_gives_it_up(
     api: HttpApi, lease: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer that tells of it does not come any more: the next leader must not wait until it runs out."""
-    before = Candidate(api, lease, "before")
-    await until(lambda: before.leading, 2)
+    before = await a_leader(api, lease, "before")
     await before.election.release()
     written = asyncio.Event()
     patch = api.merge_patch
@@ -160,10 +171,8 @@ async def test_who_has_never_held_the_lease_says_nothing_of_a_release(
     api: HttpApi, lease: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As where the process ends before it has begun, since an address is taken."""
-    holder = Candidate(api, lease, "holder")
-    await until(lambda: holder.leading, 2)
-    standby = Candidate(api, lease, "standby")
-    await asyncio.sleep(3 * RETRY)
+    holder = await a_leader(api, lease, "holder")
+    standby = await a_standby(api, lease, "standby")
     await standby.election.release()
     await Election(HttpApi(Login()), namespace="default", name=lease).release()  # a client that was never opened
     assert not [each.message for each in caplog.records if "not released" in each.message]
@@ -173,8 +182,7 @@ async def test_who_has_never_held_the_lease_says_nothing_of_a_release(
 
 async def test_a_release_in_the_middle_of_a_renewal_is_the_last_word(api: HttpApi, lease: str) -> None:
     for number in range(10):
-        only = Candidate(api, lease, f"only-{number}")
-        await until(lambda: only.leading, 2)  # noqa: B023 - awaited in this round
+        only = await a_leader(api, lease, f"only-{number}")
         await asyncio.sleep(RETRY - 0.01 + number * 0.002)  # around the next renewal
         await only.election.release()
         assert (await spec_of(api, lease)).get("holderIdentity") == ""
@@ -184,10 +192,8 @@ async def test_a_release_in_the_middle_of_a_renewal_is_the_last_word(api: HttpAp
 
 
 async def test_after_a_crash_the_other_leads_when_the_lease_has_run_out(api: HttpApi, lease: str) -> None:
-    first = Candidate(api, lease, "first")
-    await until(lambda: first.leading, 2)
-    second = Candidate(api, lease, "second")
-    await asyncio.sleep(3 * RETRY)
+    first = await a_leader(api, lease, "first")
+    second = await a_standby(api, lease, "second")
     await first.die()
     assert not first.leading
     waited = await until(lambda: second.leading, DURATION + 2)
@@ -197,8 +203,7 @@ async def test_after_a_crash_the_other_leads_when_the_lease_has_run_out(api: Htt
 
 
 async def test_a_term_is_due_before_the_lease_has_run_out(api: HttpApi, lease: str) -> None:
-    first = Candidate(api, lease, "first")
-    await until(lambda: first.leading, 2)
+    first = await a_leader(api, lease, "first")
     second = Candidate(api, lease, "second")
     due = asyncio.create_task(second.election.wait_until_due())
     await asyncio.sleep(3 * RETRY)
@@ -215,8 +220,7 @@ async def test_a_term_is_due_before_the_lease_has_run_out(api: HttpApi, lease: s
 
 async def test_a_term_that_is_due_is_put_off_where_the_leader_comes_back(api: HttpApi, lease: str) -> None:
     """It was late and has stopped writing; nobody else has led, so its term goes on."""
-    second = Candidate(api, lease, "second")
-    await until(lambda: second.leading, 2)
+    second = await a_leader(api, lease, "second")
     await second.die()
     standby = Candidate(api, lease, "standby")
     await asyncio.wait_for(standby.election.wait_until_due(), DURATION + 2)
@@ -234,10 +238,8 @@ async def test_a_term_that_is_due_is_put_off_where_the_leader_comes_back(api: Ht
 async def test_while_the_server_stands_still_the_leader_steps_down_first(
     api: HttpApi, lease: str, server: localcluster.Cluster
 ) -> None:
-    first = Candidate(api, lease, "first")
-    await until(lambda: first.leading, 2)
-    second = Candidate(api, lease, "second")
-    await asyncio.sleep(3 * RETRY)
+    first = await a_leader(api, lease, "first")
+    second = await a_standby(api, lease, "second")
     server.pause("kube-apiserver")
     try:
         stood_down = await until(lambda: not first.leading, DEADLINE + 0.5)
@@ -260,8 +262,7 @@ async def test_while_the_server_stands_still_the_leader_steps_down_first(
 
 
 async def test_a_blocked_loop_does_not_lead_any_longer_and_goes_on_with_its_term(api: HttpApi, lease: str) -> None:
-    only = Candidate(api, lease, "only")
-    await until(lambda: only.leading, 2)
+    only = await a_leader(api, lease, "only")
     over = asyncio.create_task(only.election.wait_until_over())
     await asyncio.sleep(0)
     time.sleep(DEADLINE + 0.1)  # noqa: ASYNC251 - on purpose: nothing of the election can run now
@@ -274,8 +275,7 @@ async def test_a_blocked_loop_does_not_lead_any_longer_and_goes_on_with_its_term
 
 
 async def test_a_term_is_over_where_another_has_led_meanwhile(api: HttpApi, lease: str) -> None:
-    first = Candidate(api, lease, "first")
-    await until(lambda: first.leading, 2)
+    first = await a_leader(api, lease, "first")
     over = asyncio.create_task(first.election.wait_until_over())
     await asyncio.sleep(0)
     usurped = {"holderIdentity": "usurper", "leaseTransitions": 7, "leaseDurationSeconds": 1}
@@ -303,8 +303,7 @@ async def test_of_two_with_one_name_one_leads_and_the_other_takes_nothing_from_i
     api: HttpApi, lease: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As where SIDECARPOLICY_RUN_IDENTITY is set in a Deployment of two replicas."""
-    first = Candidate(api, lease, "same")
-    await until(lambda: first.leading, 2)
+    first = await a_leader(api, lease, "same")
     second, third = Candidate(api, lease, "same"), Candidate(api, lease, "same")
     for _ in range(20):
         await asyncio.sleep(DURATION * 1.5 / 20)
@@ -324,8 +323,7 @@ async def test_of_two_with_one_name_one_leads_and_the_other_takes_nothing_from_i
 
 
 async def test_a_deleted_lease_is_competed_for_anew(api: HttpApi, lease: str) -> None:
-    only = Candidate(api, lease, "only")
-    await until(lambda: only.leading, 2)
+    only = await a_leader(api, lease, "only")
     await api.delete(LEASES, "default", lease)
     await until(lambda: only.calls == ["gained", "lost", "gained"], 2)
     assert (await spec_of(api, lease))["holderIdentity"] == "only"
@@ -334,8 +332,7 @@ async def test_a_deleted_lease_is_competed_for_anew(api: HttpApi, lease: str) ->
 
 
 async def test_a_leader_that_was_overwritten_stands_down(api: HttpApi, lease: str) -> None:
-    only = Candidate(api, lease, "only")
-    await until(lambda: only.leading, 2)
+    only = await a_leader(api, lease, "only")
     await api.merge_patch(LEASES, "default", lease, {"spec": {"holderIdentity": "usurper"}})
     await until(lambda: not only.leading, 4 * RETRY)
     assert only.election.holder == "usurper"
@@ -343,10 +340,8 @@ async def test_a_leader_that_was_overwritten_stands_down(api: HttpApi, lease: st
 
 
 async def test_nobody_else_shortens_or_prolongs_by_touching_metadata(api: HttpApi, lease: str) -> None:
-    first = Candidate(api, lease, "first")
-    await until(lambda: first.leading, 2)
-    second = Candidate(api, lease, "second")
-    await asyncio.sleep(3 * RETRY)
+    first = await a_leader(api, lease, "first")
+    second = await a_standby(api, lease, "second")
     await first.die()
     began = time.monotonic()
     while not second.leading:

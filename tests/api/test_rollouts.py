@@ -18,6 +18,7 @@ from tests.builders import Manifest, a_deployment, a_proxy, a_waiting_deployment
 from tests.fleet import Fleet, delete_admission_rule, image_of, init_names, traces
 from tests.polling import poll
 from tests.running import Operator
+from tests.simulation.controllers import condition_of
 
 MANY = 20
 BUDGET = 2  # 10 % of them
@@ -57,12 +58,6 @@ def test_every_status_is_true_and_never_more_than_the_budget_is_in_flight(fleet:
         if any(revision_on(each, key(fleet)) and is_complete(each) for each in deployments)
     )
     assert max(in_flight[:first_done]) == 1
-
-
-def condition_of(deployment: Manifest, kind: str) -> Manifest:
-    """That condition of a Deployment."""
-    found = (each for each in deployment.get("status", {}).get("conditions", []) if each["type"] == kind)
-    return next(found, {})
 
 
 def test_what_is_recreated_is_taken_out_one_by_one_though_its_controller_goes_on_calling_it_complete(

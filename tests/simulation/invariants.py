@@ -307,15 +307,14 @@ class Invariants:
         late = self.now() > self._sent.get(change.place, self.now()) + ON_ITS_WAY
         counts_from = self.now() + (ON_ITS_WAY if wished or late else 0.0)
         uid = body["metadata"]["uid"]
-        amended = had.amended if had is not None else not self.controllers.rolled_out(change.before)
+        rested = self.controllers.rolled_out(change.before)
+        amended = had.amended if had is not None else not rested
         self.flights[key] = Flight(name, uid, becomes, unwell, self.now() + deadline, counts_from, amended)
         in_flight = self.in_flight(name)
         self.most_in_flight[name] = max(self.most_in_flight.get(name, 0), in_flight)
         if had is not None or rolled_back or pinned or wished or unwell or late or policy is None:
             return
-        if not self.controllers.rolled_out(
-            change.before
-        ):  # its owner rolls it out already: no further one is disturbed
+        if not rested:  # its owner rolls it out already: no further one is disturbed
             return
         if policy.rollout.strategy is not Strategy.PROGRESSIVE:
             return

@@ -211,30 +211,38 @@ def test_a_new_deployment_during_a_rollout_gets_the_completed_revision_at_once()
     assert everywhere(world, "web-b")
 
 
+def look_slowly(world: World, monkeypatch: pytest.MonkeyPatch, note: Callable[[WorkloadId], None]) -> None:
+    """Let each look at a workload take its time, and the operator look at few in a row; *note* is told of each."""
+
+    def observe(identity: WorkloadId, context: Context) -> float | None:
+        world.cluster.loop.now += 0.01
+        note(identity)
+        return look(identity, context)
+
+    monkeypatch.setattr(term, "observe", observe)
+    monkeypatch.setattr(term, "OBSERVED_AT_ONCE", 5)
+
+
 def test_a_new_deployment_does_not_wait_until_the_others_have_been_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = [established(f"app-{number:03}", revision="web-a") for number in range(200)]
     world = World(fleet, Rollout(strategy=Strategy.ALL_AT_ONCE), current="web-a", update="web-a")
     world.arrive(Deployment("before"))
     world.tick()
-    observed = 0
+    looks: list[WorkloadId] = []
 
-    def observe(identity: WorkloadId, context: Context) -> float | None:
-        nonlocal observed
-        observed += 1
-        world.cluster.loop.now += 0.01  # it takes its time
-        if observed == 10:
+    def note_look(identity: WorkloadId) -> None:
+        looks.append(identity)
+        if len(looks) == 10:
             world.arrive(Deployment("new"))
-        return look(identity, context)
 
     moved: dict[str, int] = {}
 
     def note(_: object) -> None:
         for move in world.moves:
-            moved.setdefault(move.deployment.rpartition("/")[2], observed)
+            moved.setdefault(move.deployment.rpartition("/")[2], len(looks))
 
     world.server.observers.append(note)
-    monkeypatch.setattr(term, "observe", observe)
-    monkeypatch.setattr(term, "OBSERVED_AT_ONCE", 5)
+    look_slowly(world, monkeypatch, note_look)
     world.edit("web-b")
     world.tick()
     assert world["new"].revision == "web-a"
@@ -249,16 +257,9 @@ def test_within_a_budget_nothing_moves_before_all_have_been_looked_at(monkeypatc
     world = World(fleet, Rollout(max_concurrent=0.5), current="web-a", update="web-a")
     world.tick()
     observed: set[WorkloadId] = set()
-
-    def observe(identity: WorkloadId, context: Context) -> float | None:
-        observed.add(identity)
-        world.cluster.loop.now += 0.01  # it takes its time
-        return look(identity, context)
-
     seen: list[int] = []
     world.server.observers.append(lambda _: seen.extend([len(observed)] * bool(world.moves)))
-    monkeypatch.setattr(term, "observe", observe)
-    monkeypatch.setattr(term, "OBSERVED_AT_ONCE", 5)
+    look_slowly(world, monkeypatch, observed.add)
     world.edit("web-b")
     world.tick()
     assert world.moves
